@@ -1,0 +1,72 @@
+# Controlled ablation studies. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
+NAMES := $(ABLATIONS:ablations/%.py=%)
+
+PROTOCOL ?= digits
+SEEDS ?=
+SET ?=
+DATA_ROOT ?=
+RUNS ?=
+TRACKING_URI ?=
+GPUS_PER_TRIAL ?= 0
+MAX_CONCURRENT ?= 0
+PORT ?= 5000
+
+STORE := $(if $(RUNS),--runs $(RUNS)) $(if $(TRACKING_URI),--tracking-uri $(TRACKING_URI))
+STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit))
+RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) \
+	--gpus-per-trial $(GPUS_PER_TRIAL) --max-concurrent $(MAX_CONCURRENT)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup ui test lint format bench clean
+
+help: ## List the targets
+	@echo "Two to start with:  make study-depth   make test"
+	@echo
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
+	@echo
+	@echo "Studies:   $(NAMES)"
+	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR"
+	@echo "           GPUS_PER_TRIAL=0.5  MAX_CONCURRENT=2  RUNS=DIR  TRACKING_URI=URI  PORT=5000"
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few GB; once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## Make the environment; every other target does so by itself
+
+study-%: $(READY) ## Run a study and compile its report: make study-depth
+	@$(BIN)/ablate run $* $(RUN) --report
+
+report-%: $(READY) ## Compile a study's report again, without training
+	@$(BIN)/ablate report $* --protocol $(PROTOCOL) $(STORE)
+
+show-%: $(READY) ## Say what a study would do, before anything is spent
+	@$(BIN)/ablate show $* $(STUDY)
+
+ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
+	@$(BIN)/ablate ui $(STORE) --port $(PORT)
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(READY) ## Check style, docstrings, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY) ## Format the code, and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Run the benchmarks; each prints what it measured
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove the environment; runs and data stay
+	rm -rf $(VENV)
