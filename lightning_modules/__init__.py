@@ -1,0 +1,1 @@
+"""What is trained: specs and the catalogue of named networks, builders, data, and the ``LightningModule``."""

@@ -1,0 +1,107 @@
+"""The data module: seeded split, order and augmentation over images that stay on the device as uint8."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+
+from lightning_modules.augment import Draw, augment
+from lightning_modules.data import Examples, stratified
+from lightning_modules.spec import Data, Recipe
+from lightning_modules.streams import generator
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+EVALUATION_BATCH = 512
+
+
+class Part:
+    """A part of the data on the device, with the statistics that normalise its pixels.
+
+    Batches come out as float32 images ``(batch, channels, height, width)`` in channels-last memory, of zero mean and
+    unit deviation per channel over the training examples, and int64 labels ``(batch,)``.
+    """
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        self.images, self.labels = images, labels
+        self.mean, self.deviation = mean, deviation
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Pixels as the network sees them."""
+        return ((images.float() - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+    def evaluation(self) -> Iterator[Batch]:
+        """All examples once, in their own order, unaugmented."""
+        for start in range(0, len(self), EVALUATION_BATCH):
+            window = slice(start, start + EVALUATION_BATCH)
+            yield self.normalised(self.images[window]), self.labels[window]
+
+
+class Epoch:
+    """One epoch of training batches; its order and augmentation depend on (seed, epoch, example) alone."""
+
+    def __init__(self, part: Part, recipe: Recipe, seed: int, epoch: int) -> None:
+        self.part, self.recipe = part, recipe
+        self.order = generator(seed, "order", epoch).permutation(len(part))
+        self.draw = Draw.of_epoch(recipe.augmentation, seed, epoch, len(part), part.images.shape[1])
+        self.seen_order, self.seen_augmentation = hashlib.sha256(), hashlib.sha256()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.part) / self.recipe.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        device = self.part.images.device
+        for start in range(0, len(self.order), self.recipe.batch_size):
+            chosen = self.order[start : start + self.recipe.batch_size]
+            shifts, flips = self.draw.shifts[chosen], self.draw.flips[chosen]
+            self.seen_order.update(chosen.tobytes())
+            self.seen_augmentation.update(shifts.tobytes() + flips.tobytes())
+            index, shift, flip = (torch.from_numpy(array).to(device) for array in (chosen, shifts, flips))
+            images = augment(self.part.images[index], shift, flip, self.draw.margin)
+            yield self.part.normalised(images), self.part.labels[index]
+
+
+class ClassificationData(lightning.LightningDataModule):
+    """Training, validation and test parts of one trial.
+
+    The validation part is drawn from the training examples by seed, stratified; the test part is the source's own.
+    Set the trainer's ``reload_dataloaders_every_n_epochs=1``: every epoch has its own order.
+    """
+
+    def __init__(self, examples: Examples, data: Data, recipe: Recipe, seed: int, device: torch.device) -> None:
+        super().__init__()
+        self.recipe, self.seed = recipe, seed
+        labels = np.asarray(examples.train_labels)
+        used = np.ones(len(labels), dtype=bool)
+        if data.train_fraction < 1:
+            used = stratified(labels, data.train_fraction, np.random.Generator(np.random.PCG64(0)))
+        pool = np.flatnonzero(used)
+        held = stratified(labels[pool], data.validation_fraction, generator(seed, "split"))
+        self.split_digest = hashlib.sha256(pool[held].tobytes()).hexdigest()[:16]
+        pixels = np.asarray(examples.train_images[pool]).reshape(-1, examples.train_images.shape[-1])
+        statistics = [
+            torch.tensor(values, dtype=torch.float32, device=device)
+            for values in (pixels.mean(0), pixels.std(0) + 1e-6)
+        ]
+
+        def part(images: np.ndarray, labels: np.ndarray) -> Part:
+            on_device = (torch.from_numpy(np.array(array)).to(device) for array in (images, labels))
+            return Part(*on_device, *statistics)
+
+        self.train = part(examples.train_images[pool[~held]], labels[pool[~held]])
+        self.validation = part(examples.train_images[pool[held]], labels[pool[held]])
+        self.test = part(examples.test_images, examples.test_labels)
+        self.epoch: Epoch | None = None
+
+    def train_dataloader(self) -> Epoch:
+        """The batches of the trainer's current epoch."""
+        number = self.trainer.current_epoch if self.trainer else 0
+        self.epoch = Epoch(self.train, self.recipe, self.seed, number)
+        return self.epoch

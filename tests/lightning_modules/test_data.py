@@ -1,0 +1,205 @@
+"""Reading images, and what is said where they cannot be read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_modules.augment import Draw, augment
+from lightning_modules.batches import ClassificationData, Epoch
+from lightning_modules.data import DataError, prepare, stratified
+from lightning_modules.spec import Data, Recipe, Scale
+
+FOLDER = Data(source="folder", validation_fraction=0.25)
+SCALE = Scale(resolution=8, channels=3, classes=2)
+
+
+def image_folder(root: Path, *, classes=("cat", "dog"), count=4, side=8, suffix="png") -> Path:
+    """A folder of single-coloured images: class by hue, example by brightness."""
+    for part in ("train", "test"):
+        for label, name in enumerate(classes):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = np.zeros((side, side + 2 * index, 3), dtype=np.uint8)
+                pixels[..., label % 3] = 50 + 20 * index
+                Image.fromarray(pixels).save(folder / f"{index}.{suffix}")
+    return root
+
+
+def test_an_image_folder_is_read_by_class(tmp_path):
+    examples = prepare(FOLDER, SCALE, image_folder(tmp_path / "images"), tmp_path / "cache")
+    assert examples.classes == ("cat", "dog")
+    assert examples.train_images.shape == (8, 8, 8, 3)
+    assert examples.train_labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert examples.train_images[1, 4, 4].tolist() == [70, 0, 0]
+    assert examples.form == "an image folder (PNG)"
+
+
+def test_a_second_reading_comes_from_the_cache_and_is_equal(tmp_path):
+    root = image_folder(tmp_path / "images")
+    first = prepare(FOLDER, SCALE, root, tmp_path / "cache")
+    second = prepare(FOLDER, SCALE, root, tmp_path / "cache")
+    assert first.digest == second.digest
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_changed_image_is_read_again_and_changes_the_digest(tmp_path):
+    root = image_folder(tmp_path / "images")
+    before = prepare(FOLDER, SCALE, root, tmp_path / "cache").digest
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(root / "train" / "cat" / "0.png")
+    assert prepare(FOLDER, SCALE, root, tmp_path / "cache").digest != before
+
+
+def test_the_digest_names_the_pixels_not_the_place(tmp_path):
+    one, other = (image_folder(tmp_path / name) for name in ("one", "other"))
+    cache = tmp_path / "cache"
+    assert prepare(FOLDER, SCALE, one, cache).digest == prepare(FOLDER, SCALE, other, cache).digest
+
+
+def no_train(root: Path) -> Path:
+    return root / "elsewhere"
+
+
+def one_class(root: Path) -> Path:
+    return image_folder(root / "single", classes=("cat",))
+
+
+def empty_class(root: Path) -> Path:
+    (image_folder(root / "images") / "train" / "eel").mkdir()
+    return root / "images"
+
+
+def broken_image(root: Path) -> Path:
+    image_folder(root / "images")
+    (root / "images" / "train" / "dog" / "1.png").write_bytes(b"no image")
+    return root / "images"
+
+
+def strange_class(root: Path) -> Path:
+    image_folder(root / "images")
+    (root / "images" / "test" / "eel").mkdir()
+    return root / "images"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (no_train, r"no folder .*train\. Expected train/<class>/ and test/<class>/"),
+        (one_class, r"has 1 classes \(cat\); expected two or more folders"),
+        (empty_class, r"no images in .*train/eel"),
+        (broken_image, r"cannot read the image .*train/dog/1\.png"),
+        (strange_class, r"has classes that .*train has not: eel"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_named_and_leaves_no_cache(tmp_path, spoil, text):
+    root = spoil(tmp_path)
+    with pytest.raises(DataError, match=text):
+        prepare(FOLDER, SCALE, root, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_another_number_of_classes_than_the_protocols_is_refused(tmp_path):
+    root = image_folder(tmp_path / "images", classes=("a", "b", "c"))
+    with pytest.raises(DataError, match=r"has 3 classes, but the protocol says 2.*scale\.classes=3"):
+        prepare(FOLDER, SCALE, root, tmp_path / "cache")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp_path):
+    root = image_folder(tmp_path / "images")
+    with pytest.raises(DataError, match="more than half of"):
+        prepare(FOLDER, replace(SCALE, resolution=100_000), root, tmp_path / "cache")
+
+
+def test_digits_are_few_to_train_on_and_many_to_test_on(digits):
+    assert digits.train_images.shape == (600, 32, 32, 1)
+    assert digits.test_images.shape == (1197, 32, 32, 1)
+    assert set(np.bincount(digits.train_labels)) == {60}
+
+
+def test_a_stratified_draw_takes_the_same_share_of_every_class():
+    labels = np.repeat([0, 1, 2], [100, 50, 2])
+    chosen = stratified(labels, 0.2, np.random.default_rng(0))
+    assert np.bincount(labels[chosen]).tolist() == [20, 10, 1]
+
+
+# -- parts, order, augmentation ------------------------------------------------------------------------------------
+
+
+def data_module(digits, seed=0, **recipe):
+    return ClassificationData(
+        digits,
+        Data(source="digits", validation_fraction=0.2),
+        Recipe(epochs=2, **{"batch_size": 64, "augmentation": "shift-flip", **recipe}),
+        seed,
+        torch.device("cpu"),
+    )
+
+
+def test_training_and_validation_share_no_example_and_leave_none_out(digits):
+    data = data_module(digits)
+    assert len(data.train) + len(data.validation) == 600
+    assert len(data.validation) == 120
+    rows = torch.cat([data.train.images, data.validation.images]).flatten(1)
+    everything = torch.from_numpy(np.array(digits.train_images)).flatten(1)
+    assert sorted(map(bytes, rows.numpy())) == sorted(map(bytes, everything.numpy()))
+
+
+def test_the_split_belongs_to_the_seed(digits):
+    digests = [data_module(digits, seed).split_digest for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(digits):
+    data = data_module(digits)
+    first, second = (Epoch(data.train, data.recipe, 0, epoch) for epoch in (0, 1))
+    assert sorted(first.order) == sorted(second.order) == list(range(480))
+    assert first.order.tolist() != second.order.tolist()
+    assert sum(len(labels) for _, labels in first) == 480
+
+
+def test_an_examples_augmentation_does_not_depend_on_its_batch(digits):
+    data = data_module(digits)
+
+    def shown(batch_size):
+        epoch = Epoch(data.train, replace(data.recipe, batch_size=batch_size), 0, 1)
+        images = torch.cat([images for images, _ in epoch])
+        return images[np.argsort(epoch.order)]
+
+    assert torch.equal(shown(64), shown(7))
+
+
+def test_batches_are_normalised_and_channels_last(digits):
+    data = data_module(digits, augmentation="none")
+    images = torch.cat([images for images, _ in data.train.evaluation()])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert float(images.mean()) == pytest.approx(0, abs=0.02)
+    assert float(images.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_no_augmentation_changes_no_pixel():
+    images = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
+    draw = Draw.of_epoch("none", 0, 0, 2, 4)
+    shown = augment(images, torch.from_numpy(draw.shifts), torch.from_numpy(draw.flips), draw.margin)
+    assert torch.equal(shown, images)
+
+
+def test_a_shift_and_a_flip_do_what_they_say():
+    image = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
+    image[0, 2, 3] = 200
+    moved = augment(image, torch.tensor([[0, 1]]), torch.tensor([False]), 1)
+    assert moved[0, :, :, 0].nonzero().tolist() == [[3, 3]]
+    mirrored = augment(image, torch.tensor([[1, 1]]), torch.tensor([True]), 1)
+    assert mirrored[0, :, :, 0].nonzero().tolist() == [[2, 4]]
+
+
+def test_shifts_are_uniform_and_half_of_the_images_are_mirrored():
+    draw = Draw.of_epoch("shift-flip", 0, 0, 20_000, 32)
+    counts = np.bincount(draw.shifts[:, 0], minlength=9)
+    assert len(counts) == 9
+    assert counts.min() > 2000
+    assert draw.flips.mean() == pytest.approx(0.5, abs=0.02)

@@ -1,0 +1,102 @@
+"""Specs as values: checked, flattened, edited, read back."""
+
+from dataclasses import replace
+
+import pytest
+
+from lightning_modules.catalogue import NETWORKS, VGG_A, VGG_E
+from lightning_modules.spec import SPEC_KINDS, Recipe, Scale, Setup, Stage, Vgg, realise
+from lightning_modules.values import InvalidValue, UnknownPath, annotation_at, edit, flatten, from_json, parse, to_json
+
+SETUP = Setup(network=VGG_A)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Recipe(epochs=-1), "Recipe.epochs is -1; expected 1 or more."),
+        (lambda: Recipe(epochs=2.5), "Recipe.epochs is 2.5; expected a whole number."),
+        (lambda: Recipe(epochs=True), "Recipe.epochs is True; expected a whole number."),
+        (lambda: Recipe(learning_rate=float("nan")), "Recipe.learning_rate is nan; expected a finite number."),
+        (
+            lambda: Recipe(augmentation="shft"),
+            "Recipe.augmentation is 'shft'; expected one of 'none', 'shift', 'shift-flip'. Did you mean 'shift'?",
+        ),
+        (lambda: Stage(width=64, convs=()), "Stage.convs is (); expected at least one convolution."),
+        (lambda: Scale(classes=1), "Scale.classes is 1; expected 2 or more."),
+        (lambda: Vgg(stages=(3,)), "Vgg.stages is (3,); expected a tuple of a Stage."),
+    ],
+)
+def test_a_value_that_a_field_does_not_admit_is_refused_with_what_is_expected(make, text):
+    with pytest.raises(InvalidValue) as caught:
+        make()
+    assert str(caught.value) == text
+
+
+def test_an_unknown_path_suggests_the_nearest_field():
+    with pytest.raises(UnknownPath, match=r"Recipe has no field 'epoch'\. Did you mean 'epochs'\?"):
+        edit(SETUP, "recipe.epoch", 3)
+
+
+def test_a_path_cannot_go_below_a_leaf():
+    with pytest.raises(UnknownPath, match="has no fields of its own"):
+        edit(SETUP, "recipe.epochs.count", 3)
+
+
+def test_an_edit_makes_a_new_value_and_leaves_the_old_one():
+    changed = edit(SETUP, "recipe.epochs", 3)
+    assert (changed.recipe.epochs, SETUP.recipe.epochs) == (3, 74)
+    assert replace(changed, recipe=SETUP.recipe) == SETUP
+
+
+def test_flattening_names_every_leaf_once():
+    leaves = flatten(SETUP)
+    assert leaves["network.stages.2.convs.1.kernel"] == 3
+    assert leaves["recipe.learning_rate"] == 0.01
+    assert len(leaves) == len(set(leaves))
+
+
+def test_different_setups_flatten_differently():
+    setups = [Setup(network=network) for network in NETWORKS.values()]
+    assert len({tuple(flatten(setup).items()) for setup in setups}) == len(setups)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_setup_survives_json(name):
+    setup = Setup(network=NETWORKS[name])
+    assert from_json(to_json(setup), SPEC_KINDS) == setup
+
+
+def test_json_of_an_unknown_kind_is_refused():
+    with pytest.raises(InvalidValue, match="unknown kind 'Transformer'"):
+        from_json({"kind": "Transformer"}, SPEC_KINDS)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("recipe.epochs", "5", 5),
+        ("recipe.learning_rate", "1e-2", 0.01),
+        ("recipe.augmentation", "none", "none"),
+        ("network.head.dropout", "0", 0.0),
+    ],
+)
+def test_text_is_read_as_the_type_of_its_field(path, text, value):
+    assert parse(annotation_at(SETUP, path), text) == value
+
+
+def test_text_that_cannot_be_read_says_so():
+    with pytest.raises(InvalidValue, match="'five' cannot be read as a whole number"):
+        parse(annotation_at(SETUP, "recipe.epochs"), "five")
+
+
+def test_realising_narrows_every_width_and_nothing_else():
+    narrow = realise(VGG_E, Scale(resolution=32, width=0.125))
+    assert [stage.width for stage in narrow.stages] == [8, 16, 32, 64, 64]
+    assert narrow.head.widths == (512, 512)
+    assert [stage.convs for stage in narrow.stages] == [stage.convs for stage in VGG_E.stages]
+
+
+def test_an_input_too_small_for_the_poolings_is_refused():
+    with pytest.raises(InvalidValue, match=r"Scale\.resolution is 16; expected 32 pixels or more"):
+        realise(VGG_A, Scale(resolution=16))
