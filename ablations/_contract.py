@@ -1,0 +1,194 @@
+"""The one-change contract: arms as edits of a setup, their difference as a value, a second change refused."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from ablations._claims import Claim
+from lightning_modules.catalogue import VGG_A
+from lightning_modules.spec import Setup
+from lightning_modules.values import InvalidValue, Leaf, UnknownPath, did_you_mean, edit, flatten
+
+DEFAULT_SETUP = Setup(network=VGG_A)
+
+
+class InvalidAblation(ValueError):
+    """An ablation that cannot be run as declared; the text says why."""
+
+
+class NotASingleChange(InvalidAblation):
+    """An arm differs from the baseline outside the declared paths; the text lists the stray changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One leaf in which two setups differ; a side is ``None`` where the leaf does not exist there."""
+
+    path: str
+    before: Leaf | None
+    after: Leaf | None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_shown(self.before)} -> {_shown(self.after)}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named edit of a setup: dotted paths and their values, checked where they are declared.
+
+    Raises:
+        UnknownPath: where a path names no field of a setup.
+        InvalidValue: where a field does not admit the value.
+    """
+
+    name: str
+    edits: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise InvalidValue("an arm needs a name.")
+        self.apply(DEFAULT_SETUP)
+
+    def apply(self, setup: Setup) -> Setup:
+        """The setup with this arm's edits, in the order in which they were declared."""
+        for path, value in self.edits.items():
+            try:
+                setup = edit(setup, path, value)
+            except UnknownPath as error:
+                raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
+            except InvalidValue as error:
+                raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
+        return setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Published figures to show beside the measured ones.
+
+    Attributes:
+        source: where they are printed.
+        quantity: what they measure, with the data and the unit.
+        values: per arm.
+        caveat: what keeps them from being compared directly.
+    """
+
+    source: str
+    quantity: str
+    values: Mapping[str, float]
+    caveat: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A question, the arms that answer it, the paths in which they may differ, and the claims under test.
+
+    Attributes:
+        question: one sentence; by habit the file's docstring.
+        baseline: the arm that the others are compared with.
+        varies: dotted paths; an arm may differ from the baseline in these and what lies below them.
+        forced: paths that cannot be held when those vary, each with the reason; a footnote of the report.
+        claims: what gets a verdict.
+        reference: published figures, if there are any.
+
+    Raises:
+        NotASingleChange: naming every stray change with both values.
+        InvalidAblation: where two arms are equal or share a name, or a claim or figure names an unknown arm.
+    """
+
+    question: str
+    baseline: Arm
+    arms: tuple[Arm, ...]
+    varies: tuple[str, ...]
+    claims: tuple[Claim, ...] = ()
+    forced: Mapping[str, str] = field(default_factory=dict)
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise InvalidAblation("an ablation needs a question.")
+        if not self.arms:
+            raise InvalidAblation("an ablation needs an arm beside its baseline.")
+        self._check_names()
+        self.setups(DEFAULT_SETUP)
+
+    @property
+    def all_arms(self) -> tuple[Arm, ...]:
+        """The baseline, then the other arms."""
+        return (self.baseline, *self.arms)
+
+    def setups(self, base: Setup, for_all: Mapping[str, Leaf] | None = None) -> dict[str, Setup]:
+        """Every arm's setup over a base, baseline first, with the contract proved for what comes out.
+
+        Args:
+            for_all: dotted paths and values that are set in every arm alike, after the arm's own edits.
+
+        Raises:
+            NotASingleChange: naming every stray change with both values.
+            InvalidAblation: where two arms come out equal.
+        """
+        setups = {}
+        for arm in self.all_arms:
+            setups[arm.name] = arm.apply(base)
+            for path, value in (for_all or {}).items():
+                setups[arm.name] = edit(setups[arm.name], path, value)
+        self._prove(setups)
+        return setups
+
+    def _prove(self, setups: Mapping[str, Setup]) -> None:
+        before = setups[self.baseline.name]
+        for name, setup in setups.items():
+            stray = [change for change in differences(before, setup) if not self._may_change(change.path)]
+            if stray:
+                lines = "\n  ".join(str(change) for change in stray)
+                raise NotASingleChange(
+                    f"arm {name!r} may vary only {', '.join(self.varies)}, but it also changes\n  {lines}\n"
+                    "Hold these equal to the baseline's, or declare them in `forced` with the reason."
+                )
+        for first, second in combinations(setups, 2):
+            if setups[first] == setups[second]:
+                raise InvalidAblation(f"arms {first!r} and {second!r} are the same setup: there is nothing to compare.")
+
+    def _may_change(self, path: str) -> bool:
+        return any(path == allowed or path.startswith(allowed + ".") for allowed in (*self.varies, *self.forced))
+
+    def _check_names(self) -> None:
+        names = [arm.name for arm in self.all_arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidAblation(
+                f"two arms are named {', '.join(map(repr, twice))}; every arm needs a name of its own."
+            )
+        named = [("claim", name) for claim in self.claims for name in claim.arms]
+        named += [("reference figure", name) for name in (self.reference.values if self.reference else ())]
+        for what, name in named:
+            if name not in names:
+                raise InvalidAblation(
+                    f"a {what} names the arm {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}."
+                )
+
+
+def differences(before: Setup, after: Setup) -> tuple[Difference, ...]:
+    """Every leaf in which two setups differ, in the order of their paths."""
+    old, new = flatten(before), flatten(after)
+    return tuple(
+        Difference(path=path, before=old.get(path), after=new.get(path))
+        for path in dict.fromkeys((*old, *new))
+        if old.get(path) != new.get(path)
+    )
+
+
+def summarise(changes: Sequence[Difference]) -> tuple[str, ...]:
+    """Differences in words; those that repeat at other indices once: ``stages.*.convs.*.kernel: ... (8 times)``."""
+    patterns = Counter(
+        str(Difference(path=re.sub(r"\.\d+(?=\.|$)", ".*", change.path), before=change.before, after=change.after))
+        for change in changes
+    )
+    return tuple(text if count == 1 else f"{text} ({count} times)" for text, count in patterns.items())
+
+
+def _shown(leaf: Leaf | None) -> str:
+    return "absent" if leaf is None else str(leaf)

@@ -1,0 +1,112 @@
+"""One change, as declared: arms, differences, refusals."""
+
+from dataclasses import replace
+
+import pytest
+
+import ablations
+from ablations import Ablation, Arm, FallsWith, Helps, InvalidAblation, NotASingleChange, Reference, SaturatesAt
+from lightning_modules.catalogue import VGG_A, VGG_A_LRN, VGG_B
+from lightning_modules.spec import Setup
+from lightning_modules.values import InvalidValue, UnknownPath
+
+A = Arm("A", {"network": VGG_A})
+LRN = Arm("LRN", {"network": VGG_A_LRN})
+
+
+def make(**changes):
+    return Ablation(**{"question": "Why?", "baseline": A, "arms": (LRN,), "varies": ("network.norm",), **changes})
+
+
+def test_an_arm_that_changes_one_declared_thing_is_accepted():
+    setups = make().setups(Setup(network=VGG_B))
+    assert [setup.network.norm for setup in setups.values()] == ["none", "lrn-first"]
+
+
+def test_a_second_change_is_named_in_the_error_with_both_values():
+    stray = Arm("LRN", {"network": VGG_A_LRN, "recipe.learning_rate": 0.1})
+    with pytest.raises(NotASingleChange) as caught:
+        make(arms=(stray,))
+    assert "arm 'LRN' may vary only network.norm, but it also changes" in str(caught.value)
+    assert "recipe.learning_rate: 0.01 -> 0.1" in str(caught.value)
+
+
+def test_every_stray_change_is_listed():
+    stray = Arm("LRN", {"network": replace(VGG_A_LRN, init="glorot"), "recipe.epochs": 3})
+    with pytest.raises(NotASingleChange) as caught:
+        make(arms=(stray,))
+    assert "network.init: he -> glorot" in str(caught.value)
+    assert "recipe.epochs: 74 -> 3" in str(caught.value)
+
+
+def test_a_forced_change_is_accepted_with_its_reason():
+    both = Arm("LRN", {"network": VGG_A_LRN, "recipe.learning_rate": 0.1})
+    assert make(arms=(both,), forced={"recipe.learning_rate": "it must be so"}).forced
+
+
+def test_a_path_covers_what_lies_below_it_and_not_what_merely_begins_alike():
+    make(arms=(Arm("B", {"network": VGG_B}),), varies=("network.stages",))
+    with pytest.raises(NotASingleChange):
+        make(arms=(Arm("B", {"network": VGG_B}),), varies=("network.stage",))
+
+
+def test_two_equal_arms_are_refused():
+    with pytest.raises(InvalidAblation, match="arms 'A' and 'same' are the same setup"):
+        make(arms=(LRN, Arm("same", {"network": VGG_A})))
+
+
+def test_two_arms_of_one_name_are_refused():
+    with pytest.raises(InvalidAblation, match="two arms are named 'A'"):
+        make(arms=(Arm("A", {"network": VGG_A_LRN}),))
+
+
+def test_an_unknown_path_is_refused_where_the_arm_is_declared():
+    with pytest.raises(UnknownPath, match=r"arm 'x', path 'recipe\.augmentatoin': .*Did you mean 'augmentation'"):
+        Arm("x", {"recipe.augmentatoin": "none"})
+
+
+def test_an_inadmissible_value_is_refused_where_the_arm_is_declared():
+    with pytest.raises(InvalidValue, match=r"arm 'x', path 'recipe\.augmentation': .* is 'nothing'; expected one of"):
+        Arm("x", {"recipe.augmentation": "nothing"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"claims": (Helps(arm="LRM", over="A"),)},
+        {"reference": Reference(source="s", quantity="q", values={"LRM": 1.0})},
+    ],
+)
+def test_a_claim_or_figure_about_no_arm_is_refused(changes):
+    with pytest.raises(InvalidAblation, match=r"names the arm 'LRM'\. Did you mean 'LRN'"):
+        make(**changes)
+
+
+def test_an_ablation_of_one_arm_is_refused():
+    with pytest.raises(InvalidAblation, match="an arm beside its baseline"):
+        make(arms=())
+
+
+def test_a_setting_for_all_arms_overrides_each_of_them_and_keeps_the_contract():
+    setups = make().setups(Setup(network=VGG_B), {"network.init": "glorot", "recipe.epochs": 3})
+    assert {(setup.network.init, setup.recipe.epochs) for setup in setups.values()} == {("glorot", 3)}
+
+
+def test_differences_are_summed_up_in_words():
+    changes = ablations.differences(Setup(network=VGG_A), Setup(network=VGG_B))
+    assert ablations.summarise(changes) == ("network.stages.*.convs.*.kernel: absent -> 3 (2 times)",)
+
+
+def test_a_plateau_needs_an_arm_beyond_it():
+    with pytest.raises(InvalidValue, match="only with an arm before it and an arm beyond it"):
+        SaturatesAt(arm="E", order=("A", "B", "E"))
+
+
+def test_a_fall_needs_two_arms():
+    with pytest.raises(InvalidValue, match="two arms or more"):
+        FallsWith(order=("A",))
+
+
+def test_an_endpoint_that_is_none_is_refused():
+    with pytest.raises(InvalidValue, match="Did you mean 'test_error'"):
+        Helps(arm="A", over="B", endpoint="test_eror")
