@@ -1,0 +1,399 @@
+"""The command line, and the one place where all layers meet. Frameworks are imported when a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import ablations
+from lightning_modules.values import InvalidValue
+from studies import protocols
+from studies.planning import REUSES
+from studies.settings import Settings
+
+if TYPE_CHECKING:
+    from studies.dispatch import Resources
+
+MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Overrides(click.ParamType[tuple[str, str]]):
+    """``path=value``."""
+
+    name = "path=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first equals sign."""
+        path, equals, text = str(value).partition("=")
+        if not (path and equals and text):
+            self.fail(f"{value!r} is not of the form path=value, such as recipe.epochs=5.", param, ctx)
+        return path, text
+
+
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """A number of seeds (``5``: 0 to 4) or the seeds themselves (``0,1,7``)."""
+
+    name = "N or a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read the one form or the other."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(text) for text in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of seeds (5) nor a list of them (0,1,7).", param, ctx)
+        if "," not in str(value):
+            if numbers[0] < 1:
+                self.fail(f"{value} seeds; expected 1 or more.", param, ctx)
+            return tuple(range(numbers[0]))
+        return numbers
+
+
+def of_a_store(command: Command) -> Command:
+    """The options of every command that reads or writes a store."""
+    options = (
+        click.option("--runs", type=click.Path(), help="Folder of trials, store and reports.  [ABLATE_RUNS, runs]"),
+        click.option("--tracking-uri", help="MLflow store.  [MLFLOW_TRACKING_URI, sqlite in the runs folder]"),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+def of_a_study(command: Command) -> Command:
+    """The options of every command that declares a study."""
+    options = (
+        click.option(
+            "--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share."
+        ),
+        click.option("--seeds", type=Seeds(), help="How many, or which; the same for every arm.  [the protocol's]"),
+        click.option(
+            "--set", "overrides", type=Overrides(), multiple=True, help="Change a setting for all arms; repeatable."
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+class _Group(click.Group):
+    """Tells misuse (2) and failure (1) apart, in one line and without a traceback unless ``--debug`` asks for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted. What had ended is recorded; the same command goes on from there.", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            text = str(error) or type(error).__name__
+            known = isinstance(error, (ValueError, _tracking_error()))
+            hint = "" if known else f" ({type(error).__name__}; `ablate --debug ...` shows where)"
+            click.echo(f"Error: {text}{hint}", err=True)
+            ctx.exit(MISUSE if isinstance(error, ValueError) else FAILURE)
+
+
+def _tracking_error() -> type[Exception]:
+    module = sys.modules.get("studies.tracking")
+    return module.TrackingError if module else InvalidValue
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="ablation-studies", prog_name="ablate")
+def main(debug: bool) -> None:
+    """Controlled ablation studies of convolutional networks: one change, proved; paired seeds; honest verdicts."""
+    del debug
+
+
+@main.command("list")
+@as_json
+def list_(as_json: bool) -> None:
+    """The ablations and the protocols that there are."""
+    found = {name: ablations.load(name) for name in ablations.names()}
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "question": ablation.question.strip(),
+                "arms": [arm.name for arm in ablation.all_arms],
+                "claims": [claim.sentence for claim in ablation.claims],
+            }
+            for name, ablation in found.items()
+        ]
+        _print_json({"ablations": rows, "protocols": [_protocol_row(name) for name in protocols.names()]})
+        return
+    _print_table(
+        ("ablation", "arms", "question"),
+        [
+            (name, ", ".join(arm.name for arm in ablation.all_arms), ablation.question.strip())
+            for name, ablation in found.items()
+        ],
+    )
+    _print_table(
+        ("protocol", "seeds", "what it is"),
+        [(row["name"], len(row["seeds"]), row["about"]) for row in map(_protocol_row, protocols.names())],
+    )
+
+
+@main.command()
+@click.argument("name")
+@of_a_study
+@as_json
+def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any, as_json: bool) -> None:
+    """What a study would do, before anything is spent: arms, what each changes, what is held, costs, trials."""
+    from studies.preview import preview
+
+    study = _declared(name, protocol, seeds, overrides)
+    shown = preview(study)
+    if as_json:
+        _print_json(shown)
+        return
+    click.echo(f"{shown['question']}\n")
+    properties = list(next(iter(shown["arms"].values()))["properties"])
+    _print_table(
+        ("arm", *(name.replace("_", " ") for name in properties), "seconds per trial"),
+        [
+            (arm, *(f"{row['properties'][name]:,}" for name in properties), f"{row['seconds']:.0f}")
+            for arm, row in shown["arms"].items()
+        ],
+    )
+    for arm, row in shown["arms"].items():
+        if row["changes"]:
+            click.echo(f"{arm} changes  " + "; ".join(row["changes"]))
+    click.echo(f"held     {len(shown['held'])} settings: " + ", ".join(f"{k}={v}" for k, v in shown["held"].items()))
+    for sentence in shown["claims"]:
+        click.echo(f"claim    {sentence}")
+    click.echo(f"trials   {shown['trials']}: {len(shown['arms'])} arms x {len(shown['seeds'])} seeds {shown['seeds']}")
+    click.echo(f"time     about {shown['minutes']:.1f} minutes on this machine's {shown['workers']} CPU cores")
+
+
+@main.command()
+@click.argument("name")
+@of_a_study
+@click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
+@of_a_store
+@click.option(
+    "--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True, help="May be a fraction."
+)
+@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a trial.")
+@click.option("--max-concurrent", type=click.IntRange(min=0), default=0, help="Trials at once.  [as many as fit]")
+@click.option(
+    "--reuse",
+    type=click.Choice(REUSES),
+    default="matching",
+    show_default=True,
+    help="Which ended trials are used again.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
+@as_json
+def run(
+    name: str,
+    protocol: str,
+    seeds: tuple[int, ...] | None,
+    overrides: Any,
+    data_root: str | None,
+    runs: str | None,
+    tracking_uri: str | None,
+    gpus_per_trial: float,
+    cpus_per_trial: int,
+    max_concurrent: int,
+    reuse: Any,
+    dry_run: bool,
+    with_report: bool,
+    as_json: bool,
+) -> None:
+    """Train what is left of a study, and record it."""
+    study = _declared(name, protocol, seeds, overrides)
+    settings = Settings.of(runs, data_root, tracking_uri)
+    if dry_run:
+        _print_dry_run(study, as_json=as_json)
+        return
+    from studies.running import Driver
+
+    driver = Driver(study, settings, _resources(cpus_per_trial, gpus_per_trial, max_concurrent), click.echo)
+    record = driver.run(reuse)
+    failed = [trial for trial in record.trials if trial.state == "failed"]
+    for trial in failed:
+        last = (trial.result.error.strip().splitlines() if trial.result else [""])[-1]
+        click.echo(f"{trial.arm}, seed {trial.seed} failed: {last}", err=True)
+    if with_report:
+        click.echo(_compile(record, settings))
+    else:
+        click.echo(f"recorded in {settings.tracking_uri}; the report: ablate report {name} --protocol {protocol}")
+    if failed:
+        sys.exit(FAILURE)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
+@of_a_store
+@as_json
+def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """Where a study stands: every arm under every seed."""
+    record = _read(name, protocol, Settings.of(runs, None, tracking_uri))
+    registration = record.registration
+    cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in registration.arms}
+    if as_json:
+        _print_json({"study": name, "protocol": registration.protocol, "arms": cells})
+        return
+    header = ("arm", *(f"seed {seed}" for seed in registration.seeds))
+    _print_table(header, [(arm, *row.values()) for arm, row in cells.items()])
+
+
+@main.command()
+@click.argument("name")
+@click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
+@of_a_store
+def report(name: str, protocol: str, runs: str | None, tracking_uri: str | None) -> None:
+    """Compile a study's report from the record, without training. Prints the page's path."""
+    settings = Settings.of(runs, None, tracking_uri)
+    settings.make()
+    click.echo(_compile(_read(name, protocol, settings), settings))
+
+
+@main.command()
+@of_a_store
+@click.option("--port", type=int, default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+def ui(runs: str | None, tracking_uri: str | None, port: int, host: str) -> None:
+    """Open the MLflow UI on the store. Ends with Ctrl-C."""
+    settings = Settings.of(runs, None, tracking_uri)
+    if settings.tracking_uri.startswith("http"):
+        click.echo(f"The store is a server: open {settings.tracking_uri} in a browser.")
+        return
+    settings.make()
+    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
+    server = ("mlflow", "server", "--backend-store-uri", settings.tracking_uri, "--workers", "1")
+    os.execv(sys.executable, [sys.executable, "-m", *server, "--host", host, "--port", str(port)])
+
+
+@main.command()
+@click.argument("network")
+@click.option("--resolution", type=int, default=224, show_default=True, help="Side of the input, pixels.")
+@click.option("--classes", type=int, default=1000, show_default=True)
+@click.option("--channels", type=int, default=3, show_default=True)
+@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on every width.")
+@as_json
+def profile(network: str, resolution: int, classes: int, channels: int, width: float, as_json: bool) -> None:
+    """What a network costs and sees, layer by layer."""
+    from dataclasses import asdict
+
+    from lightning_modules.catalogue import network as named
+    from lightning_modules.profile import profile as measured
+    from lightning_modules.spec import Scale
+
+    found = measured(named(network), Scale(resolution=resolution, classes=classes, channels=channels, width=width))
+    if as_json:
+        _print_json(asdict(found) | {"network": network})
+        return
+    _print_table(
+        ("place", "kind", "output", "parameters", "multiply-adds", "receptive field"),
+        [
+            (
+                layer.place,
+                layer.kind,
+                " x ".join(map(str, layer.output)),
+                f"{layer.parameters:,}",
+                f"{layer.multiply_adds:,}",
+                layer.receptive_field or "",
+            )
+            for layer in found.layers
+        ],
+    )
+    for name, value in found.properties().items():
+        click.echo(f"{name.replace('_', ' '):<18}{value:>16,}")
+
+
+def _declared(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any) -> Any:
+    from studies.declaring import declare
+
+    return declare(name, protocol, seeds, dict(overrides))
+
+
+def _resources(cpus: int, gpus: float, most: int) -> Resources:
+    from studies.dispatch import Resources
+
+    return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, max_concurrent=most)
+
+
+def _read(name: str, protocol: str, settings: Settings) -> Any:
+    from studies.tracking import Store
+
+    return Store(settings).read(name, protocol)
+
+
+def _compile(record: Any, settings: Settings) -> Path:
+    from reports.compile import write
+    from studies.tracking import Store
+
+    folder = settings.reports / f"{record.registration.study}-{record.registration.protocol}"
+    page = write(record, folder)
+    Store(settings).attach(record.run_id, folder)
+    return page
+
+
+def _print_dry_run(study: Any, *, as_json: bool) -> None:
+    trials = [{"arm": fit.arm, "seed": fit.seed, "fingerprint": fit.fingerprint} for fit in study.trials()]
+    if as_json:
+        _print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})
+        return
+    _print_table(("arm", "seed", "fingerprint"), [tuple(trial.values()) for trial in trials])
+    click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
+
+
+def _cell(trial: Any) -> str:
+    if trial is None:
+        return "waiting"
+    if trial.state == "finished":
+        return f"{trial.result.metrics['test_error']:.2f} %"
+    return str(trial.state)
+
+
+def _protocol_row(name: str) -> dict[str, Any]:
+    protocol = protocols.load(name)
+    return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    numbers = {column for column in range(len(header)) if rows and all(_is_number(row[column]) for row in rows)}
+    for column, name in enumerate(header):
+        table.add_column(name, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    console.print()
+
+
+def _is_number(cell: Any) -> bool:
+    return str(cell).replace(",", "").replace(".", "").replace(" %", "").strip().isdigit() or cell == ""
+
+
+if __name__ == "__main__":
+    main()

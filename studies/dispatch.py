@@ -1,0 +1,209 @@
+"""Ray Tune, in this one file: which trial runs where and when. What it dispatches writes its own durable results."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # bind to the loopback interface alone
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the record is MLflow's, not Tune's
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+
+from lightning_modules.data import prepare
+from studies.fits import Fit
+from studies.settings import Settings
+from studies.spool import Spool
+
+RETRIES = 2  # of a trial whose worker died; an exception inside a trial is a result and is not retried here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A fit with all that a worker needs to train it anywhere."""
+
+    fit: Fit
+    folder: Path
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial takes, and how many may run at once (0: as many as fit)."""
+
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    max_concurrent: int = 0
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What the driver wants to know while trials run; called in the driver's own thread."""
+
+    on_start: Callable[[Job], None]
+    on_epoch: Callable[[Job, Mapping[str, float]], None]
+    on_end: Callable[[Job], None]
+    on_lost: Callable[[Job, str], None]
+
+
+def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
+    """Run all jobs, in their order, over the CPUs and GPUs there are.
+
+    Raises:
+        KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
+    """
+    _start_ray()
+    scratch = settings.runs / "ray"
+    worker = tune.with_resources(
+        tune.with_parameters(_Worker, jobs=list(jobs), settings=settings, resources=resources),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )
+    report = _Report(jobs, watcher)
+    tuner = tune.Tuner(
+        worker,
+        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent or None),
+        run_config=tune.RunConfig(
+            name="dispatch",
+            storage_path=str(scratch),
+            callbacks=[report],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        tuner.fit()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+    if report.interrupted:
+        raise KeyboardInterrupt
+
+
+def _start_ray() -> None:
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # faults reach the user as results, with their traceback
+    if not ray.is_initialized():
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+class _Worker(tune.Trainable):
+    """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded."""
+
+    def setup(self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources) -> None:  # type: ignore[override]
+        self.jobs, self.settings, self.resources = jobs, settings, resources
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["studies.training"])
+        self.child: Any = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._stop_child()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next epoch of the child, or its end."""
+        try:
+            return {"values": self.receiver.recv(), "done": False}
+        except EOFError:
+            self.child.join()
+        if Spool(self.job.folder).result() is None:
+            raise RuntimeError(f"the trial's process ended with exit code {self.child.exitcode} and left no result")
+        return {"values": None, "done": True}
+
+    def cleanup(self) -> None:
+        self._stop_child()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.job = self.jobs[config["job"]]
+        self.receiver, sender = self.context.Pipe(duplex=False)
+        self.child = self.context.Process(
+            target=_train_in_child, args=(self.job, self.settings, self.resources, sender), daemon=True
+        )
+        self.child.start()
+        sender.close()
+
+    def _stop_child(self) -> None:
+        if self.child is not None and self.child.is_alive():
+            self.child.terminate()
+            self.child.join()
+
+
+def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: Connection) -> None:
+    import warnings
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+
+    from studies.training import Machine, train
+
+    setup = job.fit.setup
+    machine = Machine(device="cuda" if resources.gpus_per_trial else "cpu", threads=resources.cpus_per_trial)
+    examples = prepare(setup.data, setup.scale, settings.data_root, settings.cache)
+    train(
+        job.fit,
+        examples,
+        job.folder,
+        digests=job.digests,
+        machine=machine,
+        report=lambda epoch: sender.send(dict(epoch)),
+    )
+    sender.close()
+
+
+class _Report(tune.Callback):  # the signatures are Tune's
+    """Tune's events, as the driver's watcher wants them."""
+
+    def __init__(self, jobs: Sequence[Job], watcher: Watcher) -> None:
+        self.jobs, self.watcher = jobs, watcher
+        self.started: set[int] = set()
+        self.ended: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for a restore that is never asked for, and views hold locks."""
+        return {}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Tune returned before every job had come to an end."""
+        return len(self.ended) < len(self.jobs)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["job"]
+        if number not in self.started:
+            self.started.add(number)
+            self.watcher.on_start(self.jobs[number])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result.get("values"):
+            self.watcher.on_epoch(self.jobs[trial.config["job"]], result["values"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.ended.add(trial.config["job"])
+        self.watcher.on_end(self.jobs[trial.config["job"]])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.ended.add(trial.config["job"])
+        reason = str(trial.get_error() or "its worker died")
+        self.watcher.on_lost(self.jobs[trial.config["job"]], reason)

@@ -1,0 +1,48 @@
+"""What a trial gives: the recorded type, beside the live one of ``studies.trials``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA = 1
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one trial gave.
+
+    Attributes:
+        fingerprint: identity of the trial: setup and seed.
+        digests: ``data``, ``code`` and ``platform``: what else decides the bits.
+        status: ``finished``; ``diverged`` (non-finite, or training error above 0.9 x chance); ``failed`` (exception).
+        metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
+            augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats).
+        curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
+            the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``.
+        times: seconds since 1970 at the end of each epoch.
+        cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes``.
+        environment: versions, device, threads.
+        evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
+            layer's initial weights under ``weights.<layer>``.
+        predictions: predicted class of every test example, in the order of the test set; ``None`` where there are none.
+        error: the traceback of a failed trial.
+    """
+
+    fingerprint: str
+    digests: Mapping[str, str]
+    status: Status
+    metrics: Mapping[str, float]
+    curves: Mapping[str, tuple[float, ...]]
+    times: tuple[float, ...]
+    cost: Mapping[str, float]
+    environment: Mapping[str, str | int]
+    evidence: Mapping[str, str | int]
+    predictions: npt.NDArray[np.uint16] | None = field(default=None, compare=False, repr=False)
+    error: str = ""
+    schema: int = SCHEMA

@@ -1,0 +1,87 @@
+"""Where a study lives on this machine: runs, caches, data and the tracking store."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_RUNS = "runs"
+DEFAULT_DATA = "data"
+
+
+class SettingsError(ValueError):
+    """A place that cannot be used; the text says which, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Absolute places. ``runs`` holds trials, caches, reports and, unless another URI is given, the store.
+
+    Attributes:
+        data_root: folder of image data.
+        tracking_uri: of MLflow.
+    """
+
+    runs: Path
+    data_root: Path
+    tracking_uri: str
+
+    @classmethod
+    def of(
+        cls, runs: str | Path | None = None, data_root: str | Path | None = None, tracking_uri: str | None = None
+    ) -> Settings:
+        """Settings from arguments, else from ``ABLATE_RUNS``, ``ABLATE_DATA_ROOT`` and ``MLFLOW_TRACKING_URI``.
+
+        Raises:
+            SettingsError: for a tracking URI that is neither a database's nor a server's.
+        """
+        folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS)).absolute()
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
+        if not re.match(r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://", uri):
+            raise SettingsError(
+                f"the tracking URI is {uri!r}; expected a database (sqlite:///runs/mlflow.db, postgresql://...) "
+                "or a server (http://host:5000)."
+            )
+        return cls(
+            runs=folder,
+            data_root=Path(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA)).absolute(),
+            tracking_uri=uri,
+        )
+
+    @property
+    def trials(self) -> Path:
+        """One folder per trial."""
+        return self.runs / "trials"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded data sets."""
+        return self.runs / "cache"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts, where the store is a local database."""
+        return self.runs / "artifacts"
+
+    @property
+    def reports(self) -> Path:
+        """One folder per compiled report."""
+        return self.runs / "reports"
+
+    def make(self) -> None:
+        """Make the folder of runs.
+
+        Raises:
+            SettingsError: where nothing can be written there.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            probe = self.runs / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise SettingsError(
+                f"cannot write to the run folder {self.runs} ({error.strerror}). Give another one with --runs."
+            ) from error

@@ -1,0 +1,413 @@
+"""MLflow, in this one file: the record of every study, written by the driver alone and read back by the report."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from ablations import CLAIM_KINDS, Difference, Reference
+from lightning_modules.values import did_you_mean, flatten, from_json, to_json
+from studies.fits import Fit
+from studies.records import Ended, Identity, Registration, Start, State, StudyRecord, TrialRecord
+from studies.results import SCHEMA, Result
+from studies.settings import Settings
+from studies.spool import result_from_json, result_to_json
+
+LARGEST_BATCH = {"metrics": 1000, "params": 100}
+PAGE = 1000
+
+
+class TrackingError(RuntimeError):
+    """The tracking store does not answer, or holds no such study; the text says what was asked of it."""
+
+
+class Store:
+    """A tracking store. The driver is its only writer; every write may be repeated and changes nothing then."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        with _reaching(settings.tracking_uri):
+            self.client = mlflow.MlflowClient(settings.tracking_uri)
+            self.client.search_experiments(max_results=1)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def register(self, registration: Registration, conditions: str) -> str:
+        """The parent run of a study under its conditions: made at the first start, found again at later ones.
+
+        What was registered first stays; later seeds are added to the tag ``seeds``.
+        """
+        experiment = self._experiment(registration.study)
+        found = self._search(
+            [experiment], f"tags.kind = 'study' AND tags.conditions = '{conditions}'", order="attributes.start_time ASC"
+        )
+        if found:
+            run = found[0]
+            seeds = sorted({*json.loads(run.data.tags["seeds"]), *registration.seeds})
+            self.client.set_tag(run.info.run_id, "seeds", json.dumps(seeds))
+            self.client.set_tag(run.info.run_id, "started", str(time.time()))
+            self.client.update_run(run.info.run_id, status="RUNNING")
+            return str(run.info.run_id)
+        tags = {
+            "kind": "study",
+            "study": registration.study,
+            "protocol": registration.protocol,
+            "conditions": conditions,
+            "seeds": json.dumps(registration.seeds),
+            "started": str(time.time()),
+            "schema": str(SCHEMA),
+            "mlflow.note.content": registration.question,
+        }
+        run = self.client.create_run(experiment, run_name=_study_name(registration), tags=tags)
+        run_id = str(run.info.run_id)
+        self._log_params(run_id, {"protocol": registration.protocol} | dict(registration.held))
+        self.client.log_dict(run_id, registration_to_json(registration), "registration.json")
+        return run_id
+
+    def ended(self) -> list[Ended]:
+        """Every trial, of any study in the store, that ended as finished or diverged."""
+        runs = self._search(self._all_experiments(), "tags.kind = 'fit' AND attributes.status = 'FINISHED'")
+        return [
+            Ended(
+                identity=Identity(*(run.data.tags[name] for name in ("fingerprint", "data", "code", "platform"))),
+                status=run.data.tags["status"],
+                run_id=run.info.run_id,
+                parent_id=run.data.tags["mlflow.parentRunId"],
+            )
+            for run in runs
+            if run.data.tags.get("status") in ("finished", "diverged")
+        ]
+
+    def begin(self, parent: str, fit: Fit, identity: Identity, tags: Mapping[str, str]) -> str:
+        """A child run for a trial that starts now; unfinished runs that earlier starts left of it are removed."""
+        experiment = self.client.get_run(parent).info.experiment_id
+        for stale in self._search(
+            [experiment],
+            f"tags.`mlflow.parentRunId` = '{parent}' AND tags.fingerprint = '{fit.fingerprint}' "
+            "AND attributes.status != 'FINISHED'",
+        ):
+            self.client.delete_run(stale.info.run_id)
+        own = {"kind": "fit", "arm": fit.arm, "seed": str(fit.seed), "status": "running", "mlflow.parentRunId": parent}
+        run = self.client.create_run(
+            experiment,
+            run_name=f"{fit.arm}, seed {fit.seed}",
+            tags={**tags, **identity.tags, **own, "schema": str(SCHEMA)},
+        )
+        run_id = str(run.info.run_id)
+        self._log_params(run_id, flatten(fit.setup) | {"seed": fit.seed})
+        self.client.log_dict(run_id, to_json(fit.setup), "setup.json")
+        return run_id
+
+    def log_epoch(self, run_id: str, values: Mapping[str, float]) -> None:
+        """The curves of one epoch, under the epoch's number and the time at which it ended."""
+        step, stamp = int(values["epoch"]), int(values["time"] * 1000)
+        metrics = [Metric(name, value, stamp, step) for name, value in values.items() if name not in ("epoch", "time")]
+        self.client.log_batch(run_id, metrics=metrics)
+
+    def end(self, run_id: str, result: Result) -> None:
+        """Final metrics, cost, evidence and artifacts of a trial; then its status."""
+        stamp = int(result.times[-1] * 1000) if result.times else 0
+        values = {**result.metrics, **result.cost}
+        metrics = [Metric(name, value, stamp, len(result.times)) for name, value in values.items()]
+        tags = [RunTag("status", result.status)]
+        tags += [
+            RunTag(f"evidence.{name}", str(result.evidence[name])) for name in _EVIDENCE if name in result.evidence
+        ]
+        tags += [RunTag(f"environment.{name}", str(value)) for name, value in result.environment.items()]
+        self.client.log_batch(run_id, metrics=metrics, tags=tags)
+        self.client.log_dict(run_id, result_to_json(result), "result.json")
+        if result.predictions is not None:
+            self._log_file(run_id, "predictions.npy", _npy(result.predictions))
+        if result.error:
+            self.client.log_text(run_id, result.error, "traceback.txt")
+        self.client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
+
+    def reuse(self, parent: str, fit: Fit, original: Ended, tags: Mapping[str, str]) -> None:
+        """A child run that carries what another study's run of the same trial gave, and names that run."""
+        result = self._result(original.run_id)
+        run_id = self.begin(parent, fit, original.identity, {**tags, "reused_from": original.run_id})
+        self.log_curves(run_id, result)
+        self.end(run_id, result)
+
+    def log_curves(self, run_id: str, result: Result) -> None:
+        """All epochs of a result at once."""
+        metrics = [
+            Metric(name, value, int(result.times[epoch] * 1000), epoch)
+            for name, values in result.curves.items()
+            for epoch, value in enumerate(values)
+        ]
+        for start in range(0, len(metrics), LARGEST_BATCH["metrics"]):
+            self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH["metrics"]])
+
+    def close(self, parent: str, start: Start, labels: np.ndarray | None, *, complete: bool) -> None:
+        """End one start of a study: note it, store the true labels, and pack all results into two Parquet files."""
+        self.client.log_dict(parent, asdict(start), f"starts/{start.time.replace(':', '')}.json")
+        if labels is not None:
+            self._log_file(parent, "test_labels.npy", _npy(labels.astype(np.uint16)))
+        self._pack(parent)
+        self.client.set_terminated(parent, "FINISHED" if complete else "KILLED")
+
+    def attach(self, parent: str, folder: Path) -> None:
+        """Put a compiled report under the parent run's artifact ``report``."""
+        with _reaching(self.settings.tracking_uri):
+            self.client.log_artifacts(parent, str(folder), "report")
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def read(self, study: str, protocol: str | None = None, run_id: str | None = None) -> StudyRecord:
+        """The study of that name that was started last, under a protocol where one is given; or that of a parent run.
+
+        Raises:
+            TrackingError: where the store holds none; the text lists what it holds.
+        """
+        with _reaching(self.settings.tracking_uri):
+            parent = self.client.get_run(run_id) if run_id else self._parent(study, protocol)
+            run_id = parent.info.run_id
+            files = {item.path for item in self.client.list_artifacts(run_id)}
+            registration = registration_from_json(self._json(run_id, "registration.json"))
+            seeds = tuple(json.loads(parent.data.tags["seeds"]))
+            starts = (
+                sorted(item.path for item in self.client.list_artifacts(run_id, "starts")) if "starts" in files else ()
+            )
+            return StudyRecord(
+                registration=replace(registration, seeds=seeds),
+                trials=self._trials(parent, packed="results.parquet" in files),
+                starts=tuple(_start(self._json(run_id, path)) for path in starts),
+                labels=np.load(self._download(run_id, "test_labels.npy")) if "test_labels.npy" in files else None,
+                run_id=run_id,
+                experiment_id=parent.info.experiment_id,
+                tracking_uri=self.settings.tracking_uri,
+            )
+
+    def studies(self) -> list[dict[str, str]]:
+        """Name, protocol, conditions, seeds and run of every study in the store, the last started first."""
+        runs = self._search(self._all_experiments(), "tags.kind = 'study'", order="attributes.start_time DESC")
+        names = ("study", "protocol", "conditions", "seeds")
+        return [{name: run.data.tags[name] for name in names} | {"run_id": run.info.run_id} for run in runs]
+
+    def _parent(self, study: str, protocol: str | None) -> Run:
+        experiment = self.client.get_experiment_by_name(study)
+        wanted = {"kind": "study", "protocol": protocol}
+        condition = " AND ".join(f"tags.{name} = '{value}'" for name, value in wanted.items() if value)
+        found = (
+            self._search(
+                [experiment.experiment_id],
+                condition,
+            )
+            if experiment
+            else []
+        )
+        if found:
+            return max(found, key=_last_started)
+        held = sorted({f"{row['study']} under {row['protocol']}" for row in self.studies()})
+        under = f" under the protocol {protocol!r}" if protocol else ""
+        raise TrackingError(
+            f"{self.settings.tracking_uri} holds no study {study!r}{under}."
+            f"{did_you_mean(study, {row['study'] for row in self.studies()})} "
+            f"It holds: {', '.join(held) or 'nothing yet'}. Run it with `ablate run {study}`."
+        )
+
+    def _trials(self, parent: Run, *, packed: bool) -> tuple[TrialRecord, ...]:
+        run_id = parent.info.run_id
+        known = self._unpack(run_id) if packed else {}
+        runs = self._search(
+            [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order="attributes.start_time DESC"
+        )
+        latest: dict[tuple[str, int], TrialRecord] = {}
+        for run in runs:
+            tags = run.data.tags
+            ended = tags["status"] != "running"
+            record = TrialRecord(
+                arm=tags["arm"],
+                seed=int(tags["seed"]),
+                run_id=run.info.run_id,
+                state=cast(State, tags["status"]),
+                result=(known.get(run.info.run_id) or self._result(run.info.run_id)) if ended else None,
+                reused_from=tags.get("reused_from", ""),
+            )
+            latest.setdefault((record.arm, record.seed), record)
+        return tuple(latest[key] for key in sorted(latest, key=lambda key: (key[1], key[0])))
+
+    def _result(self, run_id: str) -> Result:
+        result = result_from_json(self._json(run_id, "result.json"))
+        files = {item.path for item in self.client.list_artifacts(run_id)}
+        if "predictions.npy" in files:
+            return replace(result, predictions=np.load(self._download(run_id, "predictions.npy")))
+        return result
+
+    # -- packing -------------------------------------------------------------------------------------------------
+
+    def _pack(self, parent: str) -> None:
+        trials = [trial for trial in self._trials(self.client.get_run(parent), packed=False) if trial.result]
+        if not trials:
+            return
+        for name, table in (("results.parquet", _results_table(trials)), ("curves.parquet", _curves_table(trials))):
+            buffer = io.BytesIO()
+            table.to_parquet(buffer, index=False)
+            self._log_file(parent, name, buffer.getvalue())
+
+    def _unpack(self, parent: str) -> dict[str, Result]:
+        table = pd.read_parquet(self._download(parent, "results.parquet"))
+        results = {}
+        for run_id, text, predictions in zip(table["run_id"], table["result"], table["predictions"], strict=True):
+            result = result_from_json(json.loads(text))
+            results[run_id] = replace(result, predictions=_predictions(predictions))
+        return results
+
+    # -- small print ---------------------------------------------------------------------------------------------
+
+    def _experiment(self, name: str) -> str:
+        found: Experiment | None = self.client.get_experiment_by_name(name)
+        if found is None:
+            local = self.settings.tracking_uri.startswith("sqlite")
+            where = self.settings.artifacts.as_uri() if local else None
+            return str(self.client.create_experiment(name, artifact_location=f"{where}/{name}" if where else None))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _all_experiments(self) -> list[str]:
+        return [experiment.experiment_id for experiment in _pages(self.client.search_experiments)]
+
+    def _search(self, experiments: list[str], condition: str, order: str = "attributes.start_time ASC") -> list[Run]:
+        if not experiments:
+            return []
+        return list(_pages(self.client.search_runs, experiments, filter_string=condition, order_by=[order]))
+
+    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        params = [Param(name, str(value)) for name, value in values.items()]
+        for start in range(0, len(params), LARGEST_BATCH["params"]):
+            self.client.log_batch(run_id, params=params[start : start + LARGEST_BATCH["params"]])
+
+    def _log_file(self, run_id: str, name: str, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_bytes(content)
+            self.client.log_artifact(run_id, str(file))
+
+    def _download(self, run_id: str, path: str) -> str:
+        return str(
+            mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=path, tracking_uri=self.settings.tracking_uri
+            )
+        )
+
+    def _json(self, run_id: str, path: str) -> Any:
+        return json.loads(Path(self._download(run_id, path)).read_text(encoding="utf-8"))
+
+
+_EVIDENCE = ("order", "augmentation", "split", "steps")
+
+
+def registration_to_json(registration: Registration) -> dict[str, Any]:
+    """Plain JSON data of a registration; claims carry their kinds."""
+    return asdict(registration) | {"claims": to_json(registration.claims)}
+
+
+def registration_from_json(data: dict[str, Any]) -> Registration:
+    """The inverse of :func:`registration_to_json`."""
+    return Registration(
+        **data
+        | {
+            "arms": tuple(data["arms"]),
+            "varies": tuple(data["varies"]),
+            "seeds": tuple(data["seeds"]),
+            "claims": from_json(data["claims"], CLAIM_KINDS),
+            "changes": {
+                arm: tuple(Difference(**change) for change in changes) for arm, changes in data["changes"].items()
+            },
+            "reference": Reference(**data["reference"]) if data["reference"] else None,
+        }
+    )
+
+
+def _last_started(run: Run) -> float:
+    return float(run.data.tags["started"])
+
+
+def _start(data: dict[str, Any]) -> Start:
+    return Start(**data | {"seeds": tuple(data["seeds"])})
+
+
+def _study_name(registration: Registration) -> str:
+    overrides = ", ".join(f"{path}={value}" for path, value in registration.overrides.items())
+    return f"{registration.study} under {registration.protocol}" + (f" ({overrides})" if overrides else "")
+
+
+def _results_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
+    rows = [
+        {
+            "run_id": trial.run_id,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "result": json.dumps(result_to_json(trial.result)),
+            "predictions": _npy(trial.result.predictions) if trial.result.predictions is not None else None,
+        }
+        for trial in trials
+        if trial.result
+    ]
+    return pd.DataFrame(rows)
+
+
+def _curves_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
+    rows = [
+        {"run_id": trial.run_id, "arm": trial.arm, "seed": trial.seed, "epoch": epoch, "metric": name, "value": value}
+        for trial in trials
+        if trial.result
+        for name, values in trial.result.curves.items()
+        for epoch, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "arm", "seed", "epoch", "metric", "value"])
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _predictions(content: bytes | None) -> np.ndarray | None:
+    return np.load(io.BytesIO(content)) if content is not None else None
+
+
+def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(*arguments, max_results=PAGE, page_token=token, **keywords)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+@contextmanager
+def _reaching(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise TrackingError(
+            f"the tracking store {uri} does not answer as one: {reason} Check --tracking-uri, and that its server runs."
+        ) from error

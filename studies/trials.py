@@ -1,0 +1,84 @@
+"""Protocols and studies: what is to be trained, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ablations import Ablation
+from lightning_modules.spec import Setup
+from lightning_modules.values import InvalidValue, Leaf, check, flatten, require
+from studies.fits import Fit, hashed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The conditions that every arm of a study shares.
+
+    Attributes:
+        note: claim, cost and command; by habit the file's docstring.
+        setup: the base setup; an ablation's arms edit it.
+        seeds: default seeds.
+        smallest_effect: smallest difference of interest in test error, percentage points.
+    """
+
+    name: str
+    note: str
+    setup: Setup
+    seeds: tuple[int, ...]
+    smallest_effect: float
+
+    def __post_init__(self) -> None:
+        check(self)
+        require(len(self.seeds) >= 1, self, "seeds", "at least one seed")
+        require(self.smallest_effect > 0, self, "smallest_effect", "points of error above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """An ablation under a protocol with seeds. Overrides apply to every arm alike, after the arms' own edits.
+
+    Raises:
+        InvalidValue: for seeds that repeat or are negative, and for overrides that touch what the ablation varies.
+    """
+
+    name: str
+    ablation: Ablation
+    protocol: Protocol
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, Leaf]
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise InvalidValue("a study needs at least one seed.")
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise InvalidValue(f"seeds are {list(self.seeds)}; expected different whole numbers from 0 up.")
+        self.setups()
+
+    def setups(self) -> dict[str, Setup]:
+        """Every arm's setup, baseline first, with the one-change contract proved under this protocol."""
+        for path in self.overrides:
+            if any(_touches(path, varied) for varied in self.ablation.varies):
+                raise InvalidValue(
+                    f"{path} is what {self.name} varies ({', '.join(self.ablation.varies)}); "
+                    "it cannot be set for all arms."
+                )
+        return self.ablation.setups(self.protocol.setup, self.overrides)
+
+    def trials(self) -> tuple[Fit, ...]:
+        """All fits: seed by seed, so that a study cut short leaves whole pairs."""
+        setups = self.setups()
+        return tuple(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
+
+    def conditions(self, data_digest: str) -> str:
+        """Identity of all that decides the arms' fits save the seeds, the code and the platform."""
+        return hashed({"arms": {arm: flatten(setup) for arm, setup in self.setups().items()}, "data": data_digest})
+
+
+def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tuple[Fit, ...]:
+    """Fits in the order that fills workers best: the costliest arm first, seeds in their own order."""
+    return tuple(sorted(fits, key=lambda fit: -multiply_adds[fit.arm]))
+
+
+def _touches(path: str, varied: str) -> bool:
+    return path == varied or path.startswith(varied + ".") or varied.startswith(path + ".")

@@ -1,0 +1,38 @@
+"""One small study, run once for all tests that only look: real Ray, real MLflow on SQLite, real digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import studies
+from studies.records import StudyRecord
+from studies.settings import Settings
+from studies.tracking import Store
+
+SHORT = {"recipe.epochs": 2, "recipe.batch_size": 64, "scale.width": 0.0625}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A study that has been run: where, and what came back."""
+
+    runs: Path
+    record: StudyRecord
+    news: tuple[str, ...]
+
+    @property
+    def store(self) -> Store:
+        """Its store, opened again."""
+        return Store(Settings.of(self.runs))
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """`depth`, two seeds, two epochs."""
+    runs = tmp_path_factory.mktemp("study")
+    news: list[str] = []
+    record = studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=runs, quiet=True, say=news.append)
+    return Recorded(runs, record, tuple(news))

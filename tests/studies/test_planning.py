@@ -1,0 +1,98 @@
+"""What is left to do, sorted from what the record and the spool hold."""
+
+import pytest
+
+from lightning_modules.values import InvalidValue, UnknownPath
+from studies.declaring import declare
+from studies.planning import plan
+from studies.records import Ended, Identity
+from studies.trials import longest_first
+
+STUDY = declare("depth", seeds=(0, 1))
+FITS = STUDY.trials()
+
+
+def identity(fit, code="now"):
+    return Identity(fit.fingerprint, "data", code, "platform")
+
+
+def ended(fit, *, parent="mine", code="now"):
+    return Ended(identity=identity(fit, code), status="finished", run_id=f"run-{fit.arm}", parent_id=parent)
+
+
+def sort(trials=(), *, spooled=(), reuse="matching"):
+    return plan(FITS, identity, trials, lambda fit: fit in spooled, "mine", reuse)
+
+
+def test_with_an_empty_record_everything_is_trained():
+    assert sort().train == FITS
+
+
+def test_what_this_study_has_recorded_is_not_trained_again():
+    todo = sort([ended(fit) for fit in FITS])
+    assert (todo.train, todo.recorded) == ((), FITS)
+
+
+def test_a_trial_of_another_study_is_taken_over():
+    todo = sort([ended(FITS[0], parent="another")])
+    assert [fit for fit, _ in todo.elsewhere] == [FITS[0]]
+    assert todo.train == FITS[1:]
+
+
+def test_a_spooled_result_is_logged_without_training():
+    todo = sort(spooled=[FITS[2]])
+    assert todo.spooled == (FITS[2],)
+    assert FITS[2] not in todo.train
+
+
+def test_a_trial_of_other_code_is_trained_again_and_said_to_be():
+    todo = sort([ended(FITS[0], code="then")])
+    assert todo.outdated == (FITS[0],)
+    assert todo.train == FITS
+
+
+def test_a_trial_of_other_code_is_kept_where_the_user_says_so():
+    todo = sort([ended(FITS[0], code="then")], reuse="any")
+    assert todo.recorded == (FITS[0],)
+    assert not todo.outdated
+
+
+def test_nothing_is_reused_where_the_user_says_so():
+    todo = sort([ended(fit) for fit in FITS], spooled=FITS, reuse="none")
+    assert todo.train == FITS
+
+
+def test_trials_come_seed_by_seed_so_that_a_study_cut_short_leaves_pairs():
+    assert [(fit.arm, fit.seed) for fit in FITS[:5]] == [("A", 0), ("B", 0), ("D", 0), ("E", 0), ("A", 1)]
+
+
+def test_the_costliest_arm_goes_first():
+    ordered = longest_first(FITS, {"A": 1, "B": 2, "D": 3, "E": 4})
+    assert [fit.arm for fit in ordered] == ["E", "E", "D", "D", "B", "B", "A", "A"]
+
+
+def test_an_override_reaches_every_arm():
+    study = declare("depth", overrides={"recipe.epochs": "3", "network.init": "glorot"})
+    assert {(fit.setup.recipe.epochs, fit.setup.network.init) for fit in study.trials()} == {(3, "glorot")}
+
+
+def test_an_override_of_what_the_ablation_varies_is_refused():
+    with pytest.raises(InvalidValue, match=r"network\.stages is what depth varies"):
+        declare("depth", overrides={"network.stages": ()})
+
+
+def test_an_override_of_an_unknown_path_is_refused():
+    with pytest.raises(UnknownPath, match="Did you mean 'epochs'"):
+        declare("depth", overrides={"recipe.epoch": "3"})
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1), (-1, 0)])
+def test_seeds_that_repeat_are_negative_or_none_are_refused(seeds):
+    with pytest.raises(InvalidValue, match="seed"):
+        declare("depth", seeds=seeds)
+
+
+def test_conditions_do_not_depend_on_the_seeds():
+    assert declare("depth", seeds=(7,)).conditions("data") == STUDY.conditions("data")
+    assert declare("depth", overrides={"recipe.epochs": 3}).conditions("data") != STUDY.conditions("data")
+    assert STUDY.conditions("data") != STUDY.conditions("other data")

@@ -1,0 +1,233 @@
+"""From a name to the record, through real Ray and real MLflow; and again, and after faults."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+import studies
+from studies.settings import Settings
+from studies.spool import Spool
+from studies.tracking import Store, TrackingError
+from tests.studies.conftest import SHORT
+
+ROOT = Path(studies.__file__).parent.parent
+
+
+def again(recorded, **keywords):
+    news = []
+    record = studies.run(
+        "depth",
+        seeds=keywords.pop("seeds", (0, 1)),
+        overrides={**SHORT, **keywords.pop("overrides", {})},
+        runs=recorded.runs,
+        quiet=True,
+        say=news.append,
+        **keywords,
+    )
+    return record, news
+
+
+@pytest.fixture
+def copied(recorded, tmp_path):
+    """A copy of the recorded study that a test may damage; its artifacts stay where they are."""
+    shutil.copytree(recorded.runs, tmp_path / "runs")
+    return type(recorded)(tmp_path / "runs", recorded.record, ())
+
+
+def children(recorded):
+    client = recorded.store.client
+    experiment = client.get_experiment_by_name("depth")
+    return [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] == "fit"]
+
+
+def test_every_arm_is_recorded_under_every_seed(recorded):
+    cells = {(trial.arm, trial.seed) for trial in recorded.record.trials}
+    assert cells == {(arm, seed) for arm in "ABDE" for seed in (0, 1)}
+    assert len(children(recorded)) == 8
+
+
+def test_a_child_run_says_what_it_is(recorded):
+    run = next(run for run in children(recorded) if (run.data.tags["arm"], run.data.tags["seed"]) == ("D", "1"))
+    tags = run.data.tags
+    expected = {"study": "depth", "protocol": "digits", "kind": "fit", "mlflow.parentRunId": recorded.record.run_id}
+    assert {name: tags[name] for name in expected} == expected
+    assert {"fingerprint", "data", "code", "platform", "revision", "status", "schema"} <= set(tags)
+    assert run.data.params["recipe.epochs"] == "2"
+    assert run.data.params["network.stages.2.convs.2.kernel"] == "3"
+    assert {"test_error", "validation_error", "train_seconds", "images_per_second", "peak_memory_bytes"} <= set(
+        run.data.metrics
+    )
+
+
+def test_curves_are_recorded_epoch_by_epoch(recorded):
+    run = children(recorded)[0]
+    history = recorded.store.client.get_metric_history(run.info.run_id, "train_loss")
+    assert [metric.step for metric in history][:2] == [0, 1]
+
+
+def test_a_child_run_keeps_setup_result_and_predictions(recorded):
+    run = children(recorded)[0]
+    names = {file.path for file in recorded.store.client.list_artifacts(run.info.run_id)}
+    assert {"setup.json", "result.json", "predictions.npy"} <= names
+
+
+def test_the_parent_run_keeps_registration_labels_and_packed_results(recorded):
+    client, run_id = recorded.store.client, recorded.record.run_id
+    assert {"registration.json", "starts", "test_labels.npy", "results.parquet", "curves.parquet"} <= {
+        file.path for file in client.list_artifacts(run_id)
+    }
+    path = mlflow.artifacts.download_artifacts(
+        run_id=run_id, artifact_path="curves.parquet", tracking_uri=recorded.store.settings.tracking_uri
+    )
+    curves = pd.read_parquet(path)
+    assert set(curves["arm"]) == set("ABDE")
+    assert len(curves[curves["metric"] == "train_loss"]) == 16
+
+
+def test_what_is_read_back_is_what_the_trials_wrote(recorded):
+    for trial in recorded.record.trials:
+        folder = next((recorded.runs / "trials").glob(f"{trial.result.fingerprint}-*"))
+        written = Spool(folder).result()
+        assert trial.result == written
+        np.testing.assert_array_equal(trial.result.predictions, written.predictions)
+        wrong = (trial.result.predictions != recorded.record.labels).mean()
+        assert trial.result.metrics["test_error"] == pytest.approx(100 * wrong)
+
+
+def test_the_registration_keeps_claims_and_smallest_effect(recorded):
+    registration = recorded.record.registration
+    assert [claim.sentence for claim in registration.claims] == ["Test error falls from A to B to D to E."]
+    assert registration.smallest_effect == 0.5
+    assert registration.reference.values["A"] == 29.6
+    assert registration.properties["E"]["weight_layers"] == 19
+
+
+def test_a_second_run_trains_nothing_and_says_so(recorded):
+    record, news = again(recorded)
+    assert "nothing to train: all 8 trials have ended" in news
+    assert [trial.result for trial in record.trials] == [trial.result for trial in recorded.record.trials]
+    assert len(children(recorded)) == 8
+
+
+def test_what_the_record_lost_is_logged_from_the_spool_without_training(copied):
+    for run in children(copied)[:3]:
+        copied.store.client.delete_run(run.info.run_id)
+    record, news = again(copied)
+    assert "nothing to train: all 8 trials have ended; 3 logged that were trained before" in news
+    assert {(trial.arm, trial.seed): trial.result for trial in record.trials} == {
+        (trial.arm, trial.seed): trial.result for trial in copied.record.trials
+    }
+
+
+def test_a_run_that_was_cut_off_is_replaced_and_not_doubled(copied):
+    run = children(copied)[0]
+    copied.store.client.set_tag(run.info.run_id, "status", "running")
+    copied.store.client.update_run(run.info.run_id, status="RUNNING")
+    record, _ = again(copied)
+    assert len(children(copied)) == 8
+    assert all(trial.state != "running" for trial in record.trials)
+
+
+def test_a_trial_of_another_study_is_taken_over_and_names_its_original(copied):
+    store = copied.store
+    client = store.client
+    client.rename_experiment(client.get_experiment_by_name("depth").experiment_id, "another study")
+    shutil.rmtree(copied.runs / "trials")
+    record, news = again(copied)
+    assert any("8 taken over from other studies" in line for line in news)
+    originals = {trial.run_id for trial in copied.record.trials}
+    assert {trial.reused_from for trial in record.trials} == originals
+    assert [trial.result for trial in record.trials] == [trial.result for trial in copied.record.trials]
+
+
+def test_a_study_that_is_not_there_is_said_with_what_is(recorded):
+    with pytest.raises(TrackingError, match=r"holds no study 'dept'\. Did you mean 'depth'\? It holds: depth under"):
+        recorded.store.read("dept")
+    with pytest.raises(TrackingError, match="under the protocol 'cifar10'"):
+        recorded.store.read("depth", "cifar10")
+
+
+def command(*arguments, runs, **keywords):
+    return [sys.executable, "-W", "ignore", "-m", "studies.cli", *arguments, "--runs", str(runs)]
+
+
+def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tmp_path):
+    """Ctrl-C in mid-study: a clean end, whole trials kept; the next call trains the rest."""
+    arguments = ["run", "depth", "--seeds", "2"]
+    for path, value in SHORT.items():
+        arguments += ["--set", f"{path}={value}"]
+    line = command(*arguments, runs=tmp_path / "runs")
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    spool = tmp_path / "runs" / "trials"
+    deadline = time.monotonic() + 120
+    while len(list(spool.glob("*/result.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    kept = {file: file.stat().st_mtime_ns for file in spool.glob("*/result.json")}
+    assert 2 <= len(kept) < 8
+    finished = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, timeout=180)
+    assert f"{8 - len(kept)} of 8 trials to train" in finished.stdout
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())
+    read = Store(Settings.of(tmp_path / "runs")).read("depth")
+    once = {(trial.arm, trial.seed): trial.result for trial in recorded.record.trials}
+    for trial in read.trials:
+        assert trial.result.metrics == once[trial.arm, trial.seed].metrics
+        assert trial.result.evidence == once[trial.arm, trial.seed].evidence
+
+
+def test_the_workers_end_with_the_driver(recorded):
+    assert not [line for line in processes() if "studies.dispatch" in line and str(recorded.runs) in line]
+
+
+def processes():
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    line = command("run", "depth", "--dry-run", "--json", runs=tmp_path / "runs")
+    shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(json.loads(shown.stdout)["trials"]) == 20
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_tracking_server_that_does_not_answer_is_one_clear_line(tmp_path):
+    line = command("run", "depth", "--tracking-uri", "http://127.0.0.1:9", runs=tmp_path / "runs")
+    shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert shown.returncode == 1
+    assert "the tracking store http://127.0.0.1:9 does not answer" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert not (tmp_path / "runs" / "trials").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_run_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    tmp_path.chmod(0o500)
+    line = command("run", "depth", runs=tmp_path / "runs")
+    shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 2
+    assert "cannot write to the run folder" in shown.stderr
+
+
+def test_a_run_folder_that_is_a_file_is_one_clear_line(tmp_path):
+    (tmp_path / "runs").write_text("")
+    shown = subprocess.run(command("run", "depth", runs=tmp_path / "runs"), cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 2
+    assert "cannot write to the run folder" in shown.stderr
