@@ -160,7 +160,7 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     from studies.preview import preview
 
     study = _declared(name, protocol, seeds, overrides)
-    shown = preview(study)
+    shown = preview(study) | {"detectable": _detectable(study)}
     if as_json:
         _print_json(shown)
         return
@@ -181,6 +181,11 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
         click.echo(f"claim    {sentence}")
     click.echo(f"trials   {shown['trials']}: {len(shown['arms'])} arms x {len(shown['seeds'])} seeds {shown['seeds']}")
     click.echo(f"time     about {shown['minutes']:.1f} minutes on this machine's {shown['workers']} CPU cores")
+    if shown["detectable"]:
+        click.echo(
+            f"power    a true difference to {shown['baseline']} of {shown['detectable']:.2f} standard deviations of a paired "
+            "difference is found 4 times in 5"
+        )
 
 
 @main.command()
@@ -259,14 +264,28 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
 
 
 @main.command()
-@click.argument("name")
+@click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
+@click.option("--all", "every", is_flag=True, help="Every study that the store holds under the protocol.")
+@click.option("--combine", is_flag=True, help="One page for all of them, beside each one's own.")
 @of_a_store
-def report(name: str, protocol: str, runs: str | None, tracking_uri: str | None) -> None:
-    """Compile a study's report from the record, without training. Prints the page's path."""
+def report(
+    names: tuple[str, ...], protocol: str, every: bool, combine: bool, runs: str | None, tracking_uri: str | None
+) -> None:
+    """Compile reports from the record, without training. Prints each page's path."""
     settings = Settings.of(runs, None, tracking_uri)
     settings.make()
-    click.echo(_compile(_read(name, protocol, settings), settings))
+    if every:
+        names = tuple(sorted({*names, *_recorded(protocol, settings)}))
+    if not names:
+        raise click.UsageError("Name a study, or give --all.")
+    records = [_read(name, protocol, settings) for name in names]
+    for record in records:
+        click.echo(_compile(record, settings))
+    if combine or every:
+        from reports.summary import write_summary
+
+        click.echo(write_summary(records, settings.reports / f"summary-{protocol}"))
 
 
 @main.command()
@@ -322,6 +341,14 @@ def profile(network: str, resolution: int, classes: int, channels: int, width: f
         click.echo(f"{name.replace('_', ' '):<18}{value:>16,}")
 
 
+def _detectable(study: Any) -> float | None:
+    from reports.statistics import minimum_detectable_difference
+
+    if len(study.seeds) < 2:
+        return None
+    return minimum_detectable_difference(1.0, len(study.seeds), arms=len(study.ablation.all_arms))
+
+
 def _declared(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any) -> Any:
     from studies.declaring import declare
 
@@ -338,6 +365,12 @@ def _read(name: str, protocol: str, settings: Settings) -> Any:
     from studies.tracking import Store
 
     return Store(settings).read(name, protocol)
+
+
+def _recorded(protocol: str, settings: Settings) -> set[str]:
+    from studies.tracking import Store
+
+    return {row["study"] for row in Store(settings).studies() if row["protocol"] == protocol}
 
 
 def _compile(record: Any, settings: Settings) -> Path:
@@ -364,6 +397,8 @@ def _cell(trial: Any) -> str:
         return "waiting"
     if trial.state == "finished":
         return f"{trial.result.metrics['test_error']:.2f} %"
+    if trial.state == "running" and "validation_error" in trial.progress:
+        return f"running, {trial.progress['validation_error']:.1f} % on validation"
     return str(trial.state)
 
 

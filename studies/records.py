@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -98,6 +98,7 @@ class TrialRecord:
     Attributes:
         state: the result's status, or ``running`` where the trial has not ended.
         reused_from: the run that trained it, where another study did; else empty.
+        progress: the last values logged of a trial that runs.
     """
 
     arm: str
@@ -106,6 +107,7 @@ class TrialRecord:
     state: State
     result: Result | None
     reused_from: str = ""
+    progress: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

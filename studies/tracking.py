@@ -246,6 +246,7 @@ class Store:
                 state=cast(State, tags["status"]),
                 result=(known.get(run.info.run_id) or self._result(run.info.run_id)) if ended else None,
                 reused_from=tags.get("reused_from", ""),
+                progress={} if ended else dict(run.data.metrics),
             )
             latest.setdefault((record.arm, record.seed), record)
         return tuple(latest[key] for key in sorted(latest, key=lambda key: (key[1], key[0])))
@@ -344,7 +345,7 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
 
 
 def _last_started(run: Run) -> float:
-    return float(run.data.tags["started"])
+    return float(run.data.tags.get("started", run.info.start_time / 1000))
 
 
 def _start(data: dict[str, Any]) -> Start:

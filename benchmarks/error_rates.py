@@ -1,0 +1,379 @@
+"""Claim: the rule for verdicts is wrong about at most one study in twenty, and its intervals cover what they say.
+
+Cost: about four minutes on one core. Command: ``python benchmarks/error_rates.py [--write]``; with ``--write`` the
+numbers go to ``benchmarks/results/error_rates.json``.
+
+Noise: arms x seeds with SD 0.2 points, a common effect of the seed (ρ = 0.3), and ε = 0.3 points. A verdict is wrong
+exactly if one of the statements it asserts is false; a study is wrong if one of its verdicts is. Where thousands of
+studies are judged at once, this file repeats the rule on whole batches; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, Reverses, SaturatesAt
+from reports.statistics import Evidence, arm_interval, critical_value, crossed_interval, judge, share
+from reports.statistics.contrasts import GUARD_OTHER, GUARD_SHARED
+
+Array = npt.NDArray[np.float64]
+Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
+
+RESULTS = Path(__file__).parent / "results" / "error_rates.json"
+SEEDS, ARMS = (3, 5, 10), (2, 3, 6, 10)
+DEVIATION, CORRELATION, SMALLEST_EFFECT = 0.2, 0.3, 0.3
+NAMES = "ABCDEFGHIJ"
+
+
+def scaled(arm: int, factor: float) -> Draw:
+    """Normal noise, one arm of which has ``factor`` times the standard deviation."""
+
+    def draw(random: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+        values = normal(random, shape)
+        values[:, arm] *= factor
+        return values
+
+    return draw
+
+
+def normal(random: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Studies x arms x seeds of unit variance, correlated over seeds."""
+    return with_seed_effect(random, random.normal(size=shape))
+
+
+def skewed(random: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Exponential residuals (skewness 2) in every arm but the baseline."""
+    residuals = random.exponential(size=shape) - 1
+    residuals[:, 0] = random.normal(size=shape[::2])
+    return with_seed_effect(random, residuals)
+
+
+def heavy(random: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Residuals with the tails of Student's t with 3 degrees of freedom."""
+    return with_seed_effect(random, random.standard_t(3, size=shape) / np.sqrt(3))
+
+
+def counted(random: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Normal noise, rounded up or down at random to one example in 360: steps of 0.28 points, above its own SD."""
+    step = 100 / 360 / DEVIATION
+    counts: Array = np.floor(normal(random, shape) / step + random.random(shape))
+    return counts * step
+
+
+def with_seed_effect(random: np.random.Generator, residuals: Array) -> Array:
+    """Add a common effect of the seed, so that the variance is one and arms correlate."""
+    studies, _, seeds = residuals.shape
+    common = random.normal(size=(studies, 1, seeds))
+    return np.array(np.sqrt(CORRELATION) * common + np.sqrt(1 - CORRELATION) * residuals)
+
+
+NOISE: dict[str, Draw] = {
+    "normal, equal SD": normal,
+    "arms exponential (skewness 2)": skewed,
+    "arms t with 3 df": heavy,
+    "one arm 3x SD": scaled(1, 3),
+    "one arm 10x SD": scaled(1, 10),
+    "baseline 2x SD": scaled(0, 2),
+    "baseline 3x SD": scaled(0, 3),
+}
+
+
+def truths(arms: int) -> dict[str, Array]:
+    """True improvements of every arm on the baseline, in points."""
+    ones = np.ones(arms - 1)
+    mixed = np.resize([0.0, 0.0, SMALLEST_EFFECT, -SMALLEST_EFFECT, 1.0], arms - 1)
+    return {"all 0": 0 * ones, "all +ε": SMALLEST_EFFECT * ones, "all -ε": -SMALLEST_EFFECT * ones, "mixed": mixed}
+
+
+def batch(values: Array, rows: Array) -> dict[str, Array]:
+    """The rule on studies x arms x seeds without gaps: per study and contrast, the estimate and the half-widths."""
+    _, arms, seeds = values.shape
+    freedom, norms = (arms - 1) * (seeds - 1), np.sum(rows**2, axis=1)
+    differences = np.einsum("ca,bas->bcs", rows, values)
+    own = differences.var(axis=2, ddof=1)
+    residuals = (
+        values - values.mean(2, keepdims=True) - values.mean(1, keepdims=True) + values.mean((1, 2), keepdims=True)
+    )
+    pooled = np.maximum(np.sum(residuals**2, axis=(1, 2)) / freedom, np.mean(own / norms, axis=1))
+    errors = np.sqrt(norms * np.maximum(own / norms, pooled[:, None]) / seeds)
+    correlation = rows @ rows.T / np.sqrt(np.outer(norms, norms))
+    own_errors, noisy = np.sqrt(own / seeds), noisy_contrasts(values, rows)
+
+    def half(value: float, tail: float) -> Array:
+        widths: Array = np.where(
+            noisy, np.maximum(value * errors, stats.t.ppf(1 - tail, seeds - 1) * own_errors), value * errors
+        )
+        return widths
+
+    return {
+        "estimate": differences.mean(axis=2),
+        "two_sided": half(critical_value(correlation, freedom), 0.025 / len(rows)),
+        "one_sided": half(critical_value(correlation, freedom, two_sided=False), 0.05 / len(rows)),
+        "own_two_sided": half(float(stats.t.ppf(0.975, freedom)), 0.025),
+        "own_one_sided": half(float(stats.t.ppf(0.95, freedom)), 0.05),
+    }
+
+
+def noisy_contrasts(values: Array, rows: Array) -> npt.NDArray[np.bool_]:
+    """Studies x contrasts: where the noise guard fires."""
+    _, arms, seeds = values.shape
+    if arms < 3:
+        return np.zeros((len(values), len(rows)), dtype=bool)
+    variances = values.var(axis=2, ddof=1)
+    others = (variances.sum(axis=1, keepdims=True) - variances) / (arms - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # counts may not vary at all; NaN then fires no guard
+        ratios = variances / others
+    tails = stats.f.sf(ratios, seeds - 1, (arms - 1) * (seeds - 1))
+    lenient = (rows > 0) | (np.count_nonzero(rows, axis=0) > 1)
+    limit = np.where(lenient, 1 - GUARD_SHARED, 1 - GUARD_OTHER)
+    return np.asarray(np.any((rows != 0) & (tails[:, None, :] < limit), axis=2))
+
+
+def words_of_helps(found: Mapping[str, Array]) -> npt.NDArray[np.str_]:
+    """Verdicts of ``Helps`` for every study and contrast."""
+    centre, two, one = found["estimate"], found["two_sided"], found["one_sided"]
+    words = np.where(centre - two > 0, "supported", np.where(centre + two < 0, "contradicted", "inconclusive"))
+    return np.asarray(np.where(np.abs(centre) + one < SMALLEST_EFFECT, "practically equivalent", words))
+
+
+def words_of_does_not_help(found: Mapping[str, Array]) -> npt.NDArray[np.str_]:
+    """Verdicts of ``DoesNotHelp`` for every study and contrast."""
+    centre, two, one = found["estimate"], found["two_sided"], found["one_sided"]
+    words = np.where(centre - two > 0, "contradicted", "inconclusive")
+    words = np.where(centre + one < SMALLEST_EFFECT, "supported", words)
+    return np.where(np.abs(centre) + one < SMALLEST_EFFECT, "practically equivalent", words)
+
+
+def wrong_about_helps(words: npt.NDArray[np.str_], truth: Array) -> npt.NDArray[np.bool_]:
+    """Where a verdict of ``Helps`` asserts what is false."""
+    outside = np.abs(truth) >= SMALLEST_EFFECT
+    return np.array(
+        ((words == "supported") & (truth <= 0))
+        | ((words == "contradicted") & (truth >= 0))
+        | ((words == "practically equivalent") & outside)
+    )
+
+
+def wrong_about_does_not_help(words: npt.NDArray[np.str_], truth: Array) -> npt.NDArray[np.bool_]:
+    """Where a verdict of ``DoesNotHelp`` asserts what is false."""
+    return np.array(
+        ((words == "supported") & (truth >= SMALLEST_EFFECT))
+        | ((words == "contradicted") & (truth <= 0))
+        | ((words == "practically equivalent") & (np.abs(truth) >= SMALLEST_EFFECT))
+    )
+
+
+def many_to_one(arms: int) -> Array:
+    """Contrasts x arms: every arm against the first."""
+    return np.hstack([np.ones((arms - 1, 1)), -np.eye(arms - 1)])
+
+
+def familywise(studies: int, random: np.random.Generator) -> dict[str, dict[str, list[float]]]:
+    """Per noise and number of arms, the worst rate of wrong studies over all truths, for 3, 5 and 10 seeds (%)."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for noise, draw in (NOISE | {"counts out of 360": counted}).items():
+        table[noise] = {
+            f"k={arms}": [worst_rate(draw, arms, seeds, studies, random) for seeds in SEEDS] for arms in ARMS
+        }
+    return table
+
+
+def worst_rate(draw: Draw, arms: int, seeds: int, studies: int, random: np.random.Generator) -> float:
+    """The largest familywise rate of wrong verdicts over truths and over the two simple claims (%)."""
+    found, rates = batch(DEVIATION * draw(random, (studies, arms, seeds)), many_to_one(arms)), []
+    for truth in truths(arms).values():
+        shifted = found | {"estimate": found["estimate"] + truth}
+        rates.append(np.mean(np.any(wrong_about_helps(words_of_helps(shifted), truth), axis=1)))
+        rates.append(np.mean(np.any(wrong_about_does_not_help(words_of_does_not_help(shifted), truth), axis=1)))
+    return percent(max(rates))
+
+
+def power(studies: int, random: np.random.Generator) -> dict[str, dict[str, list[str]]]:
+    """Per true improvement, the share of *supported* / *equivalent* verdicts of ``Helps`` (%), per contrast."""
+    table: dict[str, dict[str, list[str]]] = {}
+    noise = {(k, n): batch(DEVIATION * normal(random, (studies, k, n)), many_to_one(k)) for k in (2, 6) for n in SEEDS}
+    for truth in (0.0, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0):
+        words = {case: words_of_helps(found | {"estimate": found["estimate"] + truth}) for case, found in noise.items()}
+        table[f"{truth:g} points"] = {f"k={k}": [both_words(words[k, n]) for n in SEEDS] for k in (2, 6)}
+    return table
+
+
+def both_words(words: npt.NDArray[np.str_]) -> str:
+    """Percent supported / percent practically equivalent."""
+    return f"{100 * np.mean(words == 'supported'):.0f}/{100 * np.mean(words == 'practically equivalent'):.0f}"
+
+
+ORDER = tuple("ABCDE")
+FALLS, SATURATES = FallsWith(order=ORDER), SaturatesAt(arm="C", order=ORDER)
+REVERSES = Reverses(worse=("A", "B"), better=("C", "D"))
+THREE_PAIRS = tuple(
+    AllOf(parts=(Helps(arm=first, over="A"), DoesNotHelp(arm=second, over="A")))
+    for first, second in (("B", "C"), ("D", "E"), ("F", "G"))
+)
+
+Case = tuple[tuple[Claim, ...], tuple[float, ...], tuple[str, ...]]  # claims, true errors, words that are wrong
+CONJUNCTIONS: dict[str, Case] = {
+    "falls: flat": ((FALLS,), (0, 0, 0, 0, 0), ("supported", "contradicted")),
+    "falls: last step rises by ε": ((FALLS,), (0, -0.3, -0.6, -0.9, -0.6), ("supported",)),
+    "saturates: nothing improves": ((SATURATES,), (0, 0, 0, 0, 0), ("supported", "contradicted")),
+    "saturates: 0.2 a step": ((SATURATES,), (0, -0.2, -0.4, -0.6, -0.8), ("supported",)),
+    "reverses: only the second half": ((REVERSES,), (0, 0, 0, -2.85), ("supported", "contradicted")),
+    "three conjunctions, half of each false": (THREE_PAIRS, (0, 0, 2, 0, 2, 0, 2), ("supported", "contradicted")),
+}
+POWERS: dict[str, Case] = {
+    "falls: 0.2 a step, supported": ((FALLS,), (0, -0.2, -0.4, -0.6, -0.8), ("supported",)),
+    "falls: last step rises by ε, contradicted": ((FALLS,), (0, -0.3, -0.6, -0.9, -0.6), ("contradicted",)),
+    "saturates: one step, then flat, supported": ((SATURATES,), (0, -0.6, -0.6, -0.6, -0.6), ("supported",)),
+    "reverses: 0.60 and 2.85, supported": ((REVERSES,), (0, 0.6, 0, -2.85), ("supported",)),
+}
+
+
+def conjunctions(cases: Mapping[str, Case], studies: int, random: np.random.Generator) -> dict[str, list[float]]:
+    """Per case, the share of studies with one of the words (%), for 3, 5 and 10 seeds, by the rule itself."""
+    return {name: [rate_of_words(case, seeds, studies, random) for seeds in SEEDS] for name, case in cases.items()}
+
+
+def rate_of_words(
+    case: Case, seeds: int, studies: int, random: np.random.Generator, *, one_by_one: bool = False
+) -> float:
+    """The share of studies in which a claim gets one of the words; ``one_by_one``: as if each claim stood alone."""
+    claims, errors, words = case
+    arms = NAMES[: len(errors)]
+    families = [(claim,) for claim in claims] if one_by_one else [claims]
+    hits = [
+        any(found.word in words for family in families for found in judge(family, arms, measured(table)))
+        for table in DEVIATION * normal(random, (studies, len(arms), seeds)) + np.array(errors)[:, None]
+    ]
+    return percent(np.mean(hits))
+
+
+def measured(values: Array, untrained: npt.NDArray[np.bool_] | None = None) -> dict[Any, Evidence]:
+    """Test errors as evidence."""
+    lost = np.zeros(values.shape, dtype=bool) if untrained is None else untrained
+    return {"test_error": Evidence(values=values, untrained=lost, smallest_effect=SMALLEST_EFFECT, unit="points")}
+
+
+def lost_seeds(studies: int, random: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Ten seeds, and arm B diverges with probability 0.3: what is said of it, by rule and by two fallacies (%)."""
+    table: dict[str, dict[str, float]] = {}
+    for gain, word in ((0.0, "practically equivalent"), (0.6, "supported")):
+        counts: Counter[str] = Counter()
+        for values in DEVIATION * normal(random, (studies, 2, 10)):
+            values[1] -= gain
+            untrained = np.zeros((2, 10), dtype=bool)
+            untrained[1] = random.random(10) < 0.3
+            gaps = np.where(untrained, np.nan, values)
+            cases = {"silent drop": measured(gaps), "retry": measured(values), "this rule": measured(gaps, untrained)}
+            for practice, numbers in cases.items():
+                counts[practice] += judge([Helps(arm="B", over="A")], "AB", numbers)[0].word == word
+        table[f"gain {gain:g}: {word}"] = {practice: percent(count / studies) for practice, count in counts.items()}
+    return table
+
+
+def coverage(studies: int, random: np.random.Generator) -> dict[str, list[float]]:
+    """How often every printed interval covers (%), for 3, 5 and 10 seeds; nominally 95, Clopper-Pearson at least."""
+    table: dict[str, list[float]] = {}
+    for noise, draw in NOISE.items():
+        found = [batch(draw(random, (studies, 6, seeds)), many_to_one(6)) for seeds in SEEDS]
+        table[f"six arms together, {noise}"] = [
+            percent(np.mean(np.all(np.abs(each["estimate"]) <= each["two_sided"], axis=1))) for each in found
+        ]
+        table[f"one of six at its own level, {noise}"] = [
+            percent(np.mean(np.abs(each["estimate"][:, -1]) <= each["own_two_sided"][:, -1])) for each in found
+        ]
+    for noise in ("normal, equal SD", "arms exponential (skewness 2)", "arms t with 3 df"):
+        table[f"one arm's mean, {noise}"] = [arm_coverage(NOISE[noise], seeds, studies // 4, random) for seeds in SEEDS]
+    for kind, (image, seed) in {"flips only": (0, 0), "images differ": (1, 0), "images and seeds": (1, 0.08)}.items():
+        table[f"crossed, {kind}"] = [crossed_coverage(image, seed, seeds, studies // 16, random) for seeds in SEEDS]
+    table["Clopper-Pearson, lowest"] = [share_coverage(seeds) for seeds in SEEDS]
+    return table
+
+
+def arm_coverage(draw: Draw, seeds: int, studies: int, random: np.random.Generator) -> float:
+    """Of the interval of one arm's mean."""
+    found = [arm_interval(each[1]) for each in draw(random, (studies, 2, seeds))]
+    return percent(np.mean([each.low <= 0 <= each.high for each in found]))
+
+
+def crossed_coverage(image: float, seed: float, seeds: int, studies: int, random: np.random.Generator) -> float:
+    """Two arms of equal error on 1,000 images; SDs in logits of arm x image and arm x seed effects."""
+    hits = []
+    for _ in range(studies):
+        common = random.normal(-2, 1.5, size=1000)
+        logits = common + image * random.normal(size=(2, 1, 1000)) + seed * random.normal(size=(2, seeds, 1))
+        wrong = random.random((2, seeds, 1000)) < 1 / (1 + np.exp(-logits))
+        found = crossed_interval(wrong[0].astype(float) - wrong[1])
+        hits.append(found.low <= 0 <= found.high)
+    return percent(np.mean(hits))
+
+
+def share_coverage(run: int) -> float:
+    """Exact, not simulated: the lowest coverage over true shares from 0.01 to 0.99."""
+    truth, counts = np.linspace(0.01, 0.99, 99), range(run + 1)
+    inside = np.array([(share(count, run).low <= truth) & (truth <= share(count, run).high) for count in counts])
+    return percent(np.min(np.sum(stats.binom.pmf(np.array(counts)[:, None], run, truth) * inside, axis=0)))
+
+
+def percent(share_of_one: float | np.floating[Any]) -> float:
+    """One decimal."""
+    return round(100 * float(share_of_one), 1)
+
+
+def measure(studies: int = 20_000) -> dict[str, Any]:
+    """All tables."""
+    random = np.random.default_rng(20_260)
+    return {
+        "studies": studies,
+        "familywise wrong verdicts, worst truth and claim": familywise(studies, random),
+        "supported/equivalent": power(studies, random),
+        "conjunctions: wrong verdicts": conjunctions(CONJUNCTIONS, studies // 8, random),
+        "three conjunctions, each at its own level": [
+            rate_of_words(
+                CONJUNCTIONS["three conjunctions, half of each false"], seeds, studies // 8, random, one_by_one=True
+            )
+            for seeds in SEEDS
+        ],
+        "conjunctions: power": conjunctions(POWERS, studies // 16, random),
+        "lost seeds": lost_seeds(studies // 10, random),
+        "coverage": coverage(studies, random),
+    }
+
+
+def show(name: str, table: Any, indent: str = "") -> None:
+    """Print nested tables, one row a line."""
+    if not isinstance(table, dict) or all(isinstance(each, (int, float)) for each in table.values()):
+        print(f"{indent}{name}: {table}")
+        return
+    print(f"{indent}{name}")
+    for key, value in table.items():
+        show(key, value, indent + "  ")
+
+
+def main() -> None:
+    """Measure, print, and write where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--studies", type=int, default=20_000, help="simulated studies a cell, for the batches")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    found = measure(arguments.studies)
+    for name, table in found.items():
+        show(name, table)
+    print(f"{time.perf_counter() - start:.0f} seconds")
+    if arguments.write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""What a report says of a study, computed once from its record and rendered many times."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ablations import ENDPOINT_WORDS, AllOf, Claim, DoesNotHelp
+from reports.arms import ArmRow, PairDifference, arm_rows, moved_between
+from reports.conduct import Check, Failure, environments, failures, mixtures, pairing, trials_of
+from reports.endpoints import UNITS, Values, smallest_effect, untrained, values
+from reports.limits import Wrong, crossed, limits, wrong_predictions
+from reports.numbers import Estimate, arrow, listed, plural, significant, typographic
+from reports.statistics import Contrast, Evidence, Verdict, contrasts, judge
+from studies.records import Registration, Start, StudyRecord, TrialRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedClaim:
+    """A registered claim and its verdict.
+
+    Attributes:
+        sentence: the claim in words.
+        word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``.
+        reason: one line that says why.
+        notes: what else must be known to read it.
+        source: who made the claim; empty for the user's own.
+        agreement: what this study says to that source; empty where there is none.
+        bundle: per contrast that the verdict reads, what else moved between the two networks.
+    """
+
+    claim: Claim
+    sentence: str
+    word: str
+    reason: str
+    notes: tuple[str, ...]
+    source: str
+    agreement: str
+    bundle: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All that a report shows.
+
+    Attributes:
+        registration: the study as registered at its first start.
+        answer: the verdict in a sentence.
+        cautions: what a reader must know before anything else: what is missing, broken or mixed.
+        arms: the registered arms, the baseline first.
+        claims: the registered claims with their verdicts.
+        differences: between arms: the registered ones, then the others to the baseline.
+        pairing: what the paired trials shared.
+        limits: what these seeds could and could not have shown.
+        failures: trials without a figure.
+        trials: the planned trials, arm by arm.
+        environments: what the trials ran on.
+        starts: every start of the study.
+        tracking: where the record was read, without credentials.
+    """
+
+    registration: Registration
+    answer: str
+    cautions: tuple[str, ...]
+    arms: tuple[ArmRow, ...]
+    claims: tuple[JudgedClaim, ...]
+    differences: tuple[PairDifference, ...]
+    pairing: tuple[Check, ...]
+    limits: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    trials: tuple[TrialRecord, ...]
+    environments: tuple[tuple[str, str], ...]
+    starts: tuple[Start, ...]
+    tracking: str
+    run_id: str
+    experiment_id: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether any arm has an error."""
+        return any(math.isfinite(arm.error.value) for arm in self.arms)
+
+
+def compare(record: StudyRecord) -> Comparison:
+    """What the record says: arms, verdicts, conduct and limits. Pure: the same record gives the same comparison."""
+    registration = record.registration
+    trials = trials_of(record)
+    errors = values(record, "test_error")
+    verdicts = _verdicts(record)
+    wrong = wrong_predictions(record)
+    differences = _differences(record, errors, wrong)
+    arms = arm_rows(record, trials, errors, differences)
+    claims = tuple(_judged(record, verdict) for verdict in verdicts)
+    checks = pairing(registration, trials)
+    return Comparison(
+        registration=registration,
+        answer=_answer(arms, claims),
+        cautions=_cautions(record, trials, arms, checks, differences),
+        arms=arms,
+        claims=claims,
+        differences=differences,
+        pairing=checks,
+        limits=limits(record, errors, differences, wrong),
+        failures=failures(trials),
+        trials=trials,
+        environments=environments(trials),
+        starts=record.starts,
+        tracking=re.sub(r"//[^/@]*@", "//", record.tracking_uri),
+        run_id=record.run_id,
+        experiment_id=record.experiment_id,
+    )
+
+
+def _verdicts(record: StudyRecord) -> tuple[Verdict, ...]:
+    claims = record.registration.claims
+    if not claims:
+        return ()
+    endpoints = dict.fromkeys(part.endpoint for claim in claims for part in parts_of(claim))
+    evidence = {
+        endpoint: Evidence(
+            values=values(record, endpoint),
+            untrained=untrained(record),
+            smallest_effect=smallest_effect(record, endpoint),
+            unit=UNITS[endpoint],
+        )
+        for endpoint in endpoints
+    }
+    return judge(claims, record.registration.arms, evidence)
+
+
+def _differences(record: StudyRecord, errors: Values, wrong: dict[str, Wrong]) -> tuple[PairDifference, ...]:
+    """One interval per pair of arms: the registered family's where a claim reads it, else one of the rest's own."""
+    registration = record.registration
+    parts = [part for claim in registration.claims for part in parts_of(claim) if part.endpoint == "test_error"]
+    registered = tuple(dict.fromkeys(pair for part in parts for pair in part.contrasts))
+    to_baseline = ((registration.baseline, arm) for arm in registration.arms[1:])
+    rest = tuple(pair for pair in to_baseline if pair not in registered)
+    return tuple(
+        _difference(record, contrast, is_registered, crossed(wrong[contrast.over], wrong[contrast.arm]))
+        for family, is_registered in ((registered, True), (rest, False))
+        for contrast in contrasts(errors, registration.arms, family)
+    )
+
+
+def _difference(
+    record: StudyRecord, contrast: Contrast, registered: bool, over_images: tuple[Estimate, float]
+) -> PairDifference:
+    return PairDifference(
+        over=contrast.over,
+        arm=contrast.arm,
+        estimate=Estimate(value=contrast.estimate, low=contrast.low, high=contrast.high),
+        registered=registered,
+        pairs=contrast.pairs,
+        planned=contrast.planned,
+        noisy=contrast.noisy,
+        equivalent_from=contrast.smallest_equivalence,
+        crossed=over_images[0],
+        image_noise=over_images[1],
+        moved=moved_between(record, contrast.over, contrast.arm),
+    )
+
+
+def _judged(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
+    claim = verdict.claim
+    moved = ((over, arm, moved_between(record, over, arm)) for over, arm in claim.contrasts)
+    return JudgedClaim(
+        claim=claim,
+        sentence=claim.sentence,
+        word=verdict.word,
+        reason=typographic(verdict.reason),
+        notes=(*map(typographic, verdict.notes), *_relative_effects(record, claim)),
+        source=claim.source,
+        agreement=agreement(claim, verdict.word),
+        bundle=tuple(f"{arrow(over, arm)}: {', '.join(names)}" for over, arm, names in moved if len(names) > 1),
+    )
+
+
+def _relative_effects(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """What counts as small for the endpoints that have no registered smallest effect."""
+    for endpoint in dict.fromkeys(part.endpoint for part in parts_of(claim)):
+        if endpoint in ("time", "memory", "gradient_norm") and (effect := smallest_effect(record, endpoint)):
+            amount = f"{significant(effect)} {UNITS[endpoint]}".strip()
+            yield f"smallest effect of interest in {ENDPOINT_WORDS[endpoint]}: 5% of the baseline's mean, {amount}"
+
+
+def agreement(claim: Claim, word: str) -> str:
+    """What a verdict says to the claim's source: it agrees, contradicts, or cannot tell from this data."""
+    if not claim.source:
+        return ""
+    if word == "supported" or (word == "practically equivalent" and _claims_no_gain(claim)):
+        return f"agrees with {claim.source}"
+    if word == "contradicted":
+        return f"contradicts {claim.source}"
+    if word == "practically equivalent":
+        return f"contradicts {claim.source}, up to the smallest effect of interest"
+    return f"cannot tell from this data whether {claim.source} holds"
+
+
+def parts_of(claim: Claim) -> tuple[Claim, ...]:
+    """The parts of a conjunction; any other claim is its only part."""
+    return claim.parts if isinstance(claim, AllOf) else (claim,)
+
+
+def _claims_no_gain(claim: Claim) -> bool:
+    return all(isinstance(part, DoesNotHelp) for part in parts_of(claim))
+
+
+def _answer(arms: Sequence[ArmRow], claims: Sequence[JudgedClaim]) -> str:
+    if not any(math.isfinite(arm.error.value) for arm in arms):
+        return "No trial has finished with a test error, so there is nothing to compare yet."
+    if not claims:
+        return "No claim was registered: the differences are shown without a verdict."
+    if len(claims) == 1:
+        return f"{claims[0].word.capitalize()}: {claims[0].sentence}"
+    counts = Counter(claim.word for claim in claims)
+    told = [f"{count} {'is' if count == 1 else 'are'} {word}" for word, count in sorted(counts.items(), key=_by_word)]
+    if len(counts) == 1:
+        return f"{'Both' if len(claims) == 2 else f'All {len(claims)}'} claims are {claims[0].word}."
+    return f"Of {len(claims)} claims, {listed(told)}."
+
+
+WORDS = ("supported", "practically equivalent", "contradicted", "inconclusive")
+
+
+def _by_word(item: tuple[str, int]) -> int:
+    return WORDS.index(item[0])
+
+
+def _cautions(
+    record: StudyRecord,
+    trials: Sequence[TrialRecord],
+    arms: Sequence[ArmRow],
+    checks: Sequence[Check],
+    differences: Sequence[PairDifference],
+) -> tuple[str, ...]:
+    return (
+        *_incomplete(record.registration, arms),
+        *(
+            f"The pairing is broken: {check.what.lower()} is {check.finding}."
+            for check in checks
+            if check.state == "broken"
+        ),
+        *mixtures(trials),
+        *_unplanned(record, trials),
+        *_noisy(differences),
+        *_unclean(record.starts),
+    )
+
+
+def _incomplete(registration: Registration, arms: Sequence[ArmRow]) -> tuple[str, ...]:
+    said = []
+    for count, words in (
+        (sum(arm.running for arm in arms), "still running"),
+        (sum(arm.absent for arm in arms), "never started"),
+        (sum(arm.failed for arm in arms), "failed"),
+        (sum(arm.diverged for arm in arms), "diverged"),
+        (sum(arm.without_figure for arm in arms), "finished without a finite test error"),
+    ):
+        if count:
+            planned = len(registration.arms) * len(registration.seeds)
+            said.append(f"{count} of {plural(planned, 'planned trial')} {words}.")
+    if len(registration.seeds) == 1:
+        said.append("One seed: two trained networks can be told apart, two methods cannot.")
+    empty = [arm.name for arm in arms if arm.finished == arm.without_figure]
+    if empty and len(empty) < len(arms):
+        said.append(f"No figure for {listed(empty)}: nothing can be said of {'it' if len(empty) == 1 else 'them'}.")
+    return tuple(said)
+
+
+def _unplanned(record: StudyRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
+    extra = len(record.trials) - len(trials)
+    if not extra:
+        return ()
+    what = f"{plural(extra, 'trial')} of unregistered arms or seeds, or repeated"
+    return (f"{what}: {'it is' if extra == 1 else 'they are'} left out.",)
+
+
+def _noisy(differences: Sequence[PairDifference]) -> tuple[str, ...]:
+    pairs = [arrow(difference.over, difference.arm) for difference in differences if difference.noisy]
+    if not pairs:
+        return ()
+    return (f"Unequal noise: the intervals of {listed(pairs)} were widened to those pairs' own.",)
+
+
+def _unclean(starts: Sequence[Start]) -> tuple[str, ...]:
+    unclean = sum(not start.clean for start in starts)
+    if not unclean:
+        return ()
+    return (f"{unclean} of {plural(len(starts), 'start')} ran code that was not committed.",)

@@ -1,0 +1,98 @@
+"""The numbers as CSV, unrounded: one row per arm, and one per trial. Text that a spreadsheet would run is disarmed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from reports.arms import ArmRow
+from reports.changes import PROPERTY_WORDS
+from reports.comparison import Comparison
+from studies.records import TrialRecord
+
+Value = str | int | float
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+METRICS = ("test_error", "validation_error", "train_error", "test_loss", "validation_loss", "train_loss")
+COSTS = ("train_seconds", "images_per_second", "peak_memory_bytes")
+
+
+def arms_table(comparison: Comparison) -> str:
+    """One row per arm: errors in percent, differences in percentage points, empty where there is no number."""
+    return written([_arm(arm) for arm in comparison.arms])
+
+
+def trials_table(comparison: Comparison) -> str:
+    """One row per planned trial that was started."""
+    return written([_trial(trial) for trial in comparison.trials])
+
+
+def guarded(text: str) -> str:
+    """Text with a leading apostrophe where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _arm(arm: ArmRow) -> dict[str, Value]:
+    difference = arm.difference
+    bounds = difference.estimate if difference else None
+    return {
+        "arm": arm.name,
+        "test_error_percent": arm.error.value,
+        "test_error_low": arm.error.low,
+        "test_error_high": arm.error.high,
+        "lower_than_baseline_points": bounds.value if bounds else math.nan,
+        "lower_than_baseline_low": bounds.low if bounds else math.nan,
+        "lower_than_baseline_high": bounds.high if bounds else math.nan,
+        "pairs": difference.pairs if difference else "",
+        "registered": str(difference.registered).lower() if difference else "",
+        "finished": arm.finished,
+        "diverged": arm.diverged,
+        "failed": arm.failed,
+        "running": arm.running,
+        "not_started": arm.absent,
+        "without_figure": arm.without_figure,
+        **{name: arm.properties.get(name, "") for name in PROPERTY_WORDS},
+        "train_seconds": arm.train_seconds,
+        "images_per_second": arm.images_per_second,
+        "peak_memory_bytes": arm.peak_memory_bytes,
+        "published": arm.published,
+    }
+
+
+def _trial(trial: TrialRecord) -> dict[str, Value]:
+    result = trial.result
+    metrics: Mapping[str, float] = result.metrics if result else {}
+    cost: Mapping[str, float] = result.cost if result else {}
+    lines = result.error.strip().splitlines() if result else []
+    return {
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "state": trial.state,
+        **{name: metrics.get(name, math.nan) for name in METRICS},
+        **{name: cost.get(name, math.nan) for name in COSTS},
+        "epochs": len(result.times) if result else "",
+        "fingerprint": result.fingerprint if result else "",
+        **{f"{name}_digest": result.digests.get(name, "") if result else "" for name in ("data", "code", "platform")},
+        "run_id": trial.run_id,
+        "reused_from": trial.reused_from,
+        "error": lines[-1].strip() if lines else "",
+    }
+
+
+def written(rows: Sequence[Mapping[str, Value]]) -> str:
+    """Rows under the names of the first one; nothing where there are none."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+        writer.writerows(_cells(row.values()) for row in rows)
+    return stream.getvalue()
+
+
+def _cells(values: Iterable[Value]) -> list[str]:
+    return [guarded(value) if isinstance(value, str) else _number(value) for value in values]
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else ""

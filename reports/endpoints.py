@@ -1,0 +1,94 @@
+"""What a study's trials say of each endpoint: an array of arms x planned seeds, NaN where a trial says nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations import Endpoint
+from reports.changes import CLEAN_WITHIN
+from studies.records import StudyRecord, TrialRecord
+from studies.results import Result
+
+Values = npt.NDArray[np.float64]
+MEBIBYTE = 2.0**20
+UNITS: dict[Endpoint, str] = {
+    "test_error": "points",
+    "training_error": "points",
+    "trainability": "",
+    "gradient_norm": "",
+    "memory": "MiB",
+    "time": "s",
+}
+
+
+def values(record: StudyRecord, endpoint: Endpoint) -> Values:
+    """The endpoint of every finished trial; trainability also of every diverged one."""
+    return table(record, _READERS[endpoint])
+
+
+def table(record: StudyRecord, read: Callable[[TrialRecord], float]) -> Values:
+    """One number per registered arm and planned seed; NaN where there is no trial or no finite number."""
+    registration = record.registration
+    trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
+    made = np.full((len(registration.arms), len(registration.seeds)), np.nan)
+    for row, arm in enumerate(registration.arms):
+        for column, seed in enumerate(registration.seeds):
+            trial = trials.get((arm, seed))
+            if trial is not None and math.isfinite(value := read(trial)):
+                made[row, column] = value
+    return made
+
+
+def untrained(record: StudyRecord) -> npt.NDArray[np.bool_]:
+    """Where a trial diverged, arms x planned seeds."""
+    return np.asarray(table(record, lambda trial: float(trial.state == "diverged")) == 1)
+
+
+def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
+    """The registered smallest effect for errors; none for trainability; else 5% of the baseline's mean."""
+    if endpoint in ("test_error", "training_error"):
+        return record.registration.smallest_effect
+    if endpoint == "trainability":
+        return 0.0
+    baseline = values(record, endpoint)[0]
+    return CLEAN_WITHIN * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
+
+
+def metric(trial: TrialRecord, name: str) -> float:
+    """A finished trial's final metric; NaN for any other."""
+    return _mapped(trial, lambda result: result.metrics, name)
+
+
+def cost(trial: TrialRecord, name: str) -> float:
+    """A finished trial's cost; NaN for any other."""
+    return _mapped(trial, lambda result: result.cost, name)
+
+
+def _mapped(trial: TrialRecord, of: Callable[[Result], Mapping[str, float]], name: str) -> float:
+    if trial.state != "finished" or trial.result is None:
+        return math.nan
+    return float(of(trial.result).get(name, math.nan))
+
+
+def _last_gradient_norm(trial: TrialRecord) -> float:
+    if trial.state != "finished" or trial.result is None:
+        return math.nan
+    return next(iter(trial.result.curves.get("gradient_norm", ())[-1:]), math.nan)
+
+
+def _trained(trial: TrialRecord) -> float:
+    return {"finished": 1.0, "diverged": 0.0}.get(trial.state, math.nan)
+
+
+_READERS: dict[Endpoint, Callable[[TrialRecord], float]] = {
+    "test_error": lambda trial: metric(trial, "test_error"),
+    "training_error": lambda trial: metric(trial, "train_error"),
+    "trainability": _trained,
+    "gradient_norm": _last_gradient_norm,
+    "memory": lambda trial: cost(trial, "peak_memory_bytes") / MEBIBYTE,
+    "time": lambda trial: cost(trial, "train_seconds"),
+}

@@ -1,0 +1,64 @@
+"""Paired, simultaneous and exact: the numbers behind every verdict. Pure functions of arrays and claims."""
+
+from reports.statistics.contrasts import (
+    ArmInterval,
+    Contrast,
+    Estimate,
+    additive_fit,
+    arm_interval,
+    contrasts,
+    estimates,
+)
+from reports.statistics.critical import critical_value
+from reports.statistics.crossed import CrossedInterval, crossed_interval
+from reports.statistics.factorial import Effect, factorial
+from reports.statistics.one_seed import NoiseRatio, TwoNetworks, noise_ratio, two_networks
+from reports.statistics.planning import (
+    Resolution,
+    equivalence_power,
+    half_width,
+    minimum_detectable_difference,
+    pairing_correlation,
+    resolution,
+    seeds_for_difference,
+    seeds_for_equivalence,
+    upper_limit_of_deviation,
+)
+from reports.statistics.readers import Evidence
+from reports.statistics.trainability import Share, fisher, share
+from reports.statistics.verdicts import Verdict, Word, judge
+
+__all__ = [
+    "ArmInterval",
+    "Contrast",
+    "CrossedInterval",
+    "Effect",
+    "Estimate",
+    "Evidence",
+    "NoiseRatio",
+    "Resolution",
+    "Share",
+    "TwoNetworks",
+    "Verdict",
+    "Word",
+    "additive_fit",
+    "arm_interval",
+    "contrasts",
+    "critical_value",
+    "crossed_interval",
+    "equivalence_power",
+    "estimates",
+    "factorial",
+    "fisher",
+    "half_width",
+    "judge",
+    "minimum_detectable_difference",
+    "noise_ratio",
+    "pairing_correlation",
+    "resolution",
+    "seeds_for_difference",
+    "seeds_for_equivalence",
+    "share",
+    "two_networks",
+    "upper_limit_of_deviation",
+]

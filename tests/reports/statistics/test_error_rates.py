@@ -1,0 +1,76 @@
+"""The rule's guarantee, on few simulated studies; the full tables come from ``benchmarks/error_rates.py``."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablations import DoesNotHelp, Helps
+from reports.statistics import estimates, judge
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "error_rates.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    specification = importlib.util.spec_from_file_location("error_rates", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("arms", "seeds"), [(2, 3), (3, 2), (5, 3), (6, 10)])
+@pytest.mark.parametrize("noise", ["normal, equal SD", "baseline 3x SD", "one arm 10x SD"])
+def test_the_batches_of_the_benchmark_follow_the_rule(benchmark, arms, seeds, noise):
+    values = benchmark.NOISE[noise](np.random.default_rng(arms), (20, arms, seeds))
+    rows = benchmark.many_to_one(arms)
+    found = benchmark.batch(values, rows)
+    for study, table in enumerate(values):
+        for place, each in enumerate(estimates(table, rows)):
+            expected = {
+                "estimate": each.estimate,
+                "two_sided": each.high - each.estimate,
+                "one_sided": each.high_one_sided - each.estimate,
+                "own_two_sided": each.high_own_two_sided - each.estimate,
+                "own_one_sided": each.high_own - each.estimate,
+            }
+            assert {name: found[name][study, place] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [Helps, DoesNotHelp])
+def test_the_words_of_the_benchmark_are_those_of_the_verdicts(benchmark, kind):
+    values = 0.2 * benchmark.normal(np.random.default_rng(0), (60, 4, 5))
+    values -= np.array([0, 0, 0.3, 1.0])[:, None]
+    read = benchmark.words_of_helps if kind is Helps else benchmark.words_of_does_not_help
+    words = read(benchmark.batch(values, benchmark.many_to_one(4)))
+    claims = [kind(arm=arm, over="A") for arm in "BCD"]
+    by_rule = [[found.word for found in judge(claims, "ABCD", benchmark.measured(table))] for table in values]
+    assert words.tolist() == by_rule
+    assert len(np.unique(words)) >= 3
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("arms", [2, 3, 6])
+def test_at_most_one_study_in_twenty_gets_a_wrong_verdict(benchmark, arms, seeds):
+    rate = benchmark.worst_rate(benchmark.normal, arms, seeds, 4000, np.random.default_rng(seeds))
+    assert rate <= 5.0 + 1.96 * 0.35 + 0.3  # the worst of eight rates, each with a Monte Carlo error of 0.35
+
+
+@pytest.mark.parametrize("noise", ["normal, equal SD", "arms t with 3 df", "one arm 3x SD", "one arm 10x SD"])
+def test_simultaneous_intervals_cover_together(benchmark, noise):
+    values = benchmark.NOISE[noise](np.random.default_rng(1), (4000, 6, 5))
+    found = benchmark.batch(values, benchmark.many_to_one(6))
+    assert np.mean(np.all(np.abs(found["estimate"]) <= found["two_sided"], axis=1)) >= 0.943
+
+
+@pytest.mark.parametrize("case", ["falls: flat", "saturates: nothing improves", "reverses: only the second half"])
+def test_a_conjunction_is_wrong_at_most_one_time_in_twenty(benchmark, case):
+    rate = benchmark.rate_of_words(benchmark.CONJUNCTIONS[case], 5, 250, np.random.default_rng(2))
+    assert rate <= 5.0 + 1.96 * 1.4
+
+
+def test_dropping_diverged_seeds_silently_hides_them(benchmark):
+    found = benchmark.lost_seeds(150, np.random.default_rng(3))["gain 0: practically equivalent"]
+    assert found["silent drop"] > 50
+    assert found["this rule"] < 10

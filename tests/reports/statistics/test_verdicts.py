@@ -1,0 +1,333 @@
+import numpy as np
+import pingouin
+import pytest
+from statsmodels.stats.weightstats import ttost_paired
+
+from ablations import AllOf, DoesNotHelp, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
+from reports.statistics import Evidence, contrasts, judge
+
+NOISE = np.random.default_rng(5).normal(0, 0.02, size=(6, 5))
+
+
+def measured(means, noise=1.0, seeds=5):
+    """Arms x seeds: the given means, a common effect of the seed, and small noise of each arm."""
+    common = np.linspace(-0.4, 0.4, seeds)
+    return np.asarray(means, dtype=float)[:, None] + common + noise * NOISE[: len(means), :seeds]
+
+
+def evidence(values, untrained=None, **changes):
+    lost = np.zeros(np.shape(values), dtype=bool) if untrained is None else untrained
+    return Evidence(**{"values": values, "untrained": lost, "smallest_effect": 0.3, "unit": "points"} | changes)
+
+
+def verdict(claim, means, **changes):
+    arms = "ABCDEF"[: len(means)]
+    return judge([claim], arms, {"test_error": evidence(measured(means, **changes))})[0]
+
+
+HELPS, DOES_NOT_HELP = Helps(arm="B", over="A"), DoesNotHelp(arm="B", over="A")
+HELPS_BY = HelpsBy(arm="B", over="A", by=1.0, within=0.2)
+FALLS = FallsWith(order=("A", "B", "C"))
+SATURATES = SaturatesAt(arm="B", order=("A", "B", "C"))
+REVERSES = Reverses(worse=("A", "B"), better=("C", "D"))
+BOTH = AllOf(parts=(Helps(arm="B", over="A"), DoesNotHelp(arm="C", over="A")))
+
+
+@pytest.mark.parametrize(
+    ("claim", "means", "noise", "word"),
+    [
+        (HELPS, (10, 9), 1, "supported"),
+        (HELPS, (10, 11), 1, "contradicted"),
+        (HELPS, (10, 10), 1, "practically equivalent"),
+        (HELPS, (10, 10), 30, "inconclusive"),
+        (DOES_NOT_HELP, (10, 11), 1, "supported"),
+        (DOES_NOT_HELP, (10, 9), 1, "contradicted"),
+        (DOES_NOT_HELP, (10, 10), 1, "practically equivalent"),
+        (DOES_NOT_HELP, (10, 9.5), 30, "inconclusive"),
+        (HELPS_BY, (10, 9), 1, "supported"),
+        (HELPS_BY, (10, 8), 1, "contradicted"),
+        (HELPS_BY, (10, 10), 1, "contradicted"),
+        (HELPS_BY, (10, 9), 30, "inconclusive"),
+        (FALLS, (10, 9, 8), 1, "supported"),
+        (FALLS, (10, 9, 9.5), 1, "contradicted"),
+        (FALLS, (10, 9, 11), 1, "contradicted"),
+        (FALLS, (10, 10, 10), 30, "inconclusive"),
+        (SATURATES, (10, 9, 9), 1, "supported"),
+        (SATURATES, (10, 9, 8), 1, "contradicted"),
+        (SATURATES, (10, 10, 10), 1, "inconclusive"),
+        (SATURATES, (10, 9, 10), 1, "inconclusive"),
+        (SATURATES, (10, 10, 9.85), 1, "inconclusive"),
+        (SATURATES, (10, 9, 9), 30, "inconclusive"),
+        (REVERSES, (10, 11, 11, 10), 1, "supported"),
+        (REVERSES, (10, 9, 11, 10), 1, "contradicted"),
+        (REVERSES, (10, 11, 10, 11), 1, "contradicted"),
+        (REVERSES, (10, 10, 10, 10), 1, "practically equivalent"),
+        (REVERSES, (10, 10, 11, 10), 1, "inconclusive"),
+        (BOTH, (10, 9, 10), 1, "supported"),
+        (BOTH, (10, 9, 11), 1, "supported"),
+        (BOTH, (10, 9, 9), 1, "contradicted"),
+        (BOTH, (10, 10, 10), 1, "practically equivalent"),
+        (BOTH, (10, 10, 11), 1, "inconclusive"),
+    ],
+)
+def test_every_line_of_the_table(claim, means, noise, word):
+    assert verdict(claim, means, noise=noise).word == word
+
+
+def test_a_rise_smaller_than_the_smallest_effect_does_not_stop_a_fall():
+    assert verdict(FALLS, (10, 9, 9.1)).word == "supported"
+
+
+def test_a_gain_below_the_smallest_effect_is_still_a_plateau():
+    assert verdict(SATURATES, (10, 9, 8.85)).word == "supported"
+
+
+def test_the_reason_is_the_interval_that_decided():
+    found = verdict(HELPS, (10, 9))
+    low, high = found.contrasts[0].low, found.contrasts[0].high
+    assert found.reason == f"the 95% interval [{low:.2f}, {high:.2f}] points excludes 0"
+
+
+def test_an_inconclusive_reason_says_what_was_missed():
+    found = verdict(HELPS, (10, 10), noise=30)
+    assert "includes 0; the one-sided 95% bounds" in found.reason
+    assert found.reason.endswith("do not lie within (-0.30, 0.30)")
+
+
+def test_the_family_is_the_union_of_all_claims_on_the_endpoint():
+    values, claims = measured((10, 9, 8)), [HELPS, Helps(arm="C", over="A")]
+    found = judge(claims, "ABC", {"test_error": evidence(values)})
+    assert found[0].contrasts + found[1].contrasts == contrasts(values, "ABC", [("A", "B"), ("A", "C")])
+    assert "95% simultaneous interval" in found[0].reason
+
+
+def test_claims_on_another_endpoint_are_another_family():
+    values, other = measured((10, 9, 8)), Helps(arm="C", over="A", endpoint="training_error")
+    found = judge([HELPS, other], "ABC", {"test_error": evidence(values), "training_error": evidence(values)})
+    assert found[0].contrasts == contrasts(values, "ABC", [("A", "B")])
+
+
+def test_a_lone_conjunction_is_read_at_the_level_of_each_part():
+    values = measured((10, 9, 9), noise=30)
+    steps = contrasts(values, "ABC", [("A", "B"), ("B", "C")])
+    assert all(step.low_own > -0.3 for step in steps)
+    assert any(step.low_one_sided < -0.3 for step in steps), "the case must tell the two levels apart"
+    alone, crowded = (
+        judge(claims, "ABC", {"test_error": evidence(values)})[0].word for claims in ([FALLS], [FALLS, SATURATES])
+    )
+    assert (alone, crowded) == ("supported", "inconclusive")
+
+
+def test_a_lone_conjunction_says_that_its_parts_hold_at_their_own_level():
+    assert "every part holds at its own level" in verdict(FALLS, (10, 9, 8)).notes[0]
+
+
+def test_equivalence_is_two_one_sided_tests():
+    values = measured((10, 10.1), noise=8)
+    shown = {
+        margin: judge([HELPS], "AB", {"test_error": evidence(values, smallest_effect=margin)})[0].word
+        == "practically equivalent"
+        for margin in np.linspace(0.05, 1, 20)
+    }
+    by_statsmodels = {each: ttost_paired(*values, -each, each)[0] < 0.05 for each in shown}
+    by_pingouin = {each: bool(pingouin.tost(*values, bound=each, paired=True)["pval"].iloc[0] < 0.05) for each in shown}
+    assert shown == by_statsmodels == by_pingouin
+    assert len(set(shown.values())) == 2
+
+
+def test_one_seed_is_inconclusive():
+    found = verdict(HELPS, (10, 5), seeds=1)
+    assert (found.word, found.reason[:8]) == ("inconclusive", "one seed")
+
+
+def test_two_seeds_may_state_a_direction():
+    assert verdict(HELPS, (10, 5), seeds=2).word == "supported"
+
+
+@pytest.mark.parametrize("claim", [HELPS, DOES_NOT_HELP, HELPS_BY])
+def test_two_seeds_may_state_no_margin(claim):
+    means = (10, 9) if claim is HELPS_BY else (10, 10)
+    found = judge([claim], "AB", {"test_error": evidence(measured(means, noise=0.01, seeds=2))})[0]
+    assert found.word in ("inconclusive", "supported")
+    assert any("two seeds: they can show a direction, no margin" in text for text in (found.reason, *found.notes))
+
+
+def test_a_metric_selected_on_test_is_inconclusive():
+    numbers = evidence(measured((10, 5)), selected_on_test=True)
+    found = judge([HELPS], "AB", {"test_error": numbers})[0]
+    assert (found.word, found.reason[:16]) == ("inconclusive", "selected on test")
+
+
+def with_lost_seeds(means, lost):
+    values, untrained = measured(means), np.zeros((len(means), 5), dtype=bool)
+    for row, count in enumerate(lost):
+        untrained[row, :count] = True
+    return evidence(np.where(untrained, np.nan, values), untrained)
+
+
+@pytest.mark.parametrize(
+    ("claim", "means", "lost", "word"),
+    [
+        (HELPS, (10, 9), (0, 1), "inconclusive"),
+        (HELPS, (10, 9), (1, 0), "supported"),
+        (HELPS, (10, 9), (1, 1), "supported"),
+        (HELPS, (10, 11), (0, 1), "contradicted"),
+        (HELPS, (10, 11), (1, 0), "inconclusive"),
+        (HELPS, (10, 10), (0, 1), "inconclusive"),
+        (HELPS, (10, 10), (1, 1), "practically equivalent"),
+        (DOES_NOT_HELP, (10, 9), (0, 1), "inconclusive"),
+        (DOES_NOT_HELP, (10, 10), (0, 1), "supported"),
+        (DOES_NOT_HELP, (10, 10), (1, 0), "inconclusive"),
+        (HELPS_BY, (10, 9), (1, 0), "inconclusive"),
+        (FALLS, (10, 9, 8), (0, 0, 1), "inconclusive"),
+        (FALLS, (10, 9, 8), (1, 0, 0), "supported"),
+        (SATURATES, (10, 9, 9), (0, 0, 1), "inconclusive"),
+        (REVERSES, (10, 11, 11, 10), (0, 1, 0, 0), "supported"),
+        (REVERSES, (10, 11, 11, 10), (0, 0, 0, 1), "inconclusive"),
+        (BOTH, (10, 9, 10), (0, 1, 0), "inconclusive"),
+    ],
+)
+def test_nothing_is_said_for_the_arm_that_lost_more_seeds(claim, means, lost, word):
+    assert judge([claim], "ABCD"[: len(means)], {"test_error": with_lost_seeds(means, lost)})[0].word == word
+
+
+def test_the_cap_counts_the_diverged():
+    found = judge([HELPS], "AB", {"test_error": with_lost_seeds((10, 9), (0, 2))})[0]
+    assert found.reason.startswith("0 of 5 of A and 2 of 5 of B diverged")
+    assert found.notes[0].startswith("not supported, although the intervals show it")
+    assert "B over A: conditional on convergence, 3 of 5 pairs" in found.notes
+
+
+def test_a_trend_takes_two_seeds_that_all_its_arms_share():
+    values = measured((10, 9, 8))
+    values[0, :2] = values[2, 2:4] = np.nan
+    found = judge([FALLS], "ABC", {"test_error": evidence(values)})[0]
+    assert found.word == "inconclusive"
+    assert "A to C: 1 of 5 seeds are complete along the order: there is no interval" in found.reason
+
+
+def test_a_crash_is_no_divergence():
+    values = measured((10, 9))
+    values[1, 0] = np.nan
+    found = judge([HELPS], "AB", {"test_error": evidence(values)})[0]
+    assert (found.word, found.notes[-1]) == ("supported", "B over A: 4 of 5 pairs")
+
+
+def test_an_endpoint_without_evidence_is_inconclusive():
+    found = judge([Helps(arm="B", over="A", endpoint="gradient_norm")], "AB", {})[0]
+    assert (found.word, found.reason) == ("inconclusive", "there is no evidence on gradient norm")
+
+
+def test_a_conjunction_may_speak_of_several_endpoints():
+    claim = AllOf(parts=(HELPS, Helps(arm="B", over="A", endpoint="time")))
+    numbers = {"test_error": evidence(measured((10, 9))), "time": evidence(measured((70, 50)), unit="s")}
+    assert judge([claim], "AB", numbers)[0].word == "supported"
+    assert judge([claim], "AB", numbers | {"time": evidence(measured((50, 70)), unit="s")})[0].word == "contradicted"
+
+
+def test_a_support_beyond_the_smallest_effect_says_so():
+    assert "by more than ε = 0.30 points" in verdict(HELPS, (10, 9)).notes
+    assert verdict(HELPS, (10, 9.75)).notes == ()
+
+
+def test_equivalence_agrees_with_a_claim_that_it_does_not_help():
+    assert verdict(DOES_NOT_HELP, (10, 10)).notes == ("practical equivalence agrees with the claim",)
+
+
+def test_an_open_size_says_whether_it_is_inside_the_interval():
+    assert "1.00 points is inside the two-sided interval" in verdict(HELPS_BY, (10, 9), noise=30).notes
+
+
+def test_an_open_plateau_names_the_gain_that_is_not_excluded():
+    found = verdict(SATURATES, (10, 9, 9), noise=30)
+    bound = found.contrasts[1].high_one_sided
+    assert f"a plateau cannot be told from a further gain of up to {bound:.2f} points" in found.notes
+
+
+def test_a_reversal_shows_its_interaction_beside_it():
+    (note,) = (note for note in verdict(REVERSES, (10, 11, 11, 10)).notes if note.startswith("interaction"))
+    assert note.startswith("interaction, which alone proves no reversal: 2.0")
+
+
+def test_a_noisy_arm_is_noted():
+    values = measured((10, 9, 8))
+    values[1] = [3, 15, 9, 6, 12]
+    found = judge([HELPS], "ABC", {"test_error": evidence(values)})[0]
+    assert any("noisier than the other arms" in note for note in found.notes)
+
+
+def test_an_interval_without_width_is_noted():
+    values = np.array([[10.0, 11.0, 12.0], [9.0, 10.0, 11.0]])
+    found = judge([HELPS], "AB", {"test_error": evidence(values)})[0]
+    assert found.word == "supported"
+    assert any("the interval has no width" in note for note in found.notes)
+
+
+def trained(*counts, run=5):
+    untrained = np.array([[seed >= count for seed in range(run)] for count in counts])
+    values = np.where(untrained, np.nan, 1.0)
+    return {"trainability": evidence(values, untrained, smallest_effect=0.2, unit="share")}
+
+
+@pytest.mark.parametrize(
+    ("counts", "run", "word"),
+    [
+        ((1, 5), 5, "supported"),  # p = 0.048
+        ((2, 5), 5, "inconclusive"),  # p = 0.17
+        ((5, 1), 5, "contradicted"),
+        ((0, 3), 3, "inconclusive"),  # three seeds can never: p = 0.10
+        ((200, 200), 200, "practically equivalent"),
+    ],
+)
+def test_trainability_is_decided_by_fishers_test(counts, run, word):
+    claim = Helps(arm="B", over="A", endpoint="trainability")
+    assert judge([claim], "AB", trained(*counts, run=run))[0].word == word
+
+
+def test_trainability_shares_its_level_among_the_family():
+    claims = [Helps(arm=arm, over="A", endpoint="trainability") for arm in "BC"]
+    first, _ = judge(claims, "ABC", trained(1, 5, 5))
+    assert (first.word, first.contrasts) == ("inconclusive", ())
+    assert first.reason.startswith("5 of 5 seeds of B train, 1 of 5 of A (Fisher's exact p = 0.048, needed 0.025)")
+
+
+def test_trainability_notes_count_the_seeds():
+    found = judge([Helps(arm="B", over="A", endpoint="trainability")], "AB", trained(0, 5))[0]
+    assert found.notes == (
+        "A: 0 of 5 seeds trained (95% interval 0% to 52%)",
+        "B: 5 of 5 seeds trained (95% interval 48% to 100%)",
+    )
+
+
+def test_a_share_of_seeds_that_falls_falls():
+    claim = FallsWith(order=("A", "B"), endpoint="trainability")
+    assert judge([claim], "AB", trained(60, 20, run=60))[0].word == "supported"
+    assert judge([claim], "AB", trained(20, 60, run=60))[0].word == "contradicted"
+
+
+def test_an_arm_that_has_not_run_supports_nothing():
+    numbers = {"trainability": evidence(np.full((2, 5), np.nan), unit="share")}
+    found = judge([Helps(arm="B", over="A", endpoint="trainability")], "AB", numbers)[0]
+    assert (found.word, found.reason) == ("inconclusive", "no seed of A and B has run")
+
+
+@pytest.mark.parametrize("claim", [HELPS, DOES_NOT_HELP, HELPS_BY, FALLS, SATURATES, BOTH])
+@pytest.mark.parametrize("fill", [np.nan, np.inf])
+def test_evidence_without_numbers_is_inconclusive(claim, fill):
+    found = judge([claim], "ABC", {"test_error": evidence(np.full((3, 5), fill))})[0]
+    assert found.word == "inconclusive"
+    assert "0 of 5 pairs are complete: there is no interval" in found.reason
+
+
+def test_no_claims_have_no_verdicts():
+    assert judge([], ["A"], {"test_error": evidence(np.ones((1, 3)))}) == ()
+
+
+def test_a_claim_about_an_unknown_arm_is_refused():
+    with pytest.raises(ValueError, match="the claims speak of B; the arms are: A, C"):
+        judge([HELPS], ["A", "C"], {})
+
+
+def test_evidence_of_two_shapes_is_refused():
+    with pytest.raises(ValueError, match=r"values have shape \(2, 3\) and untrained \(2, 2\)"):
+        evidence(np.ones((2, 3)), np.zeros((2, 2), dtype=bool))

@@ -1,0 +1,122 @@
+"""Figures: there, told in words, reproducible, and safe against hostile names. Made-up numbers."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from records import HOSTILE, record
+
+from reports import drawing
+from reports.comparison import compare
+from reports.figures import figures, pareto, places
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return figures(compare(record(states={("B", 3): "diverged"})))
+
+
+@pytest.fixture(scope="module")
+def panels(drawn):
+    return {panel.name: panel for figure in drawn for panel in figure.panels}
+
+
+def test_the_figures_of_a_full_study_are_all_there(drawn):
+    assert [figure.name for figure in drawn] == ["seeds", "learning", "costs", "published"]
+    assert [panel.name for panel in drawn[1].panels] == [
+        "learning-validation-error", "learning-train-error", "learning-train-loss", "learning-gradient-norm",
+    ]  # fmt: skip
+
+
+def test_every_panel_tells_its_numbers_in_words(panels):
+    assert panels["errors"].alternative.startswith("Test error in percent")
+    assert all(re.search(r"A .*\d", panel.alternative) for panel in panels.values())
+
+
+def test_files_for_a_paper_are_whole_documents(panels):
+    for panel in list(panels.values())[:5]:
+        assert ElementTree.fromstring(panel.svg).tag.endswith("svg")
+        assert panel.pdf.startswith(b"%PDF")
+        assert b"CreationDate" not in panel.pdf
+
+
+def test_inline_drawings_bring_no_addresses_dates_or_styles_of_their_own(panels):
+    for panel in panels.values():
+        assert panel.inline.startswith("<svg")
+        assert "http" not in panel.inline
+        assert "<style" not in panel.inline
+        assert "font-family" not in panel.inline
+
+
+def test_ids_are_unique_over_all_drawings_of_a_page(panels):
+    ids = [name for panel in panels.values() for name in re.findall(r'\sid="([^"]*)"', panel.inline)]
+    assert len(set(ids)) == len(ids)
+    used = {name for panel in panels.values() for name in re.findall(r'(?:url\(#|href="#)([^")]*)', panel.inline)}
+    assert used <= set(ids)
+
+
+def test_every_colour_follows_the_page(panels):
+    codes = {code for panel in panels.values() for code in re.findall(r"(?<!, )#[0-9a-f]{6}\b", panel.inline)}
+    assert codes == set()
+
+
+def test_the_same_comparison_gives_the_same_bytes():
+    study = record(arms=("A", "B"), seeds=2)
+    first, second = ([figure.panels[0] for figure in figures(compare(study))[:2]] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert (one.inline, one.svg, one.pdf) == (other.inline, other.svg, other.pdf)
+
+
+def test_hostile_names_are_drawn_as_they_are():
+    for figure in figures(compare(record(arms=HOSTILE, seeds=2))):
+        for panel in figure.panels:
+            assert "<script" not in panel.inline
+            ElementTree.fromstring(panel.inline)
+
+
+def test_a_study_without_figures_draws_none():
+    assert figures(compare(record(trials=()))) == ()
+
+
+def test_one_arm_has_no_differences_to_draw():
+    (first, *_) = figures(compare(record(arms=("A",), seeds=2)))
+    assert [panel.name for panel in first.panels] == ["errors"]
+
+
+def test_one_seed_is_drawn_without_intervals():
+    drawn = figures(compare(record(arms=("A", "B"), seeds=1)))
+    assert [figure.name for figure in drawn] == ["seeds", "learning", "costs", "published"]
+    assert all(figure.panels[0].inline for figure in drawn)
+
+
+def test_the_order_of_asking_does_not_change_a_drawing():
+    study = compare(record(arms=("A", "B"), seeds=2))
+    first, second = (figures(study)[0].panels[0] for _ in range(2))
+    assert (first.inline, first.svg) == (second.svg and second.inline, second.svg)
+
+
+def test_only_arms_that_none_beats_are_on_the_front():
+    assert pareto([(1, 9), (2, 7), (3, 8), (4, 6), (2, 9)]) == [(1, 9), (2, 7), (4, 6)]
+
+
+def test_labels_keep_apart_and_in_order():
+    placed = drawing.spread([0.5, 0.51, 0.52], 0.1, 0.0, 1.0)
+    assert placed == sorted(placed)
+    assert min(second - first for first, second in pairwise(placed)) > 0.099
+
+
+def test_long_names_are_cut_and_control_characters_removed():
+    assert drawing.short("a\nb\x00c") == "a b c"
+    assert drawing.short("x" * 40) == "x" * 15 + "…"
+
+
+def test_colours_and_markers_differ_between_neighbours():
+    assert len({(drawing.colour(index), drawing.line(index)) for index in range(13)}) == 13
+    assert len({drawing.marker(index) for index in range(7)}) == 7
+
+
+def test_errors_have_at_least_one_decimal():
+    assert places(compare(record(trials=()))) >= 1

@@ -1,0 +1,224 @@
+"""Markdown, LaTeX, CSV and the folder of a report. Made-up numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from records import HOSTILE, record
+
+from reports import csv_tables, latex, markdown
+from reports.comparison import compare
+from reports.compile import files, replace_folder, write
+from reports.summary import arms_table, summary_files, write_summary
+
+TROUBLED = {("B", 3): "diverged", ("D", 1): "failed", ("E", 2): "running"}
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, bytes]:
+    return files(record(arms=("A", "B"), seeds=2, states={("B", 1): "diverged"}))
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_markdown_has_the_sections_and_a_table_of_arms():
+    text = markdown.render(compare(record()), ())
+    assert text.startswith("# Does the error of a VGG network fall as it grows from 11 to 19 weight layers?\n")
+    assert "| A | 9.27 ± 0.39 | baseline | 5 of 5 | 29.6 |" in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## The arms", "## What changed, and what was held", "## What these seeds could and could not have shown",
+        "## Failures", "## Reproduction",
+    ]  # fmt: skip
+
+
+def test_markdown_tables_keep_their_columns_under_hostile_names():
+    text = markdown.render(compare(record(arms=HOSTILE, seeds=2)), ())
+    assert "<script>" not in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a_b*c", r"a\_b\*c"),
+        ("<b>", r"\<b\>"),
+        ("a|b", r"a\|b"),
+        ("1. first", r"\1. first"),
+        ("two\nlines", "two lines"),
+        ("9.27", "9.27"),
+    ],
+)
+def test_markdown_is_escaped(given, expected):
+    assert markdown.escape(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("50% & $x_1$ #2", r"50\% \& \$x\_1\$ \#2"),
+        ("a\\b{c}", r"a\textbackslash{}b\{c\}"),
+        ("~^<>", r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}"),
+        ("−0.5 ± 1 → ε", r"$-$0.5 $\pm$ 1 $\to$ $\varepsilon$"),
+        ("Zürich", "Zürich"),
+        ("漢", r"\texttt{U+6F22}"),
+        ("ﬁne", "fine"),
+        ("a\x07b\nc", "a b c"),
+        ("--", "{-}{-}"),
+    ],
+)
+def test_latex_is_escaped(given, expected):
+    assert latex.escape(given) == expected
+
+
+def test_latex_is_a_whole_article_whose_environments_close():
+    text = latex.render(compare(record(arms=HOSTILE, seeds=2, states=TROUBLED)), ())
+    stack = []
+    for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if what == "begin":
+            stack.append(name)
+        else:
+            assert stack.pop() == name
+    assert stack == []
+    assert text.startswith("\\documentclass{article}")
+    assert "\\toprule" in text
+
+
+def test_latex_rows_have_as_many_cells_as_columns():
+    text = latex.render(compare(record(arms=HOSTILE, seeds=2)), ())
+    for columns, body in re.findall(r"\{@\{\}(\w+)@\{\}\}\n(.*?)\\bottomrule", text, flags=re.DOTALL):
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert lines
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
+
+
+def test_the_results_table_stands_alone_for_a_paper():
+    text = latex.results(compare(record()))
+    assert text.startswith("\\begin{table}")
+    assert r"B & 8.11 $\pm$ 0.38 & +1.16 {[}0.70, 1.62{]} & 5 of 5 & 28.7 \\" in text
+
+
+def test_csv_gives_numbers_unrounded_and_nothing_where_there_is_none():
+    first, second, *_ = rows(csv_tables.arms_table(compare(record(states=TROUBLED))))
+    assert first["arm"] == "A"
+    assert first["lower_than_baseline_points"] == ""
+    assert float(second["lower_than_baseline_points"]) == pytest.approx(1.12, abs=0.01)
+    assert (second["finished"], second["diverged"]) == ("4", "1")
+
+
+def test_csv_has_a_row_for_every_started_trial():
+    table = rows(csv_tables.trials_table(compare(record(states={**TROUBLED, ("A", 0): "absent"}))))
+    assert len(table) == 19
+    states = {(row["arm"], row["seed"]): row["state"] for row in table}
+    assert states["B", "3"] == "diverged"
+    assert next(row for row in table if row["state"] == "failed")["error"] == "MemoryError: 12 GiB"
+    assert next(row for row in table if row["state"] == "running")["test_error"] == ""
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
+def test_text_that_a_spreadsheet_would_run_is_disarmed(text):
+    assert csv_tables.guarded(text) == f"'{text}"
+
+
+def test_numbers_are_no_formulas_even_below_zero():
+    study = record()
+    table = rows(csv_tables.arms_table(compare(record(arms=("E", "A"), claims=()))))
+    assert table[1]["lower_than_baseline_points"].startswith("-")
+    assert study.registration.arms == ("A", "B", "D", "E")
+
+
+def test_hostile_arm_names_are_disarmed_in_both_tables():
+    compared = compare(record(arms=HOSTILE, seeds=2))
+    names = [row["arm"] for row in rows(csv_tables.arms_table(compared))]
+    assert names == [HOSTILE[0], f"'{HOSTILE[1]}", f"'{HOSTILE[2]}", HOSTILE[3]]
+    assert {row["arm"] for row in rows(csv_tables.trials_table(compared))} == set(names)
+
+
+def test_the_folder_holds_everything_and_nothing_of_before(tmp_path):
+    folder = tmp_path / "reports" / "depth"
+    folder.mkdir(parents=True)
+    (folder / "stale.html").write_text("old")
+    page = write(record(arms=("A",), seeds=2), folder)
+    assert page == folder / "index.html"
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"index.html", "report.md", "report.tex", "arms.tex", "arms.csv", "trials.csv"} <= names
+    assert {"figures/errors.svg", "figures/errors.pdf"} <= names
+    assert "stale.html" not in names
+    assert [path.name for path in folder.parent.iterdir()] == ["depth"]
+
+
+def test_every_picture_that_a_text_names_is_there(small):
+    named = re.findall(r"\]\((figures/[^)]*)\)", small["report.md"].decode())
+    named += re.findall(r"\]\{(figures/[^}]*)\}", small["report.tex"].decode())
+    assert named
+    assert set(named) <= set(small)
+
+
+def test_the_same_record_gives_the_same_bytes():
+    study = record(arms=("A",), seeds=2, states={("A", 1): "diverged"})
+    assert files(study) == files(study)
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path):
+    folder = tmp_path / "depth"
+    replace_folder(folder, {"index.html": b"old"})
+    with pytest.raises(TypeError):
+        replace_folder(folder, {"index.html": b"new", "broken": None})
+    assert (folder / "index.html").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["depth"]
+
+
+def two_studies():
+    """Two studies that share their baseline's trials."""
+    first, other = record(), record(arms=("A", "A-LRN"))
+    shared = tuple(each for each in first.trials if each.arm == "A")
+    second = replace(other, trials=shared + tuple(each for each in other.trials if each.arm != "A"))
+    return first, replace(second, registration=replace(second.registration, study="lrn"))
+
+
+def test_a_summary_names_every_claim_of_every_study(tmp_path):
+    page = write_summary(two_studies(), tmp_path / "summary")
+    told = page.read_text()
+    assert "5 claims in 2 studies: 4 supported and 1 inconclusive." in told
+    assert "http" not in told
+    assert len(rows((page.parent / "claims.csv").read_text())) == 5
+    assert (
+        "| depth (digits) | B improves on A in test error. | ✓ supported |" in (page.parent / "summary.md").read_text()
+    )
+
+
+def test_an_arm_that_serves_two_studies_is_one_row_of_the_summary():
+    table = arms_table([compare(study) for study in two_studies()])
+    assert [(row[0].text, row[1].text) for row in table.rows] == [
+        ("A", "depth (digits), lrn (digits)"),
+        ("B", "depth (digits)"),
+        ("D", "depth (digits)"),
+        ("E", "depth (digits)"),
+        ("A-LRN", "lrn (digits)"),
+    ]
+
+
+def test_a_summary_warns_of_studies_trained_by_other_code():
+    first, second = two_studies()
+    trials = tuple(
+        replace(each, result=replace(each.result, digests={**each.result.digests, "code": "0ther"}))
+        for each in second.trials
+    )
+    made = summary_files((first, replace(second, trials=trials)))
+    assert b"its code digests are not those of depth (digits)" in made["index.html"]
+
+
+def test_a_summary_of_nothing_says_so():
+    made = summary_files(())
+    assert b"No claim was registered." in made["index.html"]
+
+
+def test_a_summary_is_reproducible():
+    assert summary_files(two_studies()) == summary_files(two_studies())
