@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.batches import Batch
-from lightning_modules.build import build, initialise
+from lightning_modules.build import build, initialise, weight_layers
 from lightning_modules.spec import Recipe, Scale, Vgg
+
+STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
 
 
 class Tally:
@@ -21,6 +23,7 @@ class Tally:
 
     def __init__(self, device: torch.device) -> None:
         self.loss, self.wrong, self.gradient = (torch.zeros((), device=device) for _ in range(3))
+        self.layers: dict[str, torch.Tensor] = {}
         self.examples = self.steps = 0
 
     def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -33,6 +36,12 @@ class Tally:
         """Count a step's gradient norm, before clipping."""
         self.gradient += norm.detach()
         self.steps += 1
+
+    def add_layers(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Count the gradient norm of every layer's weights, before clipping."""
+        for place, weight in weights.items():
+            if weight.grad is not None:
+                self.layers[place] = self.layers.get(place, 0) + weight.grad.detach().norm()
 
     @property
     def mean_loss(self) -> float:
@@ -48,6 +57,12 @@ class Tally:
     def mean_gradient(self) -> float:
         """Mean over the steps of the gradient's global norm."""
         return float(self.gradient) / max(1, self.steps)
+
+    @property
+    def mean_layers(self) -> dict[str, float]:
+        """By layer, the mean over the epoch's first steps of the norm of its weights' gradient."""
+        counted = max(1, min(self.steps, STEPS_WITH_LAYERS))
+        return {place: float(norm) / counted for place, norm in self.layers.items()}
 
 
 class Classifier(lightning.LightningModule):
@@ -81,6 +96,8 @@ class Classifier(lightning.LightningModule):
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the global norm where the recipe says so, and count it in any case."""
+        if self.tally.steps < STEPS_WITH_LAYERS:
+            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm or math.inf)
         self.tally.add_gradient(norm)
 

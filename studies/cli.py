@@ -183,8 +183,8 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     click.echo(f"time     about {shown['minutes']:.1f} minutes on this machine's {shown['workers']} CPU cores")
     if shown["detectable"]:
         click.echo(
-            f"power    a true difference to {shown['baseline']} of {shown['detectable']:.2f} standard deviations of a paired "
-            "difference is found 4 times in 5"
+            f"power    4 times in 5, a true difference to {shown['baseline']} is found that is {shown['detectable']:.2f} "
+            "standard deviations of a paired difference"
         )
 
 
@@ -273,12 +273,12 @@ def report(
     names: tuple[str, ...], protocol: str, every: bool, combine: bool, runs: str | None, tracking_uri: str | None
 ) -> None:
     """Compile reports from the record, without training. Prints each page's path."""
+    if not (names or every):
+        raise click.UsageError("Name a study, or give --all.")
     settings = Settings.of(runs, None, tracking_uri)
     settings.make()
     if every:
         names = tuple(sorted({*names, *_recorded(protocol, settings)}))
-    if not names:
-        raise click.UsageError("Name a study, or give --all.")
     records = [_read(name, protocol, settings) for name in names]
     for record in records:
         click.echo(_compile(record, settings))

@@ -34,7 +34,8 @@ class Registration:
             ``conv_parameters``, ``multiply_adds``, ``receptive_field`` (pixels), ``nonlinearities``.
         smallest_effect: smallest difference of interest in test error, percentage points.
         seeds: planned seeds, the same for every arm.
-        data: what was read: ``name``, ``form``, ``classes``; examples in ``train``, ``validation``, ``test``; ``digest``.
+        data: what was read: ``name``, ``form``, ``classes``, ``digest``; examples as ``train``, ``validation``,
+            ``test``.
     """
 
     study: str

@@ -24,7 +24,8 @@ class Result:
         metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
             augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats).
         curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
-            the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``.
+            the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``; and, of each
+            layer's weights over the epoch's first steps, ``gradient_norm/<layer>``.
         times: seconds since 1970 at the end of each epoch.
         cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes``.
         environment: versions, device, threads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import shlex
@@ -56,7 +57,14 @@ class Driver:
             "platform": platform_digest(device, self.resources.cpus_per_trial),
         }
         self.revision, self.clean = git_revision()
-        self.tags = {"study": self.study.name, "protocol": self.study.protocol.name, "revision": self.revision}
+        self.tags = {
+            "study": self.study.name,
+            "protocol": self.study.protocol.name,
+            "revision": self.revision,
+            "mlflow.source.name": command(),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": getpass.getuser(),
+        }
         self.registration = register(self.study, self.examples)
         self.parent = ""
 
@@ -80,7 +88,8 @@ class Driver:
 
     def run(self, reuse: Reuse = "matching", *, quiet: bool = False) -> StudyRecord:
         """Do what is left, and read the study back."""
-        self.parent = self.store.register(self.registration, self.study.conditions(self.examples.digest))
+        conditions = self.study.conditions(self.examples.digest)
+        self.parent = self.store.register(self.registration, conditions, self.tags)
         todo = self.plan(reuse)
         self.say(describe(todo))
         for fit, original in todo.elsewhere:
@@ -139,7 +148,7 @@ class Driver:
     def _start(self) -> Start:
         return Start(
             time=datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds"),
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            command=command(),
             revision=self.revision,
             clean=self.clean,
             versions={"python": platform.python_version()}
@@ -202,6 +211,11 @@ def describe(todo: Plan) -> str:
             "and are trained again (--reuse any keeps them)"
         )
     return news
+
+
+def command() -> str:
+    """The command line of this process, without the folder of the program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def git_revision() -> tuple[str, bool]:

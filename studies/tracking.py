@@ -35,6 +35,7 @@ from studies.spool import result_from_json, result_to_json
 
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
 PAGE = 1000
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
 class TrackingError(RuntimeError):
@@ -54,7 +55,7 @@ class Store:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def register(self, registration: Registration, conditions: str) -> str:
+    def register(self, registration: Registration, conditions: str, tags: Mapping[str, str]) -> str:
         """The parent run of a study under its conditions: made at the first start, found again at later ones.
 
         What was registered first stays; later seeds are added to the tag ``seeds``.
@@ -70,17 +71,15 @@ class Store:
             self.client.set_tag(run.info.run_id, "started", str(time.time()))
             self.client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
-        tags = {
+        own = {
             "kind": "study",
-            "study": registration.study,
-            "protocol": registration.protocol,
             "conditions": conditions,
             "seeds": json.dumps(registration.seeds),
             "started": str(time.time()),
             "schema": str(SCHEMA),
             "mlflow.note.content": registration.question,
         }
-        run = self.client.create_run(experiment, run_name=_study_name(registration), tags=tags)
+        run = self.client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **own})
         run_id = str(run.info.run_id)
         self._log_params(run_id, {"protocol": registration.protocol} | dict(registration.held))
         self.client.log_dict(run_id, registration_to_json(registration), "registration.json")
@@ -127,9 +126,14 @@ class Store:
         self.client.log_batch(run_id, metrics=metrics)
 
     def end(self, run_id: str, result: Result) -> None:
-        """Final metrics, cost, evidence and artifacts of a trial; then its status."""
+        """Final metrics, cost, evidence and artifacts of a trial; then its status.
+
+        A final value whose name a curve bears (``train_error``: there as seen in training, here in evaluation mode) is
+        logged as ``final_<name>``.
+        """
         stamp = int(result.times[-1] * 1000) if result.times else 0
-        values = {**result.metrics, **result.cost}
+        finals = {f"final_{name}" if name in result.curves else name: value for name, value in result.metrics.items()}
+        values = {**finals, **result.cost}
         metrics = [Metric(name, value, stamp, len(result.times)) for name, value in values.items()]
         tags = [RunTag("status", result.status)]
         tags += [
@@ -284,7 +288,8 @@ class Store:
         if found is None:
             local = self.settings.tracking_uri.startswith("sqlite")
             where = self.settings.artifacts.as_uri() if local else None
-            return str(self.client.create_experiment(name, artifact_location=f"{where}/{name}" if where else None))
+            location = f"{where}/{name}" if where else None
+            return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

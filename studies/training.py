@@ -236,6 +236,7 @@ def _curves(training: Tally, validation: Tally, learning_rate: float, seconds: f
         "gradient_norm": training.mean_gradient,
         "learning_rate": learning_rate,
         "seconds": seconds,
+        **{f"gradient_norm/{place}": norm for place, norm in training.mean_layers.items()},
     }
 
 

@@ -1,0 +1,143 @@
+"""The command line: what it prints, and what it says of bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import ablations
+from lightning_modules.catalogue import NETWORKS
+from studies import protocols
+from studies.cli import main
+
+
+def call(*arguments, code=0):
+    shown = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert shown.exit_code == code, shown.output
+    return shown.output
+
+
+def test_help_names_every_command():
+    shown = call("--help")
+    for name in ("list", "show", "run", "status", "report", "ui", "profile"):
+        assert f"  {name} " in shown
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_has_help(name):
+    assert call(name, "--help").startswith("Usage:")
+
+
+def test_list_says_the_same_as_table_and_as_json():
+    table, data = call("list"), json.loads(call("list", "--json"))
+    assert [row["name"] for row in data["ablations"]] == list(ablations.names())
+    assert [row["name"] for row in data["protocols"]] == list(protocols.names())
+    assert all(row["name"] in table and row["question"] in table for row in data["ablations"])
+
+
+def test_show_says_arms_changes_what_is_held_claims_and_trials():
+    data = json.loads(call("show", "depth", "--json", "--seeds", 3, "--set", "recipe.epochs=2"))
+    assert list(data["arms"]) == ["A", "B", "D", "E"]
+    assert data["trials"] == 12
+    assert data["arms"]["A"]["changes"] == []
+    assert data["arms"]["B"]["changes"] == ["network.stages.*.convs.*.kernel: absent -> 3 (2 times)"]
+    assert data["held"]["recipe.epochs"] == 2
+    assert data["arms"]["E"]["properties"]["weight_layers"] == 19
+    assert data["claims"] == ["Test error falls from A to B to D to E."]
+    assert 0 < data["arms"]["A"]["seconds"] < data["arms"]["E"]["seconds"]
+    table = call("show", "depth", "--seeds", 3, "--set", "recipe.epochs=2")
+    for text in ("trials   12", "614,594", "recipe.epochs=2", "falls from A to B"):
+        assert text in table
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_profile_gives_counts_as_json(name):
+    data = json.loads(call("profile", name, "--resolution", 224, "--classes", 1000, "--json"))
+    assert data["network"] == name
+    assert data["parameters"] == sum(layer["parameters"] for layer in data["layers"])
+    assert data["multiply_adds"] == sum(layer["multiply_adds"] for layer in data["layers"])
+    assert data["receptive_field"] > 100
+
+
+def test_profile_prints_layers_and_sums():
+    shown = call("profile", "vgg-d")
+    for text in ("stage5.conv3", "138,357,544", "15,470,264,320", "212"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("run", "dept"), "No ablation named 'dept'. Did you mean 'depth'?"),
+        (("run", "depth", "--protocol", "digit"), "No protocol named 'digit'. Did you mean 'digits'?"),
+        (("run", "depth", "--set", "recipe.epoch=3"), "Did you mean 'epochs'?"),
+        (("run", "depth", "--set", "recipe.epochs=-3"), "Recipe.epochs is -3; expected 1 or more."),
+        (("run", "depth", "--set", "recipe.epochs=few"), "'few' cannot be read as a whole number"),
+        (("run", "depth", "--set", "recipe.schedule=cosin"), "Did you mean 'cosine'?"),
+        (("run", "depth", "--set", "recipe.epochs"), "is not of the form path=value"),
+        (("run", "depth", "--set", "scale.classes=1"), "Scale.classes is 1; expected 2 or more."),
+        (("run", "depth", "--seeds", "0"), "0 seeds; expected 1 or more"),
+        (("run", "depth", "--seeds", "a"), "neither a number of seeds"),
+        (("run", "depth", "--seeds", "1,1"), "expected different whole numbers"),
+        (("run", "depth", "--tracking-uri", "ftp://x"), "expected a database"),
+        (("show", "dept"), "Did you mean 'depth'?"),
+        (("profile", "vgg-f"), "No network named 'vgg-f'."),
+        (("profile", "vgg-a", "--resolution", "8"), "expected 32 pixels or more"),
+        (("shwo",), "Did you mean 'show'?"),
+        (("report",), "Name a study, or give --all."),
+    ],
+)
+def test_misuse_is_one_clear_line_with_code_2_and_writes_nothing(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = call(*arguments, code=2)
+    assert text in " ".join(shown.split())
+    assert "Traceback" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", ["cifar10", "cifar10-cpu"])
+def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    arguments = ("--protocol", protocol, "--data-root", tmp_path / "data", "--runs", tmp_path / "runs")
+    shown = call("run", "depth", *arguments, code=2)
+    assert "has 0 classes (none); expected two or more folders" in shown
+    assert not (tmp_path / "runs" / "trials").exists()
+
+
+def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(tmp_path):
+    shown = call("report", "depth", "--runs", tmp_path / "runs", code=1)
+    assert "holds no study 'depth' under the protocol 'digits'" in shown
+    assert "Run it with `ablate run depth`" in shown
+
+
+def test_debug_shows_the_traceback():
+    shown = CliRunner().invoke(main, ["--debug", "run", "dept"])
+    assert isinstance(shown.exception, ValueError)
+
+
+def test_status_and_report_read_the_record(recorded):
+    cells = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))["arms"]
+    assert list(cells) == ["A", "B", "D", "E"]
+    assert {len(row) for row in cells.values()} == {2}
+    page = Path(call("report", "depth", "--runs", recorded.runs).splitlines()[-1])
+    assert page.is_file()
+    attached = {file.path for file in recorded.store.client.list_artifacts(recorded.record.run_id, "report")}
+    assert "report/index.html" in attached
+
+
+def test_a_report_of_everything_adds_a_summary(recorded):
+    pages = call("report", "--all", "--runs", recorded.runs).splitlines()
+    assert [Path(page).parent.name for page in pages] == ["depth-digits", "summary-digits"]
+
+
+def test_a_notebook_reads_the_same_report(recorded):
+    import reports
+
+    report = reports.load("depth", runs=recorded.runs)
+    assert len(report.frame()) == 8
+    assert report.comparison.registration.question in report.markdown()
+
+
+def test_the_ui_of_a_server_is_the_server():
+    assert "open http://127.0.0.1:1 in a browser" in call("ui", "--tracking-uri", "http://127.0.0.1:1")
