@@ -183,8 +183,8 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     click.echo(f"time     about {shown['minutes']:.1f} minutes on this machine's {shown['workers']} CPU cores")
     if shown["detectable"]:
         click.echo(
-            f"power    4 times in 5, a true difference to {shown['baseline']} is found that is {shown['detectable']:.2f} "
-            "standard deviations of a paired difference"
+            f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
+            f"{shown['detectable']:.2f} standard deviations of a paired difference"
         )
 
 

@@ -16,12 +16,14 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # bind to the l
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the record is MLflow's, not Tune's
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
 
 from lightning_modules.data import prepare
+from lightning_modules.values import check, require
 from studies.fits import Fit
 from studies.settings import Settings
 from studies.spool import Spool
@@ -40,11 +42,26 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one trial takes, and how many may run at once (0: as many as fit)."""
+    """What one trial takes, and how many may run at once (0: as many as fit).
+
+    Raises:
+        InvalidValue: for more than this machine has: such a trial would wait for ever.
+    """
 
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
     max_concurrent: int = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+        cores = len(os.sched_getaffinity(0))
+        require(1 <= self.cpus_per_trial <= cores, self, "cpus_per_trial", f"1 to this machine's {cores} cores")
+        require(0 <= self.gpus_per_trial <= 1, self, "gpus_per_trial", "0 (no GPU), a share of one, or 1")
+        require(self.max_concurrent >= 0, self, "max_concurrent", "0 (as many as fit) or more")
+        if self.gpus_per_trial:
+            import torch
+
+            require(torch.cuda.is_available(), self, "gpus_per_trial", "0: no GPU is visible to this process")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from lightning_modules.data import prepare
 from lightning_modules.values import Leaf
 from studies import protocols
@@ -26,7 +28,7 @@ from studies.live import Progressing, Row
 from studies.planning import Plan, Reuse, plan
 from studies.records import Identity, Start, StudyRecord
 from studies.results import Result
-from studies.settings import Settings
+from studies.settings import Settings, SettingsError
 from studies.spool import Spool
 from studies.tracking import Store
 from studies.trials import Study, longest_first
@@ -87,7 +89,21 @@ class Driver:
         return plan(self.study.trials(), self.identity, self.store.ended(), is_spooled, self.parent, reuse)
 
     def run(self, reuse: Reuse = "matching", *, quiet: bool = False) -> StudyRecord:
-        """Do what is left, and read the study back."""
+        """Do what is left, and read the study back.
+
+        Raises:
+            SettingsError: where another process runs the same study in the same folder.
+        """
+        try:
+            with FileLock(self.settings.runs / f"{self.study.name}.lock", timeout=0):
+                return self._run(reuse, quiet=quiet)
+        except Timeout as error:
+            raise SettingsError(
+                f"another process runs {self.study.name} in {self.settings.runs}. Wait for it, follow it with "
+                f"`ablate status {self.study.name}`, or give another --runs."
+            ) from error
+
+    def _run(self, reuse: Reuse, *, quiet: bool) -> StudyRecord:
         conditions = self.study.conditions(self.examples.digest)
         self.parent = self.store.register(self.registration, conditions, self.tags)
         todo = self.plan(reuse)
@@ -236,8 +252,15 @@ def git_revision() -> tuple[str, bool]:
 def hardware(resources: Resources) -> str:
     """The machine in words."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    gpu = f", {resources.gpus_per_trial:g} of a {_gpu_name()} per trial" if resources.gpus_per_trial else ", no GPU"
     words = f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), {memory:.0f} GiB memory"
-    return words + (f", {resources.gpus_per_trial:g} GPU per trial" if resources.gpus_per_trial else ", no GPU")
+    return words + gpu
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _lost(job: Job, reason: str) -> Result:

@@ -81,6 +81,8 @@ def test_profile_prints_layers_and_sums():
         (("run", "depth", "--seeds", "a"), "neither a number of seeds"),
         (("run", "depth", "--seeds", "1,1"), "expected different whole numbers"),
         (("run", "depth", "--tracking-uri", "ftp://x"), "expected a database"),
+        (("run", "depth", "--gpus-per-trial", "2"), "a share of one, or 1"),
+        (("run", "depth", "--cpus-per-trial", "10000"), "this machine's"),
         (("show", "dept"), "Did you mean 'depth'?"),
         (("profile", "vgg-f"), "No network named 'vgg-f'."),
         (("profile", "vgg-a", "--resolution", "8"), "expected 32 pixels or more"),
