@@ -22,7 +22,7 @@ RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) \
 	--gpus-per-trial $(GPUS_PER_TRIAL) --max-concurrent $(MAX_CONCURRENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ui test lint format bench clean
+.PHONY: help setup ui test lint format bench docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -67,6 +67,9 @@ format: $(READY) ## Format the code, and mend what can be mended
 
 bench: $(READY) ## Run the benchmarks; each prints what it measured
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: study-depth ## Make the picture of the README (needs chromium)
+	@$(BIN)/python docs/pictures.py
 
 clean: ## Remove the environment; runs and data stay
 	rm -rf $(VENV)

@@ -268,24 +268,38 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
 @click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
 @click.option("--all", "every", is_flag=True, help="Every study that the store holds under the protocol.")
 @click.option("--combine", is_flag=True, help="One page for all of them, beside each one's own.")
+@click.option("--against", metavar="RUN_ID", help="Compare with another run of the study: its parent run in MLflow.")
+@click.option("--against-protocol", metavar="NAME", help="Compare with its last run under another protocol.")
 @of_a_store
 def report(
-    names: tuple[str, ...], protocol: str, every: bool, combine: bool, runs: str | None, tracking_uri: str | None
+    names: tuple[str, ...],
+    protocol: str,
+    every: bool,
+    combine: bool,
+    against: str | None,
+    against_protocol: str | None,
+    runs: str | None,
+    tracking_uri: str | None,
 ) -> None:
     """Compile reports from the record, without training. Prints each page's path."""
     if not (names or every):
         raise click.UsageError("Name a study, or give --all.")
+    if (against or against_protocol) and (len(names) != 1 or every or (against and against_protocol)):
+        raise click.UsageError("Name one study and one other run of it: --against RUN_ID or --against-protocol NAME.")
     settings = Settings.of(runs, None, tracking_uri)
     settings.make()
     if every:
         names = tuple(sorted({*names, *_recorded(protocol, settings)}))
     records = [_read(name, protocol, settings) for name in names]
-    for record in records:
-        click.echo(_compile(record, settings))
+    pages = [_compile(record, settings) for record in records]
+    for page in pages:
+        click.echo(page)
+    if against or against_protocol:
+        click.echo(_compile_rerun(records[0], against, against_protocol, settings))
     if combine or every:
         from reports.summary import write_summary
 
-        click.echo(write_summary(records, settings.reports / f"summary-{protocol}"))
+        click.echo(write_summary(records, settings.reports / f"summary-{protocol}", pages))
 
 
 @main.command()
@@ -381,6 +395,16 @@ def _compile(record: Any, settings: Settings) -> Path:
     page = write(record, folder)
     Store(settings).attach(record.run_id, folder)
     return page
+
+
+def _compile_rerun(record: Any, run_id: str | None, protocol: str | None, settings: Settings) -> Path:
+    from reports.rerun import rerun, write_rerun
+    from studies.tracking import Store
+
+    registration = record.registration
+    found = rerun(record, Store(settings).read(registration.study, protocol, run_id))
+    other = f"{found.other.registration.protocol}-{found.other.run_id[:8]}"
+    return write_rerun(found, settings.reports / f"{registration.study}-{registration.protocol}-against-{other}")
 
 
 def _print_dry_run(study: Any, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -185,10 +186,11 @@ class Store:
         """The study of that name that was started last, under a protocol where one is given; or that of a parent run.
 
         Raises:
-            TrackingError: where the store holds none; the text lists what it holds.
+            TrackingError: where the store holds none; the text lists what it holds. And for a record of another schema.
         """
         with _reaching(self.settings.tracking_uri):
-            parent = self.client.get_run(run_id) if run_id else self._parent(study, protocol)
+            parent = self._started(study, run_id) if run_id else self._parent(study, protocol)
+            _readable(parent)
             run_id = parent.info.run_id
             files = {item.path for item in self.client.list_artifacts(run_id)}
             registration = registration_from_json(self._json(run_id, "registration.json"))
@@ -230,18 +232,31 @@ class Store:
         under = f" under the protocol {protocol!r}" if protocol else ""
         raise TrackingError(
             f"{self.settings.tracking_uri} holds no study {study!r}{under}."
-            f"{did_you_mean(study, {row['study'] for row in self.studies()})} "
+            f"{did_you_mean(study, {row['study'] for row in self.studies()} - {study})} "
             f"It holds: {', '.join(held) or 'nothing yet'}. Run it with `ablate run {study}`."
         )
+
+    def _started(self, study: str, run_id: str) -> Run:
+        """A study's parent run by its id."""
+        rows = [row for row in self.studies() if row["study"] == study]
+        other = next((row["study"] for row in self.studies() if row["run_id"] == run_id), "")
+        if run_id in {row["run_id"] for row in rows}:
+            return self.client.get_run(run_id)
+        why = f"is of the study {other!r}, not of {study!r}" if other else f"is no run of the study {study!r}"
+        held = ", ".join(f"{row['run_id']} under {row['protocol']}" for row in rows) or "none"
+        raise TrackingError(f"{run_id!r} {why}. Its runs in {self.settings.tracking_uri}: {held}.")
 
     def _trials(self, parent: Run, *, packed: bool) -> tuple[TrialRecord, ...]:
         run_id = parent.info.run_id
         known = self._unpack(run_id) if packed else {}
         runs = self._search(
-            [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order="attributes.start_time DESC"
+            [parent.info.experiment_id],
+            f"tags.`mlflow.parentRunId` = '{run_id}' AND tags.kind = 'fit'",
+            order="attributes.start_time DESC",
         )
         latest: dict[tuple[str, int], TrialRecord] = {}
         for run in runs:
+            _readable(run)
             tags = run.data.tags
             ended = tags["status"] != "running"
             record = TrialRecord(
@@ -358,6 +373,16 @@ def _start(data: dict[str, Any]) -> Start:
     return Start(**data | {"seeds": tuple(data["seeds"])})
 
 
+def _readable(run: Run) -> None:
+    """Refuse a run that another version of this package recorded."""
+    schema = run.data.tags.get("schema", "none")
+    if schema != str(SCHEMA):
+        raise TrackingError(
+            f"run {run.info.run_id} ({run.info.run_name}) was recorded under schema {schema}; this version reads "
+            f"schema {SCHEMA}. Compile its report with the version that recorded it."
+        )
+
+
 def _study_name(registration: Registration) -> str:
     overrides = ", ".join(f"{path}={value}" for path, value in registration.overrides.items())
     return f"{registration.study} under {registration.protocol}" + (f" ({overrides})" if overrides else "")
@@ -413,8 +438,11 @@ def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:
 def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise TrackingError(f"the tracking store {uri} needs the Python package {error.name!r}; install it.") from error
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0][:300]
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise TrackingError(
-            f"the tracking store {uri} does not answer as one: {reason} Check --tracking-uri, and that its server runs."
+            f"the tracking store {uri} does not answer as one. Check --tracking-uri, and that its server runs. "
+            f"({reason})"
         ) from error
