@@ -102,12 +102,12 @@ class Store:
         ]
 
     def begin(self, parent: str, fit: Fit, identity: Identity, tags: Mapping[str, str]) -> str:
-        """A child run for a trial that starts now; unfinished runs that earlier starts left of it are removed."""
+        """A child run for a trial that starts now; runs that an earlier start left unended are removed, failed ones stay."""
         experiment = self.client.get_run(parent).info.experiment_id
         for stale in self._search(
             [experiment],
             f"tags.`mlflow.parentRunId` = '{parent}' AND tags.fingerprint = '{fit.fingerprint}' "
-            "AND attributes.status != 'FINISHED'",
+            "AND tags.status = 'running'",
         ):
             self.client.delete_run(stale.info.run_id)
         own = {"kind": "fit", "arm": fit.arm, "seed": str(fit.seed), "status": "running", "mlflow.parentRunId": parent}

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import studies
-from studies.settings import Settings
+from studies.settings import Settings, SettingsError
 from studies.spool import Spool
 from studies.tracking import Store, TrackingError
 from tests.studies.conftest import SHORT
@@ -166,12 +168,24 @@ def command(*arguments, runs, **keywords):
     return [sys.executable, "-W", "ignore", "-m", "studies.cli", *arguments, "--runs", str(runs)]
 
 
-def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tmp_path):
-    """Ctrl-C in mid-study: a clean end, whole trials kept; the next call trains the rest."""
+def study_line(runs):
     arguments = ["run", "depth", "--seeds", "2"]
     for path, value in SHORT.items():
         arguments += ["--set", f"{path}={value}"]
-    line = command(*arguments, runs=tmp_path / "runs")
+    return command(*arguments, runs=runs)
+
+
+def assert_same_bits(record, recorded):
+    once = {(trial.arm, trial.seed): trial.result for trial in recorded.record.trials}
+    assert {(trial.arm, trial.seed) for trial in record.trials} == set(once)
+    for trial in record.trials:
+        assert trial.result.metrics == once[trial.arm, trial.seed].metrics
+        assert trial.result.evidence == once[trial.arm, trial.seed].evidence
+
+
+def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tmp_path):
+    """Ctrl-C in mid-study: a clean end, whole trials kept; the next call trains the rest."""
+    line = study_line(tmp_path / "runs")
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     spool = tmp_path / "runs" / "trials"
     deadline = time.monotonic() + 120
@@ -187,11 +201,57 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     finished = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, timeout=180)
     assert f"{8 - len(kept)} of 8 trials to train" in finished.stdout
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())
-    read = Store(Settings.of(tmp_path / "runs")).read("depth")
-    once = {(trial.arm, trial.seed): trial.result for trial in recorded.record.trials}
-    for trial in read.trials:
-        assert trial.result.metrics == once[trial.arm, trial.seed].metrics
-        assert trial.result.evidence == once[trial.arm, trial.seed].evidence
+    assert_same_bits(Store(Settings.of(tmp_path / "runs")).read("depth"), recorded)
+
+
+def test_a_trial_that_failed_is_tried_again_and_its_first_attempt_stays(copied):
+    trial = copied.record.of("B", 1)
+    failed = replace(trial.result, status="failed", metrics={}, predictions=None, error="Traceback: out of luck")
+    folder = next((copied.runs / "trials").glob(f"{failed.fingerprint}-*"))
+    shutil.rmtree(folder)
+    Spool(folder).write(failed)
+    copied.store.end(trial.run_id, failed)
+    record, news = again(copied)
+    assert "1 of 8 trials to train" in news
+    assert record.of("B", 1).result.metrics == trial.result.metrics
+    attempts = [run for run in children(copied) if (run.data.tags["arm"], run.data.tags["seed"]) == ("B", "1")]
+    assert sorted(run.data.tags["status"] for run in attempts) == sorted(["failed", trial.state])
+
+
+def test_a_trial_whose_process_is_killed_is_trained_again_to_the_same_bits(recorded, tmp_path):
+    process = subprocess.Popen(study_line(tmp_path / "runs"), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    victim, deadline = None, time.monotonic() + 120
+    while victim is None and time.monotonic() < deadline:
+        victim = next(trial_processes(process.pid), None)
+        time.sleep(0.05)
+    os.kill(victim, signal.SIGKILL)
+    process.communicate(timeout=180)
+    assert process.returncode == 0
+    assert_same_bits(Store(Settings.of(tmp_path / "runs")).read("depth"), recorded)
+
+
+def trial_processes(driver):
+    """Processes that train: forked by a fork server, below a driver."""
+    parents, forking = {}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
+                forking.add(int(folder.name))
+        except OSError:
+            continue
+    for number in forking:
+        ancestors, above = set(), number
+        while above in parents:
+            above = parents[above]
+            ancestors.add(above)
+        if driver in ancestors and parents[number] in forking:
+            yield number
+
+
+def test_a_second_run_of_the_same_study_at_the_same_time_is_refused(recorded):
+    with FileLock(recorded.runs / "depth.lock"), pytest.raises(SettingsError, match="another process runs depth"):
+        again(recorded)
 
 
 def test_the_workers_end_with_the_driver(recorded):
