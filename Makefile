@@ -54,7 +54,7 @@ ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
 	@$(BIN)/ablate ui $(STORE) --port $(PORT)
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(READY) ## Check style, docstrings, types
 	@$(BIN)/ruff format --check .

@@ -12,6 +12,9 @@ from studies import protocols
 from studies.cli import main
 
 
+pytestmark = pytest.mark.xdist_group("one recorded study")
+
+
 def call(*arguments, code=0):
     shown = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert shown.exit_code == code, shown.output

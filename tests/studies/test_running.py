@@ -22,6 +22,7 @@ from studies.spool import Spool
 from studies.tracking import Store, TrackingError
 from tests.studies.conftest import SHORT
 
+pytestmark = pytest.mark.xdist_group("one recorded study")
 ROOT = Path(studies.__file__).parent.parent
 
 
