@@ -16,10 +16,12 @@ GPUS_PER_TRIAL ?= 0
 MAX_CONCURRENT ?= 0
 PORT ?= 5000
 
-STORE := $(if $(RUNS),--runs $(RUNS)) $(if $(TRACKING_URI),--tracking-uri $(TRACKING_URI))
+STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
 STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit))
-RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root $(DATA_ROOT)) \
+RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
 	--gpus-per-trial $(GPUS_PER_TRIAL) --max-concurrent $(MAX_CONCURRENT)
+
+REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup ui test lint format bench docs clean
@@ -46,6 +48,13 @@ study-%: $(READY) ## Run a study and compile its report: make study-depth
 
 report-%: $(READY) ## Compile a study's report again, without training
 	@$(BIN)/ablate report $* --protocol $(PROTOCOL) $(STORE)
+
+latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex)
+	@command -v pdflatex >/dev/null || { echo "pdflatex is missing. On Debian or Ubuntu: apt-get install texlive-latex-recommended"; exit 1; }
+	@test -f $(REPORT)/report.tex || { echo "$(REPORT)/report.tex is missing. Compile the report first: make report-$*"; exit 1; }
+	@cd $(REPORT) && for pass in 1 2; do pdflatex -interaction=nonstopmode -halt-on-error report.tex >report.out \
+		|| { grep -A 3 '^!' report.out; echo "The rest stands in $(REPORT)/report.out"; exit 1; }; done; rm report.out
+	@echo $(REPORT)/report.pdf
 
 show-%: $(READY) ## Say what a study would do, before anything is spent
 	@$(BIN)/ablate show $* $(STUDY)

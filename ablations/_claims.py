@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lightning_modules.values import InvalidValue, check
+from lightning_modules.values import InvalidValue, check, require
 
 Endpoint = Literal["test_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
 
@@ -85,6 +85,10 @@ class HelpsBy(_Pairwise):
 
     by: float
     within: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.within > 0, self, "within", "a margin above 0")
 
     @property
     def sentence(self) -> str:
@@ -177,6 +181,10 @@ class AllOf(Claim):
     """Every one of ``parts`` holds."""
 
     parts: tuple[Helps | DoesNotHelp | HelpsBy, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.parts) >= 2, self, "parts", "two claims or more")
 
     @property
     def arms(self) -> tuple[str, ...]:

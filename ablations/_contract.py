@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from ablations._claims import Claim
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Setup
-from lightning_modules.values import InvalidValue, Leaf, UnknownPath, did_you_mean, edit, flatten
+from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
 
 
-class InvalidAblation(ValueError):
+class InvalidAblation(Misuse):
     """An ablation that cannot be run as declared; the text says why."""
 
 
@@ -113,6 +113,7 @@ class Ablation:
         if not self.arms:
             raise InvalidAblation("an ablation needs an arm beside its baseline.")
         self._check_names()
+        self._check_paths([arm.apply(DEFAULT_SETUP) for arm in self.all_arms])
         self.setups(DEFAULT_SETUP)
 
     @property
@@ -154,6 +155,15 @@ class Ablation:
 
     def _may_change(self, path: str) -> bool:
         return any(path == allowed or path.startswith(allowed + ".") for allowed in (*self.varies, *self.forced))
+
+    def _check_paths(self, setups: Iterable[Setup]) -> None:
+        leaves = {leaf for setup in setups for leaf in flatten(setup)}
+        known = {leaf.rsplit(".", count)[0] for leaf in leaves for count in range(leaf.count(".") + 1)}
+        for path in (*self.varies, *self.forced):
+            if path not in known:
+                raise InvalidAblation(
+                    f"{path!r} in `varies` or `forced` is no path of a setup.{did_you_mean(path, known)}"
+                )
 
     def _check_names(self) -> None:
         names = [arm.name for arm in self.all_arms]

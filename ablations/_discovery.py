@@ -6,10 +6,10 @@ import importlib
 from pathlib import Path
 
 from ablations._contract import Ablation, InvalidAblation
-from lightning_modules.values import did_you_mean
+from lightning_modules.values import Misuse, did_you_mean
 
 
-class UnknownAblation(ValueError):
+class UnknownAblation(Misuse):
     """No ablation of that name; the text suggests the nearest one and lists all."""
 
 

@@ -11,12 +11,13 @@ import pytorch_lightning as lightning
 import torch
 
 from lightning_modules.augment import Draw, augment
-from lightning_modules.data import Examples, stratified
+from lightning_modules.data import Examples, Images, Indices, split
 from lightning_modules.spec import Data, Recipe
 from lightning_modules.streams import generator
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 EVALUATION_BATCH = 512
+STATISTICS_BATCH = 1024
 
 
 class Part:
@@ -68,6 +69,19 @@ class Epoch:
             yield self.part.normalised(images), self.part.labels[index]
 
 
+def channel_statistics(images: Images, chosen: Indices) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every channel over the chosen images; exact, by counting the 256 values."""
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for start in range(0, len(chosen), STATISTICS_BATCH):
+        block = images[chosen[start : start + STATISTICS_BATCH]]
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    values, total = np.arange(256), counts.sum(1)
+    mean = counts @ values / total
+    variance = counts @ values**2 / total - mean**2
+    return mean, np.sqrt(np.maximum(variance, 0)) + 1e-6
+
+
 class ClassificationData(lightning.LightningDataModule):
     """Training, validation and test parts of one trial.
 
@@ -78,25 +92,19 @@ class ClassificationData(lightning.LightningDataModule):
     def __init__(self, examples: Examples, data: Data, recipe: Recipe, seed: int, device: torch.device) -> None:
         super().__init__()
         self.recipe, self.seed = recipe, seed
-        labels = np.asarray(examples.train_labels)
-        used = np.ones(len(labels), dtype=bool)
-        if data.train_fraction < 1:
-            used = stratified(labels, data.train_fraction, np.random.Generator(np.random.PCG64(0)))
-        pool = np.flatnonzero(used)
-        held = stratified(labels[pool], data.validation_fraction, generator(seed, "split"))
-        self.split_digest = hashlib.sha256(pool[held].tobytes()).hexdigest()[:16]
-        pixels = np.asarray(examples.train_images[pool]).reshape(-1, examples.train_images.shape[-1])
+        train, held = split(examples.train_labels, data, seed)
+        self.split_digest = hashlib.sha256(held.tobytes()).hexdigest()[:16]
         statistics = [
             torch.tensor(values, dtype=torch.float32, device=device)
-            for values in (pixels.mean(0), pixels.std(0) + 1e-6)
+            for values in channel_statistics(examples.train_images, train)
         ]
 
         def part(images: np.ndarray, labels: np.ndarray) -> Part:
             on_device = (torch.from_numpy(np.array(array)).to(device) for array in (images, labels))
             return Part(*on_device, *statistics)
 
-        self.train = part(examples.train_images[pool[~held]], labels[pool[~held]])
-        self.validation = part(examples.train_images[pool[held]], labels[pool[held]])
+        self.train = part(examples.train_images[train], examples.train_labels[train])
+        self.validation = part(examples.train_images[held], examples.train_labels[held])
         self.test = part(examples.test_images, examples.test_labels)
         self.epoch: Epoch | None = None
 

@@ -6,26 +6,35 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL
+from PIL import Image, ImageOps
 
-from lightning_modules.spec import Data, Scale, Source
+from lightning_modules.spec import Data, Scale
+from lightning_modules.spec import Source as SourceName
+from lightning_modules.streams import generator
+from lightning_modules.values import Misuse
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 DIGITS_PER_CLASS = 60  # to train on; the other 1,197 are tested on
 LARGEST_SHARE_OF_MEMORY = 0.5
 CACHE_SCHEMA = 1
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-class DataError(ValueError):
+class DataError(Misuse):
     """Data that cannot be trained on; the text says where, what is expected and what to do."""
 
 
@@ -50,6 +59,14 @@ class Examples:
     digest: str
 
 
+@dataclass(frozen=True)
+class Source:
+    """How a source is read: the files that decide its content, and its examples."""
+
+    files: Callable[[Path], list[Path]]
+    read: Callable[[Scale, Path], Examples]
+
+
 def prepare(data: Data, scale: Scale, root: Path, cache: Path) -> Examples:
     """The examples of a source at a scale's resolution and channels, from the cache where they were read before.
 
@@ -61,10 +78,14 @@ def prepare(data: Data, scale: Scale, root: Path, cache: Path) -> Examples:
         DataError: an empty or missing folder, unreadable images, fewer than two classes, another number of classes than
             the scale says, or images that do not fit into memory.
     """
-    place = cache / _cache_name(data.source, scale, root)
-    if not (place / "about.json").exists():
-        _write_cache(place, READERS[data.source](scale, root))
+    source = SOURCES[data.source]
+    place = cache / f"{data.source}-{_name_of(source.files(root), scale)}"
     examples = _read_cache(place)
+    if examples is None:
+        _write_cache(place, source.read(scale, root))
+        examples = _read_cache(place)
+    if examples is None:
+        raise DataError(f"the cache {place} cannot be read although it was just written; is the disk full?")
     if len(examples.classes) != scale.classes:
         raise DataError(
             f"{data.source} at {root} has {len(examples.classes)} classes, but the protocol says {scale.classes}. "
@@ -73,13 +94,35 @@ def prepare(data: Data, scale: Scale, root: Path, cache: Path) -> Examples:
     return examples
 
 
-def _read_digits(scale: Scale, root: Path) -> Examples:  # noqa: ARG001 - the images lie inside scikit-learn
+def split(labels: Labels, data: Data, seed: int) -> tuple[Indices, Indices]:
+    """Indices of the training and of the validation part, both stratified by class; validation is drawn by seed.
+
+    Raises:
+        DataError: where a class has no example left for one of the two.
+    """
+    labels = np.asarray(labels)
+    used = np.ones(len(labels), dtype=bool)
+    if data.train_fraction < 1:
+        used = stratified(labels, data.train_fraction, np.random.Generator(np.random.PCG64(0)))
+    pool = np.flatnonzero(used)
+    counts = np.bincount(labels[pool])
+    if counts.min() < 2:
+        raise DataError(
+            f"class {int(counts.argmin())} has {counts.min()} training example to divide into training and validation; "
+            "expected 2 or more. Give more images, or a larger data.train_fraction."
+        )
+    held = stratified(labels[pool], data.validation_fraction, generator(seed, "split"))
+    return pool[~held], pool[held]
+
+
+def _read_digits(scale: Scale, _: Path) -> Examples:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 (Alpaydin & Kaynak 1998): 600 to train on, 1,197 to test on."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
+    _check_memory(len(labels), scale)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    resized = np.stack([_fitted(image, scale) for image in images])
+    resized = np.stack([_fitted(Image.fromarray(image), scale) for image in images])
     random = np.random.Generator(np.random.PCG64(0))
     chosen = np.zeros(len(labels), dtype=bool)
     for label in range(10):
@@ -92,47 +135,73 @@ def _read_digits(scale: Scale, root: Path) -> Examples:  # noqa: ARG001 - the im
     )
 
 
-def _read_cifar(name: str) -> Callable[[Scale, Path], Examples]:
-    def read(scale: Scale, root: Path) -> Examples:
-        if (root / "train").is_dir():
-            return _read_folder(scale, root)
+def _torchvision(name: str, folder: str) -> Source:
+    """A data set of torchvision, downloaded where its folder is missing; or an image folder in its place."""
+
+    def load(root: Path, *, train: bool) -> Any:
         from torchvision import datasets
 
         try:
-            train, test = (getattr(datasets, name)(root, train=part, download=True) for part in (True, False))
+            return getattr(datasets, name)(root, train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"{name} is not at {root}, and it could not be downloaded ({error}). Put torchvision's files there, "
                 "or give --data-root a folder with train/<class>/ and test/<class>/."
             ) from error
+
+    def files(root: Path) -> list[Path]:
+        if (root / "train").is_dir():
+            return _folder_files(root)
+        if not (root / folder).is_dir():
+            load(root, train=True)
+        return sorted(file for file in (root / folder).iterdir() if file.is_file())
+
+    def read(scale: Scale, root: Path) -> Examples:
+        if (root / "train").is_dir():
+            return _read_folder(scale, root)
+        train, test = load(root, train=True), load(root, train=False)
+        _check_memory(len(train) + len(test), scale)
         parts = [
-            (np.stack([_fitted(image, scale) for image in part.data]), np.asarray(part.targets))
+            (np.stack([_fitted(Image.fromarray(image), scale) for image in part.data]), np.asarray(part.targets))
             for part in (train, test)
         ]
         return _examples(parts[0], parts[1], tuple(train.classes), f"torchvision's {name}")
 
-    return read
+    return Source(files, read)
 
 
 def _read_folder(scale: Scale, root: Path) -> Examples:
     """Any images as ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``): shorter side resized, centre kept."""
-    test = root / "test" if (root / "test").is_dir() else root / "val"
-    classes = _class_names(root / "train")
+    parts = _folder(root)
+    files = [file for groups in parts for group in groups for file in group]
+    _check_memory(len(files), scale)
+    train, test = (_read_files(groups, scale) for groups in parts)
+    kinds = ", ".join(sorted({_kind(file) for file in files}))
+    others = sum(_strangers(file) for file in {file.parent for file in files})
+    left_out = f"; {others} other files left out" if others else ""
+    return _examples(train, test, _class_names(root / "train"), f"an image folder ({kinds}{left_out})")
+
+
+def _folder(root: Path) -> tuple[list[list[Path]], list[list[Path]]]:
+    """The images of training and test, by class."""
+    train, test = root / "train", root / "test" if (root / "test").is_dir() else root / "val"
+    classes = _class_names(train)
     strangers = sorted(set(_class_names(test)) - set(classes))
     if strangers:
-        raise DataError(f"{test} has classes that {root / 'train'} has not: {', '.join(strangers[:5])}.")
-    files = {part: [_images_in(part / name) for name in classes] for part in (root / "train", test)}
-    _check_memory(sum(len(group) for groups in files.values() for group in groups), scale)
-    parts = [_read_files(groups, scale) for groups in files.values()]
-    kinds = sorted({_kind(file) for groups in files.values() for group in groups for file in group})
-    return _examples(parts[0], parts[1], classes, f"an image folder ({', '.join(kinds)})")
+        raise DataError(f"{test} has classes that {train} has not: {', '.join(strangers[:5])}.")
+    by_class = ([_images_in(part / name) for name in classes] for part in (train, test))
+    return next(by_class), next(by_class)
 
 
-READERS: dict[Source, Callable[[Scale, Path], Examples]] = {
-    "digits": _read_digits,
-    "cifar10": _read_cifar("CIFAR10"),
-    "cifar100": _read_cifar("CIFAR100"),
-    "folder": _read_folder,
+def _folder_files(root: Path) -> list[Path]:
+    return [file for groups in _folder(root) for group in groups for file in group]
+
+
+SOURCES: dict[SourceName, Source] = {
+    "digits": Source(lambda _: [], _read_digits),
+    "cifar10": _torchvision("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": _torchvision("CIFAR100", "cifar-100-python"),
+    "folder": Source(_folder_files, _read_folder),
 }
 
 
@@ -152,7 +221,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
             f"no folder {folder}. Expected train/<class>/ and test/<class>/ (or val/<class>/) with images below "
             f"--data-root {folder.parent}."
         )
-    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry)))
     if len(names) < 2:
         found = ", ".join(names) or "none"
         raise DataError(f"{folder} has {len(names)} classes ({found}); expected two or more folders, one per class.")
@@ -160,12 +229,23 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    files = (
-        sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-    )
+    files = sorted(file for file in folder.iterdir() if _is_image(file)) if folder.is_dir() else []
     if not files:
         raise DataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
     return files
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not _hidden(file)
+
+
+def _hidden(entry: Path) -> bool:
+    return entry.name.startswith(".")
+
+
+def _strangers(folder: Path) -> int:
+    """Entries of a class's folder that are no images."""
+    return sum(not _is_image(entry) and not _hidden(entry) for entry in folder.iterdir())
 
 
 def _check_memory(count: int, scale: Scale) -> None:
@@ -192,20 +272,28 @@ def _read_files(groups: Sequence[Sequence[Path]], scale: Scale) -> tuple[Images,
 
 
 def _decoded(file: Path, scale: Scale) -> Images:
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(file) as image:
-            return _fitted(np.asarray(image.convert("L" if scale.channels == 1 else "RGB")), scale)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+            return _fitted(_eight_bits(ImageOps.exif_transpose(image)), scale)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {file}: {error}. Mend or remove it.") from error
 
 
-def _fitted(image: npt.NDArray[np.uint8], scale: Scale) -> Images:
-    """An image (height x width, or x channels) as resolution x resolution x channels."""
-    from PIL import Image
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of any mode with 8 bits per channel; what is transparent becomes black."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of mode {image.mode!r}, whose range is not known")
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(opaque, image.convert("RGBA"))
+    return image
 
-    picture = Image.fromarray(image).convert("L" if scale.channels == 1 else "RGB")
+
+def _fitted(picture: Image.Image, scale: Scale) -> Images:
+    """An image as resolution x resolution x channels: shorter side resized, centre kept."""
+    picture = picture.convert("L" if scale.channels == 1 else "RGB")
     side, shorter = scale.resolution, min(picture.size)
     if picture.size != (side, side):
         width, height = (max(side, round(length * side / shorter)) for length in picture.size)
@@ -235,36 +323,36 @@ def _examples(
     )
 
 
-def _cache_name(source: Source, scale: Scale, root: Path) -> str:
-    """Names the files read: their paths, sizes and times, so that a changed folder is read again."""
-    digest = hashlib.sha256(f"{CACHE_SCHEMA}|{source}|{scale.resolution}|{scale.channels}".encode())
-    if source != "digits":
-        digest.update(str(root.resolve()).encode())
-        for folder, names, files in os.walk(root):
-            names.sort()
-            for name in sorted(files):
-                status = (Path(folder) / name).stat()
-                digest.update(f"{folder}/{name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return f"{source}-{digest.hexdigest()[:16]}"
+def _name_of(files: Sequence[Path], scale: Scale) -> str:
+    """A name for the content of files at a scale: their paths, sizes and times, and what decodes them."""
+    digest = hashlib.sha256(f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}\n".encode())
+    for file in files:
+        status = file.stat()
+        digest.update(os.fsencode(file.resolve()) + f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _write_cache(place: Path, examples: Examples) -> None:
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
-        np.save(partial / f"{name}.npy", getattr(examples, name))
-    about = {"classes": examples.classes, "form": examples.form, "digest": examples.digest}
-    (partial / "about.json").write_text(json.dumps(about))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
+        for name in ARRAYS:
+            np.save(partial / f"{name}.npy", getattr(examples, name))
+        about = {"classes": examples.classes, "form": examples.form, "digest": examples.digest}
+        (partial / "about.json").write_text(json.dumps(about))
+        shutil.rmtree(place, ignore_errors=True)  # what is there could not be read
         partial.rename(place)
-    except OSError:  # another process was first, with the same content
-        shutil.rmtree(partial)
+    except FileExistsError:  # another process was first, with the same content
+        return
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _read_cache(place: Path) -> Examples:
-    about = json.loads((place / "about.json").read_text())
-    arrays = {
-        name: np.load(place / f"{name}.npy", mmap_mode="r")
-        for name in ("train_images", "train_labels", "test_images", "test_labels")
-    }
-    return Examples(**arrays, classes=tuple(about["classes"]), form=about["form"], digest=about["digest"])
+def _read_cache(place: Path) -> Examples | None:
+    """What the cache holds; ``None`` where it holds nothing that can be read."""
+    try:
+        about = json.loads((place / "about.json").read_text())
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        return Examples(**arrays, classes=tuple(about["classes"]), form=about["form"], digest=about["digest"])
+    except (OSError, ValueError, EOFError, KeyError):
+        return None

@@ -72,7 +72,7 @@ class Scale:
 
     Attributes:
         resolution: side of the square input, pixels.
-        channels: input channels.
+        channels: of the input, 1 (grey) or 3 (colour).
         classes: number of classes.
         width: factor on every width of the network, in (0, 1].
     """
@@ -85,7 +85,7 @@ class Scale:
     def __post_init__(self) -> None:
         check(self)
         require(self.resolution >= 1, self, "resolution", "1 or more pixels")
-        require(self.channels >= 1, self, "channels", "1 or more")
+        require(self.channels in (1, 3), self, "channels", "1 (grey) or 3 (colour)")
         require(self.classes >= 2, self, "classes", "2 or more")
         require(0 < self.width <= 1, self, "width", "a factor above 0 and up to 1")
 

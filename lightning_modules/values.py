@@ -15,7 +15,11 @@ Leaf = bool | int | float | str
 T = TypeVar("T")
 
 
-class InvalidValue(ValueError):
+class Misuse(ValueError):
+    """What a user gave cannot be used; the text says what was given, what is expected and what to do."""
+
+
+class InvalidValue(Misuse):
     """A value that its field does not admit; the text says what was given and what is expected."""
 
 
@@ -30,7 +34,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def check(value: object) -> None:
-    """Check every field of a dataclass instance against its annotation.
+    """Check every field of a dataclass instance against its annotation; a whole number in a float's place becomes one.
 
     Raises:
         InvalidValue: naming the field, the value given and what is expected.
@@ -43,6 +47,8 @@ def check(value: object) -> None:
                 f"{kind.__name__}.{name} is {given!r}; expected {describe(annotation)}."
                 + (did_you_mean(given, _choices(annotation)) if isinstance(given, str) else "")
             )
+        if annotation is float:
+            object.__setattr__(value, name, float(given))  # 1 and 1.0 are one setting, with one fingerprint
 
 
 def require(condition: bool, owner: object, field: str, expected: str) -> None:
@@ -94,6 +100,10 @@ def edit(value: T, path: str, new: object) -> T:
     """
     head, _, rest = path.partition(".")
     _field(value, head)
+    if isinstance(value, tuple):
+        index = int(head)
+        changed = edit(value[index], rest, new) if rest else new
+        return (*value[:index], changed, *value[index + 1 :])  # type: ignore[return-value]
     changed = edit(getattr(value, head), rest, new) if rest else new
     return dataclasses.replace(value, **{head: changed})  # type: ignore[type-var]
 
@@ -106,7 +116,8 @@ def annotation_at(value: object, path: str) -> Any:
     """
     head, _, rest = path.partition(".")
     annotation = _field(value, head)
-    return annotation_at(getattr(value, head), rest) if rest else annotation
+    inner = value[int(head)] if isinstance(value, tuple) else getattr(value, head)
+    return annotation_at(inner, rest) if rest else annotation
 
 
 def parse(annotation: Any, text: str) -> Leaf:
@@ -173,6 +184,10 @@ def describe(annotation: Any) -> str:
 
 
 def _field(value: object, name: str) -> Any:
+    if isinstance(value, tuple):
+        if not (name.isdigit() and int(name) < len(value)):
+            raise UnknownPath(f"{name!r} is no place among {len(value)}; there are 0 to {len(value) - 1}.")
+        return type(value[int(name)])
     if not dataclasses.is_dataclass(value):
         raise UnknownPath(f"{value!r} has no fields of its own, so none named {name!r}.")
     known = field_types(type(value))

@@ -38,7 +38,7 @@ class Report:
         return markdown.render(self.comparison, figures(self.comparison))
 
     def write(self, folder: str | Path) -> Path:
-        """Write page, Markdown, LaTeX, CSV and figures into a folder; returns the page's path."""
+        """Write page, Markdown, LaTeX, CSV, Parquet and figures into a folder; returns the page's path."""
         return write(self.record, Path(folder))
 
     def _repr_markdown_(self) -> str:
@@ -53,5 +53,5 @@ def load(
     Raises:
         TrackingError: where the store does not answer, or holds no such study.
     """
-    record = Store(Settings.of(runs, None, tracking_uri)).read(name, protocol)
+    record = Store(Settings.of(runs, None, tracking_uri), create=False).read(name, protocol)
     return Report(record, compare(record))

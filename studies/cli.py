@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import ablations
-from lightning_modules.values import InvalidValue
+from lightning_modules.values import Misuse
 from studies import protocols
 from studies.planning import REUSES
 from studies.settings import Settings
@@ -24,7 +24,7 @@ MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Overrides(click.ParamType[tuple[str, str]]):
+class Overrides(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """``path=value``."""
 
     name = "path=value"
@@ -37,7 +37,7 @@ class Overrides(click.ParamType[tuple[str, str]]):
         return path, text
 
 
-class Seeds(click.ParamType[tuple[int, ...]]):
+class Seeds(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """A number of seeds (``5``: 0 to 4) or the seeds themselves (``0,1,7``)."""
 
     name = "N or a,b,c"
@@ -102,15 +102,15 @@ class _Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             text = str(error) or type(error).__name__
-            known = isinstance(error, (ValueError, _tracking_error()))
+            known = isinstance(error, (Misuse, _tracking_error()))
             hint = "" if known else f" ({type(error).__name__}; `ablate --debug ...` shows where)"
             click.echo(f"Error: {text}{hint}", err=True)
-            ctx.exit(MISUSE if isinstance(error, ValueError) else FAILURE)
+            ctx.exit(MISUSE if isinstance(error, Misuse) else FAILURE)
 
 
 def _tracking_error() -> type[Exception]:
     module = sys.modules.get("studies.tracking")
-    return module.TrackingError if module else InvalidValue
+    return module.TrackingError if module else Misuse
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -205,7 +205,7 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     show_default=True,
     help="Which ended trials are used again.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option("--dry-run", is_flag=True, help="List the study's trials, and stop.")
 @click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
 @as_json
 def run(
@@ -227,6 +227,8 @@ def run(
     """Train what is left of a study, and record it."""
     study = _declared(name, protocol, seeds, overrides)
     settings = Settings.of(runs, data_root, tracking_uri)
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run: a run shows its progress.")
     if dry_run:
         _print_dry_run(study, as_json=as_json)
         return
@@ -257,7 +259,7 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
     registration = record.registration
     cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in registration.arms}
     if as_json:
-        _print_json({"study": name, "protocol": registration.protocol, "arms": cells})
+        _print_json({"study": name, "protocol": registration.protocol, "arms": _states(record)})
         return
     header = ("arm", *(f"seed {seed}" for seed in registration.seeds))
     _print_table(header, [(arm, *row.values()) for arm, row in cells.items()])
@@ -378,13 +380,13 @@ def _resources(cpus: int, gpus: float, most: int) -> Resources:
 def _read(name: str, protocol: str, settings: Settings) -> Any:
     from studies.tracking import Store
 
-    return Store(settings).read(name, protocol)
+    return Store(settings, create=False).read(name, protocol)
 
 
 def _recorded(protocol: str, settings: Settings) -> set[str]:
     from studies.tracking import Store
 
-    return {row["study"] for row in Store(settings).studies() if row["protocol"] == protocol}
+    return {row["study"] for row in Store(settings, create=False).studies() if row["protocol"] == protocol}
 
 
 def _compile(record: Any, settings: Settings) -> Path:
@@ -416,6 +418,22 @@ def _print_dry_run(study: Any, *, as_json: bool) -> None:
     click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
 
 
+def _states(record: Any) -> dict[str, dict[int, dict[str, Any]]]:
+    """Per arm and seed, the state and the test error, percent (``null`` where there is none)."""
+    arms = record.registration.arms
+    found = {arm: {seed: record.of(arm, seed) for seed in record.registration.seeds} for arm in arms}
+    return {
+        arm: {
+            seed: {
+                "state": trial.state if trial else "waiting",
+                "test_error": trial.result.metrics.get("test_error") if trial and trial.result else None,
+            }
+            for seed, trial in row.items()
+        }
+        for arm, row in found.items()
+    }
+
+
 def _cell(trial: Any) -> str:
     if trial is None:
         return "waiting"
@@ -445,7 +463,7 @@ def _print_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
         table.add_column(name, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(str, row))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
     console.print(table)
     console.print()
 

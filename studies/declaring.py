@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 import ablations
 from ablations import differences
-from lightning_modules.data import Examples
+from lightning_modules.data import Examples, split
 from lightning_modules.profile import profile
-from lightning_modules.values import Leaf, annotation_at, flatten, parse
+from lightning_modules.spec import Setup
+from lightning_modules.values import InvalidValue, Leaf, UnknownPath, annotation_at, flatten, parse
 from studies import protocols
 from studies.records import Registration
 from studies.trials import Study
@@ -17,7 +19,7 @@ from studies.trials import Study
 def declare(
     name: str,
     protocol: str = protocols.DEFAULT,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Leaf] | None = None,
 ) -> Study:
     """A study by names, with overrides for every arm (``{"recipe.epochs": 5}``; text is read as the field's type).
@@ -28,17 +30,33 @@ def declare(
         InvalidAblation: where the one-change contract does not hold under this protocol.
     """
     conditions = protocols.load(protocol)
-    values: dict[str, Leaf] = {
-        path: parse(annotation_at(conditions.setup, path), value) if isinstance(value, str) else value
-        for path, value in (overrides or {}).items()
-    }
+    values = {path: _read(conditions.setup, path, value) for path, value in (overrides or {}).items()}
     return Study(
         name=name,
         ablation=ablations.load(name),
         protocol=conditions,
-        seeds=tuple(seeds) if seeds is not None else conditions.seeds,
+        seeds=conditions.seeds if seeds is None else _listed(seeds),
         overrides=values,
     )
+
+
+def _read(setup: Setup, path: str, value: Leaf) -> Leaf:
+    try:
+        return parse(annotation_at(setup, path), value) if isinstance(value, str) else value
+    except UnknownPath as error:
+        raise UnknownPath(f"{path}: {error}") from None
+    except InvalidValue as error:
+        raise InvalidValue(f"{path}: {error}") from None
+
+
+def _listed(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """A number of seeds as the seeds from 0 up; numpy's whole numbers as Python's."""
+    if isinstance(seeds, int):
+        return tuple(range(seeds))
+    try:
+        return tuple(seed if isinstance(seed, bool) else operator.index(seed) for seed in seeds)
+    except TypeError:
+        raise InvalidValue(f"seeds are {list(seeds)!r}; expected whole numbers.") from None
 
 
 def register(study: Study, examples: Examples) -> Registration:
@@ -48,7 +66,7 @@ def register(study: Study, examples: Examples) -> Registration:
     baseline = setups[names[0]]
     changes = {name: differences(baseline, setup) for name, setup in setups.items() if name != names[0]}
     moved = {change.path for arm in changes.values() for change in arm}
-    held_out = baseline.data.validation_fraction * baseline.data.train_fraction * len(examples.train_labels)
+    train, held_out = split(examples.train_labels, baseline.data, study.seeds[0])
     return Registration(
         study=study.name,
         question=study.ablation.question.strip(),
@@ -69,8 +87,8 @@ def register(study: Study, examples: Examples) -> Registration:
             "name": baseline.data.source,
             "form": examples.form,
             "classes": len(examples.classes),
-            "train": round(baseline.data.train_fraction * len(examples.train_labels) - held_out),
-            "validation": round(held_out),
+            "train": len(train),
+            "validation": len(held_out),
             "test": len(examples.test_labels),
             "digest": examples.digest,
         },

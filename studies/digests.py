@@ -9,6 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from studies.machine import device_name
+
 ENTRY = "studies.training"
 FIRST_PARTY = ("lightning_modules", "ablations", "studies", "reports")
 
@@ -39,8 +41,8 @@ def imported_modules(entry: str) -> set[str]:
 
 
 def platform_digest(device: str, threads: int) -> str:
-    """A digest of what changes bits on equal code: versions of torch and numpy, kind of device, threads."""
-    facts = (metadata.version("torch"), metadata.version("numpy"), device, str(threads))
+    """A digest of what changes bits on equal code: versions of torch and numpy, model of CPU or GPU, threads."""
+    facts = (metadata.version("torch"), metadata.version("numpy"), device, device_name(device), str(threads))
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
 
 

@@ -6,11 +6,11 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # bind to the loopback interface alone
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the record is MLflow's, not Tune's
@@ -25,6 +25,7 @@ from ray import tune
 from lightning_modules.data import prepare
 from lightning_modules.values import check, require
 from studies.fits import Fit
+from studies.machine import cores
 from studies.settings import Settings
 from studies.spool import Spool
 
@@ -54,8 +55,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         check(self)
-        cores = len(os.sched_getaffinity(0))
-        require(1 <= self.cpus_per_trial <= cores, self, "cpus_per_trial", f"1 to this machine's {cores} cores")
+        require(1 <= self.cpus_per_trial <= cores(), self, "cpus_per_trial", f"1 to this machine's {cores()} cores")
         require(0 <= self.gpus_per_trial <= 1, self, "gpus_per_trial", "0 (no GPU), a share of one, or 1")
         require(self.max_concurrent >= 0, self, "max_concurrent", "0 (as many as fit) or more")
         if self.gpus_per_trial:
@@ -64,14 +64,20 @@ class Resources:
             require(torch.cuda.is_available(), self, "gpus_per_trial", "0: no GPU is visible to this process")
 
 
-@dataclass(frozen=True)
-class Watcher:
+class Watcher(Protocol):
     """What the driver wants to know while trials run; called in the driver's own thread."""
 
-    on_start: Callable[[Job], None]
-    on_epoch: Callable[[Job, Mapping[str, float]], None]
-    on_end: Callable[[Job], None]
-    on_lost: Callable[[Job, str], None]
+    def on_start(self, job: Job) -> None:
+        """A trial has a worker."""
+
+    def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
+        """A trial has trained an epoch."""
+
+    def on_end(self, job: Job) -> None:
+        """A trial has written its result."""
+
+    def on_lost(self, job: Job, reason: str) -> None:
+        """A trial's process died, again and again, without a result."""
 
 
 def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
@@ -81,7 +87,7 @@ def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watc
         KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
     """
     _start_ray()
-    scratch = settings.runs / "ray"
+    scratch = settings.runs / f"ray-{os.getpid()}"
     worker = tune.with_resources(
         tune.with_parameters(_Worker, jobs=list(jobs), settings=settings, resources=resources),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
@@ -115,7 +121,7 @@ def _start_ray() -> None:
     if not ray.is_initialized():
         ray.init(
             address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
+            num_cpus=cores(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -176,14 +182,14 @@ def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: 
     setup = job.fit.setup
     machine = Machine(device="cuda" if resources.gpus_per_trial else "cpu", threads=resources.cpus_per_trial)
     examples = prepare(setup.data, setup.scale, settings.data_root, settings.cache)
-    train(
-        job.fit,
-        examples,
-        job.folder,
-        digests=job.digests,
-        machine=machine,
-        report=lambda epoch: sender.send(dict(epoch)),
-    )
+
+    def report(epoch: Mapping[str, float]) -> None:
+        try:
+            sender.send(dict(epoch))
+        except OSError:  # nobody listens any more: end at once; the next start goes on from the checkpoint
+            os._exit(1)
+
+    train(job.fit, examples, job.folder, digests=job.digests, machine=machine, report=report)
     sender.close()
 
 

@@ -45,10 +45,9 @@ class Row:
 class Progressing:
     """The live view of a study. Use it as a context."""
 
-    def __init__(self, rows: Sequence[Row], slots: int, console: Console | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, rows: Sequence[Row], console: Console | None = None, *, quiet: bool = False) -> None:
         self.rows = {(row.arm, row.seed): row for row in rows}
-        self.slots = max(1, slots)
-        self.console = console or Console(stderr=True, quiet=quiet)
+        self.console = console or Console(stderr=True, quiet=quiet, markup=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -92,6 +91,10 @@ class Progressing:
         seconds = time.monotonic() - row.started
         line = f"[{self.ended:>3}/{len(self.rows)}] {arm}, seed {seed}: {state} {outcome} in {seconds:.0f} s"
         self.console.print(Text(line, style=STYLES.get(state, "")), highlight=False)
+
+    def note(self, text: str) -> None:
+        """A lasting line of news."""
+        self.console.print(Text(text, style="yellow"), highlight=False)
 
     def render(self) -> Group:
         """The trials that run now, and how far all of them are."""

@@ -45,17 +45,18 @@ def plan(
     Args:
         fits: all trials of the study.
         identity: what must agree before an ended trial is used again.
-        ended: every trial in the store that ended as finished or diverged.
+        ended: every trial in the store that ended as finished or diverged, the oldest first.
         is_spooled: whether a trial's folder holds its result.
         parent: the study's own run.
-        reuse: ``matching`` uses what agrees in code, data and platform; ``any`` what agrees in setup and seed;
-            ``none`` nothing.
+        reuse: ``matching`` uses what agrees in code, data and platform; ``any`` what agrees in setup, seed and
+            data; ``none`` nothing.
     """
     recorded, elsewhere, spooled, train, outdated = [], [], [], [], []
     for fit in fits:
         same_setup = [trial for trial in ended if trial.identity.fingerprint == fit.fingerprint]
         usable = _usable(same_setup, identity(fit), reuse)
-        if any(trial.parent_id == parent for trial in usable):
+        mine = [trial for trial in same_setup if trial.parent_id == parent]
+        if mine and mine[-1] in usable:  # the newest is the one that a report reads
             recorded.append(fit)
         elif usable:
             elsewhere.append((fit, usable[-1]))
@@ -77,4 +78,6 @@ def plan(
 def _usable(same_setup: Sequence[Ended], wanted: Identity, reuse: Reuse) -> list[Ended]:
     if reuse == "none":
         return []
-    return [trial for trial in same_setup if reuse == "any" or trial.identity == wanted]
+    if reuse == "any":
+        return [trial for trial in same_setup if trial.identity.data == wanted.data]
+    return [trial for trial in same_setup if trial.identity == wanted]

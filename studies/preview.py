@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ from ablations import differences, summarise
 from lightning_modules.profile import profile
 from lightning_modules.spec import Setup
 from lightning_modules.values import flatten
+from studies.machine import cores
 from studies.trials import Study
 
 ASSUMED_EXAMPLES = {"digits": 600, "cifar10": 50_000, "cifar100": 50_000, "folder": 50_000}
@@ -31,7 +31,7 @@ def preview(study: Study) -> dict[str, Any]:
         }
         for arm, setup in setups.items()
     }
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     total = sum(seconds.values()) * len(study.seeds)
     return {
         "study": study.name,

@@ -27,7 +27,8 @@ class Result:
             the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``; and, of each
             layer's weights over the epoch's first steps, ``gradient_norm/<layer>``.
         times: seconds since 1970 at the end of each epoch.
-        cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes``.
+        cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes`` (of training, beyond what was held
+            before the network was built).
         environment: versions, device, threads.
         evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
             layer's initial weights under ``weights.<layer>``.
@@ -47,3 +48,19 @@ class Result:
     predictions: npt.NDArray[np.uint16] | None = field(default=None, compare=False, repr=False)
     error: str = ""
     schema: int = SCHEMA
+
+
+def failed(fingerprint: str, digests: Mapping[str, str], error: str) -> Result:
+    """The result of a trial that raised, or whose process died: nothing but the reason."""
+    return Result(
+        fingerprint=fingerprint,
+        digests=digests,
+        status="failed",
+        metrics={},
+        curves={},
+        times=(),
+        cost={},
+        environment={},
+        evidence={},
+        error=error,
+    )

@@ -17,20 +17,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lightning_modules.data import prepare
+from lightning_modules.data import prepare, split
 from lightning_modules.values import Leaf
 from studies import protocols
 from studies.declaring import declare, register
-from studies.digests import code_digest, platform_digest
+from studies.digests import FIRST_PARTY, code_digest, platform_digest
 from studies.dispatch import Job, Resources, Watcher, dispatch
 from studies.fits import Fit
 from studies.live import Progressing, Row
+from studies.machine import cores, device_name, memory_gib
 from studies.planning import Plan, Reuse, plan
 from studies.records import Identity, Start, StudyRecord
-from studies.results import Result
+from studies.results import Result, failed
 from studies.settings import Settings, SettingsError
 from studies.spool import Spool
-from studies.tracking import Store
+from studies.tracking import Store, StoreFault
 from studies.trials import Study, longest_first
 
 REPORTED_VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
@@ -52,6 +53,8 @@ class Driver:
         base = next(iter(self.study.setups().values()))
         self.say(f"reading {base.data.source}")
         self.examples = prepare(base.data, base.scale, self.settings.data_root, self.settings.cache)
+        for seed in self.study.seeds:
+            split(self.examples.train_labels, base.data, seed)  # what cannot be divided is refused here
         device = "cuda" if self.resources.gpus_per_trial else "cpu"
         self.digests = {
             "data": self.examples.digest,
@@ -65,7 +68,7 @@ class Driver:
             "revision": self.revision,
             "mlflow.source.name": command(),
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": user(),
         }
         self.registration = register(self.study, self.examples)
         self.parent = ""
@@ -92,15 +95,15 @@ class Driver:
         """Do what is left, and read the study back.
 
         Raises:
-            SettingsError: where another process runs the same study in the same folder.
+            SettingsError: where another process runs a study in the same folder.
         """
         try:
-            with FileLock(self.settings.runs / f"{self.study.name}.lock", timeout=0):
+            with FileLock(self.settings.runs / "run.lock", timeout=0):
                 return self._run(reuse, quiet=quiet)
         except Timeout as error:
             raise SettingsError(
-                f"another process runs {self.study.name} in {self.settings.runs}. Wait for it, follow it with "
-                f"`ablate status {self.study.name}`, or give another --runs."
+                f"another `ablate run` is at work in {self.settings.runs}. Wait for it, follow it with "
+                "`ablate status`, or give another --runs."
             ) from error
 
     def _run(self, reuse: Reuse, *, quiet: bool) -> StudyRecord:
@@ -111,7 +114,7 @@ class Driver:
         for fit, original in todo.elsewhere:
             self.store.reuse(self.parent, fit, original, self.tags)
         for fit in todo.spooled:
-            self._log(self._begin(fit), fit, curves=True)
+            self.log(self.begin(fit), fit, curves=True)
         complete = False
         try:
             if todo.train:
@@ -128,38 +131,24 @@ class Driver:
         for job in jobs:
             (job.folder / "result.json").unlink(missing_ok=True)
         rows = [Row(arm=fit.arm, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
-        runs: dict[Fit, str] = {}
-        with Progressing(rows, len(os.sched_getaffinity(0)), quiet=quiet) as view:
+        with Progressing(rows, quiet=quiet) as view:
+            dispatch(jobs, self.settings, self.resources, _Recorder(self, view))
 
-            def on_start(job: Job) -> None:
-                view.started(job.fit.arm, job.fit.seed)
-                runs[job.fit] = self._begin(job.fit)
-
-            def on_epoch(job: Job, values: Mapping[str, float]) -> None:
-                view.epoch(job.fit.arm, job.fit.seed, values)
-                self.store.log_epoch(runs[job.fit], values)
-
-            def on_end(job: Job) -> None:
-                result = self._log(runs[job.fit], job.fit)
-                view.finished(job.fit.arm, job.fit.seed, result.status, result.metrics.get("test_error"))
-
-            def on_lost(job: Job, reason: str) -> None:
-                self.spool(job.fit).write(_lost(job, reason))
-                on_end(job)
-
-            dispatch(jobs, self.settings, self.resources, Watcher(on_start, on_epoch, on_end, on_lost))
-
-    def _begin(self, fit: Fit) -> str:
+    def begin(self, fit: Fit) -> str:
+        """A run in the record for a trial that starts now."""
         return self.store.begin(self.parent, fit, self.identity(fit), self.tags)
 
-    def _log(self, run_id: str, fit: Fit, *, curves: bool = False) -> Result:
-        result = self.spool(fit).result()
-        if result is None:
-            raise RuntimeError(f"{self.spool(fit).folder} holds no result, though its trial was said to have ended")
+    def log(self, run_id: str, fit: Fit, *, curves: bool) -> None:
+        """Record what the trial's folder holds; its curves as well, where they were not logged as it ran."""
+        result = self.result(fit)
         if curves:
             self.store.log_curves(run_id, result)
         self.store.end(run_id, result)
-        return result
+
+    def result(self, fit: Fit) -> Result:
+        """The result in the folder of a trial that has ended."""
+        result = self.spool(fit).result()
+        return result or failed(fit.fingerprint, self.digests, f"{self.spool(fit).folder} holds no result to read")
 
     def _start(self) -> Start:
         return Start(
@@ -175,11 +164,50 @@ class Driver:
         )
 
 
+class _Recorder(Watcher):
+    """Shows and records what the trials report. What the store does not take is recorded from the spool later."""
+
+    def __init__(self, driver: Driver, view: Progressing) -> None:
+        self.driver, self.view = driver, view
+        self.runs: dict[Fit, str] = {}
+        self.missed: set[Fit] = set()
+
+    def on_start(self, job: Job) -> None:
+        self.view.started(job.fit.arm, job.fit.seed)
+        self._record(job.fit, lambda: self.runs.update({job.fit: self.driver.begin(job.fit)}))
+
+    def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
+        self.view.epoch(job.fit.arm, job.fit.seed, values)
+        if job.fit in self.runs:
+            self._record(job.fit, lambda: self.driver.store.log_epoch(self.runs[job.fit], values))
+
+    def on_end(self, job: Job) -> None:
+        result = self.driver.result(job.fit)
+        self._record(job.fit, lambda: self._end(job.fit))
+        self.view.finished(job.fit.arm, job.fit.seed, result.status, result.metrics.get("test_error"))
+
+    def on_lost(self, job: Job, reason: str) -> None:
+        self.driver.spool(job.fit).write(failed(job.fit.fingerprint, job.digests, reason))
+        self.on_end(job)
+
+    def _end(self, fit: Fit) -> None:
+        run_id = self.runs.get(fit) or self.driver.begin(fit)
+        self.driver.log(run_id, fit, curves=fit in self.missed)
+
+    def _record(self, fit: Fit, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except StoreFault as error:
+            if fit not in self.missed:
+                self.view.note(f"{fit.arm}, seed {fit.seed}: the store took not all ({error}); it is logged later")
+            self.missed.add(fit)
+
+
 def run(
     name: str,
     protocol: str = protocols.DEFAULT,
     *,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Leaf] | None = None,
     data_root: str | Path | None = None,
     runs: str | Path | None = None,
@@ -192,7 +220,7 @@ def run(
     """Run what is left of a study and give it back as recorded. Running it twice trains nothing the second time.
 
     Args:
-        seeds: the same for every arm; the protocol's own by default.
+        seeds: how many, or which; the same for every arm; the protocol's own by default.
         overrides: dotted paths and values, applied to every arm alike.
         data_root, runs, tracking_uri: see :class:`studies.settings.Settings`.
         reuse: which ended trials are used again; see :func:`studies.planning.plan`.
@@ -229,6 +257,14 @@ def describe(todo: Plan) -> str:
     return news
 
 
+def user() -> str:
+    """The user's name; their number where they have none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def command() -> str:
     """The command line of this process, without the folder of the program."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -236,7 +272,7 @@ def command() -> str:
 
 def git_revision() -> tuple[str, bool]:
     """The revision of this code, and whether the tree is clean; ``("unknown", False)`` outside a repository."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -244,38 +280,18 @@ def git_revision() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
+        changed = git("status", "--porcelain", "--untracked-files=normal", "--", *FIRST_PARTY)
+        return git("rev-parse", "--short=12", "HEAD"), not changed
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
 
 
 def hardware(resources: Resources) -> str:
     """The machine in words."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    gpu = f", {resources.gpus_per_trial:g} of a {_gpu_name()} per trial" if resources.gpus_per_trial else ", no GPU"
-    words = f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), {memory:.0f} GiB memory"
-    return words + gpu
-
-
-def _gpu_name() -> str:
-    import torch
-
-    return torch.cuda.get_device_name()
-
-
-def _lost(job: Job, reason: str) -> Result:
-    return Result(
-        fingerprint=job.fit.fingerprint,
-        digests=job.digests,
-        status="failed",
-        metrics={},
-        curves={},
-        times=(),
-        cost={},
-        environment={},
-        evidence={},
-        error=reason,
-    )
+    words = f"{cores()} cores of {device_name('cpu')}, {memory_gib():.0f} GiB memory"
+    if not resources.gpus_per_trial:
+        return f"{words}, no GPU"
+    return f"{words}, {resources.gpus_per_trial:g} of a {device_name('cuda')} per trial"
 
 
 def _print(news: str) -> None:

@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_modules.values import Misuse
+
 DEFAULT_RUNS = "runs"
 DEFAULT_DATA = "data"
 
 
-class SettingsError(ValueError):
+class SettingsError(Misuse):
     """A place that cannot be used; the text says which, and what to do."""
 
 
@@ -44,11 +46,21 @@ class Settings:
                 f"the tracking URI is {uri!r}; expected a database (sqlite:///runs/mlflow.db, postgresql://...) "
                 "or a server (http://host:5000)."
             )
-        return cls(
+        settings = cls(
             runs=folder,
             data_root=Path(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA)).absolute(),
             tracking_uri=uri,
         )
+        database = settings.database
+        if database and database.parent != folder and not database.parent.is_dir():
+            raise SettingsError(f"the tracking store is to be {database}, but there is no folder {database.parent}.")
+        return settings
+
+    @property
+    def database(self) -> Path | None:
+        """The file of a local store; ``None`` for a server."""
+        path = self.tracking_uri.removeprefix("sqlite:///")
+        return Path(path).absolute() if path != self.tracking_uri else None
 
     @property
     def trials(self) -> Path:

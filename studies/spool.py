@@ -33,17 +33,18 @@ class Spool:
         return self.folder / "weights.pt"
 
     def result(self) -> Result | None:
-        """The result of a trial that has ended, with its predictions."""
-        file = self.folder / "result.json"
-        if not file.exists():
-            return None
-        result = result_from_json(json.loads(file.read_text()))
+        """The result of a trial that has ended, with its predictions; ``None`` where there is none that can be read."""
         predictions = self.folder / "predictions.npy"
-        return replace(result, predictions=np.load(predictions)) if predictions.exists() else result
+        try:
+            result = result_from_json(json.loads((self.folder / "result.json").read_text()))
+            return replace(result, predictions=np.load(predictions)) if predictions.exists() else result
+        except (OSError, ValueError, EOFError, KeyError, TypeError):
+            return None
 
     def write(self, result: Result) -> None:
         """Write a result: predictions first, then the file that says the trial has ended; drop the checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "predictions.npy").unlink(missing_ok=True)
         if result.predictions is not None:
             with replacing(self.folder / "predictions.npy") as partial, partial.open("wb") as file:
                 np.save(file, result.predictions)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +40,9 @@ PAGE = 1000
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
+StoreFault = (MlflowException, OSError)  # what a store that falters raises
+
+
 class TrackingError(RuntimeError):
     """The tracking store does not answer, or holds no such study; the text says what was asked of it."""
 
@@ -47,8 +50,18 @@ class TrackingError(RuntimeError):
 class Store:
     """A tracking store. The driver is its only writer; every write may be repeated and changes nothing then."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+        """Open a store.
+
+        Args:
+            create: make a local database that is not there yet; else a missing one is refused.
+
+        Raises:
+            TrackingError: where the store does not answer, or is missing.
+        """
         self.settings = settings
+        if not create and settings.database and not settings.database.exists():
+            raise TrackingError(f"there is no store {settings.database}: nothing has been run there yet.")
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         with _reaching(settings.tracking_uri):
@@ -74,8 +87,6 @@ class Store:
             self.client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
         own = {
-            "kind": "study",
-            "conditions": conditions,
             "seeds": json.dumps(registration.seeds),
             "started": str(time.time()),
             "schema": str(SCHEMA),
@@ -85,6 +96,11 @@ class Store:
         run_id = str(run.info.run_id)
         self._log_params(run_id, {"protocol": registration.protocol} | dict(registration.held))
         self.client.log_dict(run_id, registration_to_json(registration), "registration.json")
+        found_by = [
+            RunTag("kind", "study"),
+            RunTag("conditions", conditions),
+        ]  # last: half a registration is never found
+        self.client.log_batch(run_id, tags=found_by)
         return run_id
 
     def ended(self) -> list[Ended]:
@@ -102,14 +118,11 @@ class Store:
         ]
 
     def begin(self, parent: str, fit: Fit, identity: Identity, tags: Mapping[str, str]) -> str:
-        """A child run for a trial that starts now; runs that an earlier start left unended are removed, failed ones stay."""
+        """A child run for a trial that starts now; runs of it that were left unended are removed, failed ones stay."""
         experiment = self.client.get_run(parent).info.experiment_id
-        for stale in self._search(
-            [experiment],
-            f"tags.`mlflow.parentRunId` = '{parent}' AND tags.fingerprint = '{fit.fingerprint}' "
-            "AND tags.status = 'running'",
-        ):
-            self.client.delete_run(stale.info.run_id)
+        self._discard(
+            [experiment], f"tags.`mlflow.parentRunId` = '{parent}' AND tags.fingerprint = '{fit.fingerprint}'"
+        )
         own = {"kind": "fit", "arm": fit.arm, "seed": str(fit.seed), "status": "running", "mlflow.parentRunId": parent}
         run = self.client.create_run(
             experiment,
@@ -120,6 +133,10 @@ class Store:
         self._log_params(run_id, flatten(fit.setup) | {"seed": fit.seed})
         self.client.log_dict(run_id, to_json(fit.setup), "setup.json")
         return run_id
+
+    def _discard(self, experiments: list[str], condition: str) -> None:
+        for unended in self._search(experiments, f"{condition} AND tags.status = 'running'"):
+            self.client.delete_run(unended.info.run_id)
 
     def log_epoch(self, run_id: str, values: Mapping[str, float]) -> None:
         """The curves of one epoch, under the epoch's number and the time at which it ended."""
@@ -142,17 +159,17 @@ class Store:
             RunTag(f"evidence.{name}", str(result.evidence[name])) for name in _EVIDENCE if name in result.evidence
         ]
         tags += [RunTag(f"environment.{name}", str(value)) for name, value in result.environment.items()]
-        self.client.log_batch(run_id, metrics=metrics, tags=tags)
-        self.client.log_dict(run_id, result_to_json(result), "result.json")
         if result.predictions is not None:
             self._log_file(run_id, "predictions.npy", _npy(result.predictions))
         if result.error:
             self.client.log_text(run_id, result.error, "traceback.txt")
+        self.client.log_dict(run_id, result_to_json(result), "result.json")
+        self.client.log_batch(run_id, metrics=metrics, tags=tags)
         self.client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
 
     def reuse(self, parent: str, fit: Fit, original: Ended, tags: Mapping[str, str]) -> None:
         """A child run that carries what another study's run of the same trial gave, and names that run."""
-        result = self._result(original.run_id)
+        result = self._result(self.client.get_run(original.run_id))
         run_id = self.begin(parent, fit, original.identity, {**tags, "reused_from": original.run_id})
         self.log_curves(run_id, result)
         self.end(run_id, result)
@@ -168,7 +185,11 @@ class Store:
             self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH["metrics"]])
 
     def close(self, parent: str, start: Start, labels: np.ndarray | None, *, complete: bool) -> None:
-        """End one start of a study: note it, store the true labels, and pack all results into two Parquet files."""
+        """End one start of a study: note it, store the true labels, and pack all results into two Parquet files.
+
+        Runs of trials that were cut off are removed: the next start begins them anew, from their checkpoints.
+        """
+        self._discard([self.client.get_run(parent).info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
         self.client.log_dict(parent, asdict(start), f"starts/{start.time.replace(':', '')}.json")
         if labels is not None:
             self._log_file(parent, "test_labels.npy", _npy(labels.astype(np.uint16)))
@@ -264,24 +285,35 @@ class Store:
                 seed=int(tags["seed"]),
                 run_id=run.info.run_id,
                 state=cast(State, tags["status"]),
-                result=(known.get(run.info.run_id) or self._result(run.info.run_id)) if ended else None,
+                result=(known.get(run.info.run_id) or self._result(run)) if ended else None,
                 reused_from=tags.get("reused_from", ""),
                 progress={} if ended else dict(run.data.metrics),
             )
             latest.setdefault((record.arm, record.seed), record)
         return tuple(latest[key] for key in sorted(latest, key=lambda key: (key[1], key[0])))
 
-    def _result(self, run_id: str) -> Result:
-        result = result_from_json(self._json(run_id, "result.json"))
-        files = {item.path for item in self.client.list_artifacts(run_id)}
-        if "predictions.npy" in files:
-            return replace(result, predictions=np.load(self._download(run_id, "predictions.npy")))
-        return result
+    def _result(self, run: Run) -> Result:
+        """A run's own files, by their address: asked by the run's id, MLflow would look it up for each of them."""
+        where, store = run.info.artifact_uri, self.settings.tracking_uri
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=where, tracking_uri=store)
+        files = {PurePosixPath(item.path).name for item in listed}
+        if "result.json" not in files:
+            raise TrackingError(
+                f"run {run.info.run_id} ({run.info.run_name}) has ended, but {where} holds no result.json: its "
+                "files were moved or deleted. Put them back, or delete the run; `ablate run` then trains it again."
+            )
+
+        def local(name: str) -> str:
+            return str(mlflow.artifacts.download_artifacts(artifact_uri=f"{where}/{name}", tracking_uri=store))
+
+        result = result_from_json(json.loads(Path(local("result.json")).read_text(encoding="utf-8")))
+        return replace(result, predictions=np.load(local("predictions.npy"))) if "predictions.npy" in files else result
 
     # -- packing -------------------------------------------------------------------------------------------------
 
     def _pack(self, parent: str) -> None:
-        trials = [trial for trial in self._trials(self.client.get_run(parent), packed=False) if trial.result]
+        packed = "results.parquet" in {item.path for item in self.client.list_artifacts(parent)}
+        trials = [trial for trial in self._trials(self.client.get_run(parent), packed=packed) if trial.result]
         if not trials:
             return
         for name, table in (("results.parquet", _results_table(trials)), ("curves.parquet", _curves_table(trials))):
@@ -440,7 +472,7 @@ def _reaching(uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise TrackingError(f"the tracking store {uri} needs the Python package {error.name!r}; install it.") from error
-    except (MlflowException, OSError) as error:
+    except StoreFault as error:
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise TrackingError(
             f"the tracking store {uri} does not answer as one. Check --tracking-uri, and that its server runs. "

@@ -6,10 +6,9 @@ import hashlib
 import json
 import math
 import platform
-import resource
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,11 +20,13 @@ import torch
 
 from lightning_modules.batches import ClassificationData, Part
 from lightning_modules.build import weight_layers
-from lightning_modules.classifier import Classifier, Tally
+from lightning_modules.classifier import Classifier, Tally, rate_factor
 from lightning_modules.data import Examples
+from lightning_modules.spec import Recipe
 from lightning_modules.streams import generator
 from studies.fits import Fit
-from studies.results import Result, Status
+from studies.machine import PeakMemory, device_name
+from studies.results import Result, Status, failed
 from studies.spool import Spool, replacing
 
 CHECKPOINT_SECONDS = 15.0
@@ -66,18 +67,7 @@ def train(
     try:
         result = _train(fit, examples, spool, digests, machine, report)
     except Exception:  # a failed run is a result: it is kept, with the reason
-        result = Result(
-            fingerprint=fit.fingerprint,
-            digests=digests,
-            status="failed",
-            metrics={},
-            curves={},
-            times=(),
-            cost={},
-            environment=environment(machine),
-            evidence={},
-            error=traceback.format_exc(),
-        )
+        result = failed(fit.fingerprint, digests, traceback.format_exc())
     spool.write(result)
     return result
 
@@ -89,12 +79,15 @@ def _train(
     setup = fit.setup
     device = torch.device(machine.device)
     data = ClassificationData(examples, setup.data, setup.recipe, fit.seed, device)
+    memory = PeakMemory(machine.device)
     model = Classifier(setup.network, setup.scale, setup.recipe, fit.seed)
     recorder = Recorder(data, fit.seed, spool.checkpoint, report)
     recorder.weights = initial_weights(model)
     trainer = _trainer(setup.recipe.epochs, machine, recorder)
     resumed = spool.checkpoint if spool.checkpoint.exists() else None
     trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=False if resumed else None)
+    peak = memory.bytes()
+    recorder.report_the_rest()
     model.to(device)
     metrics, predictions = evaluate(model, data)
     with replacing(spool.weights) as partial:
@@ -102,11 +95,11 @@ def _train(
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
-        status=judge(model, metrics, setup.scale.classes),
+        status=judge(model, metrics, recorder.curves, setup.scale.classes),
         metrics=metrics,
         curves={name: tuple(values) for name, values in recorder.curves.items()},
         times=tuple(recorder.times),
-        cost=_cost(recorder, len(data.train), device),
+        cost=_cost(recorder, len(data.train), peak),
         environment=environment(machine),
         evidence=recorder.evidence() | {"split": data.split_digest},
         predictions=predictions,
@@ -124,9 +117,11 @@ def evaluate(model: Classifier, data: ClassificationData) -> tuple[dict[str, flo
     return metrics, predicted.cpu().numpy().astype(np.uint16)
 
 
-def judge(model: Classifier, metrics: Mapping[str, float], classes: int) -> Status:
+def judge(
+    model: Classifier, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], classes: int
+) -> Status:
     """``diverged`` where weights or losses are not finite, or where training did not leave chance behind."""
-    finite = all(math.isfinite(value) for value in metrics.values())
+    finite = all(math.isfinite(value) for value in (*metrics.values(), *curves["train_loss"]))
     finite = finite and all(bool(torch.isfinite(weights).all()) for weights in model.parameters())
     chance = 100 * (1 - 1 / classes)
     return "finished" if finite and metrics["train_error"] <= DIVERGED_ABOVE * chance else "diverged"
@@ -142,14 +137,13 @@ def initial_weights(model: Classifier) -> dict[str, str]:
 
 def environment(machine: Machine) -> dict[str, str | int]:
     """Versions, device and threads of this process."""
-    name = torch.cuda.get_device_name() if machine.device == "cuda" else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": metadata.version("pytorch-lightning"),
         "numpy": np.__version__,
         "device": machine.device,
-        "device_name": name,
+        "device_name": device_name(machine.device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": machine.threads,
     }
@@ -166,6 +160,7 @@ class Recorder(lightning.Callback):
         self.weights: dict[str, str] = {}
         self.saved_at = time.monotonic()
         self.started_at = 0.0
+        self.num_reported = 0
 
     def evidence(self) -> dict[str, str | int]:
         """What the fit did: hashes of its order, its augmentation and its initial weights, and its steps."""
@@ -179,8 +174,13 @@ class Recorder(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report the epochs that a checkpoint brought along."""
-        for epoch in range(len(self.times)):
+        self.report_the_rest()
+
+    def report_the_rest(self) -> None:
+        """Report every epoch that has not been reported yet."""
+        for epoch in range(self.num_reported, len(self.times)):
             self.report({"epoch": epoch, "time": self.times[epoch], **self._at(epoch)})
+        self.num_reported = len(self.times)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw dropout from (seed, epoch), so that a resumed fit draws the same."""
@@ -194,10 +194,10 @@ class Recorder(lightning.Callback):
         train_loss = training.mean_loss  # waits for the device: the clock stops after it
         seconds = time.perf_counter() - self.started_at
         validation, _ = model.evaluate(self.data.validation.evaluation())
-        self._append(_curves(training, validation, _learning_rate(trainer), seconds))
+        self._append(_curves(training, validation, _learning_rate(model.recipe, trainer), seconds))
         if epoch is not None:
             self.epochs_seen.append((epoch.seen_order.hexdigest(), epoch.seen_augmentation.hexdigest(), training.steps))
-        self.report({"epoch": trainer.current_epoch, "time": self.times[-1], **self._at(-1)})
+        self.report_the_rest()
         if not math.isfinite(train_loss):
             trainer.should_stop = True
         elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
@@ -240,8 +240,10 @@ def _curves(training: Tally, validation: Tally, learning_rate: float, seconds: f
     }
 
 
-def _learning_rate(trainer: lightning.Trainer) -> float:
-    return float(trainer.optimizers[0].param_groups[0]["lr"])
+def _learning_rate(recipe: Recipe, trainer: lightning.Trainer) -> float:
+    """Of the epoch's last step: the optimiser already holds the next one's."""
+    total = int(trainer.estimated_stepping_batches)
+    return recipe.learning_rate * rate_factor(recipe, trainer.global_step - 1, total)
 
 
 def _classifier(module: lightning.LightningModule) -> Classifier:
@@ -267,11 +269,10 @@ def _trainer(epochs: int, machine: Machine, recorder: Recorder) -> lightning.Tra
     )
 
 
-def _cost(recorder: Recorder, examples: int, device: torch.device) -> dict[str, float]:
+def _cost(recorder: Recorder, examples: int, peak_memory: float) -> dict[str, float]:
     seconds = sum(recorder.curves["seconds"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "train_seconds": seconds,
         "images_per_second": examples * len(recorder.times) / seconds,
-        "peak_memory_bytes": float(torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak),
+        "peak_memory_bytes": peak_memory,
     }

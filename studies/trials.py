@@ -10,6 +10,8 @@ from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue, Leaf, check, flatten, require
 from studies.fits import Fit, hashed
 
+LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -51,8 +53,10 @@ class Study:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise InvalidValue("a study needs at least one seed.")
-        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise InvalidValue(f"seeds are {list(self.seeds)}; expected different whole numbers from 0 up.")
+        if len(set(self.seeds)) != len(self.seeds) or not all(_is_seed(seed) for seed in self.seeds):
+            raise InvalidValue(
+                f"seeds are {list(self.seeds)}; expected different whole numbers from 0 up to {LARGEST_SEED}."
+            )
         self.setups()
 
     def setups(self) -> dict[str, Setup]:
@@ -66,7 +70,7 @@ class Study:
         return self.ablation.setups(self.protocol.setup, self.overrides)
 
     def trials(self) -> tuple[Fit, ...]:
-        """All fits: seed by seed, so that a study cut short leaves whole pairs."""
+        """All fits, seed by seed."""
         setups = self.setups()
         return tuple(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
 
@@ -76,8 +80,14 @@ class Study:
 
 
 def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tuple[Fit, ...]:
-    """Fits in the order that fills workers best: the costliest arm first, seeds in their own order."""
-    return tuple(sorted(fits, key=lambda fit: -multiply_adds[fit.arm]))
+    """Fits seed by seed, so that a study cut short leaves whole pairs; within a seed, the costliest arm first."""
+    fits = tuple(fits)
+    place = {seed: index for index, seed in enumerate(dict.fromkeys(fit.seed for fit in fits))}
+    return tuple(sorted(fits, key=lambda fit: (place[fit.seed], -multiply_adds[fit.arm])))
+
+
+def _is_seed(seed: object) -> bool:
+    return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
 
 
 def _touches(path: str, varied: str) -> bool:

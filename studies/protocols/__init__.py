@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from lightning_modules.values import did_you_mean
+from lightning_modules.values import Misuse, did_you_mean
 from studies.trials import Protocol
 
 DEFAULT = "digits"
 
 
-class UnknownProtocol(ValueError):
+class UnknownProtocol(Misuse):
     """No protocol of that name; the text suggests the nearest one and lists all."""
 
 

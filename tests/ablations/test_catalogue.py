@@ -1,5 +1,6 @@
 """Every ablation in the folder, whoever added it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,30 +53,45 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_all():
         ablations.load("dept")
 
 
-def test_a_new_file_is_found_and_its_second_change_refused_at_import():
-    """A file put into the folder needs no registry; this one is written, used and removed."""
-    file = ROOT / "ablations" / "planted_by_a_test.py"
-    source = (
-        '"""Does it show?"""\n'
-        "from ablations import Ablation, Arm\n"
-        "from lightning_modules.catalogue import VGG_A, VGG_A_LRN\n"
-        'ABLATION = Ablation(question=__doc__, baseline=Arm("A", {"network": VGG_A}), varies=("network.norm",),\n'
-        '    arms=(Arm("LRN", {"network": VGG_A_LRN, **EXTRA}),))\n'
-    )
-    listing = [sys.executable, "-m", "studies.cli", "list"]
-    try:
-        file.write_text(source.replace("EXTRA", "{}"))
-        shown = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert "planted_by_a_test" in shown
-        target = ["make", "-n", "study-planted_by_a_test"]
-        assert (
-            "ablate run planted_by_a_test"
-            in subprocess.run(target, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        )
-        file.write_text(source.replace("EXTRA", '{"recipe.momentum": 0.5}'))
-        refused = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert refused.returncode == 2
-        assert "recipe.momentum: 0.9 -> 0.5" in refused.stderr
-        assert "Traceback" not in refused.stderr
-    finally:
-        file.unlink()
+PLANTED = '''"""Does it show?"""
+from ablations import Ablation, Arm
+from lightning_modules.catalogue import VGG_A, VGG_A_LRN
+
+ABLATION = Ablation(
+    question=__doc__,
+    baseline=Arm("A", {"network": VGG_A}),
+    arms=(Arm("LRN", {"network": VGG_A_LRN, **EXTRA}),),
+    varies=("network.norm",),
+)
+'''
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the sources, into which a test may put a file."""
+    for name in ("ablations", "lightning_modules", "studies"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def in_tree(tree, *line):
+    return subprocess.run(line, cwd=tree, capture_output=True, text=True, check=False)
+
+
+def test_a_new_file_is_listed_and_a_make_target_with_no_other_change(tree):
+    (tree / "ablations" / "planted.py").write_text(PLANTED.replace("EXTRA", "{}"))
+    listed = in_tree(tree, sys.executable, "-m", "studies.cli", "list")
+    assert "planted" in listed.stdout
+    assert "Does it show?" in listed.stdout
+    assert "ablate run planted" in in_tree(tree, "make", "-n", "study-planted").stdout
+
+
+def test_a_second_change_in_a_new_file_is_refused_at_import(tree):
+    (tree / "ablations" / "planted.py").write_text(PLANTED.replace("EXTRA", '{"recipe.momentum": 0.5}'))
+    refused = in_tree(tree, sys.executable, "-m", "studies.cli", "list")
+    assert refused.returncode == 2
+    assert "arm 'LRN' may vary only network.norm, but it also changes" in refused.stderr
+    assert "recipe.momentum: 0.9 -> 0.5" in refused.stderr
+    assert "Traceback" not in refused.stderr

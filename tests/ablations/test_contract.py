@@ -5,7 +5,18 @@ from dataclasses import replace
 import pytest
 
 import ablations
-from ablations import Ablation, Arm, FallsWith, Helps, InvalidAblation, NotASingleChange, Reference, SaturatesAt
+from ablations import (
+    Ablation,
+    AllOf,
+    Arm,
+    FallsWith,
+    Helps,
+    HelpsBy,
+    InvalidAblation,
+    NotASingleChange,
+    Reference,
+    SaturatesAt,
+)
 from lightning_modules.catalogue import VGG_A, VGG_A_LRN, VGG_B
 from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue, UnknownPath
@@ -47,7 +58,7 @@ def test_a_forced_change_is_accepted_with_its_reason():
 def test_a_path_covers_what_lies_below_it_and_not_what_merely_begins_alike():
     make(arms=(Arm("B", {"network": VGG_B}),), varies=("network.stages",))
     with pytest.raises(NotASingleChange):
-        make(arms=(Arm("B", {"network": VGG_B}),), varies=("network.stage",))
+        make(arms=(Arm("one layer more", {"network": VGG_B}),), varies=("network.stages.0.convs.1",))
 
 
 def test_two_equal_arms_are_refused():
@@ -110,3 +121,16 @@ def test_a_fall_needs_two_arms():
 def test_an_endpoint_that_is_none_is_refused():
     with pytest.raises(InvalidValue, match="Did you mean 'test_error'"):
         Helps(arm="A", over="B", endpoint="test_eror")
+
+
+@pytest.mark.parametrize("changes", [{"varies": ("network.nrom",)}, {"forced": {"recipe.lerning_rate": "why"}}])
+def test_a_declared_path_that_no_setup_has_is_refused(changes):
+    with pytest.raises(InvalidAblation, match=r"is no path of a setup\. Did you mean"):
+        make(**changes)
+
+
+def test_a_margin_of_nothing_and_a_conjunction_of_one_are_refused():
+    with pytest.raises(InvalidValue, match=r"HelpsBy.within is -2.0; expected a margin above 0"):
+        HelpsBy(arm="A", over="B", by=1, within=-2)
+    with pytest.raises(InvalidValue, match="expected two claims or more"):
+        AllOf(parts=(Helps(arm="A", over="B"),))

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from lightning_modules.augment import Draw, augment
-from lightning_modules.batches import ClassificationData, Epoch
-from lightning_modules.data import DataError, prepare, stratified
+from lightning_modules.batches import ClassificationData, Epoch, channel_statistics
+from lightning_modules.data import DataError, prepare, split, stratified
 from lightning_modules.spec import Data, Recipe, Scale
 
 FOLDER = Data(source="folder", validation_fraction=0.25)
@@ -203,3 +203,87 @@ def test_shifts_are_uniform_and_half_of_the_images_are_mirrored():
     assert len(counts) == 9
     assert counts.min() > 2000
     assert draw.flips.mean() == pytest.approx(0.5, abs=0.02)
+
+
+# -- what folders hold in practice ---------------------------------------------------------------------------------
+
+
+def test_hidden_entries_are_skipped_and_other_files_counted(tmp_path):
+    root = image_folder(tmp_path / "images")
+    (root / "train" / ".ipynb_checkpoints").mkdir()
+    (root / "train" / "cat" / "._0.png").write_bytes(b"of another system")
+    (root / "train" / "cat" / "notes.txt").write_text("mine")
+    examples = prepare(FOLDER, SCALE, root, tmp_path / "cache")
+    assert examples.classes == ("cat", "dog")
+    assert examples.form == "an image folder (PNG; 1 other files left out)"
+
+
+def test_a_linked_folder_is_followed_when_its_images_change(tmp_path):
+    kept = image_folder(tmp_path / "kept")
+    (tmp_path / "linked").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "linked" / part).symlink_to(kept / part)
+    before = prepare(FOLDER, SCALE, tmp_path / "linked", tmp_path / "cache")
+    (kept / "train" / "dog" / "3.png").unlink()
+    after = prepare(FOLDER, SCALE, tmp_path / "linked", tmp_path / "cache")
+    assert (len(before.train_labels), len(after.train_labels)) == (8, 7)
+
+
+def test_files_that_appear_beside_the_images_do_not_make_them_read_again(tmp_path):
+    root = image_folder(tmp_path / "images")
+    for _ in range(2):
+        prepare(FOLDER, SCALE, root, root / "runs" / "cache")
+    assert len(list((root / "runs" / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.write_text("{"), lambda file: file.unlink()])
+@pytest.mark.parametrize("name", ["about.json", "train_images.npy"])
+def test_a_cache_that_cannot_be_read_is_made_again(tmp_path, name, spoil):
+    root = image_folder(tmp_path / "images")
+    digest = prepare(FOLDER, SCALE, root, tmp_path / "cache").digest
+    spoil(next((tmp_path / "cache").iterdir()) / name)
+    assert prepare(FOLDER, SCALE, root, tmp_path / "cache").digest == digest
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def stored(tmp_path, image, suffix="png"):
+    """The pixels of one image as trained on."""
+    root = image_folder(tmp_path / "images")
+    image.save(root / "train" / "cat" / f"0.{suffix}")
+    if suffix != "png":
+        (root / "train" / "cat" / "0.png").unlink()
+    return prepare(FOLDER, SCALE, root, tmp_path / "cache").train_images[0]
+
+
+def test_sixteen_bits_become_eight_over_their_whole_range(tmp_path):
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    np.testing.assert_array_equal(stored(tmp_path, Image.fromarray(ramp))[..., 0], np.round(ramp / 257))
+
+
+def test_what_is_transparent_is_black_whatever_colour_it_hides(tmp_path):
+    hidden = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
+    hidden.putpixel((0, 0), (200, 100, 50, 255))
+    pixels = stored(tmp_path, hidden)
+    assert pixels[0, 0].tolist() == [200, 100, 50]
+    assert pixels[1:].max() == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA"])
+def test_images_of_other_modes_are_read(tmp_path, mode):
+    image = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
+    suffix = "tif" if mode == "CMYK" else "png"
+    assert stored(tmp_path, image, suffix).min() >= 250
+
+
+def test_a_class_too_small_to_divide_is_refused_before_training(digits):
+    with pytest.raises(DataError, match=r"class \d has 1 training example .*; expected 2 or more"):
+        split(digits.train_labels, Data(source="digits", train_fraction=0.01), 0)
+
+
+def test_channel_statistics_are_the_mean_and_deviation():
+    images = np.random.default_rng(0).integers(0, 256, size=(3000, 4, 4, 3), dtype=np.uint8)
+    chosen = np.arange(0, 3000, 2)
+    mean, deviation = channel_statistics(images, chosen)
+    pixels = images[chosen].reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, pixels.std(0), rtol=1e-6)

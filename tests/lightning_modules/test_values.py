@@ -100,3 +100,15 @@ def test_realising_narrows_every_width_and_nothing_else():
 def test_an_input_too_small_for_the_poolings_is_refused():
     with pytest.raises(InvalidValue, match=r"Scale\.resolution is 16; expected 32 pixels or more"):
         realise(VGG_A, Scale(resolution=16))
+
+
+def test_a_path_may_go_through_the_places_of_a_tuple():
+    changed = edit(SETUP, "network.stages.1.width", 96)
+    assert [stage.width for stage in changed.network.stages] == [64, 96, 256, 512, 512]
+    assert annotation_at(SETUP, "network.head.widths.0") is int
+    with pytest.raises(UnknownPath, match="'9' is no place among 5; there are 0 to 4"):
+        edit(SETUP, "network.stages.9.width", 1)
+
+
+def test_a_whole_number_in_a_floats_place_becomes_one():
+    assert isinstance(Recipe(clip_norm=1).clip_norm, float)

@@ -11,7 +11,6 @@ from lightning_modules.catalogue import NETWORKS
 from studies import protocols
 from studies.cli import main
 
-
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
 
@@ -76,7 +75,9 @@ def test_profile_prints_layers_and_sums():
         (("run", "depth", "--protocol", "digit"), "No protocol named 'digit'. Did you mean 'digits'?"),
         (("run", "depth", "--set", "recipe.epoch=3"), "Did you mean 'epochs'?"),
         (("run", "depth", "--set", "recipe.epochs=-3"), "Recipe.epochs is -3; expected 1 or more."),
-        (("run", "depth", "--set", "recipe.epochs=few"), "'few' cannot be read as a whole number"),
+        (("run", "depth", "--set", "recipe.epochs=few"), "recipe.epochs: 'few' cannot be read as a whole number"),
+        (("run", "depth", "--json"), "--json goes with --dry-run"),
+        (("run", "depth", "--tracking-uri", "sqlite:////no/such/folder/x.db"), "there is no folder /no/such/folder"),
         (("run", "depth", "--set", "recipe.schedule=cosin"), "Did you mean 'cosine'?"),
         (("run", "depth", "--set", "recipe.epochs"), "is not of the form path=value"),
         (("run", "depth", "--set", "scale.classes=1"), "Scale.classes is 1; expected 2 or more."),
@@ -110,10 +111,16 @@ def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
     assert not (tmp_path / "runs" / "trials").exists()
 
 
-def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(tmp_path):
-    shown = call("report", "depth", "--runs", tmp_path / "runs", code=1)
-    assert "holds no study 'depth' under the protocol 'digits'" in shown
-    assert "Run it with `ablate run depth`" in shown
+def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(recorded):
+    shown = call("report", "lrn", "--runs", recorded.runs, code=1)
+    assert "holds no study 'lrn' under the protocol 'digits'" in shown
+    assert "Run it with `ablate run lrn`" in shown
+
+
+@pytest.mark.parametrize("arguments", [("status", "depth"), ("report", "depth"), ("report", "--all")])
+def test_reading_where_nothing_was_run_says_so_and_makes_no_store(arguments, tmp_path):
+    assert "nothing has been run there yet" in call(*arguments, "--runs", tmp_path / "runs", code=1)
+    assert not (tmp_path / "runs" / "mlflow.db").exists()
 
 
 def test_debug_shows_the_traceback():
@@ -125,6 +132,7 @@ def test_status_and_report_read_the_record(recorded):
     cells = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))["arms"]
     assert list(cells) == ["A", "B", "D", "E"]
     assert {len(row) for row in cells.values()} == {2}
+    assert set(cells["A"]["0"]) == {"state", "test_error"}
     page = Path(call("report", "depth", "--runs", recorded.runs).splitlines()[-1])
     assert page.is_file()
     attached = {file.path for file in recorded.store.client.list_artifacts(recorded.record.run_id, "report")}

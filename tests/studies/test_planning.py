@@ -1,5 +1,6 @@
 """What is left to do, sorted from what the record and the spool hold."""
 
+import numpy as np
 import pytest
 
 from lightning_modules.values import InvalidValue, UnknownPath
@@ -66,9 +67,26 @@ def test_trials_come_seed_by_seed_so_that_a_study_cut_short_leaves_pairs():
     assert [(fit.arm, fit.seed) for fit in FITS[:5]] == [("A", 0), ("B", 0), ("D", 0), ("E", 0), ("A", 1)]
 
 
-def test_the_costliest_arm_goes_first():
+def test_trials_go_seed_by_seed_and_within_a_seed_the_costliest_first():
     ordered = longest_first(FITS, {"A": 1, "B": 2, "D": 3, "E": 4})
-    assert [fit.arm for fit in ordered] == ["E", "E", "D", "D", "B", "B", "A", "A"]
+    assert [(fit.seed, fit.arm) for fit in ordered] == [(seed, arm) for seed in (0, 1) for arm in "EDBA"]
+
+
+def test_a_trial_on_other_data_is_never_used_again():
+    other = Ended(
+        identity=Identity(FITS[0].fingerprint, "other data", "now", "platform"),
+        status="finished",
+        run_id="run",
+        parent_id="mine",
+    )
+    assert sort([other], reuse="any").train == FITS
+
+
+def test_where_the_newest_run_is_of_other_code_an_older_one_that_agrees_is_copied():
+    """A report reads the newest run of an arm and seed, so that one must be the one that agrees."""
+    todo = sort([ended(FITS[0]), ended(FITS[0], code="then")])
+    assert [fit for fit, _ in todo.elsewhere] == [FITS[0]]
+    assert not todo.recorded
 
 
 def test_an_override_reaches_every_arm():
@@ -86,10 +104,20 @@ def test_an_override_of_an_unknown_path_is_refused():
         declare("depth", overrides={"recipe.epoch": "3"})
 
 
-@pytest.mark.parametrize("seeds", [(), (1, 1), (-1, 0)])
+@pytest.mark.parametrize("seeds", [(), 0, (1, 1), (-1, 0), (0, 1.5), (True,), (2**32,)])
 def test_seeds_that_repeat_are_negative_or_none_are_refused(seeds):
     with pytest.raises(InvalidValue, match="seed"):
         declare("depth", seeds=seeds)
+
+
+def test_a_number_of_seeds_means_the_seeds_from_0_up():
+    assert declare("depth", seeds=3).seeds == (0, 1, 2)
+    assert declare("depth", seeds=np.arange(2)).seeds == (0, 1)
+
+
+def test_a_whole_number_in_a_floats_place_is_the_same_setting():
+    studies = [declare("depth", overrides={"recipe.clip_norm": value}) for value in (1, 1.0, "1")]
+    assert len({study.trials()[0].fingerprint for study in studies}) == 1
 
 
 def test_conditions_do_not_depend_on_the_seeds():
