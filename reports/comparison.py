@@ -254,7 +254,7 @@ def _incomplete(registration: Registration, arms: Sequence[ArmRow]) -> tuple[str
     said = []
     for count, words in (
         (sum(arm.running for arm in arms), "still running"),
-        (sum(arm.absent for arm in arms), "never started"),
+        (sum(arm.absent for arm in arms), "never started, or were deleted from the store"),
         (sum(arm.failed for arm in arms), "failed"),
         (sum(arm.diverged for arm in arms), "diverged"),
         (sum(arm.without_figure for arm in arms), "finished without a finite test error"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reports import csv_tables, latex, markdown, page
-from reports.comparison import compare
+from reports.comparison import Comparison, compare
+from reports.drawing import Figure
 from reports.figures import figures
 from studies.records import StudyRecord
 
@@ -25,21 +26,26 @@ def files(record: StudyRecord) -> dict[str, bytes]:
     """Every file of the report by its path below the report's folder."""
     comparison = compare(record)
     drawn = figures(comparison)
-    texts = {
-        PAGE: page.render(comparison, drawn),
-        "report.md": markdown.render(comparison, drawn),
-        "report.tex": latex.render(comparison, drawn),
-        "arms.tex": latex.results(comparison),
-        "arms.csv": csv_tables.arms_table(comparison),
-        "trials.csv": csv_tables.trials_table(comparison),
-    }
+    texts = {PAGE: page.render(comparison, drawn)} | documents(comparison, drawn)
     pictures = {
         f"figures/{panel.name}.{form}": data
         for figure in drawn
         for panel in figure.panels
         for form, data in (("svg", panel.svg), ("pdf", panel.pdf))
     }
-    return {name: text.encode() for name, text in texts.items()} | pictures
+    trials = {"trials.parquet": csv_tables.trials_parquet(comparison)}
+    return {name: text.encode() for name, text in texts.items()} | trials | pictures
+
+
+def documents(comparison: Comparison, drawn: Sequence[Figure]) -> dict[str, str]:
+    """The report as Markdown, LaTeX and CSV; they name the figures' files, and draw none."""
+    return {
+        "report.md": markdown.render(comparison, drawn),
+        "report.tex": latex.render(comparison, drawn),
+        "arms.tex": latex.results(comparison),
+        "arms.csv": csv_tables.arms_table(comparison),
+        "trials.csv": csv_tables.trials_table(comparison),
+    }
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -326,7 +326,7 @@ def _failures(comparison: Comparison) -> Section:
     )
     table = Table(name="failures", caption="Trials without a figure", columns=columns, rows=rows)
     absent = [f"{arm.name} ({arm.absent})" for arm in comparison.arms if arm.absent]
-    paragraphs = [f"Planned and never started: {', '.join(absent)}."] if absent else []
+    paragraphs = [f"Planned, and not in the store (never started, or deleted): {', '.join(absent)}."] if absent else []
     if not rows and not absent:
         paragraphs.append("None: every planned trial finished with a finite test error.")
     else:

@@ -1,4 +1,4 @@
-"""The figures of a report: every seed, the differences, learning curves, error against cost, the published figures."""
+"""The figures of a report: every seed and the differences, error against cost, the published figures; and the rest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from reports import drawing
 from reports.arms import ArmRow, PairDifference
 from reports.comparison import Comparison
 from reports.drawing import BAND, INK, MUTED, PAPER, RULE, Figure, Panel, short
+from reports.layers import gradients_by_layer
 from reports.learning import learning_curves
 from reports.numbers import bracketed, decimals, fixed, metric_unit, plus_minus, significant, time_unit
+from reports.receptive import receptive_fields
 
 ROW_INCHES, FRAME_INCHES = 0.3, 0.85
 
 
 def figures(comparison: Comparison) -> tuple[Figure, ...]:
     """All figures that the comparison has numbers for."""
-    made = (_seeds(comparison), learning_curves(comparison), _costs(comparison), _published(comparison))
+    made = (
+        _seeds(comparison),
+        learning_curves(comparison),
+        gradients_by_layer(comparison),
+        _costs(comparison),
+        receptive_fields(comparison),
+        _published(comparison),
+    )
     return tuple(figure for figure in made if figure is not None)
 
 

@@ -76,6 +76,7 @@ def section(shown: Section, figures: Mapping[str, Figure]) -> list[str]:
     if not (shown.paragraphs or shown.points or shown.tables or shown.figures):
         return []
     blocks = [f"## {escape(shown.title)}", *map(escape, shown.paragraphs), _list(shown.points)]
+    blocks.append("\n".join(f"- [{escape(name)}]({address})" for name, address in shown.links))
     blocks += [table(item) for item in shown.tables]
     for name in shown.figures:
         figure = figures[name]

@@ -48,12 +48,14 @@ class Section:
     Attributes:
         figures: names of figures, in their order.
         points: sentences that stand as a list.
+        links: other pages, each with its name and its address relative to the page.
     """
 
     name: str
     title: str
     paragraphs: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[str, ...] = field(default=())
 

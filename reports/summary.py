@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from reports import latex, markdown, page
 from reports.arms import ArmRow
@@ -20,19 +22,22 @@ from studies.records import StudyRecord
 Measured = tuple[Comparison, ArmRow]
 
 
-def write_summary(records: Sequence[StudyRecord], folder: Path) -> Path:
-    """Write the combined report into a folder, replacing what was there; returns the page's path."""
-    replace_folder(folder, summary_files(records))
+def write_summary(records: Sequence[StudyRecord], folder: Path, pages: Sequence[Path] = ()) -> Path:
+    """Write the combined report into a folder, replacing what was there; returns the page's path.
+
+    ``pages`` are the studies' own, in the order of the records: the summary links to them, relative to its folder.
+    """
+    replace_folder(folder, summary_files(records, [_address(page, folder) for page in pages]))
     return folder / PAGE
 
 
-def summary_files(records: Sequence[StudyRecord]) -> dict[str, bytes]:
-    """Every file of the combined report by its path below the folder."""
+def summary_files(records: Sequence[StudyRecord], links: Sequence[str] = ()) -> dict[str, bytes]:
+    """Every file of the combined report by its path below the folder; ``links``: one address per record, or none."""
     studies = tuple(compare(record) for record in records)
-    title, answer, parts = _title(studies), answer_of(studies), _sections(studies)
+    title, answer, parts = _title(studies), answer_of(studies), _sections(studies, links)
     lead = [claims_table(studies)] if any(study.claims for study in studies) else []
     html = page.template("summary.html.j2").render(
-        title=title, answer=answer, studies=studies, sections=parts, symbols=SYMBOLS
+        title=title, answer=answer, studies=studies, sections=parts, symbols=SYMBOLS, links=links or [""] * len(studies)
     )
     blocks = [f"# {markdown.escape(title)}", f"**{markdown.escape(answer)}**", *map(markdown.table, lead)]
     article = [rf"\section*{{{latex.escape(title)}}}", rf"\textbf{{{latex.escape(answer)}}}", *map(latex.table, lead)]
@@ -129,13 +134,20 @@ def _sources(studies: Sequence[Comparison]) -> tuple[str, ...]:
     )
 
 
-def _sections(studies: Sequence[Comparison]) -> tuple[Section, ...]:
+def _address(page: Path, folder: Path) -> str:
+    return quote(Path(os.path.relpath(page.absolute(), folder.absolute())).as_posix())
+
+
+def _sections(studies: Sequence[Comparison], links: Sequence[str]) -> tuple[Section, ...]:
     cautions = tuple(
         f"{_name(study)}: {caution}" for study in studies for caution in (*_across(study, studies[0]), *study.cautions)
     )
+    own = tuple((f"{_name(study)}, its own report", link) for study, link in zip(studies, links, strict=False))
     return (
         Section(name="arms", title="Every arm in one table", tables=(arms_table(studies),)),
-        Section(name="questions", title="The questions", points=tuple(_question(study) for study in studies)),
+        Section(
+            name="questions", title="The questions", points=tuple(_question(study) for study in studies), links=own
+        ),
         Section(
             name="cautions",
             title="What to know beside it",

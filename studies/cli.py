@@ -2,118 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import ablations
-from lightning_modules.values import Misuse
 from studies import protocols
 from studies.planning import REUSES
 from studies.settings import Settings
+from studies.terminal import FAILURE, CommandGroup, as_json, of_a_store, of_a_study, print_json, print_table
 
 if TYPE_CHECKING:
     from studies.dispatch import Resources
 
-MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-class Overrides(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """``path=value``."""
-
-    name = "path=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split at the first equals sign."""
-        path, equals, text = str(value).partition("=")
-        if not (path and equals and text):
-            self.fail(f"{value!r} is not of the form path=value, such as recipe.epochs=5.", param, ctx)
-        return path, text
-
-
-class Seeds(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A number of seeds (``5``: 0 to 4) or the seeds themselves (``0,1,7``)."""
-
-    name = "N or a,b,c"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read the one form or the other."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(int(text) for text in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is neither a number of seeds (5) nor a list of them (0,1,7).", param, ctx)
-        if "," not in str(value):
-            if numbers[0] < 1:
-                self.fail(f"{value} seeds; expected 1 or more.", param, ctx)
-            return tuple(range(numbers[0]))
-        return numbers
-
-
-def of_a_store(command: Command) -> Command:
-    """The options of every command that reads or writes a store."""
-    options = (
-        click.option("--runs", type=click.Path(), help="Folder of trials, store and reports.  [ABLATE_RUNS, runs]"),
-        click.option("--tracking-uri", help="MLflow store.  [MLFLOW_TRACKING_URI, sqlite in the runs folder]"),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
-def of_a_study(command: Command) -> Command:
-    """The options of every command that declares a study."""
-    options = (
-        click.option(
-            "--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share."
-        ),
-        click.option("--seeds", type=Seeds(), help="How many, or which; the same for every arm.  [the protocol's]"),
-        click.option(
-            "--set", "overrides", type=Overrides(), multiple=True, help="Change a setting for all arms; repeatable."
-        ),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
-class _Group(click.Group):
-    """Tells misuse (2) and failure (1) apart, in one line and without a traceback unless ``--debug`` asks for it."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except KeyboardInterrupt:
-            click.echo("Interrupted. What had ended is recorded; the same command goes on from there.", err=True)
-            ctx.exit(INTERRUPTED)
-        except Exception as error:
-            if ctx.params.get("debug"):
-                raise
-            text = str(error) or type(error).__name__
-            known = isinstance(error, (Misuse, _tracking_error()))
-            hint = "" if known else f" ({type(error).__name__}; `ablate --debug ...` shows where)"
-            click.echo(f"Error: {text}{hint}", err=True)
-            ctx.exit(MISUSE if isinstance(error, Misuse) else FAILURE)
-
-
-def _tracking_error() -> type[Exception]:
-    module = sys.modules.get("studies.tracking")
-    return module.TrackingError if module else Misuse
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="ablation-studies", prog_name="ablate")
 def main(debug: bool) -> None:
@@ -136,16 +42,16 @@ def list_(as_json: bool) -> None:
             }
             for name, ablation in found.items()
         ]
-        _print_json({"ablations": rows, "protocols": [_protocol_row(name) for name in protocols.names()]})
+        print_json({"ablations": rows, "protocols": [_protocol_row(name) for name in protocols.names()]})
         return
-    _print_table(
+    print_table(
         ("ablation", "arms", "question"),
         [
             (name, ", ".join(arm.name for arm in ablation.all_arms), ablation.question.strip())
             for name, ablation in found.items()
         ],
     )
-    _print_table(
+    print_table(
         ("protocol", "seeds", "what it is"),
         [(row["name"], len(row["seeds"]), row["about"]) for row in map(_protocol_row, protocols.names())],
     )
@@ -162,11 +68,11 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     study = _declared(name, protocol, seeds, overrides)
     shown = preview(study) | {"detectable": _detectable(study)}
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
     click.echo(f"{shown['question']}\n")
     properties = list(next(iter(shown["arms"].values()))["properties"])
-    _print_table(
+    print_table(
         ("arm", *(name.replace("_", " ") for name in properties), "seconds per trial"),
         [
             (arm, *(f"{row['properties'][name]:,}" for name in properties), f"{row['seconds']:.0f}")
@@ -259,10 +165,10 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
     registration = record.registration
     cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in registration.arms}
     if as_json:
-        _print_json({"study": name, "protocol": registration.protocol, "arms": _states(record)})
+        print_json({"study": name, "protocol": registration.protocol, "arms": _states(record)})
         return
     header = ("arm", *(f"seed {seed}" for seed in registration.seeds))
-    _print_table(header, [(arm, *row.values()) for arm, row in cells.items()])
+    print_table(header, [(arm, *row.values()) for arm, row in cells.items()])
 
 
 @main.command()
@@ -337,9 +243,9 @@ def profile(network: str, resolution: int, classes: int, channels: int, width: f
 
     found = measured(named(network), Scale(resolution=resolution, classes=classes, channels=channels, width=width))
     if as_json:
-        _print_json(asdict(found) | {"network": network})
+        print_json(asdict(found) | {"network": network})
         return
-    _print_table(
+    print_table(
         ("place", "kind", "output", "parameters", "multiply-adds", "receptive field"),
         [
             (
@@ -412,9 +318,9 @@ def _compile_rerun(record: Any, run_id: str | None, protocol: str | None, settin
 def _print_dry_run(study: Any, *, as_json: bool) -> None:
     trials = [{"arm": fit.arm, "seed": fit.seed, "fingerprint": fit.fingerprint} for fit in study.trials()]
     if as_json:
-        _print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})
+        print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})
         return
-    _print_table(("arm", "seed", "fingerprint"), [tuple(trial.values()) for trial in trials])
+    print_table(("arm", "seed", "fingerprint"), [tuple(trial.values()) for trial in trials])
     click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
 
 
@@ -447,29 +353,6 @@ def _cell(trial: Any) -> str:
 def _protocol_row(name: str) -> dict[str, Any]:
     protocol = protocols.load(name)
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _print_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = {column for column in range(len(header)) if rows and all(_is_number(row[column]) for row in rows)}
-    for column, name in enumerate(header):
-        table.add_column(name, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
-    console.print(table)
-    console.print()
-
-
-def _is_number(cell: Any) -> bool:
-    return str(cell).replace(",", "").replace(".", "").replace(" %", "").strip().isdigit() or cell == ""
 
 
 if __name__ == "__main__":

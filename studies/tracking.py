@@ -9,7 +9,7 @@ import os
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
@@ -27,9 +27,17 @@ import mlflow
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from ablations import CLAIM_KINDS, Difference, Reference
-from lightning_modules.values import did_you_mean, flatten, from_json, to_json
+from lightning_modules.values import did_you_mean, flatten, to_json
 from studies.fits import Fit
+from studies.packing import (
+    curves_table,
+    npy,
+    registration_from_json,
+    registration_to_json,
+    results_table,
+    start_from_json,
+    unpacked,
+)
 from studies.records import Ended, Identity, Registration, Start, State, StudyRecord, TrialRecord
 from studies.results import SCHEMA, Result
 from studies.settings import Settings
@@ -160,7 +168,7 @@ class Store:
         ]
         tags += [RunTag(f"environment.{name}", str(value)) for name, value in result.environment.items()]
         if result.predictions is not None:
-            self._log_file(run_id, "predictions.npy", _npy(result.predictions))
+            self._log_file(run_id, "predictions.npy", npy(result.predictions))
         if result.error:
             self.client.log_text(run_id, result.error, "traceback.txt")
         self.client.log_dict(run_id, result_to_json(result), "result.json")
@@ -192,7 +200,7 @@ class Store:
         self._discard([self.client.get_run(parent).info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
         self.client.log_dict(parent, asdict(start), f"starts/{start.time.replace(':', '')}.json")
         if labels is not None:
-            self._log_file(parent, "test_labels.npy", _npy(labels.astype(np.uint16)))
+            self._log_file(parent, "test_labels.npy", npy(labels.astype(np.uint16)))
         self._pack(parent)
         self.client.set_terminated(parent, "FINISHED" if complete else "KILLED")
 
@@ -222,7 +230,7 @@ class Store:
             return StudyRecord(
                 registration=replace(registration, seeds=seeds),
                 trials=self._trials(parent, packed="results.parquet" in files),
-                starts=tuple(_start(self._json(run_id, path)) for path in starts),
+                starts=tuple(start_from_json(self._json(run_id, path)) for path in starts),
                 labels=np.load(self._download(run_id, "test_labels.npy")) if "test_labels.npy" in files else None,
                 run_id=run_id,
                 experiment_id=parent.info.experiment_id,
@@ -316,18 +324,13 @@ class Store:
         trials = [trial for trial in self._trials(self.client.get_run(parent), packed=packed) if trial.result]
         if not trials:
             return
-        for name, table in (("results.parquet", _results_table(trials)), ("curves.parquet", _curves_table(trials))):
+        for name, table in (("results.parquet", results_table(trials)), ("curves.parquet", curves_table(trials))):
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             self._log_file(parent, name, buffer.getvalue())
 
     def _unpack(self, parent: str) -> dict[str, Result]:
-        table = pd.read_parquet(self._download(parent, "results.parquet"))
-        results = {}
-        for run_id, text, predictions in zip(table["run_id"], table["result"], table["predictions"], strict=True):
-            result = result_from_json(json.loads(text))
-            results[run_id] = replace(result, predictions=_predictions(predictions))
-        return results
+        return unpacked(pd.read_parquet(self._download(parent, "results.parquet")))
 
     # -- small print ---------------------------------------------------------------------------------------------
 
@@ -375,34 +378,8 @@ class Store:
 _EVIDENCE = ("order", "augmentation", "split", "steps")
 
 
-def registration_to_json(registration: Registration) -> dict[str, Any]:
-    """Plain JSON data of a registration; claims carry their kinds."""
-    return asdict(registration) | {"claims": to_json(registration.claims)}
-
-
-def registration_from_json(data: dict[str, Any]) -> Registration:
-    """The inverse of :func:`registration_to_json`."""
-    return Registration(
-        **data
-        | {
-            "arms": tuple(data["arms"]),
-            "varies": tuple(data["varies"]),
-            "seeds": tuple(data["seeds"]),
-            "claims": from_json(data["claims"], CLAIM_KINDS),
-            "changes": {
-                arm: tuple(Difference(**change) for change in changes) for arm, changes in data["changes"].items()
-            },
-            "reference": Reference(**data["reference"]) if data["reference"] else None,
-        }
-    )
-
-
 def _last_started(run: Run) -> float:
     return float(run.data.tags.get("started", run.info.start_time / 1000))
-
-
-def _start(data: dict[str, Any]) -> Start:
-    return Start(**data | {"seeds": tuple(data["seeds"])})
 
 
 def _readable(run: Run) -> None:
@@ -418,42 +395,6 @@ def _readable(run: Run) -> None:
 def _study_name(registration: Registration) -> str:
     overrides = ", ".join(f"{path}={value}" for path, value in registration.overrides.items())
     return f"{registration.study} under {registration.protocol}" + (f" ({overrides})" if overrides else "")
-
-
-def _results_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
-    rows = [
-        {
-            "run_id": trial.run_id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "result": json.dumps(result_to_json(trial.result)),
-            "predictions": _npy(trial.result.predictions) if trial.result.predictions is not None else None,
-        }
-        for trial in trials
-        if trial.result
-    ]
-    return pd.DataFrame(rows)
-
-
-def _curves_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
-    rows = [
-        {"run_id": trial.run_id, "arm": trial.arm, "seed": trial.seed, "epoch": epoch, "metric": name, "value": value}
-        for trial in trials
-        if trial.result
-        for name, values in trial.result.curves.items()
-        for epoch, value in enumerate(values)
-    ]
-    return pd.DataFrame(rows, columns=["run_id", "arm", "seed", "epoch", "metric", "value"])
-
-
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def _predictions(content: bytes | None) -> np.ndarray | None:
-    return np.load(io.BytesIO(content)) if content is not None else None
 
 
 def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:

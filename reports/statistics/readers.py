@@ -225,7 +225,8 @@ class Measured(Reader):
         rows = np.vstack([pair_rows(self.arms, self.family), linear])
         found = estimates(self.evidence.values, rows, alpha=ALPHA)[-1]
         bounds, together = _bounds(found, own), "" if own else " simultaneous"
-        text = f"the 95%{together} interval of the fitted fall {self.span(bounds)} {_relation(bounds)}"
+        relation = "lies below 0: the fitted line rises" if bounds.high < 0 else _relation(bounds)
+        text = f"the 95%{together} interval of the fitted fall {self.span(bounds)} {relation}"
         if found.pairs < 2:
             text = f"{found.pairs} of {self.seeds} seeds are complete along the order: there is no interval"
         obstacle = self._obstacle((order[0], order[-1]), "arm", margin=False)

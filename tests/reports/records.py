@@ -17,6 +17,7 @@ ERRORS = {"A": 9.4, "B": 8.2, "D": 7.1, "E": 7.3}
 EPOCHS = 30
 TEST_EXAMPLES = 360
 LAYERS = {"A": 8, "B": 10, "D": 13, "E": 16}
+Curve = npt.NDArray[np.float64]
 HOSTILE = ('<script>alert("x")</script>', "=SUM(A1:A9)&|_{}~^\\", "@50%_of #1 $x$", "B | `code` *bold*")
 
 
@@ -151,6 +152,7 @@ def result(arm: str, seed: int, error: float, status: str = "finished", **fields
             "learning_rate": tuple(0.05 * np.cos(time / epochs * 1.5)),
             "gradient_norm": tuple(2.0 * decay + 0.3 + 0.02 * noise**2),
             "seconds": (1.4,) * epochs,
+            **gradients(arm, decay, noise),
         },
         times=tuple(1.8e9 + 1.4 * time),
         cost={
@@ -170,6 +172,16 @@ def result(arm: str, seed: int, error: float, status: str = "finished", **fields
         error="" if status != "failed" else 'Traceback (most recent call last):\n  File "x.py"\nMemoryError: 12 GiB\n',
     )
     return replace(standard, **fields)
+
+
+def gradients(arm: str, decay: Curve, noise: Curve) -> dict[str, tuple[float, ...]]:
+    """Norms per layer, the smaller the more layers lie between a layer and the output."""
+    depth = LAYERS.get(arm, 8)
+    layers = [f"stage{1 + place // 3}.conv{1 + place % 3}" for place in range(depth)] + ["head.fc1", "head.fc2"]
+    return {
+        f"gradient_norm/{layer}": tuple((0.05 + decay) * 0.85 ** (len(layers) - place) * (1 + 0.05 * np.abs(noise)))
+        for place, layer in enumerate(layers)
+    }
 
 
 def labels() -> npt.NDArray[np.uint16]:

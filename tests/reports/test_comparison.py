@@ -70,7 +70,7 @@ def test_no_finished_trial_is_said_so():
     assert compared.answer == "No trial has finished with a test error, so there is nothing to compare yet."
     assert not compared.measured
     assert {claim.word for claim in compared.claims} == {"inconclusive"}
-    assert "20 of 20 planned trials never started." in compared.cautions
+    assert "20 of 20 planned trials never started, or were deleted from the store." in compared.cautions
 
 
 def test_one_seed_says_nothing_of_methods_but_speaks_of_the_networks():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from records import HOSTILE, record
 
-from reports import drawing
+from reports import csv_tables, drawing, page
 from reports.comparison import compare
 from reports.figures import figures, pareto, places
 
@@ -25,15 +26,46 @@ def panels(drawn):
 
 
 def test_the_figures_of_a_full_study_are_all_there(drawn):
-    assert [figure.name for figure in drawn] == ["seeds", "learning", "costs", "published"]
+    assert [figure.name for figure in drawn] == ["seeds", "learning", "gradients", "costs", "receptive", "published"]
     assert [panel.name for panel in drawn[1].panels] == [
         "learning-validation-error", "learning-train-error", "learning-train-loss", "learning-gradient-norm",
     ]  # fmt: skip
 
 
+def test_gradients_have_a_panel_per_arm_on_one_scale(panels):
+    told = [panels[f"gradients-{place}"].alternative for place in (1, 2, 3, 4)]
+    assert told[0].startswith("A, 10 layers from stage1.conv1 to head.fc2: first epoch, mean over seeds, from ")
+    assert "1 diverged seed dotted" in told[1]
+    limits = {panels[f"gradients-{place}"].draw.args[3] for place in (1, 2, 3, 4)}
+    assert len(limits) == 1
+
+
+def test_layer_norms_stay_out_of_the_learning_curves_and_of_the_tables(drawn):
+    compared = compare(record())
+    assert len(drawn[1].panels) == 4
+    assert "gradient_norm/" not in csv_tables.trials_table(compared)
+    assert "gradient_norm/" not in page.render(compared, drawn)
+
+
+def test_a_record_without_layer_norms_has_no_figure_of_them():
+    study = record(arms=("A", "B"), seeds=2)
+    trials = tuple(
+        replace(each, result=replace(each.result, curves={"train_loss": (1.0, 0.5)})) for each in study.trials
+    )
+    names = [figure.name for figure in figures(compare(replace(study, trials=trials)))]
+    assert names == ["seeds", "learning", "costs", "receptive", "published"]
+
+
+def test_receptive_fields_are_told_beside_the_side_of_the_image(panels):
+    assert panels["receptive-fields"].alternative == (
+        "Side of the receptive field in pixels: A 150, 4.7 times the image's side; B 194, 6.1 times the image's side; "
+        "D 238, 7.4 times the image's side; E 282, 8.8 times the image's side. The image has a side of 32."
+    )
+
+
 def test_every_panel_tells_its_numbers_in_words(panels):
     assert panels["errors"].alternative.startswith("Test error in percent")
-    assert all(re.search(r"A .*\d", panel.alternative) for panel in panels.values())
+    assert all(re.search(r"[ABDE]\b.*\d", panel.alternative) for panel in panels.values())
 
 
 def test_files_for_a_paper_are_whole_documents(panels):
@@ -77,8 +109,9 @@ def test_hostile_names_are_drawn_as_they_are():
             ElementTree.fromstring(panel.inline)
 
 
-def test_a_study_without_figures_draws_none():
-    assert figures(compare(record(trials=()))) == ()
+def test_a_study_without_trials_draws_only_what_was_built():
+    assert [figure.name for figure in figures(compare(record(trials=())))] == ["receptive"]
+    assert figures(compare(record(trials=(), properties={}))) == ()
 
 
 def test_one_arm_has_no_differences_to_draw():
@@ -88,7 +121,7 @@ def test_one_arm_has_no_differences_to_draw():
 
 def test_one_seed_is_drawn_without_intervals():
     drawn = figures(compare(record(arms=("A", "B"), seeds=1)))
-    assert [figure.name for figure in drawn] == ["seeds", "learning", "costs", "published"]
+    assert [figure.name for figure in drawn] == ["seeds", "learning", "gradients", "costs", "receptive", "published"]
     assert all(figure.panels[0].inline for figure in drawn)
 
 

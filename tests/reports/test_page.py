@@ -95,7 +95,7 @@ def test_every_figure_has_a_text_alternative(full):
     labelled = [
         value for tag, name, value in parsed.attributes if (tag, name) == ("div", "aria-label") and "Test" in value
     ]
-    assert parsed.tags.count("svg") == full.count('role="img"') == 12
+    assert parsed.tags.count("svg") == full.count('role="img"') == 17
     assert labelled
     assert all(len(label) > 30 for label in labelled)
 

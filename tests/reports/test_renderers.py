@@ -7,6 +7,7 @@ import io
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from records import HOSTILE, record
 
@@ -122,6 +123,16 @@ def test_csv_has_a_row_for_every_started_trial():
     assert next(row for row in table if row["state"] == "running")["test_error"] == ""
 
 
+def test_parquet_has_the_rows_of_the_csv_with_their_types():
+    study = compare(record(arms=HOSTILE[:2], seeds=2, states={(HOSTILE[0], 1): "running"}))
+    frame = pd.read_parquet(io.BytesIO(csv_tables.trials_parquet(study)))
+    assert list(frame.columns) == list(rows(csv_tables.trials_table(study))[0])
+    assert list(frame["arm"]) == [HOSTILE[0]] * 2 + [HOSTILE[1]] * 2
+    assert list(frame["epochs"].isna()) == [False, True, False, False]
+    assert (str(frame["seed"].dtype), str(frame["test_error"].dtype)) == ("int64", "float64")
+    assert len(pd.read_parquet(io.BytesIO(csv_tables.trials_parquet(compare(record(trials=())))))) == 0
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
 def test_text_that_a_spreadsheet_would_run_is_disarmed(text):
     assert csv_tables.guarded(text) == f"'{text}"
@@ -148,7 +159,7 @@ def test_the_folder_holds_everything_and_nothing_of_before(tmp_path):
     page = write(record(arms=("A",), seeds=2), folder)
     assert page == folder / "index.html"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"index.html", "report.md", "report.tex", "arms.tex", "arms.csv", "trials.csv"} <= names
+    assert {"index.html", "report.md", "report.tex", "arms.tex", "arms.csv", "trials.csv", "trials.parquet"} <= names
     assert {"figures/errors.svg", "figures/errors.pdf"} <= names
     assert "stale.html" not in names
     assert [path.name for path in folder.parent.iterdir()] == ["depth"]
@@ -213,6 +224,17 @@ def test_a_summary_warns_of_studies_trained_by_other_code():
     )
     made = summary_files((first, replace(second, trials=trials)))
     assert b"its code digests are not those of depth (digits)" in made["index.html"]
+
+
+def test_a_summary_links_to_each_page_of_its_own(tmp_path):
+    first, second = two_studies()
+    pages = [tmp_path / "depth-digits" / "index.html", tmp_path / "lrn digits" / "index.html"]
+    folder = write_summary((first, second), tmp_path / "summary", pages).parent
+    told = (folder / "index.html").read_text()
+    assert told.count('<a href="../depth-digits/index.html">') == 4
+    assert '<a href="../lrn%20digits/index.html">lrn, protocol digits</a>' in told
+    assert "- [depth (digits), its own report](../depth-digits/index.html)" in (folder / "summary.md").read_text()
+    assert "<a " not in write_summary((first, second), tmp_path / "alone").read_text()
 
 
 def test_a_summary_of_nothing_says_so():

@@ -331,3 +331,14 @@ def test_a_claim_about_an_unknown_arm_is_refused():
 def test_evidence_of_two_shapes_is_refused():
     with pytest.raises(ValueError, match=r"values have shape \(2, 3\) and untrained \(2, 2\)"):
         evidence(np.ones((2, 3)), np.zeros((2, 2), dtype=bool))
+
+
+def test_a_fall_whose_fitted_line_rises_is_said_to_rise():
+    values = np.array([[1.0, 1.2, 0.9], [1.5, 1.6, 1.3], [1.8, 2.1, 1.9], [2.3, 2.4, 2.6]])
+    evidence = Evidence(values=values, untrained=np.zeros((4, 3), dtype=bool), smallest_effect=0.5, unit="points")
+    (verdict,) = judge((FallsWith(order=("A", "B", "D", "E")),), ("A", "B", "D", "E"), {"test_error": evidence})
+    assert verdict.word != "supported"
+    if verdict.word == "inconclusive":
+        assert "lies below 0: the fitted line rises" in verdict.reason
+    else:
+        assert verdict.word == "contradicted"

@@ -1,0 +1,171 @@
+"""Through a real store: golden reports byte for byte, two runs compared from the command line, and damaged records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from reports import markdown
+from reports.comparison import compare
+from reports.figures import figures
+from studies.cli import main
+from studies.settings import Settings
+from studies.tracking import Store, TrackingError
+from tests.reports import golden
+
+NAMES = ("healthy", "troubled")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A store with both golden studies, and the ids that their parent runs got."""
+    settings = Settings.of(tmp_path_factory.mktemp("golden"))
+    settings.make()
+    store = Store(settings)
+    return store, {name: golden.put(golden.read(name), store) for name in NAMES}
+
+
+def again(kept, name):
+    store, ids = kept
+    return store.read("depth", run_id=ids[name])
+
+
+def said(study) -> str:
+    return markdown.render(compare(study), ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_store_gives_back_is_what_was_put_in(kept, name):
+    committed = golden.read(name)
+    found = golden.renamed(again(kept, name), committed)
+    assert replace(found, trials=(), labels=None) == replace(committed, trials=(), labels=None)
+    assert np.array_equal(found.labels, committed.labels)
+    for ours, theirs in zip(found.trials, committed.trials, strict=True):
+        assert replace(ours, progress={}) == theirs
+        assert ours.result is None or np.array_equal(
+            ours.result.predictions if ours.result.predictions is not None else (),
+            theirs.result.predictions if theirs.result.predictions is not None else (),
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stored_study_compiles_to_the_committed_report(kept, name):
+    made = golden.documents_of(golden.renamed(again(kept, name), golden.read(name)))
+    for file, document in made.items():
+        assert document.encode() == (golden.FOLDER / name / file).read_bytes(), file
+
+
+def test_the_committed_records_are_those_that_the_command_makes():
+    assert {name: golden.to_json(study) for name, study in golden.made_up().items()} == {
+        name: golden.to_json(golden.read(name)) for name in NAMES
+    }
+
+
+def invoke(kept, *arguments):
+    return CliRunner().invoke(main, ["report", "depth", "--runs", str(kept[0].settings.runs), *arguments])
+
+
+@pytest.mark.parametrize("by", ["protocol", "id"])
+def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
+    store, ids = kept
+    monkeypatch.setattr("studies.cli._compile", lambda _, settings: settings.reports / "depth-digits")
+    other = ("--against", ids["troubled"]) if by == "id" else ("--against-protocol", "cifar10-cpu")
+    answer = invoke(kept, *other)
+    assert answer.exit_code == 0, answer.output
+    page = store.settings.reports / f"depth-digits-against-cifar10-cpu-{ids['troubled'][:8]}" / "index.html"
+    assert answer.stdout.splitlines()[-1] == str(page)
+    assert "Two runs of depth: digits and cifar10-cpu" in page.read_text()
+
+
+def test_an_unknown_run_is_one_line_that_names_the_known_ones(kept):
+    store, ids = kept
+    with pytest.raises(TrackingError) as error:
+        store.read("depth", run_id="n0ne")
+    assert str(error.value) == (
+        f"'n0ne' is no run of the study 'depth'. Its runs in {store.settings.tracking_uri}: "
+        f"{ids['troubled']} under cifar10-cpu, {ids['healthy']} under digits."
+    )
+
+
+def test_a_run_of_another_study_is_told_as_such(kept):
+    store, ids = kept
+    with pytest.raises(TrackingError, match=f"^'{ids['healthy']}' is of the study 'depth', not of 'lrn'"):
+        store.read("lrn", run_id=ids["healthy"])
+
+
+def test_against_takes_one_study_and_one_other_run(kept):
+    answer = invoke(kept, "lrn", "--against", "x")
+    assert answer.exit_code == 2
+    assert "Name one study and one other run of it" in answer.output
+
+
+def test_a_deleted_child_run_is_missed_and_said(kept):
+    store, _ = kept
+    lost = again(kept, "healthy").of("B", 2).run_id
+    store.client.delete_run(lost)
+    text = said(again(kept, "healthy"))
+    store.client.restore_run(lost)
+    assert "1 of 20 planned trials never started, or were deleted from the store." in text
+    assert "| 4 of 4 (1 not started) |" in text
+
+
+@pytest.mark.parametrize("whose", ["parent", "child"])
+def test_a_run_of_another_schema_is_one_line(kept, whose):
+    store, ids = kept
+    run_id = ids["healthy"] if whose == "parent" else again(kept, "healthy").of("D", 0).run_id
+    store.client.set_tag(run_id, "schema", "99")
+    try:
+        with pytest.raises(TrackingError, match=rf"^run {run_id} \(.*\) was recorded under schema 99; this version"):
+            again(kept, "healthy")
+    finally:
+        store.client.set_tag(run_id, "schema", "1")
+
+
+@pytest.fixture
+def unpacked(kept):
+    """The healthy study as it stands before it is closed: every result in its own run's files."""
+    store, ids = kept
+    folder = store.settings.artifacts / "depth"
+    packed = folder / ids["healthy"] / "artifacts" / "results.parquet"
+    packed.rename(packed.with_suffix(".aside"))
+    yield folder
+    packed.with_suffix(".aside").rename(packed)
+
+
+def test_packed_and_unpacked_results_are_the_same(kept, unpacked):
+    committed = golden.read("healthy")
+    assert golden.to_json(golden.renamed(again(kept, "healthy"), committed)) == golden.to_json(committed)
+
+
+def test_a_result_whose_file_is_gone_is_one_line(kept, unpacked):
+    lost = again(kept, "healthy").of("E", 4).run_id
+    file = unpacked / lost / "artifacts" / "result.json"
+    file.rename(file.with_suffix(".aside"))
+    with pytest.raises(
+        TrackingError, match=rf"^run {lost} \(E, seed 4\) has ended, but .* holds no result\.json: its files"
+    ):
+        again(kept, "healthy")
+    file.with_suffix(".aside").rename(file)
+
+
+def test_a_foreign_run_below_a_study_is_passed_over(kept):
+    store, ids = kept
+    experiment = store.client.get_experiment_by_name("depth").experiment_id
+    run = store.client.create_run(experiment, tags={"mlflow.parentRunId": ids["healthy"]})
+    assert len(again(kept, "healthy").trials) == 20
+    store.client.delete_run(run.info.run_id)
+
+
+def test_a_study_without_any_start_has_a_report_that_says_so(kept):
+    store, _ = kept
+    registration = replace(golden.read("healthy").registration, protocol="bare")
+    parent = store.register(registration, "bare", {"study": "depth", "protocol": "bare", "revision": "none"})
+    study = store.read("depth", run_id=parent)
+    store.client.delete_run(parent)
+    assert (study.trials, study.starts, study.labels) == ((), (), None)
+    text = said(study)
+    assert "No trial has finished with a test error, so there is nothing to compare yet." in text
+    assert [figure.name for figure in figures(compare(study))] == ["receptive"]
