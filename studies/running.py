@@ -34,6 +34,7 @@ from studies.spool import Spool
 from studies.tracking import Store, StoreFault
 from studies.trials import Study, longest_first
 
+LOG_EVERY_SECONDS = 2.0  # per trial: epochs of small networks are shorter than a write to the store is worth
 REPORTED_VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
 
 
@@ -170,6 +171,8 @@ class _Recorder(Watcher):
     def __init__(self, driver: Driver, view: Progressing) -> None:
         self.driver, self.view = driver, view
         self.runs: dict[Fit, str] = {}
+        self.waiting: dict[Fit, list[Mapping[str, float]]] = {}
+        self.logged_at: dict[Fit, float] = {}
         self.missed: set[Fit] = set()
 
     def on_start(self, job: Job) -> None:
@@ -178,8 +181,9 @@ class _Recorder(Watcher):
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
         self.view.epoch(job.fit.arm, job.fit.seed, values)
-        if job.fit in self.runs:
-            self._record(job.fit, lambda: self.driver.store.log_epoch(self.runs[job.fit], values))
+        self.waiting.setdefault(job.fit, []).append(values)
+        if time.monotonic() - self.logged_at.get(job.fit, 0.0) > LOG_EVERY_SECONDS:
+            self._record(job.fit, lambda: self._log_waiting(job.fit))
 
     def on_end(self, job: Job) -> None:
         result = self.driver.result(job.fit)
@@ -190,7 +194,13 @@ class _Recorder(Watcher):
         self.driver.spool(job.fit).write(failed(job.fit.fingerprint, job.digests, reason))
         self.on_end(job)
 
+    def _log_waiting(self, fit: Fit) -> None:
+        if fit in self.runs:
+            self.driver.store.log_epochs(self.runs[fit], self.waiting.pop(fit, ()))
+            self.logged_at[fit] = time.monotonic()
+
     def _end(self, fit: Fit) -> None:
+        self._log_waiting(fit)
         run_id = self.runs.get(fit) or self.driver.begin(fit)
         self.driver.log(run_id, fit, curves=fit in self.missed)
 

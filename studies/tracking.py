@@ -9,7 +9,7 @@ import os
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
@@ -146,11 +146,15 @@ class Store:
         for unended in self._search(experiments, f"{condition} AND tags.status = 'running'"):
             self.client.delete_run(unended.info.run_id)
 
-    def log_epoch(self, run_id: str, values: Mapping[str, float]) -> None:
-        """The curves of one epoch, under the epoch's number and the time at which it ended."""
-        step, stamp = int(values["epoch"]), int(values["time"] * 1000)
-        metrics = [Metric(name, value, stamp, step) for name, value in values.items() if name not in ("epoch", "time")]
-        self.client.log_batch(run_id, metrics=metrics)
+    def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
+        """The curves of some epochs, each under its number and the time at which it ended."""
+        metrics = [
+            Metric(name, value, int(values["time"] * 1000), int(values["epoch"]))
+            for values in epochs
+            for name, value in values.items()
+            if name not in ("epoch", "time")
+        ]
+        self._log_metrics(run_id, metrics)
 
     def end(self, run_id: str, result: Result) -> None:
         """Final metrics, cost, evidence and artifacts of a trial; then its status.
@@ -189,8 +193,7 @@ class Store:
             for name, values in result.curves.items()
             for epoch, value in enumerate(values)
         ]
-        for start in range(0, len(metrics), LARGEST_BATCH["metrics"]):
-            self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH["metrics"]])
+        self._log_metrics(run_id, metrics)
 
     def close(self, parent: str, start: Start, labels: np.ndarray | None, *, complete: bool) -> None:
         """End one start of a study: note it, store the true labels, and pack all results into two Parquet files.
@@ -352,6 +355,10 @@ class Store:
         if not experiments:
             return []
         return list(_pages(self.client.search_runs, experiments, filter_string=condition, order_by=[order]))
+
+    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        for start in range(0, len(metrics), LARGEST_BATCH["metrics"]):
+            self.client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH["metrics"]])
 
     def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
         params = [Param(name, str(value)) for name, value in values.items()]
