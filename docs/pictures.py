@@ -14,7 +14,7 @@ from pathlib import Path
 
 PAGE = Path("runs/reports/depth-digits/index.html")
 PICTURE = Path(__file__).with_name("report.png")
-SIZE = "1180,1080"
+SIZE = "1180,1250"
 
 
 def main() -> int:
