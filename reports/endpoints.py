@@ -74,10 +74,12 @@ def _mapped(trial: TrialRecord, of: Callable[[Result], Mapping[str, float]], nam
     return float(of(trial.result).get(name, math.nan))
 
 
-def _last_gradient_norm(trial: TrialRecord) -> float:
+def _first_layers_gradient(trial: TrialRecord) -> float:
+    """Mean over the epochs of the gradient norm of the first layer's weights: low where early layers starve."""
     if trial.state != "finished" or trial.result is None:
         return math.nan
-    return next(iter(trial.result.curves.get("gradient_norm", ())[-1:]), math.nan)
+    layers = [curve for name, curve in trial.result.curves.items() if name.startswith("gradient_norm/")]
+    return float(np.mean(layers[0])) if layers else math.nan
 
 
 def _trained(trial: TrialRecord) -> float:
@@ -88,7 +90,7 @@ _READERS: dict[Endpoint, Callable[[TrialRecord], float]] = {
     "test_error": lambda trial: metric(trial, "test_error"),
     "training_error": lambda trial: metric(trial, "train_error"),
     "trainability": _trained,
-    "gradient_norm": _last_gradient_norm,
+    "gradient_norm": _first_layers_gradient,
     "memory": lambda trial: cost(trial, "peak_memory_bytes") / MEBIBYTE,
     "time": lambda trial: cost(trial, "train_seconds"),
 }

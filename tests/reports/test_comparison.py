@@ -12,6 +12,7 @@ from records import ARMS, TEST_EXAMPLES, changes, labels, record, registration, 
 from ablations import AllOf, Difference, DoesNotHelp, Helps
 from reports.changes import compact, held_settings, properties_moved
 from reports.comparison import agreement, compare
+from reports.endpoints import values
 from reports.numbers import Estimate, bracketed, decimals, duration, fixed, plus_minus, significant, typographic
 from studies.records import StudyRecord
 
@@ -254,3 +255,10 @@ def test_no_engine_is_imported():
     )
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert told.strip() == "[]"
+
+
+def test_the_gradient_endpoint_is_the_first_layers_over_the_whole_training():
+    study = record()
+    curves = study.of("A", 0).result.curves
+    first = curves["gradient_norm/stage1.conv1"]
+    assert values(study, "gradient_norm")[0, 0] == pytest.approx(sum(first) / len(first))
