@@ -260,11 +260,15 @@ class Store:
         )
         if found:
             return max(found, key=_last_started)
-        held = sorted({f"{row['study']} under {row['protocol']}" for row in self.studies()})
+        rows = self.studies()
+        held, names = (
+            sorted({f"{row['study']} under {row['protocol']}" for row in rows}),
+            {row["study"] for row in rows},
+        )
         under = f" under the protocol {protocol!r}" if protocol else ""
         raise TrackingError(
             f"{self.settings.tracking_uri} holds no study {study!r}{under}."
-            f"{did_you_mean(study, {row['study'] for row in self.studies()} - {study})} "
+            f"{'' if study in names else did_you_mean(study, names)} "
             f"It holds: {', '.join(held) or 'nothing yet'}. Run it with `ablate run {study}`."
         )
 
