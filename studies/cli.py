@@ -306,7 +306,8 @@ def _compile(record: Any, settings: Settings) -> Path:
 
 
 def _compile_rerun(record: Any, run_id: str | None, protocol: str | None, settings: Settings) -> Path:
-    from reports.rerun import rerun, write_rerun
+    from reports.rerun import rerun
+    from reports.rerun_page import write_rerun
     from studies.tracking import Store
 
     registration = record.registration

@@ -68,7 +68,7 @@ class Watcher(Protocol):
     """What the driver wants to know while trials run; called in the driver's own thread."""
 
     def on_start(self, job: Job) -> None:
-        """A trial has a worker."""
+        """A trial has a worker; called again where its process died and it is tried once more."""
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
         """A trial has trained an epoch."""
@@ -198,7 +198,6 @@ class _Report(tune.Callback):  # the signatures are Tune's
 
     def __init__(self, jobs: Sequence[Job], watcher: Watcher) -> None:
         self.jobs, self.watcher = jobs, watcher
-        self.started: set[int] = set()
         self.ended: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,10 +210,7 @@ class _Report(tune.Callback):  # the signatures are Tune's
         return len(self.ended) < len(self.jobs)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["job"]
-        if number not in self.started:
-            self.started.add(number)
-            self.watcher.on_start(self.jobs[number])
+        self.watcher.on_start(self.jobs[trial.config["job"]])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

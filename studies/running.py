@@ -177,6 +177,7 @@ class _Recorder(Watcher):
 
     def on_start(self, job: Job) -> None:
         self.view.started(job.fit.arm, job.fit.seed)
+        self.waiting.pop(job.fit, None)
         self._record(job.fit, lambda: self.runs.update({job.fit: self.driver.begin(job.fit)}))
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from records import HOSTILE, record
 
-from reports.rerun import NotTheSameStudy, rerun, rerun_files, write_rerun
+from reports.rerun import NotTheSameStudy, rerun
+from reports.rerun_page import rerun_files, write_rerun
 
 
 def changed(study, /, *, run_id="77aa", factor=1.0, **fields):

@@ -228,7 +228,12 @@ def test_a_trial_whose_process_is_killed_is_trained_again_to_the_same_bits(recor
     os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=180)
     assert process.returncode == 0
-    assert_same_bits(Store(Settings.of(tmp_path / "runs")).read("depth"), recorded)
+    store = Store(Settings.of(tmp_path / "runs"))
+    record = store.read("depth")
+    assert_same_bits(record, recorded)
+    for trial in record.trials:
+        history = store.client.get_metric_history(trial.run_id, "train_loss")
+        assert [metric.step for metric in history] == [0, 1]
 
 
 def trial_processes(driver):
