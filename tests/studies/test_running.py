@@ -296,3 +296,21 @@ def test_a_run_folder_that_is_a_file_is_one_clear_line(tmp_path):
     )
     assert shown.returncode == 2
     assert "cannot write to the run folder" in shown.stderr
+
+
+def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorded, tmp_path, monkeypatch):
+    """The store fails whenever a trial ends, as if its server had gone away: training goes on, nothing is lost."""
+
+    def gone(*_):
+        raise mlflow.exceptions.MlflowException("the server has gone away")
+
+    line = {"seeds": (0,), "overrides": SHORT, "runs": tmp_path / "runs", "quiet": True}
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "end", gone)
+        assert studies.run("depth", **line).trials == ()
+    assert len(list((tmp_path / "runs" / "trials").glob("*/result.json"))) == 4
+    news = []
+    record = studies.run("depth", **line, say=news.append)
+    assert "nothing to train: all 4 trials have ended; 4 logged that were trained before" in news
+    once = {(trial.arm, trial.seed): trial.result for trial in recorded.record.trials}
+    assert [trial.result.metrics for trial in record.trials] == [once[trial.arm, 0].metrics for trial in record.trials]
