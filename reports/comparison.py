@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ablations import ENDPOINT_WORDS, AllOf, Claim, DoesNotHelp
 from reports.arms import ArmRow, PairDifference, arm_rows, moved_between
@@ -16,6 +15,7 @@ from reports.limits import Wrong, crossed, limits, wrong_predictions
 from reports.numbers import Estimate, arrow, listed, plural, significant, typographic
 from reports.statistics import Contrast, Evidence, Verdict, contrasts, judge
 from studies.records import Registration, Start, StudyRecord, TrialRecord
+from studies.settings import without_credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ def compare(record: StudyRecord) -> Comparison:
         failures=failures(trials),
         trials=trials,
         environments=environments(trials),
-        starts=record.starts,
-        tracking=re.sub(r"//[^/@]*@", "//", record.tracking_uri),
+        starts=tuple(replace(start, command=without_credentials(start.command)) for start in record.starts),
+        tracking=without_credentials(record.tracking_uri),
         run_id=record.run_id,
         experiment_id=record.experiment_id,
     )
@@ -157,10 +157,30 @@ def _difference(
         planned=contrast.planned,
         noisy=contrast.noisy,
         equivalent_from=contrast.smallest_equivalence,
-        crossed=over_images[0],
+        crossed=_at_least_as_wide(over_images[0], contrast),
         image_noise=over_images[1],
         moved=moved_between(record, contrast.over, contrast.arm),
     )
+
+
+def _at_least_as_wide(over_images: Estimate, contrast: Contrast) -> Estimate:
+    """Images are one more source of chance: with them, no interval is narrower than over seeds alone."""
+    return replace(over_images, low=min(over_images.low, contrast.low), high=max(over_images.high, contrast.high))
+
+
+def _costs_compared(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """What a claim on time or memory must say of where its trials ran."""
+    if not {part.endpoint for part in parts_of(claim)} & {"time", "memory"}:
+        return
+    trials = [
+        trial for trial in record.trials if trial.arm in claim.arms and trial.result and trial.state == "finished"
+    ]
+    devices = {str(trial.result.environment.get("device_name", "")) for trial in trials if trial.result}
+    if len(devices) > 1:
+        yield f"not comparable: measured on different machines ({listed(sorted(devices))})"
+    elsewhere = {trial.arm for trial in trials if trial.reused_from}
+    if elsewhere and elsewhere != set(claim.arms):
+        yield f"the trials of {listed(sorted(elsewhere))} were taken over from another study: perhaps another load"
 
 
 def _judged(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
@@ -171,7 +191,11 @@ def _judged(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
         sentence=claim.sentence,
         word=verdict.word,
         reason=typographic(verdict.reason),
-        notes=(*map(typographic, verdict.notes), *_relative_effects(record, claim)),
+        notes=(
+            *map(typographic, verdict.notes),
+            *_relative_effects(record, claim),
+            *_costs_compared(record, claim),
+        ),
         source=claim.source,
         agreement=agreement(claim, verdict.word),
         bundle=tuple(f"{arrow(over, arm)}: {', '.join(names)}" for over, arm, names in moved if len(names) > 1),
@@ -195,7 +219,7 @@ def agreement(claim: Claim, word: str) -> str:
     if word == "contradicted":
         return f"contradicts {claim.source}"
     if word == "practically equivalent":
-        return f"contradicts {claim.source}, up to the smallest effect of interest"
+        return f"finds less than the smallest effect of interest of what {claim.source} says"
     return f"cannot tell from this data whether {claim.source} holds"
 
 
@@ -245,15 +269,27 @@ def _cautions(
         ),
         *mixtures(trials),
         *_unplanned(record, trials),
+        *_extended(record.starts),
         *_noisy(differences),
         *_unclean(record.starts),
     )
 
 
+def _extended(starts: Sequence[Start]) -> Iterable[str]:
+    """Seeds that a later start added: whoever adds them has seen results."""
+    for number, start in enumerate(starts[1:], 2):
+        added = sorted(set(start.seeds) - {seed for earlier in starts[: number - 1] for seed in earlier.seeds})
+        if added:
+            yield (
+                f"Start {number} added {plural(len(added), 'seed')} ({listed([str(seed) for seed in added])}), when "
+                "results could be seen: where they decided it, verdicts are wrong more often than 5%."
+            )
+
+
 def _incomplete(registration: Registration, arms: Sequence[ArmRow]) -> tuple[str, ...]:
     said = []
     for count, words in (
-        (sum(arm.running for arm in arms), "still running"),
+        (sum(arm.running for arm in arms), "still running: what follows is provisional"),
         (sum(arm.absent for arm in arms), "never started, or were deleted from the store"),
         (sum(arm.failed for arm in arms), "failed"),
         (sum(arm.diverged for arm in arms), "diverged"),

@@ -70,9 +70,9 @@ def failures(trials: Iterable[TrialRecord]) -> tuple[Failure, ...]:
 
 
 def mixtures(trials: Iterable[TrialRecord]) -> tuple[str, ...]:
-    """A sentence for each of data, code and platform in which the finished trials are not all alike."""
-    finished = [(trial.arm, trial.result) for trial in trials if trial.state == "finished" and trial.result]
-    return tuple(sentence for kind, words in _MIXTURES.items() if (sentence := _mixture(kind, words, finished)))
+    """A sentence for each of data, code and platform in which the trials that ended are not all alike."""
+    ended = [(trial.arm, trial.result) for trial in trials if trial.state in ("finished", "diverged") and trial.result]
+    return tuple(sentence for kind, words in _MIXTURES.items() if (sentence := _mixture(kind, words, ended)))
 
 
 def environments(trials: Iterable[TrialRecord]) -> tuple[tuple[str, str], ...]:

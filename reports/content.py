@@ -165,7 +165,7 @@ def _published_digits(comparison: Comparison) -> int | None:
 def _result_notes(comparison: Comparison) -> tuple[str, ...]:
     notes = ["Test error: mean over the finished seeds ± half-width of the arm's own 95% t interval."]
     notes.append(
-        "Differences: mean over the pairs of seeds that both finished, with an interval that covers the whole family "
+        "Differences: mean over the pairs of seeds that both finished, with an interval that covers its whole family "
         "of differences at once in 95% of studies."
     )
     if any(not each.registered for each in comparison.differences):
@@ -308,7 +308,7 @@ def _over_images(comparison: Comparison) -> Table:
     )
     note = (
         "Over seeds: on this test set, all differences of the family at once; verdicts are read from these. Over seeds "
-        "and images: each difference alone, as it would turn out with other images of this kind as well."
+        "and images: as it would turn out with other images of this kind as well; never narrower than over seeds alone."
     )
     return Table(name="crossed", caption="This test set, and images like it", columns=columns, rows=rows, notes=(note,))
 

@@ -50,6 +50,7 @@ def limits(
     effect = record.registration.smallest_effect
     return (
         *_spread(errors, effect),
+        *_half_widths(differences),
         *_equivalence(differences, effect),
         *_images(differences, effect),
         *_seed_noise(wrong.values()),
@@ -59,10 +60,11 @@ def limits(
 
 def _spread(errors: Values, effect: float) -> Iterable[str]:
     found = resolution(errors)
-    yield typographic(found.sentence)
+    if np.isfinite(errors).all() or errors.shape[1] == 1:
+        yield typographic(found.sentence)
     if math.isfinite(found.correlation):
-        helps = "the pairing narrows the intervals" if found.correlation > 0.1 else "the pairing hardly narrows them"
-        yield f"The arms' errors correlate over seeds by {fixed(found.correlation, 2)}: {helps}."
+        correlation = fixed(found.correlation, 2)
+        yield f"The arms' errors correlate over seeds by {correlation}: the higher, the better pairing pays."
     if math.isnan(found.standard_deviation) or not found.standard_deviation:
         return
     cautious = upper_limit_of_deviation(found.standard_deviation, found.degrees_of_freedom)
@@ -74,11 +76,21 @@ def _spread(errors: Values, effect: float) -> Iterable[str]:
         )
 
 
+def _half_widths(differences: Sequence[PairDifference]) -> Iterable[str]:
+    told = [
+        f"{arrow(each.over, each.arm)} {fixed((each.estimate.high - each.estimate.low) / 2, 2)}"
+        for each in differences
+        if each.registered and each.estimate.bounded
+    ]
+    if told:
+        yield f"Half-widths of the registered simultaneous intervals, in points: {', '.join(told)}."
+
+
 def _equivalence(differences: Sequence[PairDifference], effect: float) -> Iterable[str]:
     told = [
         f"{arrow(each.over, each.arm)} {fixed(each.equivalent_from, 2)}"
         for each in differences
-        if each.registered and math.isfinite(each.equivalent_from)
+        if each.registered and each.pairs > 2 and math.isfinite(each.equivalent_from)
     ]
     if told:
         yield (

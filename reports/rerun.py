@@ -218,7 +218,7 @@ def _sign(estimate: Estimate) -> int | None:
 def _claims(first: Comparison, other: Comparison) -> tuple[Judged, ...]:
     ours, theirs = _words(first.claims), _words(other.claims)
     return tuple(
-        Judged(sentence=sentence, first=one, other=two, agree=_agree(one, two))
+        Judged(sentence=sentence, first=one, other=two, agree=agree(one, two))
         for sentence in dict.fromkeys((*ours, *theirs))
         for one, two in [(ours.get(sentence, ""), theirs.get(sentence, ""))]
     )
@@ -228,12 +228,15 @@ def _words(claims: Sequence[JudgedClaim]) -> dict[str, str]:
     return {claim.sentence: claim.word for claim in claims}
 
 
-def _agree(first: str, other: str) -> str:
+def agree(first: str, other: str) -> str:
+    """Whether two verdict words agree: ``yes``, ``no``, ``near`` (both may be true), ``open``, or one is missing."""
     if not (first and other):
         return ONE_ONLY
     if first == other:
         return "yes"
-    return "open" if "inconclusive" in (first, other) else "no"
+    if "inconclusive" in (first, other):
+        return "open"
+    return "no" if {first, other} == {"supported", "contradicted"} else "near"
 
 
 def _answer(claims: Sequence[Judged]) -> str:
@@ -243,7 +246,12 @@ def _answer(claims: Sequence[Judged]) -> str:
     counts = Counter(claim.agree for claim in both)
     if counts["yes"] == len(both):
         return f"The verdicts agree on {'the only claim' if len(both) == 1 else f'all {len(both)} claims'}."
-    told = {"yes": "agree", "no": "contradict each other", "open": "are inconclusive in one of the two runs"}
+    told = {
+        "yes": "agree",
+        "no": "contradict each other",
+        "open": "are inconclusive in one of the two runs",
+        "near": "differ without contradiction",
+    }
     return f"Of the verdicts on {plural(len(both), 'claim')}, " + listed(
         f"{counts[word]} {words}" for word, words in told.items() if counts[word]
     ) + "."  # fmt: skip

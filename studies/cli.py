@@ -12,7 +12,7 @@ import click
 import ablations
 from studies import protocols
 from studies.planning import REUSES
-from studies.settings import Settings
+from studies.settings import Settings, without_credentials
 from studies.terminal import FAILURE, CommandGroup, as_json, of_a_store, of_a_study, print_json, print_table
 
 if TYPE_CHECKING:
@@ -149,7 +149,10 @@ def run(
     if with_report:
         click.echo(_compile(record, settings))
     else:
-        click.echo(f"recorded in {settings.tracking_uri}; the report: ablate report {name} --protocol {protocol}")
+        click.echo(
+            f"recorded in {without_credentials(settings.tracking_uri)}; "
+            f"the report: ablate report {name} --protocol {protocol}"
+        )
     if failed:
         sys.exit(FAILURE)
 

@@ -29,7 +29,7 @@ from studies.machine import cores, device_name, memory_gib
 from studies.planning import Plan, Reuse, plan
 from studies.records import Identity, Start, StudyRecord
 from studies.results import Result, failed
-from studies.settings import Settings, SettingsError
+from studies.settings import Settings, SettingsError, without_credentials
 from studies.spool import Spool
 from studies.tracking import Store, StoreFault
 from studies.trials import Study, longest_first
@@ -277,8 +277,8 @@ def user() -> str:
 
 
 def command() -> str:
-    """The command line of this process, without the folder of the program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process, without the folder of the program and without credentials."""
+    return without_credentials(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
 def git_revision() -> tuple[str, bool]:

@@ -97,3 +97,8 @@ class Settings:
             raise SettingsError(
                 f"cannot write to the run folder {self.runs} ({error.strerror}). Give another one with --runs."
             ) from error
+
+
+def without_credentials(text: str) -> str:
+    """A command or address without what stands before the @ or behind the ? of its URIs."""
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", re.sub(r"://\S*@", "://", text))

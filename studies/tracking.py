@@ -40,7 +40,7 @@ from studies.packing import (
 )
 from studies.records import Ended, Identity, Registration, Start, State, StudyRecord, TrialRecord
 from studies.results import SCHEMA, Result
-from studies.settings import Settings
+from studies.settings import Settings, without_credentials
 from studies.spool import result_from_json, result_to_json
 
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
@@ -427,6 +427,7 @@ def _reaching(uri: str) -> Iterator[None]:
     except StoreFault as error:
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise TrackingError(
-            f"the tracking store {uri} does not answer as one. Check --tracking-uri, and that its server runs. "
+            f"the tracking store {without_credentials(uri)} does not answer as one. "
+            "Check --tracking-uri, and that its server runs. "
             f"({reason})"
         ) from error

@@ -43,9 +43,8 @@ class Resolution:
             return "One seed shows nothing about how much a method varies, so no difference can be called detectable."
         return (
             f"With these {self.seeds} seeds (SD of a paired difference {self.standard_deviation:.2g} {self.unit}, "
-            f"{self.degrees_of_freedom} df) a difference below {self.detectable:.2g} {self.unit} would be missed more "
-            f"than one time in five; differences under {self.half_width:.2g} {self.unit} could not have been declared "
-            "at all."
+            f"{self.degrees_of_freedom} df) a difference to the baseline below {self.detectable:.2g} {self.unit} "
+            "would be missed more than one time in five."
         )
 
 

@@ -102,7 +102,7 @@ class Reader(ABC):
         text = (
             f"the 95%{self.together(False)} interval {self.span(bounds)} {'lies' if holds else 'does not lie'} {edge}"
         )
-        return self._statement(pair, text, holds, "arm" if math.isfinite(low) else "over", margin=False)
+        return self._statement(pair, text, holds, "arm" if math.isfinite(low) else "over", margin=True)
 
     def between(self, pair: Pair, low: float, high: float, favours: Favours, *, own: bool = False) -> Statement:
         """The improvement lies above ``low`` and below ``high``, by the one-sided bounds."""

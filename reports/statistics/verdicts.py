@@ -231,9 +231,10 @@ def _remarks(claim: Claim, word: Word, readers: Readers) -> list[str]:
 def _remarks_on_one(claim: Simple, word: Word, numbers: Reader) -> list[str]:
     pair, smallest = (claim.over, claim.arm), numbers.evidence.smallest_effect
     bounds = numbers.bounds(pair, own=False)
-    if isinstance(claim, Helps) and word == "supported" and bounds.low > smallest:
+    margins = all(contrast.pairs > 2 for contrast in numbers.shown([pair]))  # two seeds show no margin
+    if isinstance(claim, Helps) and word == "supported" and bounds.low > smallest and margins:
         return [f"by more than ε = {numbers.amount(smallest)}"]
-    if isinstance(claim, Helps) and word == "contradicted" and bounds.high < -smallest:
+    if isinstance(claim, Helps) and word == "contradicted" and bounds.high < -smallest and margins:
         return [f"worse by more than ε = {numbers.amount(smallest)}"]
     if isinstance(claim, DoesNotHelp) and word == "practically equivalent":
         return ["practical equivalence agrees with the claim"]

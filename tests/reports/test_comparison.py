@@ -186,7 +186,11 @@ def test_claims_on_other_endpoints_are_judged_too():
     [
         (Helps(arm="B", over="A", source="S"), "supported", "agrees with S"),
         (Helps(arm="B", over="A", source="S"), "contradicted", "contradicts S"),
-        (Helps(arm="B", over="A", source="S"), "practically equivalent", "contradicts S, up to"),
+        (
+            Helps(arm="B", over="A", source="S"),
+            "practically equivalent",
+            "finds less than the smallest effect of interest of what S says",
+        ),
         (DoesNotHelp(arm="B", over="A", source="S"), "practically equivalent", "agrees with S"),
         (Helps(arm="B", over="A", source="S"), "inconclusive", "cannot tell from this data"),
         (Helps(arm="B", over="A"), "supported", ""),
@@ -262,3 +266,39 @@ def test_the_gradient_endpoint_is_the_first_layers_over_the_whole_training():
     curves = study.of("A", 0).result.curves
     first = curves["gradient_norm/stage1.conv1"]
     assert values(study, "gradient_norm")[0, 0] == pytest.approx(sum(first) / len(first))
+
+
+def test_seeds_that_a_later_start_added_are_said():
+    study = record()
+    first = replace(study.starts[0], seeds=(0, 1, 2))
+    later = replace(study.starts[0], seeds=(0, 1, 2, 3, 4))
+    said = compare(replace(study, starts=(first, later))).cautions
+    assert any("Start 2 added 2 seeds (3 and 4), when results could be seen" in caution for caution in said)
+
+
+def test_credentials_of_a_store_are_not_reported():
+    command = "ablate run depth --tracking-uri postgresql://bob:hun@ter2@db/mlflow?password=secret --seeds 5"
+    study = record()
+    study = replace(
+        study,
+        tracking_uri="postgresql://bob:hun@ter2@db/mlflow?password=secret",
+        starts=(replace(study.starts[0], command=command),),
+    )
+    compared = compare(study)
+    assert compared.tracking == "postgresql://db/mlflow"
+    assert compared.starts[0].command == "ablate run depth --tracking-uri postgresql://db/mlflow --seeds 5"
+
+
+def test_with_images_an_interval_is_never_narrower_than_over_seeds_alone():
+    for difference in compare(record()).differences:
+        if difference.crossed.bounded:
+            assert difference.crossed.low <= difference.estimate.low
+            assert difference.crossed.high >= difference.estimate.high
+
+
+def test_a_claim_on_time_says_where_its_arms_ran_on_different_machines():
+    study = record(claims=(Helps(arm="B", over="A", endpoint="time"),))
+    environment = dict(study.of("B", 0).result.environment)
+    moved = edited(study, "B", 0, environment=environment | {"device_name": "another machine"})
+    notes = compare(moved).claims[0].notes
+    assert any(note.startswith("not comparable: measured on different machines") for note in notes)

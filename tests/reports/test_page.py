@@ -164,7 +164,10 @@ def test_a_hostile_traceback_stays_text():
         (record(seeds=0), "No trial has finished"),
         (record(states={("E", seed): "absent" for seed in range(5)}), "No figure for E"),
         (record(trials=(trial("A", 0, math.nan),)), "1 of 20 planned trials finished without a finite test error."),
-        (record(trials=(trial("A", 0, 9.0, "running"),)), "1 of 20 planned trials still running."),
+        (
+            record(trials=(trial("A", 0, 9.0, "running"),)),
+            "1 of 20 planned trials still running: what follows is provisional.",
+        ),
     ],
 )
 def test_a_study_that_lacks_something_gives_a_page_that_says_so(study, said):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from records import HOSTILE, record
 
-from reports.rerun import NotTheSameStudy, rerun
+from reports.rerun import NotTheSameStudy, agree, rerun
 from reports.rerun_page import rerun_files, write_rerun
 
 
@@ -118,3 +118,17 @@ def test_the_same_two_records_give_the_same_bytes():
     study = record(arms=("A", "B"), seeds=2)
     first, second = (rerun_files(rerun(study, changed(study, factor=1.1))) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "said"),
+    [
+        ("supported", "supported", "yes"),
+        ("supported", "contradicted", "no"),
+        ("supported", "practically equivalent", "near"),
+        ("practically equivalent", "contradicted", "near"),
+        ("inconclusive", "contradicted", "open"),
+    ],
+)
+def test_only_support_and_contradiction_contradict_each_other(first, other, said):
+    assert agree(first, other) == agree(other, first) == said

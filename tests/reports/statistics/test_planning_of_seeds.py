@@ -73,8 +73,8 @@ def test_the_sentence_of_a_report():
     noise = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
     values = noise * 0.25 / math.sqrt(2 * np.sum(noise**2) / 10)
     assert resolution(values).sentence == (
-        "With these 3 seeds (SD of a paired difference 0.25 points, 10 df) a difference below 0.57 points would be "
-        "missed more than one time in five; differences under 0.43 points could not have been declared at all."
+        "With these 3 seeds (SD of a paired difference 0.25 points, 10 df) a difference to the baseline below 0.57 "
+        "points would be missed more than one time in five."
     )
 
 
