@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import ablations
-from ablations import differences
+from ablations import Difference, differences
 from lightning_modules.data import Examples, split
 from lightning_modules.profile import profile
 from lightning_modules.spec import Setup
@@ -59,13 +59,20 @@ def _listed(seeds: int | Sequence[int]) -> tuple[int, ...]:
         raise InvalidValue(f"seeds are {list(seeds)!r}; expected whole numbers.") from None
 
 
+def changed_and_held(setups: Mapping[str, Setup]) -> tuple[dict[str, tuple[Difference, ...]], dict[str, Leaf]]:
+    """Per arm but the baseline, which comes first, its differences to it; and the leaves that are equal in all arms."""
+    (_, baseline), *others = setups.items()
+    changes = {arm: differences(baseline, setup) for arm, setup in others}
+    moved = {change.path for arm in changes.values() for change in arm}
+    return changes, {path: leaf for path, leaf in flatten(baseline).items() if path not in moved}
+
+
 def register(study: Study, examples: Examples) -> Registration:
     """What is known of a study before its first trial."""
     setups = study.setups()
     names = tuple(setups)
     baseline = setups[names[0]]
-    changes = {name: differences(baseline, setup) for name, setup in setups.items() if name != names[0]}
-    moved = {change.path for arm in changes.values() for change in arm}
+    changes, held = changed_and_held(setups)
     train, held_out = split(examples.train_labels, baseline.data, study.seeds[0])
     return Registration(
         study=study.name,
@@ -77,7 +84,7 @@ def register(study: Study, examples: Examples) -> Registration:
         varies=study.ablation.varies,
         forced=study.ablation.forced,
         changes=changes,
-        held={path: leaf for path, leaf in flatten(baseline).items() if path not in moved},
+        held=held,
         properties={name: profile(setup.network, setup.scale).properties() for name, setup in setups.items()},
         claims=study.ablation.claims,
         smallest_effect=study.protocol.smallest_effect,

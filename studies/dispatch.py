@@ -63,6 +63,11 @@ class Resources:
 
             require(torch.cuda.is_available(), self, "gpus_per_trial", "0: no GPU is visible to this process")
 
+    @property
+    def device(self) -> str:
+        """``cuda`` where a trial takes a GPU or a share of one, else ``cpu``."""
+        return "cuda" if self.gpus_per_trial else "cpu"
+
 
 class Watcher(Protocol):
     """What the driver wants to know while trials run; called in the driver's own thread."""
@@ -180,7 +185,7 @@ def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: 
     from studies.training import Machine, train
 
     setup = job.fit.setup
-    machine = Machine(device="cuda" if resources.gpus_per_trial else "cpu", threads=resources.cpus_per_trial)
+    machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
     examples = prepare(setup.data, setup.scale, settings.data_root, settings.cache)
 
     def report(epoch: Mapping[str, float]) -> None:

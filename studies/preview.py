@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ablations import differences, summarise
+from ablations import summarise
 from lightning_modules.profile import profile
 from lightning_modules.spec import Setup
-from lightning_modules.values import flatten
+from studies.declaring import changed_and_held
 from studies.machine import cores
 from studies.trials import Study
 
@@ -19,13 +19,11 @@ TIMED_STEPS = 3
 def preview(study: Study) -> dict[str, Any]:
     """Question, arms, what each changes, what is held, claims, trials and estimated time, as plain data."""
     setups = study.setups()
-    baseline = next(iter(setups.values()))
-    changes = {arm: differences(baseline, setup) for arm, setup in setups.items()}
-    moved = {change.path for arm in changes.values() for change in arm}
+    changes, held = changed_and_held(setups)
     seconds = {arm: seconds_per_trial(setup) for arm, setup in setups.items()}
     arms = {
         arm: {
-            "changes": list(summarise(changes[arm])),
+            "changes": list(summarise(changes.get(arm, ()))),
             "properties": dict(profile(setup.network, setup.scale).properties()),
             "seconds": seconds[arm],
         }
@@ -41,7 +39,7 @@ def preview(study: Study) -> dict[str, Any]:
         "varies": list(study.ablation.varies),
         "forced": dict(study.ablation.forced),
         "arms": arms,
-        "held": {path: leaf for path, leaf in flatten(baseline).items() if path not in moved},
+        "held": held,
         "claims": [claim.sentence for claim in study.ablation.claims],
         "seeds": list(study.seeds),
         "trials": len(study.trials()),

@@ -56,11 +56,10 @@ class Driver:
         self.examples = prepare(base.data, base.scale, self.settings.data_root, self.settings.cache)
         for seed in self.study.seeds:
             split(self.examples.train_labels, base.data, seed)  # what cannot be divided is refused here
-        device = "cuda" if self.resources.gpus_per_trial else "cpu"
         self.digests = {
             "data": self.examples.digest,
             "code": code_digest(),
-            "platform": platform_digest(device, self.resources.cpus_per_trial),
+            "platform": platform_digest(self.resources.device, self.resources.cpus_per_trial),
         }
         self.revision, self.clean = git_revision()
         self.tags = {
@@ -115,7 +114,7 @@ class Driver:
         for fit, original in todo.elsewhere:
             self.store.reuse(self.parent, fit, original, self.tags)
         for fit in todo.spooled:
-            self.log(self.begin(fit), fit, curves=True)
+            self.log(self.begin(fit), self.result(fit), curves=True)
         complete = False
         try:
             if todo.train:
@@ -139,9 +138,8 @@ class Driver:
         """A run in the record for a trial that starts now."""
         return self.store.begin(self.parent, fit, self.identity(fit), self.tags)
 
-    def log(self, run_id: str, fit: Fit, *, curves: bool) -> None:
-        """Record what the trial's folder holds; its curves as well, where they were not logged as it ran."""
-        result = self.result(fit)
+    def log(self, run_id: str, result: Result, *, curves: bool) -> None:
+        """Record a trial's result; its curves as well, where they were not logged as it ran."""
         if curves:
             self.store.log_curves(run_id, result)
         self.store.end(run_id, result)
@@ -188,7 +186,7 @@ class _Recorder(Watcher):
 
     def on_end(self, job: Job) -> None:
         result = self.driver.result(job.fit)
-        self._record(job.fit, lambda: self._end(job.fit))
+        self._record(job.fit, lambda: self._end(job.fit, result))
         self.view.finished(job.fit.arm, job.fit.seed, result.status, result.metrics.get("test_error"))
 
     def on_lost(self, job: Job, reason: str) -> None:
@@ -200,10 +198,10 @@ class _Recorder(Watcher):
             self.driver.store.log_epochs(self.runs[fit], self.waiting.pop(fit, ()))
             self.logged_at[fit] = time.monotonic()
 
-    def _end(self, fit: Fit) -> None:
+    def _end(self, fit: Fit, result: Result) -> None:
         self._log_waiting(fit)
         run_id = self.runs.get(fit) or self.driver.begin(fit)
-        self.driver.log(run_id, fit, curves=fit in self.missed)
+        self.driver.log(run_id, result, curves=fit in self.missed)
 
     def _record(self, fit: Fit, write: Callable[[], None]) -> None:
         try:
