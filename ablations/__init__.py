@@ -1,5 +1,6 @@
 """What changes: the one-change contract, the claims, and one small file per ablation."""
 
+from ablations._built import CLEAN_WITHIN, PROPERTIES, PROPERTY_WORDS, Contrast, Move, Property, contrast
 from ablations._claims import (
     CLAIM_KINDS,
     ENDPOINT_WORDS,
@@ -18,6 +19,8 @@ from ablations._contract import (
     Ablation,
     Arm,
     Difference,
+    Factor,
+    Factorial,
     InvalidAblation,
     NotASingleChange,
     Reference,
@@ -25,27 +28,39 @@ from ablations._contract import (
     summarise,
 )
 from ablations._discovery import UnknownAblation, load, names
+from ablations._edits import ByResolution, Times
 
 __all__ = [
     "CLAIM_KINDS",
+    "CLEAN_WITHIN",
     "ENDPOINTS",
     "ENDPOINT_WORDS",
+    "PROPERTIES",
+    "PROPERTY_WORDS",
     "Ablation",
     "AllOf",
     "Arm",
+    "ByResolution",
     "Claim",
+    "Contrast",
     "Difference",
     "DoesNotHelp",
     "Endpoint",
+    "Factor",
+    "Factorial",
     "FallsWith",
     "Helps",
     "HelpsBy",
     "InvalidAblation",
+    "Move",
     "NotASingleChange",
+    "Property",
     "Reference",
     "Reverses",
     "SaturatesAt",
+    "Times",
     "UnknownAblation",
+    "contrast",
     "differences",
     "load",
     "names",

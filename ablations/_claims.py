@@ -21,10 +21,15 @@ ENDPOINT_WORDS: dict[Endpoint, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What every claim has: an endpoint, and where in the literature it is made (empty: the user's own)."""
+    """What every claim has: an endpoint, and where in the literature it is made (empty: the user's own).
+
+    Attributes:
+        caveat: what keeps the two sides from being like for like; shown beside the verdict.
+    """
 
     endpoint: Endpoint = "test_error"
     source: str = ""
+    caveat: str = ""
 
     def __post_init__(self) -> None:
         check(self)

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from ablations._built import Property
 from ablations._claims import Claim
+from ablations._edits import ByResolution, Times, edited
 from lightning_modules.catalogue import VGG_A
-from lightning_modules.spec import Setup
+from lightning_modules.spec import Scale, Setup
 from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
+BRANCHES = (DEFAULT_SETUP, Setup(network=VGG_A, scale=Scale(resolution=32)))  # of every choice by resolution
 
 
 class InvalidAblation(Misuse):
@@ -40,6 +43,8 @@ class Difference:
 class Arm:
     """A named edit of a setup: dotted paths and their values, checked where they are declared.
 
+    A value may follow the resolution (``ByResolution``) or be a multiple of what the protocol says (``Times``).
+
     Raises:
         UnknownPath: where a path names no field of a setup.
         InvalidValue: where a field does not admit the value.
@@ -51,13 +56,14 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise InvalidValue("an arm needs a name.")
-        self.apply(DEFAULT_SETUP)
+        for setup in BRANCHES:
+            self.apply(setup)
 
     def apply(self, setup: Setup) -> Setup:
         """The setup with this arm's edits, in the order in which they were declared."""
         for path, value in self.edits.items():
             try:
-                setup = edit(setup, path, value)
+                setup = edited(setup, path, value)
             except UnknownPath as error:
                 raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
             except InvalidValue as error:
@@ -83,6 +89,38 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Factor:
+    """A thing that is varied, and its levels; effects are told against the first one."""
+
+    name: str
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factorial:
+    """Two factors crossed: every combination of their levels is an arm.
+
+    Attributes:
+        cells: names of the arms, one row per level of ``rows``, in it one arm per level of ``columns``.
+    """
+
+    rows: Factor
+    columns: Factor
+    cells: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        expected = [len(self.columns.levels)] * len(self.rows.levels)
+        arms = [arm for row in self.cells for arm in row]
+        if min(len(self.rows.levels), len(self.columns.levels)) < 2:
+            raise InvalidAblation("a factorial needs two levels or more of each factor.")
+        if [len(row) for row in self.cells] != expected or len(set(arms)) < len(arms):
+            raise InvalidAblation(
+                f"the factorial {self.rows.name} × {self.columns.name} needs a row of {expected[0]} different arms for "
+                f"each of {', '.join(self.rows.levels)}; it has {list(map(list, self.cells))}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ablation:
     """A question, the arms that answer it, the paths in which they may differ, and the claims under test.
 
@@ -90,9 +128,12 @@ class Ablation:
         question: one sentence; by habit the file's docstring.
         baseline: the arm that the others are compared with.
         varies: dotted paths; an arm may differ from the baseline in these and what lies below them.
+        property_studied: the measured property that is the ablation's subject, if one is: it may move, and leaves a
+            contrast clean where no other one moves by more than 5%.
+        factorial: two factors that the arms cross, where they do: main effects and the interaction are reported.
         forced: paths that cannot be held when those vary, each with the reason; a footnote of the report.
         claims: what gets a verdict.
-        reference: published figures, if there are any.
+        reference: published figures, if there are any; they may follow the resolution.
 
     Raises:
         NotASingleChange: naming every stray change with both values.
@@ -105,7 +146,9 @@ class Ablation:
     varies: tuple[str, ...]
     claims: tuple[Claim, ...] = ()
     forced: Mapping[str, str] = field(default_factory=dict)
-    reference: Reference | None = None
+    property_studied: Property | None = None
+    factorial: Factorial | None = None
+    reference: Reference | ByResolution[Reference | None] | None = None
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -113,8 +156,9 @@ class Ablation:
         if not self.arms:
             raise InvalidAblation("an ablation needs an arm beside its baseline.")
         self._check_names()
-        self._check_paths([arm.apply(DEFAULT_SETUP) for arm in self.all_arms])
-        self.setups(DEFAULT_SETUP)
+        self._check_paths([arm.apply(setup) for arm in self.all_arms for setup in BRANCHES])
+        for setup in BRANCHES:
+            self.setups(setup)
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:
@@ -125,19 +169,28 @@ class Ablation:
         """Every arm's setup over a base, baseline first, with the contract proved for what comes out.
 
         Args:
-            for_all: dotted paths and values that are set in every arm alike, after the arm's own edits.
+            for_all: dotted paths and values that are set in every arm alike: before the arm's own edits, so that a
+                multiple is one of what was set, and after them, where the arm does not edit that very path.
 
         Raises:
             NotASingleChange: naming every stray change with both values.
             InvalidAblation: where two arms come out equal.
         """
+        for_all = for_all or {}
         setups = {}
+        for path, value in for_all.items():
+            base = edit(base, path, value)
         for arm in self.all_arms:
             setups[arm.name] = arm.apply(base)
-            for path, value in (for_all or {}).items():
-                setups[arm.name] = edit(setups[arm.name], path, value)
+            for path, value in for_all.items():
+                if not isinstance(arm.edits.get(path), Times):
+                    setups[arm.name] = edit(setups[arm.name], path, value)
         self._prove(setups)
         return setups
+
+    def reference_at(self, setup: Setup) -> Reference | None:
+        """The published figures for a setup's resolution."""
+        return self.reference.at(setup) if isinstance(self.reference, ByResolution) else self.reference
 
     def _prove(self, setups: Mapping[str, Setup]) -> None:
         before = setups[self.baseline.name]
@@ -173,7 +226,9 @@ class Ablation:
                 f"two arms are named {', '.join(map(repr, twice))}; every arm needs a name of its own."
             )
         named = [("claim", name) for claim in self.claims for name in claim.arms]
-        named += [("reference figure", name) for name in (self.reference.values if self.reference else ())]
+        references = [self.reference_at(setup) for setup in BRANCHES]
+        named += [("reference figure", name) for each in references if each for name in each.values]
+        named += [("factorial", name) for row in (self.factorial.cells if self.factorial else ()) for name in row]
         for what, name in named:
             if name not in names:
                 raise InvalidAblation(

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.batches import Batch
-from lightning_modules.build import build, initialise, weight_layers
-from lightning_modules.spec import Recipe, Scale, Vgg
+from lightning_modules.build import build, weight_layers
+from lightning_modules.initialise import initialise
+from lightning_modules.spec import Network, Recipe, Scale
 
 STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
 
@@ -68,7 +69,7 @@ class Tally:
 class Classifier(lightning.LightningModule):
     """A network under a recipe; initial weights by (seed, place, shape)."""
 
-    def __init__(self, network: Vgg, scale: Scale, recipe: Recipe, seed: int) -> None:
+    def __init__(self, network: Network, scale: Scale, recipe: Recipe, seed: int) -> None:
         super().__init__()
         self.recipe = recipe
         self.network = build(network, scale)

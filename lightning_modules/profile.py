@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from lightning_modules.spec import Scale, Vgg
+    from lightning_modules.spec import Network, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Profile:
         return {name: getattr(self, name) for name in names}
 
 
-def profile(network: Vgg, scale: Scale) -> Profile:
+def profile(network: Network, scale: Scale) -> Profile:
     """The profile of a network at a scale; no weights are allocated.
 
     Raises:

@@ -5,65 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lightning_modules.values import InvalidValue, check, require
+from lightning_modules.networks import (
+    Blocks,
+    Conv,
+    Custom,
+    Head,
+    Initialiser,
+    Network,
+    ResNet,
+    Stage,
+    Vgg,
+    narrowed,
+    realise,
+)
+from lightning_modules.values import Arguments, check, require
 
-Norm = Literal["none", "lrn-first"]
-Initialiser = Literal["he", "glorot"]
+__all__ = [
+    "SPEC_KINDS",
+    "Augmentation",
+    "Blocks",
+    "Conv",
+    "Custom",
+    "Data",
+    "Head",
+    "Initialiser",
+    "Network",
+    "Precision",
+    "Recipe",
+    "ResNet",
+    "Scale",
+    "Schedule",
+    "Scratch",
+    "Setup",
+    "Source",
+    "Stage",
+    "Vgg",
+    "WarmStart",
+    "narrowed",
+    "realise",
+]
+
 Source = Literal["digits", "cifar10", "cifar100", "folder"]
 Augmentation = Literal["none", "shift", "shift-flip"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conv:
-    """A convolution of stride 1 that keeps the map's size, followed by the network's activation."""
-
-    kernel: int = 3
-
-    def __post_init__(self) -> None:
-        check(self)
-        require(self.kernel >= 1 and self.kernel % 2 == 1, self, "kernel", "an odd number from 1 up")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Convolutions of one width, closed by a pooling that halves the map."""
-
-    width: int
-    convs: tuple[Conv, ...]
-
-    def __post_init__(self) -> None:
-        check(self)
-        require(self.width >= 1, self, "width", "1 or more channels")
-        require(len(self.convs) >= 1, self, "convs", "at least one convolution")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The fully connected layers before the last one; each is followed by the activation and dropout."""
-
-    widths: tuple[int, ...] = (4096, 4096)
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        check(self)
-        require(all(width >= 1 for width in self.widths), self, "widths", "1 or more units per layer")
-        require(0 <= self.dropout < 1, self, "dropout", "a probability from 0 up to, not including, 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vgg:
-    """A network of the VGG family, in the paper's own widths (Simonyan & Zisserman 2015, Table 1)."""
-
-    stages: tuple[Stage, ...]
-    norm: Norm = "none"
-    head: Head = Head()
-    init: Initialiser = "he"
-
-    def __post_init__(self) -> None:
-        check(self)
-        require(len(self.stages) >= 1, self, "stages", "at least one stage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +59,7 @@ class Scale:
         resolution: side of the square input, pixels.
         channels: of the input, 1 (grey) or 3 (colour).
         classes: number of classes.
-        width: factor on every width of the network, in (0, 1].
+        width: factor on every width of the network.
     """
 
     resolution: int = 224
@@ -87,7 +72,7 @@ class Scale:
         require(self.resolution >= 1, self, "resolution", "1 or more pixels")
         require(self.channels in (1, 3), self, "channels", "1 (grey) or 3 (colour)")
         require(self.classes >= 2, self, "classes", "2 or more")
-        require(0 < self.width <= 1, self, "width", "a factor above 0 and up to 1")
+        require(self.width > 0, self, "width", "a factor above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,39 +135,51 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """Every layer starts from the network's own initialiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Some layers start as they ended in another network: the donor, trained before on the same seed, recipe and data.
+
+    Attributes:
+        network: the donor's; it starts from scratch.
+        layers: their places, or what these begin with: ``stage1.conv1``, ``head``. They have equal shapes in both.
+    """
+
+    network: Network
+    layers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check(self)
+        require(len(self.layers) >= 1, self, "layers", "at least one place, such as stage1.conv1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """All that decides a fit, save the seed."""
 
-    network: Vgg
+    network: Network
     scale: Scale = Scale()
     recipe: Recipe = Recipe()
     data: Data = Data()
+    start: Scratch | WarmStart = Scratch()
 
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def donor(self) -> Setup | None:
+        """The setup that must have been trained, under the same seed, before this one starts."""
+        if isinstance(self.start, Scratch):
+            return None
+        return replace(self, network=self.start.network, start=Scratch())
 
-SPEC_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, Stage, Head, Vgg, Scale, Recipe, Data, Setup)}
 
-
-def realise(network: Vgg, scale: Scale) -> Vgg:
-    """The network at a scale: every width but the number of classes multiplied, and rounded to at least one channel.
-
-    Raises:
-        InvalidValue: where the input is too small for the network's poolings.
-    """
-    smallest = 2 ** len(network.stages)
-    if scale.resolution < smallest:
-        raise InvalidValue(
-            f"Scale.resolution is {scale.resolution}; expected {smallest} pixels or more: "
-            f"the network halves its map {len(network.stages)} times."
-        )
-    return replace(
-        network,
-        stages=tuple(replace(stage, width=_narrowed(stage.width, scale)) for stage in network.stages),
-        head=replace(network.head, widths=tuple(_narrowed(width, scale) for width in network.head.widths)),
+SPEC_KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, Scratch, WarmStart, Setup,
     )
-
-
-def _narrowed(width: int, scale: Scale) -> int:
-    return max(1, round(width * scale.width))
+}  # fmt: skip

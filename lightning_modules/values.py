@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +26,28 @@ class InvalidValue(Misuse):
 
 class UnknownPath(InvalidValue):
     """A dotted path that names no field; the text suggests the nearest one."""
+
+
+class Arguments(Mapping[str, Leaf]):
+    """Named leaves as one immutable, hashable value, in the order of their names."""
+
+    def __init__(self, items: Mapping[str, Leaf] | Iterable[tuple[str, Leaf]] = ()) -> None:
+        self._items = dict(sorted(dict(items).items()))
+
+    def __getitem__(self, name: str) -> Leaf:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -80,6 +103,8 @@ def flatten(value: object, prefix: str = "") -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     if isinstance(value, tuple):
         items = ((str(index), item) for index, item in enumerate(value))
+    elif isinstance(value, Arguments):
+        items = value.items()
     else:
         types_of = field_types(type(value))
         items = [(name, getattr(value, name)) for name in types_of]
@@ -104,6 +129,8 @@ def edit(value: T, path: str, new: object) -> T:
         index = int(head)
         changed = edit(value[index], rest, new) if rest else new
         return (*value[:index], changed, *value[index + 1 :])  # type: ignore[return-value]
+    if isinstance(value, Arguments):
+        return Arguments({**value, head: new})  # type: ignore[return-value, dict-item]
     changed = edit(getattr(value, head), rest, new) if rest else new
     return dataclasses.replace(value, **{head: changed})  # type: ignore[type-var]
 
@@ -116,8 +143,9 @@ def annotation_at(value: object, path: str) -> Any:
     """
     head, _, rest = path.partition(".")
     annotation = _field(value, head)
-    inner = value[int(head)] if isinstance(value, tuple) else getattr(value, head)
-    return annotation_at(inner, rest) if rest else annotation
+    if not rest:
+        return annotation
+    return annotation_at(value[int(head)] if isinstance(value, tuple) else getattr(value, head), rest)
 
 
 def parse(annotation: Any, text: str) -> Leaf:
@@ -149,6 +177,8 @@ def to_json(value: object) -> Any:
         }
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
+    if isinstance(value, Arguments):
+        return {"kind": "Arguments", "items": [list(item) for item in value.items()]}
     return value
 
 
@@ -180,6 +210,8 @@ def describe(annotation: Any) -> str:
         return f"a tuple of {describe(typing.get_args(annotation)[0])}"
     if _is_union(annotation):
         return " or ".join(describe(option) for option in typing.get_args(annotation))
+    if typing.get_origin(annotation) is collections.abc.Mapping:
+        return "names with numbers, texts or truth values"
     return f"a {annotation.__name__}"
 
 
@@ -188,6 +220,12 @@ def _field(value: object, name: str) -> Any:
         if not (name.isdigit() and int(name) < len(value)):
             raise UnknownPath(f"{name!r} is no place among {len(value)}; there are 0 to {len(value) - 1}.")
         return type(value[int(name)])
+    if isinstance(value, Arguments):
+        if name not in value:
+            raise UnknownPath(
+                f"there is no argument {name!r}.{did_you_mean(name, value)} There are: {', '.join(value)}."
+            )
+        return type(value[name])
     if not dataclasses.is_dataclass(value):
         raise UnknownPath(f"{value!r} has no fields of its own, so none named {name!r}.")
     known = field_types(type(value))
@@ -222,6 +260,10 @@ def _admits(annotation: Any, given: object) -> bool:
         return len(given) == len(arguments) and all(map(_admits, arguments, given))
     if _is_union(annotation):
         return any(_admits(option, given) for option in arguments)
+    if origin is collections.abc.Mapping:
+        return isinstance(given, Arguments) and all(
+            isinstance(leaf, (bool, int, float, str)) for leaf in given.values()
+        )
     if annotation is float:
         return isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given)
     if annotation is int:

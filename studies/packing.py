@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations import CLAIM_KINDS, Difference, Reference
+from ablations import CLAIM_KINDS, Difference, Factor, Factorial, Reference
 from lightning_modules.values import from_json, to_json
 from studies.records import Registration, Start, TrialRecord
 from studies.results import Result
@@ -32,12 +32,24 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
             "varies": tuple(data["varies"]),
             "seeds": tuple(data["seeds"]),
             "claims": from_json(data["claims"], CLAIM_KINDS),
-            "changes": {
-                arm: tuple(Difference(**change) for change in changes) for arm, changes in data["changes"].items()
-            },
+            "changes": _differences(data["changes"]),
+            "built": _differences(data["built"]),
+            "factorial": _factorial(data["factorial"]),
+            "unknowns": {arm: tuple(sentences) for arm, sentences in data["unknowns"].items()},
             "reference": Reference(**data["reference"]) if data["reference"] else None,
         }
     )
+
+
+def _differences(data: dict[str, Any]) -> dict[str, tuple[Difference, ...]]:
+    return {arm: tuple(Difference(**change) for change in changes) for arm, changes in data.items()}
+
+
+def _factorial(data: dict[str, Any] | None) -> Factorial | None:
+    if data is None:
+        return None
+    rows, columns = (Factor(name=each["name"], levels=tuple(each["levels"])) for each in (data["rows"], data["columns"]))
+    return Factorial(rows=rows, columns=columns, cells=tuple(map(tuple, data["cells"])))
 
 
 def start_from_json(data: dict[str, Any]) -> Start:

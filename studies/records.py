@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, Difference, Reference
+from ablations import Claim, Difference, Factorial, Property, Reference
 from lightning_modules.values import Leaf
 from studies.results import SCHEMA, Result
 
@@ -31,7 +31,14 @@ class Registration:
         changes: per arm, every leaf that differs from the baseline.
         held: leaves that are equal in all arms.
         properties: per arm, what was measured on the network as built: ``weight_layers``, ``parameters``,
-            ``conv_parameters``, ``multiply_adds``, ``receptive_field`` (pixels), ``nonlinearities``.
+            ``conv_parameters``, ``multiply_adds``, ``receptive_field`` (pixels), ``nonlinearities``; what cannot be
+            measured on a network is left out.
+        built: per arm but the baseline, the modules in which the two networks as built differ, by place.
+        property_studied: the measured property that the study is about; ``None`` where none is.
+        factorial: two crossed factors, where the arms are their combinations.
+        donors: per arm with a warm start, the arm whose trials its own start from.
+        donor_epochs: per arm with a warm start, the epochs that its donor is trained for: charged to the arm.
+        unknowns: per arm, sentences on what cannot be known of a foreign module or data set.
         smallest_effect: smallest difference of interest in test error, percentage points.
         seeds: planned seeds, the same for every arm.
         data: what was read: ``name``, ``form``, ``classes``, ``digest``; examples as ``train``, ``validation``,
@@ -49,6 +56,12 @@ class Registration:
     changes: Mapping[str, tuple[Difference, ...]]
     held: Mapping[str, Leaf]
     properties: Mapping[str, Mapping[str, int]]
+    built: Mapping[str, tuple[Difference, ...]]
+    property_studied: Property | None
+    factorial: Factorial | None
+    donors: Mapping[str, str]
+    donor_epochs: Mapping[str, int]
+    unknowns: Mapping[str, tuple[str, ...]]
     claims: tuple[Claim, ...]
     smallest_effect: float
     reference: Reference | None
