@@ -9,6 +9,7 @@ NAMES := $(ABLATIONS:ablations/%.py=%)
 PROTOCOL ?= digits
 SEEDS ?=
 SET ?=
+FILE ?=
 DATA_ROOT ?=
 RUNS ?=
 TRACKING_URI ?=
@@ -24,7 +25,7 @@ RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ui test lint format bench docs clean
+.PHONY: help setup study studies ui test lint format bench docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -45,6 +46,14 @@ setup: $(READY) ## Make the environment; every other target does so by itself
 
 study-%: $(READY) ## Run a study and compile its report: make study-depth
 	@$(BIN)/ablate run $* $(RUN) --report
+
+studies: $(READY) ## Run every study, one after the other, and compile a summary of all
+	@for name in $(NAMES); do $(BIN)/ablate run $$name $(RUN) --report || exit 1; done
+	@$(BIN)/ablate report --all --protocol $(PROTOCOL) $(STORE)
+
+study: $(READY) ## Run the study of an ablation file anywhere, and compile its report: make study FILE=./my_ablation.py
+	@test -n '$(FILE)' || { echo "Name the file: make study FILE=./my_ablation.py"; exit 1; }
+	@$(BIN)/ablate run '$(FILE)' $(RUN) --report
 
 report-%: $(READY) ## Compile a study's report again, without training
 	@$(BIN)/ablate report $* --protocol $(PROTOCOL) $(STORE)
@@ -77,8 +86,9 @@ format: $(READY) ## Format the code, and mend what can be mended
 bench: $(READY) ## Run the benchmarks; each prints what it measured
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-docs: study-depth ## Make the picture of the README (needs chromium)
+docs: study-depth ## Make the docs' tables, and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py
+	@$(BIN)/python docs/catalogue.py
 
 clean: ## Remove the environment; runs and data stay
 	rm -rf $(VENV)

@@ -25,9 +25,10 @@ from ablations._contract import (
     NotASingleChange,
     Reference,
     differences,
+    gathered,
     summarise,
 )
-from ablations._discovery import UnknownAblation, load, names
+from ablations._discovery import UnknownAblation, import_paths, load, name_of, names
 from ablations._edits import ByResolution, Times
 
 __all__ = [
@@ -62,7 +63,10 @@ __all__ = [
     "UnknownAblation",
     "contrast",
     "differences",
+    "gathered",
+    "import_paths",
     "load",
+    "name_of",
     "names",
     "summarise",
 ]

@@ -246,11 +246,29 @@ def differences(before: Setup, after: Setup) -> tuple[Difference, ...]:
     )
 
 
+def gathered(changes: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Differences in which the leaves of an item that came or went are one: ``convs.1: absent -> kernel=3, ...``."""
+    whole: dict[tuple[str, bool], list[Difference]] = {}
+    for change in changes:
+        came_or_went = (change.before is None) != (change.after is None)
+        owner = re.match(r".*\.\d+(?=\.)", change.path) if came_or_went else None
+        whole.setdefault((owner[0] if owner else change.path, change.before is None), []).append(change)
+    return tuple(_as_one(path, leaves) for (path, _), leaves in whole.items())
+
+
+def _as_one(path: str, leaves: Sequence[Difference]) -> Difference:
+    if [leaf.path for leaf in leaves] == [path]:
+        return leaves[0]
+    came = leaves[0].before is None
+    text = ", ".join(f"{leaf.path.removeprefix(path + '.')}={leaf.after if came else leaf.before}" for leaf in leaves)
+    return Difference(path=path, before=None if came else text, after=text if came else None)
+
+
 def summarise(changes: Sequence[Difference]) -> tuple[str, ...]:
     """Differences in words; those that repeat at other indices once: ``stages.*.convs.*.kernel: ... (8 times)``."""
     patterns = Counter(
         str(Difference(path=re.sub(r"\.\d+(?=\.|$)", ".*", change.path), before=change.before, after=change.after))
-        for change in changes
+        for change in gathered(changes)
     )
     return tuple(text if count == 1 else f"{text} ({count} times)" for text, count in patterns.items())
 

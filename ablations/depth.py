@@ -8,6 +8,7 @@ ABLATION = Ablation(
     baseline=Arm("A", {"network": VGG_A}),
     arms=(Arm("B", {"network": VGG_B}), Arm("D", {"network": VGG_D}), Arm("E", {"network": VGG_E})),
     varies=("network.stages",),
+    property_studied="weight_layers",
     claims=(FallsWith(order=("A", "B", "D", "E"), source="Simonyan & Zisserman 2015, Sect. 4.1"),),
     reference=Reference(
         source="Simonyan & Zisserman 2015, Table 3 (S = Q = 256)",

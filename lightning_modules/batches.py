@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -18,6 +19,44 @@ from lightning_modules.streams import generator
 Batch = tuple[torch.Tensor, torch.Tensor]
 EVALUATION_BATCH = 512
 STATISTICS_BATCH = 1024
+
+
+class Readable(Protocol):
+    """A part of a trial's data."""
+
+    def evaluation(self) -> Iterator[Batch]:
+        """All its examples once."""
+
+
+class Repeated:
+    """Batches that are read anew each time."""
+
+    def __init__(self, read: Callable[[], Iterator[Batch]]) -> None:
+        self.read = read
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.read()
+
+
+class TrialData(lightning.LightningDataModule):
+    """What a trial reads, whoever provides it.
+
+    Set the trainer's ``reload_dataloaders_every_n_epochs=1``: every epoch has its own order. What ``train_dataloader``
+    gives tells by ``seen_order``, ``seen_augmentation`` (hashes) and ``seen_examples`` what it gave out.
+    """
+
+    train: Readable
+    validation: Readable
+    test: Readable
+
+    @property
+    def split_digest(self) -> str:
+        """Of what is validated on."""
+        raise NotImplementedError
+
+    def val_dataloader(self) -> Repeated:
+        """The validation part, for modules that validate by themselves."""
+        return Repeated(self.validation.evaluation)
 
 
 class Part:
@@ -52,7 +91,7 @@ class Epoch:
         self.part, self.recipe = part, recipe
         self.order = generator(seed, "order", epoch).permutation(len(part))
         self.draw = Draw.of_epoch(recipe.augmentation, seed, epoch, len(part), part.images.shape[1])
-        self.seen_order, self.seen_augmentation = hashlib.sha256(), hashlib.sha256()
+        self.seen_order, self.seen_augmentation, self.seen_examples = hashlib.sha256(), hashlib.sha256(), 0
 
     def __len__(self) -> int:
         return math.ceil(len(self.part) / self.recipe.batch_size)
@@ -64,6 +103,7 @@ class Epoch:
             shifts, flips = self.draw.shifts[chosen], self.draw.flips[chosen]
             self.seen_order.update(chosen.tobytes())
             self.seen_augmentation.update(shifts.tobytes() + flips.tobytes())
+            self.seen_examples += len(chosen)
             index, shift, flip = (torch.from_numpy(array).to(device) for array in (chosen, shifts, flips))
             images = augment(self.part.images[index], shift, flip, self.draw.margin)
             yield self.part.normalised(images), self.part.labels[index]
@@ -82,18 +122,20 @@ def channel_statistics(images: Images, chosen: Indices) -> tuple[np.ndarray, np.
     return mean, np.sqrt(np.maximum(variance, 0)) + 1e-6
 
 
-class ClassificationData(lightning.LightningDataModule):
+class ClassificationData(TrialData):
     """Training, validation and test parts of one trial.
 
     The validation part is drawn from the training examples by seed, stratified; the test part is the source's own.
-    Set the trainer's ``reload_dataloaders_every_n_epochs=1``: every epoch has its own order.
     """
+
+    train: Part
+    validation: Part
+    test: Part
 
     def __init__(self, examples: Examples, data: Data, recipe: Recipe, seed: int, device: torch.device) -> None:
         super().__init__()
         self.recipe, self.seed = recipe, seed
-        train, held = split(examples.train_labels, data, seed)
-        self.split_digest = hashlib.sha256(held.tobytes()).hexdigest()[:16]
+        train, self.held = split(examples.train_labels, data, seed)
         statistics = [
             torch.tensor(values, dtype=torch.float32, device=device)
             for values in channel_statistics(examples.train_images, train)
@@ -104,12 +146,14 @@ class ClassificationData(lightning.LightningDataModule):
             return Part(*on_device, *statistics)
 
         self.train = part(examples.train_images[train], examples.train_labels[train])
-        self.validation = part(examples.train_images[held], examples.train_labels[held])
+        self.validation = part(examples.train_images[self.held], examples.train_labels[self.held])
         self.test = part(examples.test_images, examples.test_labels)
-        self.epoch: Epoch | None = None
+
+    @property
+    def split_digest(self) -> str:
+        """Of the indices that are held out for validation."""
+        return hashlib.sha256(self.held.tobytes()).hexdigest()[:16]
 
     def train_dataloader(self) -> Epoch:
         """The batches of the trainer's current epoch."""
-        number = self.trainer.current_epoch if self.trainer else 0
-        self.epoch = Epoch(self.train, self.recipe, self.seed, number)
-        return self.epoch
+        return Epoch(self.train, self.recipe, self.seed, self.trainer.current_epoch if self.trainer else 0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from lightning_modules.custom import build_custom
 from lightning_modules.networks import Custom, Network, ResNet, Vgg, realise
 from lightning_modules.resnet import build_resnet
 from lightning_modules.spec import Scale
+from lightning_modules.values import Misuse
 from lightning_modules.vgg import build_vgg
 
 Layer = nn.Conv2d | nn.Linear
@@ -31,6 +33,17 @@ def build(network: Network, scale: Scale) -> nn.Module:
         return build_resnet(realised, scale)
     assert isinstance(realised, Custom)
     return build_custom(realised)
+
+
+def hollow(network: Network, scale: Scale) -> nn.Module:
+    """The network without memory for its weights, to be looked at; a custom one that cannot be made so gives it up."""
+    try:
+        with torch.device("meta"):
+            return build(network, scale)
+    except Misuse:
+        if not isinstance(network, Custom):
+            raise
+        return build(network, scale).to("meta")
 
 
 def weight_layers(module: nn.Module) -> Iterator[tuple[str, Layer]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -12,93 +11,65 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.batches import Batch
-from lightning_modules.build import build, weight_layers
-from lightning_modules.initialise import initialise
-from lightning_modules.spec import Network, Recipe, Scale
-
-STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
-
-
-class Tally:
-    """Sums over batches, on the device: they reach the host once per epoch, not once per step."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.loss, self.wrong, self.gradient = (torch.zeros((), device=device) for _ in range(3))
-        self.layers: dict[str, torch.Tensor] = {}
-        self.examples = self.steps = 0
-
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch: mean ``loss`` (nats), ``logits`` (batch, classes), ``labels`` (batch,)."""
-        self.loss += loss.detach().float() * len(labels)
-        self.wrong += (logits.detach().argmax(1) != labels).sum()
-        self.examples += len(labels)
-
-    def add_gradient(self, norm: torch.Tensor) -> None:
-        """Count a step's gradient norm, before clipping."""
-        self.gradient += norm.detach()
-        self.steps += 1
-
-    def add_layers(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Count the gradient norm of every layer's weights, before clipping."""
-        for place, weight in weights.items():
-            if weight.grad is not None:
-                self.layers[place] = self.layers.get(place, 0) + weight.grad.detach().norm()
-
-    @property
-    def mean_loss(self) -> float:
-        """Nats per example."""
-        return float(self.loss) / max(1, self.examples)
-
-    @property
-    def error(self) -> float:
-        """Percent of the examples."""
-        return 100 * float(self.wrong) / max(1, self.examples)
-
-    @property
-    def mean_gradient(self) -> float:
-        """Mean over the steps of the gradient's global norm."""
-        return float(self.gradient) / max(1, self.steps)
-
-    @property
-    def mean_layers(self) -> dict[str, float]:
-        """By layer, the mean over the epoch's first steps of the norm of its weights' gradient."""
-        counted = max(1, min(self.steps, STEPS_WITH_LAYERS))
-        return {place: float(norm) / counted for place, norm in self.layers.items()}
+from lightning_modules.build import weight_layers
+from lightning_modules.spec import Recipe
+from lightning_modules.tally import Tally, outputs
 
 
 class Classifier(lightning.LightningModule):
-    """A network under a recipe; initial weights by (seed, place, shape)."""
+    """A network under a recipe. It is a :class:`lightning_modules.learner.Learner`.
 
-    def __init__(self, network: Network, scale: Scale, recipe: Recipe, seed: int) -> None:
+    Attributes:
+        auxiliary_weight: what the losses of auxiliary heads count.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, auxiliary_weight: float = 0.0) -> None:
         super().__init__()
-        self.recipe = recipe
-        self.network = build(network, scale)
-        initialise(self.network, network.init, seed)
-        self.network.to(memory_format=torch.channels_last)
+        self.recipe, self.auxiliary_weight = recipe, auxiliary_weight
+        self.network = network.to(memory_format=torch.channels_last)
         self.tally = Tally(torch.device("cpu"))
+
+    @property
+    def module(self) -> Classifier:
+        """Itself."""
+        return self
+
+    @property
+    def watchers(self) -> tuple[lightning.Callback, ...]:
+        """None: it counts for itself."""
+        return ()
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser in this epoch."""
+        return self.tally.steps
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, classes)`` of images ``(batch, channels, height, width)``."""
+        return self._outputs(images)[0]
+
+    def _outputs(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Logits, and those of auxiliary heads where the network has any in this mode."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits: torch.Tensor = self.network(images)
-        return logits.float()
+            return outputs(self.network(images))
 
     def on_train_epoch_start(self) -> None:
         """Begin a fresh tally."""
         self.tally = Tally(self.device)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:  # noqa: ARG002 - Lightning's signature
-        """Mean cross-entropy of a batch, nats."""
+        """Mean cross-entropy of a batch, nats, with the weighted ones of auxiliary heads."""
         images, labels = batch
-        logits = self(images)
+        logits, *auxiliary = self._outputs(images)
         loss = functional.cross_entropy(logits, labels)
         self.tally.add(loss, logits, labels)
+        for further in auxiliary:
+            loss = loss + self.auxiliary_weight * functional.cross_entropy(further, labels)
         return loss
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the global norm where the recipe says so, and count it in any case."""
-        if self.tally.steps < STEPS_WITH_LAYERS:
-            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
+        self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm or math.inf)
         self.tally.add_gradient(norm)
 
@@ -115,18 +86,15 @@ class Classifier(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(self.recipe, step, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    @torch.no_grad()
-    def evaluate(self, batches: Iterator[Batch]) -> tuple[Tally, torch.Tensor]:
-        """Tally and predicted classes ``(examples,)`` in evaluation mode; the mode is put back afterwards."""
-        was_training = self.training
-        self.eval()
-        tally, predicted = Tally(self.device), []
-        for images, labels in batches:
-            logits = self(images)
-            tally.add(functional.cross_entropy(logits, labels), logits, labels)
-            predicted.append(logits.argmax(1))
-        self.train(was_training)
-        return tally, torch.cat(predicted)
+    def curves(self) -> dict[str, float]:
+        """What training gave in the epoch that ends; the rate is that of its last step."""
+        last, total = self.trainer.global_step - 1, int(self.trainer.estimated_stepping_batches)
+        return {
+            "train_loss": self.tally.mean_loss,
+            "train_error": self.tally.error,
+            "learning_rate": self.recipe.learning_rate * rate_factor(self.recipe, last, total),
+            **self.tally.gradients,
+        }
 
 
 def rate_factor(recipe: Recipe, step: int, total: int) -> float:

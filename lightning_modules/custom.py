@@ -1,8 +1,9 @@
-"""Anybody's network, from a dotted path and arguments."""
+"""Anybody's network or data module, from a dotted path and arguments."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from lightning_modules.networks import Custom
 from lightning_modules.values import Misuse, did_you_mean
+
+OTHER_LIGHTNING = "lightning.pytorch."  # the package `lightning`: the same classes once more, and others to Python
 
 
 def build_custom(network: Custom) -> nn.Module:
@@ -20,22 +23,37 @@ def build_custom(network: Custom) -> nn.Module:
     """
     made = call(network.class_path, dict(network.init_args))
     if not isinstance(made, nn.Module):
-        raise Misuse(f"{network.class_path} returned a {type(made).__name__}; expected an nn.Module.")
+        raise Misuse(f"{network.class_path} returned {_kind(made)}; expected an nn.Module.")
     return made
+
+
+def trains_itself(module: nn.Module) -> bool:
+    """Whether a module brings its own training: whether it is a ``LightningModule``."""
+    import pytorch_lightning
+
+    return isinstance(module, pytorch_lightning.LightningModule)
 
 
 def call(class_path: str, arguments: dict[str, Any]) -> Any:
     """Call what stands at a dotted path.
 
     Raises:
-        Misuse: where nothing is found there, or it does not take the arguments.
+        Misuse: where nothing is found there, it raises, or it returns a thing of the package ``lightning``.
     """
     factory = found(class_path)
+    told = f"{class_path}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+    if unfit := _unfit(factory, arguments):
+        raise Misuse(f"{told} cannot be called: {unfit}. It takes {inspect.signature(factory)}.")
     try:
-        return factory(**arguments)
-    except (TypeError, ValueError) as error:
-        told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise Misuse(f"{class_path}({told}) failed: {error}") from error
+        made = factory(**arguments)
+    except Exception as error:  # whatever it is, it is the user's code: the text names it, the cause shows where
+        raise Misuse(f"{told} failed: {type(error).__name__}: {error}") from error
+    if any(kind.__module__.startswith(OTHER_LIGHTNING) for kind in type(made).__mro__):
+        raise Misuse(
+            f"{class_path} is made with the package `lightning`, and this one trains with `pytorch_lightning`. "
+            "Import pytorch_lightning there: it has the same classes."
+        )
+    return made
 
 
 def found(class_path: str) -> Callable[..., Any]:
@@ -47,9 +65,26 @@ def found(class_path: str) -> Callable[..., Any]:
     module_name, _, name = class_path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise Misuse(f"{class_path!r} cannot be imported: {error}. Is its folder on the path?") from error
     if not callable(getattr(module, name, None)):
         raise Misuse(f"{module_name} has no class or function {name!r}.{did_you_mean(name, vars(module))}")
     factory: Callable[..., Any] = getattr(module, name)
     return factory
+
+
+def _unfit(factory: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Why a callable does not take some arguments; empty where it does, or where that cannot be known."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+def _kind(made: object) -> str:
+    return f"a {type(made).__name__}" if made is not None else "nothing"

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from lightning_modules.build import Layer, weight_layers
+from lightning_modules.build import weight_layers
 from lightning_modules.networks import Initialiser
 from lightning_modules.streams import generator
 from lightning_modules.values import Misuse
 
 
 def _orthogonal(unit: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix with orthonormal rows or columns, whichever are fewer, times the gain of a ReLU, root 2."""
+    """Orthonormal rows or columns, whichever are fewer, times the gain of a ReLU, the square root of 2."""
     flat = unit.flatten(1)
     q, r = torch.linalg.qr(flat.T if flat.shape[0] < flat.shape[1] else flat)
     q = q * r.diagonal().sign()  # uniform over all such matrices (Mezzadri 2007)
-    return math.sqrt(2) * (q.T if flat.shape[0] < flat.shape[1] else q).reshape(unit.shape)
+    matrix: torch.Tensor = q.T if flat.shape[0] < flat.shape[1] else q
+    return math.sqrt(2) * matrix.reshape(unit.shape)
 
 
 def _deviation(of_fans: Callable[[int, int], float]) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -83,6 +84,3 @@ def copy_layers(module: nn.Module, donor: Mapping[str, torch.Tensor], places: Se
     for name in copied:
         own[name].copy_(donor[name])
     return tuple(place for place, _ in weight_layers(module) if f"{place}.weight" in copied)
-
-
-__all__ = ["INITIALISERS", "Layer", "copy_layers", "initialise"]

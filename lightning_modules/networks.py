@@ -137,8 +137,9 @@ class ResNet:
 class Custom:
     """Anybody's network: what an ``nn.Module`` factory or a ``LightningModule`` class returns.
 
-    Of the scale it gets what it asks for: an argument of ``$classes``, ``$channels``, ``$resolution`` or ``$width``
-    becomes the protocol's. Initial weights are the module's own, drawn after the seed's weight stream has been set.
+    A ``LightningModule`` trains itself: of the recipe it gets epochs, batch size and augmentation. Of the scale either
+    gets what it asks for: an argument of ``$classes``, ``$channels``, ``$resolution`` or ``$width`` becomes the
+    protocol's. Initial weights are the module's own, drawn after the seed's weight stream has been set.
 
     Attributes:
         class_path: dotted path of a class or function, such as ``torchvision.models.alexnet``.
@@ -153,9 +154,7 @@ class Custom:
     def __post_init__(self) -> None:
         object.__setattr__(self, "init_args", Arguments(self.init_args))
         check(self)
-        parts = self.class_path.split(".")
-        dotted = len(parts) > 1 and all(part.isidentifier() for part in parts)
-        require(dotted, self, "class_path", "a dotted path, such as my_networks.SmallNet")
+        require_dotted(self)
         require(self.auxiliary_weight >= 0, self, "auxiliary_weight", "0 or more")
 
 
@@ -171,7 +170,7 @@ def realise(network: Network, scale: Scale) -> Network:
         InvalidValue: where the input is too small for the poolings, or an argument asks for what no scale has.
     """
     if isinstance(network, Custom):
-        return replace(network, init_args={name: _filled(leaf, scale) for name, leaf in network.init_args.items()})
+        return replace(network, init_args=filled(network.init_args, scale))
     if isinstance(network, ResNet):
         stages = tuple(replace(stage, width=narrowed(stage.width, scale)) for stage in network.stages)
         return replace(network, stages=stages)
@@ -191,6 +190,22 @@ def realise(network: Network, scale: Scale) -> Network:
 def narrowed(width: int, scale: Scale) -> int:
     """A width at a scale."""
     return max(1, round(width * scale.width))
+
+
+def filled(arguments: Mapping[str, Leaf], scale: Scale) -> Arguments:
+    """Arguments in which what asks for the scale is the scale's.
+
+    Raises:
+        InvalidValue: where an argument asks for what no scale has.
+    """
+    return Arguments({name: _filled(leaf, scale) for name, leaf in arguments.items()})
+
+
+def require_dotted(owner: object) -> None:
+    """Raise ``InvalidValue`` unless the field ``class_path`` is a dotted path."""
+    parts = str(vars(owner)["class_path"]).split(".")
+    dotted = len(parts) > 1 and all(part.isidentifier() for part in parts)
+    require(dotted, owner, "class_path", "a dotted path, such as my_networks.SmallNet")
 
 
 def _filled(leaf: Leaf, scale: Scale) -> Leaf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,8 +18,9 @@ from lightning_modules.networks import (
     Vgg,
     narrowed,
     realise,
+    require_dotted,
 )
-from lightning_modules.values import Arguments, check, require
+from lightning_modules.values import Arguments, Leaf, check, require
 
 __all__ = [
     "SPEC_KINDS",
@@ -27,6 +29,7 @@ __all__ = [
     "Conv",
     "Custom",
     "Data",
+    "ForeignData",
     "Head",
     "Initialiser",
     "Network",
@@ -135,6 +138,27 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForeignData:
+    """Anybody's data: a ``LightningDataModule``, whose own loaders train, validate and test.
+
+    They yield ``(images, labels)``: float32 ``(batch, channels, height, width)`` and int64 ``(batch,)``. They decide
+    batch size and augmentation; what they draw at random is seeded by (seed, epoch).
+
+    Attributes:
+        class_path: dotted path of a class or function, such as ``my_data.Digits``.
+        init_args: its arguments; those of ``$classes``, ``$channels`` and the like become the scale's.
+    """
+
+    class_path: str
+    init_args: Mapping[str, Leaf] = Arguments()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init_args", Arguments(self.init_args))
+        check(self)
+        require_dotted(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scratch:
     """Every layer starts from the network's own initialiser."""
 
@@ -163,7 +187,7 @@ class Setup:
     network: Network
     scale: Scale = Scale()
     recipe: Recipe = Recipe()
-    data: Data = Data()
+    data: Data | ForeignData = Data()
     start: Scratch | WarmStart = Scratch()
 
     def __post_init__(self) -> None:
@@ -180,6 +204,7 @@ class Setup:
 SPEC_KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, Scratch, WarmStart, Setup,
+        Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, ForeignData, Scratch,
+        WarmStart, Setup,
     )
 }  # fmt: skip

@@ -130,7 +130,7 @@ def edit(value: T, path: str, new: object) -> T:
         changed = edit(value[index], rest, new) if rest else new
         return (*value[:index], changed, *value[index + 1 :])  # type: ignore[return-value]
     if isinstance(value, Arguments):
-        return Arguments({**value, head: new})  # type: ignore[return-value, dict-item]
+        return Arguments({**value, head: new})  # type: ignore[return-value, arg-type]
     changed = edit(getattr(value, head), rest, new) if rest else new
     return dataclasses.replace(value, **{head: changed})  # type: ignore[type-var]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from reports.changes import properties_moved
-from reports.endpoints import Values, cost, table
+from reports.endpoints import Values, cost, donor_seconds, table, values
+from reports.moved import Moved
 from reports.numbers import NOTHING, Estimate
 from reports.statistics import arm_interval
 from studies.records import StudyRecord, TrialRecord
@@ -28,7 +29,7 @@ class PairDifference:
         equivalent_from: the smallest effect of interest at which these data would show equivalence, points.
         crossed: the same difference with its interval over seeds and images; without limits where predictions lack.
         image_noise: the part of that interval's standard error that no number of seeds removes, points.
-        moved: properties of the networks that differ by more than 5%.
+        moved: what moved between the two networks as built.
     """
 
     over: str
@@ -41,7 +42,7 @@ class PairDifference:
     equivalent_from: float
     crossed: Estimate
     image_noise: float
-    moved: tuple[str, ...]
+    moved: Moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,14 @@ class ArmRow:
         difference: to the baseline; ``None`` for the baseline itself.
         without_figure: finished trials whose test error is not finite.
         absent: planned trials that were never started.
-        properties: measured on the network as built.
-        train_seconds, images_per_second, peak_memory_bytes: means over finished trials.
+        properties: measured on the network as built; what cannot be known of it is left out.
+        donor: the arm whose trials this one's start from; empty for a start from scratch.
+        donor_epochs: epochs of the donor, charged to this arm.
+        train_seconds: mean over finished trials, the donor's time included.
+        donor_seconds: the donor's part of that.
+        images_per_second, peak_memory_bytes: of training, means over finished trials.
+        inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples; NaN where no
+            trial has measured it.
         published: the figure in the literature, in its own unit and on its own data.
     """
 
@@ -69,9 +76,14 @@ class ArmRow:
     absent: int
     without_figure: int
     properties: Mapping[str, int]
+    donor: str
+    donor_epochs: int
     train_seconds: float
+    donor_seconds: float
     images_per_second: float
     peak_memory_bytes: float
+    inference_images_per_second: float
+    inference_peak_memory_bytes: float
     published: float
 
     @property
@@ -94,23 +106,16 @@ def arm_rows(
     record: StudyRecord, trials: tuple[TrialRecord, ...], errors: Values, differences: tuple[PairDifference, ...]
 ) -> tuple[ArmRow, ...]:
     """The rows of all registered arms, the baseline first."""
-    means = {name: _means(table(record, lambda trial, name=name: cost(trial, name))) for name in _COSTS}  # type: ignore[misc]
+    costs = {name: _means(each) for name, each in _costs(record).items()}
     baseline = record.registration.baseline
     to_baseline = {difference.arm: difference for difference in differences if difference.over == baseline}
     return tuple(
         replace(
-            _counted(record, arm, errors[index], trials),
+            _row(record, arm, errors[index], trials, {name: means[index] for name, means in costs.items()}),
             difference=to_baseline.get(arm),
-            **{name: means[name][index] for name in _COSTS},  # type: ignore[arg-type]
         )
         for index, arm in enumerate(record.registration.arms)
     )
-
-
-def moved_between(record: StudyRecord, over: str, arm: str) -> tuple[str, ...]:
-    """What else differs between two arms' networks, by more than 5%."""
-    properties = record.registration.properties
-    return properties_moved(properties.get(over, {}), properties.get(arm, {}))
 
 
 def own_interval(errors: Values) -> Estimate:
@@ -122,11 +127,21 @@ def own_interval(errors: Values) -> Estimate:
     return Estimate(value=float(interval.mean), low=float(interval.low), high=float(interval.high))
 
 
-_COSTS = ("train_seconds", "images_per_second", "peak_memory_bytes")
+_MEASURED = (
+    "images_per_second", "peak_memory_bytes", "inference_images_per_second", "inference_peak_memory_bytes",
+)  # fmt: skip
 
 
-def _counted(record: StudyRecord, arm: str, errors: Values, trials: tuple[TrialRecord, ...]) -> ArmRow:
-    """An arm's errors and what became of its trials."""
+def _costs(record: StudyRecord) -> dict[str, Values]:
+    """What each trial cost, arms x planned seeds; time with the donor's."""
+    measured = {name: table(record, partial(cost, name=name)) for name in _MEASURED}
+    return measured | {"train_seconds": values(record, "time"), "donor_seconds": donor_seconds(record)}
+
+
+def _row(
+    record: StudyRecord, arm: str, errors: Values, trials: tuple[TrialRecord, ...], costs: Mapping[str, float]
+) -> ArmRow:
+    """An arm's errors, what became of its trials, and what they cost; not yet its difference."""
     states = [trial.state for trial in trials if trial.arm == arm]
     reference = record.registration.reference
     finished = states.count("finished")
@@ -142,10 +157,10 @@ def _counted(record: StudyRecord, arm: str, errors: Values, trials: tuple[TrialR
         absent=len(errors) - len(states),
         without_figure=finished - int(np.isfinite(errors).sum()),
         properties=dict(record.registration.properties.get(arm, {})),
-        train_seconds=math.nan,
-        images_per_second=math.nan,
-        peak_memory_bytes=math.nan,
+        donor=record.registration.donors.get(arm, ""),
+        donor_epochs=record.registration.donor_epochs.get(arm, 0),
         published=float(reference.values.get(arm, math.nan)) if reference else math.nan,
+        **costs,
     )
 
 

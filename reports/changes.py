@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations import Difference
 from lightning_modules.values import Leaf
-from reports.numbers import fixed, significant
 
 ABSENT = "absent"
-PROPERTY_WORDS = {
-    "weight_layers": "weight layers",
-    "parameters": "parameters",
-    "conv_parameters": "convolutional parameters",
-    "multiply_adds": "multiply-adds",
-    "receptive_field": "receptive field",
-    "nonlinearities": "non-linearities",
-}
-CLEAN_WITHIN = 0.05
+INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # a place in a tuple
+MOST_ENTRIES = 6  # of a tuple inside an object
+SHORTEST_RANGE = 3  # places
+MANY_PLACES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +32,23 @@ class Change:
     after: str
     places: tuple[str, ...] = ()
 
+    @property
+    def where(self) -> str:
+        """The places, runs of them as a range: ``0.1, 1.1–1.4``; empty where the path has no star."""
+        return _told(self.places)
+
 
 def compact(differences: Iterable[Difference]) -> tuple[Change, ...]:
     """Leaves gathered into the objects that came or went, then equal changes of several places into one line."""
+    return gathered(_objects(tuple(differences)), INDEX)
+
+
+def gathered(changes: Iterable[tuple[str, str, str]], number: re.Pattern[str]) -> tuple[Change, ...]:
+    """``(path, before, after)``, those that differ only in the numbers of their paths as one."""
     groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
-    for path, before, after in _objects(tuple(differences)):
-        pattern = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
-        groups.setdefault((pattern, before, after), []).append(tuple(re.findall(r"(?<=\.)\d+(?=\.|$)", path)))
+    for path, before, after in changes:
+        groups.setdefault((number.sub("*", path), before, after), []).append(tuple(number.findall(path)))
     return tuple(_change(key, places) for key, places in groups.items())
-
-
-def properties_moved(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
-    """Properties of the network as built that differ by more than 5%, in words with both values."""
-    moved = [
-        name
-        for name in PROPERTY_WORDS
-        if name in before and name in after and abs(after[name] - before[name]) > CLEAN_WITHIN * abs(before[name])
-    ]
-    if "parameters" in moved and "conv_parameters" in moved:
-        moved.remove("conv_parameters")
-    return tuple(f"{PROPERTY_WORDS[name]} {_amount(before[name])} → {_amount(after[name])}" for name in moved)
 
 
 def held_settings(held: Mapping[str, Leaf]) -> tuple[Change, ...]:
@@ -65,27 +56,61 @@ def held_settings(held: Mapping[str, Leaf]) -> tuple[Change, ...]:
     return compact(Difference(path=path, before=value, after=value) for path, value in held.items())
 
 
+def shown(leaf: Leaf | None) -> str:
+    """A leaf as text; ``absent`` where there is none."""
+    return ABSENT if leaf is None else str(leaf)
+
+
 def _change(key: tuple[str, str, str], places: list[tuple[str, ...]]) -> Change:
+    """Stars only where the places differ; a number that is the same in all of them stands in the path."""
     path, before, after = key
-    if len(places) > 1:
-        return Change(path=path, before=before, after=after, places=tuple(".".join(place) for place in places))
-    for number in places[0]:
-        path = path.replace("*", number, 1)
-    return Change(path=path, before=before, after=after)
+    steps = list(zip(*places, strict=True))
+    open_steps = [index for index, numbers in enumerate(steps) if len(set(numbers)) > 1]
+    numbers = iter("*" if index in open_steps else step[0] for index, step in enumerate(steps))
+    path = re.sub(r"\*", lambda _: next(numbers), path)
+    differing = tuple(".".join(place[index] for index in open_steps) for place in places)
+    return Change(path=path, before=before, after=after, places=differing if open_steps else ())
+
+
+def _told(places: Sequence[str]) -> str:
+    """``1.4–1.9, in each 1, 2`` where many places lie alike in several others."""
+    inner: dict[str, list[str]] = {}
+    for place in places:
+        head, _, last = place.rpartition(".")
+        inner.setdefault(head, []).append(last)
+    first, *others = inner.values() or [[]]
+    if len(places) > MANY_PLACES and others and len(first) > 1 and all(each == first for each in others):
+        return f"{_told(tuple(inner))}, in each {_told(first)}"
+    return ", ".join(_ranges(places))
+
+
+def _ranges(places: Sequence[str]) -> list[str]:
+    runs: list[list[str]] = []
+    for place in places:
+        if runs and _follows(runs[-1][-1], place):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    told = ([f"{run[0]}–{run[-1]}"] if len(run) >= SHORTEST_RANGE else run for run in runs)
+    return [each for run in told for each in run]
+
+
+def _follows(before: str, after: str) -> bool:
+    (*head, last), (*other, following) = before.split("."), after.split(".")
+    return head == other and int(following) == int(last) + 1
+
+
+# -- objects that came, went, or were replaced by one of another kind -------------------------------------------------
 
 
 def _objects(differences: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
-    """``(path, before, after)``, with the leaves of an object that exists on one side only told as one value."""
-    owners = {
-        difference.path.removesuffix(".kind"): difference
-        for difference in differences
-        if difference.path.endswith(".kind") and (difference.before is None) != (difference.after is None)
-    }
+    """``(path, before, after)``, with the leaves of an object that is of another kind, or absent, told as one value."""
+    owners = {difference.path.removesuffix(".kind") for difference in differences if difference.path.endswith(".kind")}
     told: dict[str, tuple[str, str, str]] = {}
     for difference in differences:
         owner = _outermost(difference.path, owners)
         if not owner:
-            told[difference.path] = (difference.path, _shown(difference.before), _shown(difference.after))
+            told[difference.path] = (difference.path, shown(difference.before), shown(difference.after))
         elif owner not in told:
             told[owner] = _as_object(owner, differences)
     return list(told.values())
@@ -93,29 +118,41 @@ def _objects(differences: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
 
 def _as_object(owner: str, differences: tuple[Difference, ...]) -> tuple[str, str, str]:
     leaves = {
-        difference.path.removeprefix(f"{owner}."): difference
+        difference.path.removeprefix(f"{owner}."): (difference.before, difference.after)
         for difference in differences
         if difference.path.startswith(f"{owner}.")
     }
-    came = leaves["kind"].before is None
-    value = {name: leaf.after if came else leaf.before for name, leaf in leaves.items()}
-    fields = ", ".join(f"{name}={_shown(item)}" for name, item in value.items() if not name.endswith("kind"))
-    text = f"{value['kind']}({fields})"
-    return (owner, ABSENT, text) if came else (owner, text, ABSENT)
+    before, after = (
+        {name: leaf for name, both in leaves.items() if (leaf := both[side]) is not None} for side in (0, 1)
+    )
+    return owner, _object(before), _object(after)
 
 
-def _outermost(path: str, owners: Mapping[str, Difference]) -> str:
+def _object(leaves: Mapping[str, Leaf]) -> str:
+    """``Conv(kernel=3)``; of what lies deeper only its kind, or how much there is of it."""
+    if "kind" not in leaves:
+        return ABSENT
+    inner: dict[str, dict[str, Leaf]] = {}
+    for path, leaf in leaves.items():
+        name, _, rest = path.partition(".")
+        inner.setdefault(name, {})[rest] = leaf
+    fields = ", ".join(f"{name}={_field(rest)}" for name, rest in inner.items() if name != "kind")
+    return f"{leaves['kind']}({fields})" if fields else str(leaves["kind"])
+
+
+def _field(leaves: Mapping[str, Leaf]) -> str:
+    if "" in leaves:
+        return shown(leaves[""])
+    if "kind" in leaves:
+        return f"{leaves['kind']}(…)" if len(leaves) > 1 else str(leaves["kind"])
+    if all("." not in path for path in leaves) and len(leaves) <= MOST_ENTRIES:
+        named = (f"{'' if path.isdigit() else f'{path}='}{shown(leaf)}" for path, leaf in leaves.items())
+        return f"({', '.join(named)})"
+    entries = len({path.partition(".")[0] for path in leaves})
+    return f"({entries} entries)"
+
+
+def _outermost(path: str, owners: set[str]) -> str:
     parts = path.split(".")
     heads = (".".join(parts[:length]) for length in range(1, len(parts)))
     return next((head for head in heads if head in owners), "")
-
-
-def _shown(leaf: Leaf | None) -> str:
-    return ABSENT if leaf is None else str(leaf)
-
-
-def _amount(count: int) -> str:
-    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if count >= factor:
-            return significant(count / (1e3 if unit == " k" else factor)) + unit
-    return fixed(count, 0)

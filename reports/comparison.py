@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ablations import ENDPOINT_WORDS, AllOf, Claim, DoesNotHelp
-from reports.arms import ArmRow, PairDifference, arm_rows, moved_between
-from reports.conduct import Check, Failure, environments, failures, mixtures, pairing, trials_of
+from ablations import ENDPOINT_WORDS, AllOf, Claim, DoesNotHelp, Endpoint
+from reports.arms import ArmRow, PairDifference, arm_rows
+from reports.conduct import Check, Failure, donors_of, environments, failures, mixtures, pairing, trials_of
+from reports.crossing import Crossing, crossings
 from reports.endpoints import UNITS, Values, smallest_effect, untrained, values
 from reports.limits import Wrong, crossed, limits, wrong_predictions
+from reports.moved import moved_between
 from reports.numbers import Estimate, arrow, listed, plural, significant, typographic
 from reports.statistics import Contrast, Evidence, Verdict, contrasts, judge
 from studies.records import Registration, Start, StudyRecord, TrialRecord
@@ -26,20 +28,27 @@ class JudgedClaim:
         sentence: the claim in words.
         word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``.
         reason: one line that says why.
+        caveats: what keeps its two sides from being like for like; they stand beside the verdict.
         notes: what else must be known to read it.
         source: who made the claim; empty for the user's own.
         agreement: what this study says to that source; empty where there is none.
-        bundle: per contrast that the verdict reads, what else moved between the two networks.
+        bundles: the contrasts that the verdict reads and that are not clean, or not known to be, with what moved.
     """
 
     claim: Claim
     sentence: str
     word: str
     reason: str
+    caveats: tuple[str, ...]
     notes: tuple[str, ...]
     source: str
     agreement: str
-    bundle: tuple[str, ...]
+    bundles: tuple[str, ...]
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """All that must be known beside the verdict, the caveats first."""
+        return (*self.caveats, *self.notes, *self.bundles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +62,12 @@ class Comparison:
         arms: the registered arms, the baseline first.
         claims: the registered claims with their verdicts.
         differences: between arms: the registered ones, then the others to the baseline.
+        effects: main effects and interactions of a registered factorial, endpoint by endpoint.
         pairing: what the paired trials shared.
         limits: what these seeds could and could not have shown.
         failures: trials without a figure.
         trials: the planned trials, arm by arm.
+        donors: the trials that arms start from and that are no arm's own.
         environments: what the trials ran on.
         starts: every start of the study.
         tracking: where the record was read, without credentials.
@@ -68,10 +79,12 @@ class Comparison:
     arms: tuple[ArmRow, ...]
     claims: tuple[JudgedClaim, ...]
     differences: tuple[PairDifference, ...]
+    effects: tuple[Crossing, ...]
     pairing: tuple[Check, ...]
     limits: tuple[str, ...]
     failures: tuple[Failure, ...]
     trials: tuple[TrialRecord, ...]
+    donors: tuple[TrialRecord, ...]
     environments: tuple[tuple[str, str], ...]
     starts: tuple[Start, ...]
     tracking: str
@@ -87,31 +100,39 @@ class Comparison:
 def compare(record: StudyRecord) -> Comparison:
     """What the record says: arms, verdicts, conduct and limits. Pure: the same record gives the same comparison."""
     registration = record.registration
-    trials = trials_of(record)
+    trials, donors = trials_of(record), donors_of(record)
     errors = values(record, "test_error")
     verdicts = _verdicts(record)
     wrong = wrong_predictions(record)
     differences = _differences(record, errors, wrong)
     arms = arm_rows(record, trials, errors, differences)
     claims = tuple(_judged(record, verdict) for verdict in verdicts)
-    checks = pairing(registration, trials)
+    checks = pairing(registration, trials, donors)
     return Comparison(
         registration=registration,
         answer=_answer(arms, claims),
-        cautions=_cautions(record, trials, arms, checks, differences),
+        cautions=_cautions(record, trials, donors, arms, checks, differences),
         arms=arms,
         claims=claims,
         differences=differences,
+        effects=crossings(record, _crossed_endpoints(registration)),
         pairing=checks,
         limits=limits(record, errors, differences, wrong),
-        failures=failures(trials),
+        failures=failures((*trials, *donors)),
         trials=trials,
-        environments=environments(trials),
+        donors=donors,
+        environments=environments((*trials, *donors)),
         starts=tuple(replace(start, command=without_credentials(start.command)) for start in record.starts),
         tracking=without_credentials(record.tracking_uri),
         run_id=record.run_id,
         experiment_id=record.experiment_id,
     )
+
+
+def _crossed_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
+    """Test error, and training error where a claim is about it."""
+    claimed = {part.endpoint for claim in registration.claims for part in parts_of(claim)}
+    return ("test_error", "training_error") if "training_error" in claimed else ("test_error",)
 
 
 def _verdicts(record: StudyRecord) -> tuple[Verdict, ...]:
@@ -159,7 +180,7 @@ def _difference(
         equivalent_from=contrast.smallest_equivalence,
         crossed=_at_least_as_wide(over_images[0], contrast),
         image_noise=over_images[1],
-        moved=moved_between(record, contrast.over, contrast.arm),
+        moved=moved_between(record.registration, contrast.over, contrast.arm),
     )
 
 
@@ -172,25 +193,26 @@ def _costs_compared(record: StudyRecord, claim: Claim) -> Iterable[str]:
     """What a claim on time or memory must say of where its trials ran."""
     if not {part.endpoint for part in parts_of(claim)} & {"time", "memory"}:
         return
-    trials = [
-        trial for trial in record.trials if trial.arm in claim.arms and trial.result and trial.state == "finished"
-    ]
+    named = {*claim.arms, *(record.registration.donors.get(arm, "") for arm in claim.arms)}
+    trials = [trial for trial in record.trials if trial.arm in named and trial.result and trial.state == "finished"]
     devices = {str(trial.result.environment.get("device_name", "")) for trial in trials if trial.result}
     if len(devices) > 1:
         yield f"not comparable: measured on different machines ({listed(sorted(devices))})"
     elsewhere = {trial.arm for trial in trials if trial.reused_from}
-    if elsewhere and elsewhere != set(claim.arms):
+    if elsewhere and not elsewhere >= set(claim.arms):
         yield f"the trials of {listed(sorted(elsewhere))} were taken over from another study: perhaps another load"
 
 
 def _judged(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
     claim = verdict.claim
-    moved = ((over, arm, moved_between(record, over, arm)) for over, arm in claim.contrasts)
+    caveats = dict.fromkeys(each.caveat for each in (claim, *parts_of(claim)) if each.caveat)
+    moved = ((arrow(*pair), moved_between(record.registration, *pair)) for pair in dict.fromkeys(claim.contrasts))
     return JudgedClaim(
         claim=claim,
         sentence=claim.sentence,
         word=verdict.word,
         reason=typographic(verdict.reason),
+        caveats=tuple(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
         notes=(
             *map(typographic, verdict.notes),
             *_relative_effects(record, claim),
@@ -198,7 +220,7 @@ def _judged(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
         ),
         source=claim.source,
         agreement=agreement(claim, verdict.word),
-        bundle=tuple(f"{arrow(over, arm)}: {', '.join(names)}" for over, arm, names in moved if len(names) > 1),
+        bundles=tuple(f"{pair}: {found.words}" for pair, found in moved if not found.settled),
     )
 
 
@@ -256,19 +278,17 @@ def _by_word(item: tuple[str, int]) -> int:
 def _cautions(
     record: StudyRecord,
     trials: Sequence[TrialRecord],
+    donors: Sequence[TrialRecord],
     arms: Sequence[ArmRow],
     checks: Sequence[Check],
     differences: Sequence[PairDifference],
 ) -> tuple[str, ...]:
     return (
         *_incomplete(record.registration, arms),
-        *(
-            f"The pairing is broken: {check.what.lower()} is {check.finding}."
-            for check in checks
-            if check.state == "broken"
-        ),
-        *mixtures(trials),
-        *_unplanned(record, trials),
+        *_donors_lost(record.registration, donors),
+        *(f"The pairing is broken: {check.alarm}." for check in checks if check.state == "broken"),
+        *mixtures((*trials, *donors)),
+        *_unplanned(record, (*trials, *donors)),
         *_extended(record.starts),
         *_noisy(differences),
         *_unclean(record.starts),
@@ -304,6 +324,19 @@ def _incomplete(registration: Registration, arms: Sequence[ArmRow]) -> tuple[str
     if empty and len(empty) < len(arms):
         said.append(f"No figure for {listed(empty)}: nothing can be said of {'it' if len(empty) == 1 else 'them'}.")
     return tuple(said)
+
+
+def _donors_lost(registration: Registration, donors: Sequence[TrialRecord]) -> Iterable[str]:
+    """Donors that failed or diverged, with the arms that start from them."""
+    lost: dict[tuple[str, str], list[str]] = {}
+    for trial in donors:
+        if trial.state in ("failed", "diverged"):
+            lost.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
+    for (donor, state), seeds in lost.items():
+        arms = [arm for arm in registration.arms if registration.donors.get(arm) == donor]
+        under = f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
+        verb = "starts" if len(arms) == 1 else "start"
+        yield f"{donor} {state} under {under}; {listed(arms)} {verb} from it."
 
 
 def _unplanned(record: StudyRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:

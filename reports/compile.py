@@ -39,12 +39,14 @@ def files(record: StudyRecord) -> dict[str, bytes]:
 
 def documents(comparison: Comparison, drawn: Sequence[Figure]) -> dict[str, str]:
     """The report as Markdown, LaTeX and CSV; they name the figures' files, and draw none."""
+    effects = {"effects.csv": csv_tables.effects_table(comparison)} if comparison.effects else {}
     return {
         "report.md": markdown.render(comparison, drawn),
         "report.tex": latex.render(comparison, drawn),
         "arms.tex": latex.results(comparison),
         "arms.csv": csv_tables.arms_table(comparison),
         "trials.csv": csv_tables.trials_table(comparison),
+        **effects,
     }
 
 

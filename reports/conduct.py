@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from reports.endpoints import metric
 from reports.numbers import listed, plural
@@ -19,15 +19,22 @@ DECLARED_BY = {
     "split": ("data.",),
     "steps": ("recipe.batch_size", "recipe.epochs", "data."),
 }
+WEIGHTS = "weights."
+OTHER_WEIGHTS = ("network.init", "network.kind", "network.class_path")  # other initial weights are what these declare
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that paired trials should share; ``unknown`` where no pair of trials can show it."""
+    """One thing that paired trials should share; ``unknown`` where no pair of trials can show it.
+
+    Attributes:
+        alarm: where it is broken, what a reader must know first.
+    """
 
     what: str
     state: Literal["kept", "declared", "in part", "broken", "unknown"]
     finding: str
+    alarm: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +55,31 @@ def trials_of(record: StudyRecord) -> tuple[TrialRecord, ...]:
     return tuple(first[place] for place in places if place in first)
 
 
-def pairing(registration: Registration, trials: Iterable[TrialRecord]) -> tuple[Check, ...]:
+def donors_of(record: StudyRecord) -> tuple[TrialRecord, ...]:
+    """The trials that arms start from and that are no arm's own, under planned seeds, one per place."""
+    registration = record.registration
+    first = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
+    names = (name for name in dict.fromkeys(registration.donors.values()) if name not in registration.arms)
+    places = ((name, seed) for name in names for seed in registration.seeds)
+    return tuple(first[place] for place in places if place in first)
+
+
+def pairing(
+    registration: Registration, trials: Iterable[TrialRecord], donors: Iterable[TrialRecord] = ()
+) -> tuple[Check, ...]:
     """Whether arms under one seed shared data order, augmentation, split, steps and the weights they started from."""
+    trials = tuple(trials)
     results = {(trial.arm, trial.seed): trial.result for trial in trials if trial.result is not None}
     pairs = [
         (arm, seed, results[registration.baseline, seed], result)
         for (arm, seed), result in results.items()
         if arm != registration.baseline and (registration.baseline, seed) in results
     ]
-    return (*(_shared(key, registration, pairs) for key in SHARED), *_weights(registration, pairs))
+    return (
+        *(_shared(key, registration, pairs) for key in SHARED),
+        *_weights(registration, pairs),
+        *_starts(registration, (*trials, *donors)),
+    )
 
 
 def failures(trials: Iterable[TrialRecord]) -> tuple[Failure, ...]:
@@ -106,7 +129,8 @@ def _shared(key: str, registration: Registration, pairs: list[tuple[str, int, Re
     told = "; ".join(f"{arm} under {_seeds(seeds)}" for arm, seeds in broken.items())
     if all(_declared(key, registration, arm) for arm in broken):
         return Check(what=SHARED[key], state="declared", finding=f"otherwise than the baseline's: {told}")
-    return Check(what=SHARED[key], state="broken", finding=f"not the baseline's: {told}")
+    alarm = f"{SHARED[key].lower()} is not the baseline's: {told}"
+    return Check(what=SHARED[key], state="broken", finding=f"not the baseline's: {told}", alarm=alarm)
 
 
 def _declared(key: str, registration: Registration, arm: str) -> bool:
@@ -117,25 +141,92 @@ def _declared(key: str, registration: Registration, arm: str) -> bool:
 def _weights(registration: Registration, pairs: list[tuple[str, int, Result, Result]]) -> tuple[Check, ...]:
     checks = []
     for arm in registration.arms[1:]:
-        common, otherwise = set[str](), set[str]()
+        reasons: dict[str, Reason] = {}
         for _, _, before, after in (pair for pair in pairs if pair[0] == arm):
-            layers = {name for name in before.evidence if name.startswith("weights.") and name in after.evidence}
-            common |= layers
-            otherwise |= {name for name in layers if before.evidence[name] != after.evidence[name]}
-        if common:
-            checks.append(_weights_of(arm, registration.baseline, len(common), sorted(otherwise)))
+            for place, reason in _compared(registration, arm, before, after).items():
+                reasons[place] = max(reasons.get(place, "equal"), reason, key=REASONS.index)
+        if reasons:
+            checks.append(_weights_of(arm, registration.baseline, reasons))
     return tuple(checks)
 
 
-def _weights_of(arm: str, baseline: str, common: int, otherwise: list[str]) -> Check:
-    what = f"Initial weights of {arm}"
-    equal = common - len(otherwise)
-    start = f"{equal} of the {plural(common, 'layer')} that {arm} and {baseline} both have start equal"
-    if not otherwise:
-        return Check(what=what, state="kept", finding=start)
-    names = [name.removeprefix("weights.") for name in otherwise[:3]]
-    more = [plural(len(otherwise) - 3, "other")] if len(otherwise) > 3 else []
-    return Check(what=what, state="in part", finding=f"{start}; of another shape or scale: {listed(names + more)}")
+Reason = Literal["equal", "copied", "declared", "another order", "another shape", "unexplained"]
+REASONS: tuple[Reason, ...] = get_args(Reason)  # what weighs more comes later
+REASON_WORDS: dict[Reason, str] = {
+    "copied": "copied from a donor",
+    "declared": "drawn otherwise, as the arm declares",
+    "another order": "drawn in another order by a foreign module",
+    "another shape": "of another shape or scale",
+    "unexplained": "otherwise, and nothing that the arm changes explains it",
+}
+REASON_STATES: dict[Reason, Literal["kept", "declared", "in part", "broken"]] = {
+    "equal": "kept",
+    "copied": "declared",
+    "declared": "declared",
+    "another order": "in part",
+    "another shape": "in part",
+    "unexplained": "broken",
+}
+
+
+def _compared(registration: Registration, arm: str, before: Result, after: Result) -> dict[str, Reason]:
+    """Per layer that both have, why its initial weights are not the baseline's, or that they are."""
+    common = [name for name in before.evidence if name.startswith(WEIGHTS) and name in after.evidence]
+    copied = {place for result in (before, after) for place in str(result.evidence.get("copied", "")).split(",")}
+    declared = any(change.path in OTHER_WEIGHTS for change in registration.changes.get(arm, ()))
+    reasons: dict[str, Reason] = {}
+    for name in common:
+        place = name.removeprefix(WEIGHTS)
+        if before.evidence[name] == after.evidence[name]:
+            reasons[place] = "equal"
+        elif place in copied:
+            reasons[place] = "copied"
+        else:
+            reasons[place] = "declared" if declared else _undeclared(registration, arm, place)
+    return reasons
+
+
+def _undeclared(registration: Registration, arm: str, place: str) -> Reason:
+    """Another shape is seen in the networks as built; a foreign module draws all its layers from one stream."""
+    if arm not in registration.built or any(change.path == place for change in registration.built[arm]):
+        return "another shape"
+    changes = registration.changes.get(arm, ())
+    return "another order" if any(change.path.startswith("network.init_args") for change in changes) else "unexplained"
+
+
+def _weights_of(arm: str, baseline: str, reasons: Mapping[str, Reason]) -> Check:
+    equal = sum(reason == "equal" for reason in reasons.values())
+    told = [f"{equal} of the {plural(len(reasons), 'layer')} that {arm} and {baseline} both have start equal"]
+    for kind, words in REASON_WORDS.items():
+        places = [place for place, reason in reasons.items() if reason == kind]
+        told += [f"{words}: {_some(places)}"] if places else []
+    worst = max(reasons.values(), key=REASONS.index)
+    alarm = f"layers of {arm} start {told[-1]}" if worst == "unexplained" else ""
+    return Check(what=f"Initial weights of {arm}", state=REASON_STATES[worst], finding="; ".join(told), alarm=alarm)
+
+
+def _some(places: list[str]) -> str:
+    more = [plural(len(places) - 3, "other")] if len(places) > 3 else []
+    return listed(places[:3] + more)
+
+
+def _starts(registration: Registration, trials: Iterable[TrialRecord]) -> Iterable[Check]:
+    """Whether every warm start took over the weights of the donor under its own seed."""
+    results = {(trial.arm, trial.seed): trial.result for trial in trials if trial.result}
+    for arm, donor in registration.donors.items():
+        known = [
+            (seed, result.evidence["donor"] == results[donor, seed].fingerprint)
+            for (name, seed), result in results.items()
+            if name == arm and "donor" in result.evidence and (donor, seed) in results
+        ]
+        wrong = [seed for seed, same in known if not same]
+        what = f"Start of {arm}"
+        if wrong:
+            finding = f"not from the trial of {donor} in this record, under {_seeds(wrong)}"
+            yield Check(what=what, state="broken", finding=finding, alarm=f"{arm} starts {finding}")
+        elif known:
+            finding = f"from {donor} as trained under the same seed, under {plural(len(known), 'seed')}"
+            yield Check(what=what, state="kept", finding=finding)
 
 
 def _why(trial: TrialRecord) -> str:

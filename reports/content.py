@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from reports.arms import ArmRow
-from reports.changes import Change, compact, held_settings
 from reports.comparison import Comparison
+from reports.contract import contract
+from reports.costs import cost_table, donors_table, networks_table
 from reports.drawing import Figure
+from reports.factors import INTERACTION, crossed
 from reports.figures import places
 from reports.numbers import (
     MISSING,
     arrow,
     bracketed,
-    byte_unit,
     duration,
     fixed,
-    listed,
-    metric_unit,
     plural,
     plus_minus,
     printed,
-    shared_decimals,
-    time_unit,
     whole,
 )
 from reports.sections import Cell, Column, Section, Table, text
@@ -34,10 +31,12 @@ NO_DIFFERENCE = "baseline"
 
 def sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section, ...]:
     """All sections after the opening, in their order; one that would be empty says so or is left out."""
+    drawn = [figure.name for figure in figures]
     return (
         _arms(comparison),
-        _contract(comparison),
-        Section(name="figures", title="Figures", figures=tuple(figure.name for figure in figures)),
+        *([crossed(comparison, drawn)] if comparison.effects else []),
+        contract(comparison),
+        Section(name="figures", title="Figures", figures=tuple(name for name in drawn if name != INTERACTION)),
         _limits(comparison),
         _failures(comparison),
         _reproduction(comparison),
@@ -48,6 +47,10 @@ def facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     """The study in a few numbers, for its opening lines."""
     registration = comparison.registration
     finished, planned = sum(arm.finished for arm in comparison.arms), len(registration.arms) * len(registration.seeds)
+    trained = f"{finished} of {plural(planned, 'trial')}"
+    if comparison.donors:
+        donors = sum(trial.state == "finished" for trial in comparison.donors)
+        trained += f", {donors} of {plural(len(comparison.donors), 'donor')}"
     data = registration.data
     examples = ", ".join(
         f"{whole(float(data[part]))} {part}" for part in ("train", "validation", "test") if part in data
@@ -55,7 +58,7 @@ def facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     return (
         ("Arms", f"{len(registration.arms)}, baseline {registration.baseline}"),
         ("Seeds", f"{len(registration.seeds)} per arm, paired"),
-        ("Trained", f"{finished} of {planned} trials"),
+        ("Trained", trained),
         ("Smallest effect of interest", f"{registration.smallest_effect:g} points"),
         ("Data", f"{data.get('name', 'unknown')}{f' ({examples})' if examples else ''}"),
         ("Protocol", registration.protocol),
@@ -93,32 +96,6 @@ def results_table(comparison: Comparison) -> Table:
     )  # fmt: skip
 
 
-def cost_table(comparison: Comparison) -> Table:
-    """What was built, as measured on the networks, and what training it took."""
-    arms = comparison.arms
-    columns, cells = zip(
-        _plain(arms, "Weight layers", "weight_layers"),
-        _scaled(arms, "Parameters", "parameters"),
-        _scaled(arms, "Multiply-adds", "multiply_adds"),
-        _plain(arms, "Receptive field", "receptive_field", "px"),
-        _plain(arms, "Non-linearities", "nonlinearities"),
-        _measured("Training", [arm.train_seconds for arm in arms], time_unit),
-        _measured("Throughput", [arm.images_per_second for arm in arms], lambda _: (1.0, "images/s")),
-        _measured("Peak memory", [arm.peak_memory_bytes or math.nan for arm in arms], byte_unit),
-        strict=True,
-    )
-    return Table(
-        name="cost",
-        caption="What was built, and what it cost per trial",
-        columns=(Column(title="Arm"), *columns),
-        rows=tuple((text(arm.name, "strong"), *row) for arm, row in zip(arms, zip(*cells, strict=True), strict=True)),
-        notes=(
-            "Multiply-adds: one forward pass of one image. Receptive field: of the last feature map before the head. "
-            "Training, throughput, memory: means over the finished trials, on the hardware named under Reproduction.",
-        ),
-    )
-
-
 _DIFFERENCE_ABOUT = "positive: lower error than the baseline; simultaneous 95% interval"
 
 
@@ -128,8 +105,11 @@ def _arms(comparison: Comparison) -> Section:
         f"Every arm was planned under the same {plural(len(registration.seeds), 'seed')}. Differences are taken seed "
         f"by seed, and are positive where the arm has the lower error than {registration.baseline}, the baseline.",
     )
+    tables = (
+        results_table(comparison), networks_table(comparison), cost_table(comparison), donors_table(comparison)
+    )  # fmt: skip
     return Section(
-        name="arms", title="The arms", paragraphs=paragraphs, tables=(results_table(comparison), cost_table(comparison))
+        name="arms", title="The arms", paragraphs=paragraphs, tables=tuple(table for table in tables if table.rows)
     )
 
 
@@ -179,103 +159,6 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         caveat = f" Caveat: {reference.caveat}." if reference.caveat else ""
         notes.append(f"Published: {reference.quantity}. Source: {reference.source}.{caveat}")
     return tuple(notes)
-
-
-def _plain(arms: Sequence[ArmRow], title: str, name: str, unit: str = "") -> tuple[Column, list[Cell]]:
-    values = [float(arm.properties.get(name, math.nan)) for arm in arms]
-    return Column(title=title, unit=unit, kind="number"), [Cell(text=whole(value), sort=value) for value in values]
-
-
-def _scaled(arms: Sequence[ArmRow], title: str, name: str) -> tuple[Column, list[Cell]]:
-    values = [float(arm.properties.get(name, math.nan)) for arm in arms]
-    return _measured(title, values, metric_unit)
-
-
-def _measured(
-    title: str, values: Sequence[float], unit: Callable[[Sequence[float]], tuple[float, str]]
-) -> tuple[Column, list[Cell]]:
-    factor, name = unit(values)
-    digits = shared_decimals([value / factor for value in values])
-    cells = [Cell(text=fixed(value / factor, digits), sort=value) for value in values]
-    return Column(title=title, unit=name, kind="number"), cells
-
-
-def _contract(comparison: Comparison) -> Section:
-    registration = comparison.registration
-    paragraph = (
-        f"The arms may differ in {listed(registration.varies) or 'nothing'}, and in nothing else. "
-        f"Held equal in all of them: {plural(len(registration.held), 'setting')}."
-    )
-    points = [f"Forced with it, {path}: {reason}." for path, reason in sorted(registration.forced.items())]
-    if registration.overrides:
-        told = [f"{path} = {value}" for path, value in sorted(registration.overrides.items())]
-        points.append(f"Set for every arm alike: {', '.join(told)}.")
-    tables = (_changes(comparison), _moved(comparison), _pairing(comparison), _held(comparison))
-    return Section(
-        name="contract", title="What changed, and what was held", paragraphs=(paragraph,), points=tuple(points),
-        tables=tuple(table for table in tables if table.rows),
-    )  # fmt: skip
-
-
-def _changes(comparison: Comparison) -> Table:
-    registration = comparison.registration
-    columns = (
-        Column(title="Arm"),
-        Column(title="Setting", kind="code"),
-        Column(title=f"In {registration.baseline}", kind="code"),
-        Column(title="In the arm", kind="code"),
-        Column(title="Where"),
-    )
-    rows = tuple(
-        (text(arm, "strong"), text(change.path), text(change.before), text(change.after), text(_where(change)))
-        for arm in registration.arms[1:]
-        for change in compact(registration.changes.get(arm, ()))
-    )
-    note = "One line gathers equal changes; Where fills the stars of the setting, counted from 0."
-    notes = (note,) if any(row[4].text != MISSING for row in rows) else ()
-    return Table(name="changes", caption="What each arm changes", columns=columns, rows=rows, notes=notes)
-
-
-def _where(change: Change) -> str:
-    return ", ".join(change.places) if change.places else MISSING
-
-
-def _moved(comparison: Comparison) -> Table:
-    """Clean or a bundle: how many measured properties moved with each contrast."""
-    rows = tuple(
-        (
-            text(arrow(each.over, each.arm), "strong"),
-            text("bundle" if len(each.moved) > 1 else "clean"),
-            text("; ".join(each.moved) or "nothing by more than 5%"),
-        )
-        for each in comparison.differences
-    )
-    columns = (Column(title="Contrast"), Column(title="Kind"), Column(title="Moved by more than 5%"))
-    note = "Clean: one measured property moved at most. Bundle: the difference belongs to all that moved, not to one."
-    return Table(name="moved", caption="What moved in the networks as built", columns=columns, rows=rows, notes=(note,))
-
-
-def _pairing(comparison: Comparison) -> Table:
-    signs = {"kept": "✓", "declared": "✓", "in part": "≈", "broken": "✗", "unknown": "?"}
-    rows = tuple(
-        (
-            text(check.what, "strong"),
-            text(f"{signs[check.state]} {check.state}", "alert" if check.state == "broken" else ""),
-            text(check.finding),
-        )
-        for check in comparison.pairing
-    )
-    columns = (Column(title="Shared under one seed"), Column(title="Pairing"), Column(title="As the trials logged it"))
-    return Table(name="pairing", caption="What the paired trials really shared", columns=columns, rows=rows)
-
-
-def _held(comparison: Comparison) -> Table:
-    rows = tuple(
-        (text(change.path + (f" ({', '.join(change.places)})" if change.places else "")), text(change.after))
-        for change in held_settings(comparison.registration.held)
-    )
-    columns = (Column(title="Setting", kind="code"), Column(title="Value", kind="code"))
-    return Table(name="held", caption="Held equal in every arm", columns=columns, rows=rows, folded=True)
 
 
 def _limits(comparison: Comparison) -> Section:
@@ -338,12 +221,12 @@ def _failures(comparison: Comparison) -> Section:
 
 def _reproduction(comparison: Comparison) -> Section:
     registration = comparison.registration
-    reused = sorted({trial.reused_from for trial in comparison.trials if trial.reused_from})
+    reused = [trial for trial in (*comparison.trials, *comparison.donors) if trial.reused_from]
     points = [f"Seeds: {', '.join(map(str, registration.seeds)) or 'none'}.", f"Data: {_data(registration.data)}."]
     points += [f"Protocol {registration.protocol}: {' '.join(registration.protocol_note.split())}"]
     if reused:
-        count = sum(bool(trial.reused_from) for trial in comparison.trials)
-        points.append(f"{plural(count, 'trial')} reused from another study: runs {', '.join(reused)}.")
+        runs = ", ".join(sorted({trial.reused_from for trial in reused}))
+        points.append(f"{plural(len(reused), 'trial')} reused from another study: runs {runs}.")
     points.append(
         f"Read from run {comparison.run_id} of experiment {comparison.experiment_id} at {comparison.tracking}."
     )

@@ -10,16 +10,20 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from ablations import PROPERTIES
 from reports.arms import ArmRow
-from reports.changes import PROPERTY_WORDS
 from reports.comparison import Comparison
+from reports.crossing import Crossing, FactorEffect
 from studies.records import TrialRecord
 
 Value = str | int | float
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 METRICS = ("test_error", "validation_error", "train_error", "test_loss", "validation_loss", "train_loss")
 COMPUTED_DIGITS = 8
-COSTS = ("train_seconds", "images_per_second", "peak_memory_bytes")
+COSTS = (
+    "train_seconds", "images_per_second", "peak_memory_bytes", "inference_images_per_second",
+    "inference_peak_memory_bytes",
+)  # fmt: skip
 
 
 def arms_table(comparison: Comparison) -> str:
@@ -31,18 +35,25 @@ def arms_table(comparison: Comparison) -> str:
 
 
 def trials_table(comparison: Comparison) -> str:
-    """One row per planned trial that was started."""
-    return written([_trial(trial) for trial in comparison.trials])
+    """One row per planned trial that was started, then one per trial that arms start from."""
+    return written(_trials(comparison))
+
+
+def effects_table(comparison: Comparison) -> str:
+    """One row per main effect and interaction of a factorial, positive where the endpoint falls."""
+    rows = [_effect(crossing, effect) for crossing in comparison.effects for effect in crossing.effects]
+    return written(rows, COMPUTED_DIGITS)
 
 
 def trials_parquet(comparison: Comparison) -> bytes:
     """The same rows and columns with their types; null where there is no number."""
     import pandas as pd
 
-    rows = [_trial(trial) for trial in comparison.trials]
+    rows = _trials(comparison)
     frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["arm", "seed", "state"])
     if rows:
-        epochs = [len(trial.result.times) if trial.result else None for trial in comparison.trials]
+        trials = (*comparison.trials, *comparison.donors)
+        epochs = [len(trial.result.times) if trial.result else None for trial in trials]
         frame["epochs"] = pd.Series(epochs, dtype="Int64")
     return frame.to_parquet(None, engine="pyarrow", index=False)
 
@@ -71,12 +82,44 @@ def _arm(arm: ArmRow) -> dict[str, Value]:
         "running": arm.running,
         "not_started": arm.absent,
         "without_figure": arm.without_figure,
-        **{name: arm.properties.get(name, "") for name in PROPERTY_WORDS},
-        "train_seconds": arm.train_seconds,
-        "images_per_second": arm.images_per_second,
-        "peak_memory_bytes": arm.peak_memory_bytes,
+        **{name: arm.properties.get(name, "") for name in PROPERTIES},
+        **{name: getattr(arm, name) for name in COSTS},
+        "donor": arm.donor,
+        "donor_epochs": arm.donor_epochs or "",
+        "donor_seconds": arm.donor_seconds if arm.donor else math.nan,
         "published": arm.published,
     }
+
+
+def _effect(crossing: Crossing, effect: FactorEffect) -> dict[str, Value]:
+    rows, columns = crossing.factorial.rows, crossing.factorial.columns
+    levels = dict(
+        zip(("rows", "columns") if effect.kind == "interaction" else (effect.kind,), effect.levels, strict=True)
+    )
+    return {
+        "endpoint": crossing.endpoint,
+        "unit": crossing.unit,
+        "effect": effect.kind,
+        "row_factor": rows.name if "rows" in levels else "",
+        "row_from": rows.levels[0] if "rows" in levels else "",
+        "row_to": levels.get("rows", ""),
+        "column_factor": columns.name if "columns" in levels else "",
+        "column_from": columns.levels[0] if "columns" in levels else "",
+        "column_to": levels.get("columns", ""),
+        "lower_by": effect.estimate.value,
+        "low": effect.estimate.low,
+        "high": effect.estimate.high,
+        "seeds": effect.pairs,
+        "planned": effect.planned,
+    }
+
+
+def _trials(comparison: Comparison) -> list[dict[str, Value]]:
+    starts = comparison.registration.donors
+    return [
+        _trial(trial) | {"donor_of": ", ".join(arm for arm, donor in starts.items() if donor == trial.arm)}
+        for trial in (*comparison.trials, *comparison.donors)
+    ]
 
 
 def _trial(trial: TrialRecord) -> dict[str, Value]:

@@ -120,6 +120,13 @@ def short(name: str, characters: int = 16) -> str:
     return clean if len(clean) <= characters else clean[: characters - 1] + "…"
 
 
+def pair(over: str, arm: str) -> str:
+    """A contrast that fits beside an axis: on two lines where the names are long."""
+    if max(len(over), len(arm)) <= 9:
+        return f"{short(over)} → {short(arm)}"
+    return f"{short(over)} →\n{short(arm)}"
+
+
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Heights moved apart to at least ``gap``, as little as it takes, in their order."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
@@ -132,6 +139,18 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> lis
                 placed[above] += overlap / 2
         placed = [min(max(height, low), high) for height in placed]
     return placed
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
+    """Lines named where they end, ``(name, place, height)``, moved apart where the names would overlap."""
+    if not ends:
+        return
+    to_axes = axes.transScale + axes.transLimits
+    right = axes.get_xlim()[1]
+    heights = [float(to_axes.transform((right, end))[1]) for _, _, end in ends]
+    for (name, index, _), height in zip(ends, spread(heights, 0.065, 0.0, 1.0), strict=True):
+        axes.annotate(name, (1.02, height), xycoords="axes fraction", color=colour(index), va="center",
+                      fontsize=8, annotation_clip=False)  # fmt: skip
 
 
 def square_root(axes: Axes, highest: float) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import Endpoint
-from reports.changes import CLEAN_WITHIN
 from studies.records import StudyRecord, TrialRecord
 from studies.results import Result
 
 Values = npt.NDArray[np.float64]
 MEBIBYTE = 2.0**20
+SMALL_SHARE = 0.05  # of the baseline's mean, for endpoints without a registered smallest effect
 UNITS: dict[Endpoint, str] = {
     "test_error": "points",
     "training_error": "points",
@@ -26,8 +26,23 @@ UNITS: dict[Endpoint, str] = {
 
 
 def values(record: StudyRecord, endpoint: Endpoint) -> Values:
-    """The endpoint of every finished trial; trainability also of every diverged one."""
-    return table(record, _READERS[endpoint])
+    """The endpoint of every finished trial; trainability also of every diverged one; time with that of the donor."""
+    found = table(record, _READERS[endpoint])
+    return found + donor_seconds(record) if endpoint == "time" else found
+
+
+def donor_seconds(record: StudyRecord) -> Values:
+    """Training time of the trial that each trial started from: 0 for arms from scratch, NaN where it is not known."""
+    donors = record.registration.donors
+    trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
+
+    def read(trial: TrialRecord) -> float:
+        if trial.arm not in donors:
+            return 0.0
+        donor = trials.get((donors[trial.arm], trial.seed))
+        return cost(donor, "train_seconds") if donor else math.nan
+
+    return table(record, read)
 
 
 def table(record: StudyRecord, read: Callable[[TrialRecord], float]) -> Values:
@@ -55,7 +70,7 @@ def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
     if endpoint == "trainability":
         return 0.0
     baseline = values(record, endpoint)[0]
-    return CLEAN_WITHIN * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
+    return SMALL_SHARE * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
 
 
 def metric(trial: TrialRecord, name: str) -> float:

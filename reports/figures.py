@@ -13,6 +13,7 @@ from reports import drawing
 from reports.arms import ArmRow, PairDifference
 from reports.comparison import Comparison
 from reports.drawing import BAND, INK, MUTED, PAPER, RULE, Figure, Panel, short
+from reports.interaction import interactions
 from reports.layers import gradients_by_layer
 from reports.learning import learning_curves
 from reports.numbers import bracketed, decimals, fixed, metric_unit, plus_minus, significant, time_unit
@@ -25,6 +26,7 @@ def figures(comparison: Comparison) -> tuple[Figure, ...]:
     """All figures that the comparison has numbers for."""
     made = (
         _seeds(comparison),
+        interactions(comparison),
         learning_curves(comparison),
         gradients_by_layer(comparison),
         _costs(comparison),
@@ -103,7 +105,7 @@ def _draw_differences(comparison: Comparison, differences: Sequence[PairDifferen
             axes.plot([each.estimate.low, each.estimate.high], [height] * 2, color=shade, linewidth=1.8, zorder=3)
         axes.plot([each.estimate.value], [height], marker="o" if each.registered else "D", color=shade, markersize=5.5,
                   markeredgewidth=1.4, markerfacecolor=shade if each.registered else PAPER, zorder=4)  # fmt: skip
-    _rows(axes, heights, [f"{short(each.over, 9)} → {short(each.arm, 9)}" for each in differences])
+    _rows(axes, heights, [drawing.pair(each.over, each.arm) for each in differences])
     axes.xaxis.set_major_formatter(lambda value, _: drawing.signed(round(value, 6)))
     _at_least_around_zero(axes, effect)
 
@@ -158,11 +160,12 @@ def _cost_axes(comparison: Comparison) -> list[tuple[str, str, str, list[float]]
     parameters, kilo = scaled(counted("parameters"), metric_unit)
     operations, mega = scaled(counted("multiply_adds"), metric_unit)
     seconds, clock = scaled([arm.train_seconds for arm in comparison.arms], time_unit)
+    per_trial = "training time per trial" + (", with its donor's" if any(arm.donor for arm in comparison.arms) else "")
     memory = [arm.peak_memory_bytes / 2**20 or math.nan for arm in comparison.arms]
     return [
         ("cost-parameters", "Test error, %, by parameters", f"parameters, {kilo}".rstrip(", "), parameters),
         ("cost-multiply-adds", "Test error, %, by multiply-adds", f"multiply-adds, {mega}".rstrip(", "), operations),
-        ("cost-time", "Test error, %, by training time", f"training time per trial, {clock}", seconds),
+        ("cost-time", "Test error, %, by training time", f"{per_trial}, {clock}", seconds),
         ("cost-memory", "Test error, %, by peak memory", "peak memory, MiB", memory),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from reports.comparison import Comparison
 from reports.content import claims_table, facts, results_table, sections
@@ -24,7 +25,8 @@ PREAMBLE = r"""\documentclass{article}
 \begin{document}
 """
 LONGEST_WORD = 30
-MOST_COLUMNS = 6
+MOST_COLUMNS = 5
+MOST_ROWS = 36  # of a table on one page
 BREAK = "\u200b"
 SYMBOLS = {
     BREAK: r"\allowbreak{}",
@@ -83,11 +85,19 @@ def table(item: Table) -> str:
         f"\\bottomrule\n\\end{{{kind}}}"
     )
     if len(item.columns) > MOST_COLUMNS and not any(wide):
-        body = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{body}}}"
+        body = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
     return (
         f"\\begin{{table}}[htbp]\n\\centering\\small\n\\caption{{{escape(item.caption)}}}\n"
         f"{body}\n{notes}\n\\end{{table}}"
     )
+
+
+def _pages(item: Table) -> list[Table]:
+    """A table in pieces that fit on a page, the notes under the last one."""
+    starts = range(0, max(len(item.rows), 1), MOST_ROWS)
+    pages = [replace(item, rows=item.rows[start : start + MOST_ROWS], notes=()) for start in starts]
+    pages[1:] = [replace(page, caption=f"{item.caption}, continued") for page in pages[1:]]
+    return [*pages[:-1], replace(pages[-1], notes=item.notes)]
 
 
 def _breakable(word: str) -> str:
@@ -109,8 +119,8 @@ def _character(character: str) -> str:
 def _beside(comparison: Comparison) -> list[str]:
     blocks = []
     for claim in comparison.claims:
-        notes = [*claim.notes, *(f"a bundle, {bundle}" for bundle in claim.bundle)]
-        blocks += [rf"\paragraph{{Beside: {escape(claim.sentence)}}}", _list(notes)] if notes else []
+        if claim.beside:
+            blocks += [rf"\paragraph{{Beside: {escape(claim.sentence)}}}", _list(claim.beside)]
     if comparison.cautions:
         blocks += [r"\paragraph{Before you read on}", _list(comparison.cautions)]
     return blocks
@@ -121,7 +131,7 @@ def section(shown: Section, figures: Mapping[str, Figure]) -> list[str]:
     if not (shown.paragraphs or shown.points or shown.tables or shown.figures):
         return []
     blocks = [rf"\section*{{{escape(shown.title)}}}", *map(escape, shown.paragraphs), _list(shown.points)]
-    blocks += [table(item) for item in shown.tables]
+    blocks += [table(page) for item in shown.tables for page in _pages(item)]
     for name in shown.figures:
         blocks.append(_figure(figures[name]))
     return [*blocks, r"\clearpage"] if shown.figures else blocks

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from reports import drawing
 from reports.comparison import Comparison
-from reports.drawing import Figure, Panel, short, spread
+from reports.drawing import Figure, Panel, short
 from reports.numbers import significant
 
 PANELS = (
@@ -68,7 +68,7 @@ def _draw(comparison: Comparison, arms: Sequence[Curves], metric: str, axes: Axe
         _draw_diverged(axes, lost, index)
         if np.isfinite(curves).any():
             ends.append((index, _draw_arm(axes, curves, index)))
-    _name(axes, [(short(comparison.arms[index].name, 11), index, end) for index, end in ends])
+    drawing.name_ends(axes, [(short(comparison.arms[index].name), index, end) for index, end in ends])
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -93,18 +93,6 @@ def _draw_diverged(axes: Axes, curves: Curves, index: int) -> None:
             shade = drawing.colour(index)
             axes.plot(epochs + 1, curve[epochs], color=shade, linewidth=0.8, linestyle=(0, (1, 1.5)))
             axes.plot([epochs[-1] + 1], [curve[epochs[-1]]], marker="x", markersize=4.5, color=shade)
-
-
-def _name(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
-    """Arms named at the ends of their lines, moved apart where they would overlap."""
-    if not ends:
-        return
-    to_axes = axes.transScale + axes.transLimits
-    right = axes.get_xlim()[1]
-    heights = [float(to_axes.transform((right, end))[1]) for _, _, end in ends]
-    for (name, index, _), height in zip(ends, spread(heights, 0.065, 0.0, 1.0), strict=True):
-        axes.annotate(name, (1.02, height), xycoords="axes fraction", color=drawing.colour(index), va="center",
-            fontsize=8, annotation_clip=False)  # fmt: skip
 
 
 def _told(comparison: Comparison, arms: Sequence[Curves], title: str) -> str:

@@ -61,9 +61,8 @@ def _claims(comparison: Comparison) -> list[str]:
     item = claims_table(comparison)
     lines = [table(item)]
     for claim in comparison.claims:
-        beside = [*claim.notes, *(f"a bundle, {bundle}" for bundle in claim.bundle)]
-        if beside:
-            lines.append(f"{SYMBOLS[claim.word]} {escape(claim.sentence)}\n\n{_list(beside)}")
+        if claim.beside:
+            lines.append(f"{SYMBOLS[claim.word]} {escape(claim.sentence)}\n\n{_list(claim.beside)}")
     return lines
 
 

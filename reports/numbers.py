@@ -10,6 +10,7 @@ from dataclasses import dataclass
 MISSING = "–"
 MINUS = "−"
 NO_BREAK = "\u00a0"
+UNBROKEN = 20  # characters of a name that fit beside each other in a column
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 _SECONDS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -128,8 +129,11 @@ def one_line(words: str) -> str:
 
 
 def arrow(over: str, arm: str) -> str:
-    """A contrast by its two arms, which no line break parts."""
-    return f"{over}{NO_BREAK}→{NO_BREAK}{arm}"
+    """A contrast by its two arms; a line may break before the arrow where they are names of several words."""
+    if " " not in over + arm:
+        return f"{over}{NO_BREAK}→{NO_BREAK}{arm}"
+    first, second = (name.replace(" ", NO_BREAK) if len(name) <= UNBROKEN else name for name in (over, arm))
+    return f"{first} →{NO_BREAK}{second}"
 
 
 def plural(count: int, noun: str, several: str = "") -> str:

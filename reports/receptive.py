@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from reports import drawing
 from reports.comparison import Comparison
 from reports.drawing import INK, MUTED, Figure, Panel, short
-from reports.numbers import significant, whole
+from reports.numbers import listed, significant, whole
 
 ROW_INCHES, FRAME_INCHES = 0.3, 0.85
 
@@ -33,6 +33,9 @@ def receptive_fields(comparison: Comparison) -> Figure | None:
             f" The vertical line is the side of the image, {side} pixels; the faint part of a bar lies beyond it, "
             "where a position in the middle meets nothing but padding."
         )
+    unknown = [arm.name for arm in comparison.arms if "receptive_field" not in arm.properties]
+    if unknown:
+        caption += f" Not known of {listed(unknown)}."
     return Figure(name="receptive", title="Receptive fields", caption=caption, panels=(panel,))
 
 

@@ -138,8 +138,7 @@ def _arms_changed(first: Comparison, other: Comparison) -> Iterable[Otherwise]:
 
 def _edits(comparison: Comparison, arm: str) -> str:
     return "; ".join(
-        " ".join([each.path, *([f"({', '.join(each.places)})"] if each.places else [])])
-        + f": {each.before} → {each.after}"
+        f"{each.path}{f' ({each.where})' if each.where else ''}: {each.before} → {each.after}"
         for each in compact(comparison.registration.changes.get(arm, ()))
     )
 
@@ -172,6 +171,7 @@ _FACTS: dict[str, Callable[[Comparison], str]] = {
     "protocol": lambda found: found.registration.protocol,
     "overrides": lambda found: _each(f"{path} = {value}" for path, value in found.registration.overrides.items()),
     "arms": lambda found: _each(found.registration.arms),
+    "starts": lambda found: _each(f"{arm} from {donor}" for arm, donor in found.registration.donors.items()),
     "seeds": lambda found: _each(found.registration.seeds),
     "smallest effect of interest, points": lambda found: f"{found.registration.smallest_effect:g}",
     "revision": lambda found: _each(start.revision[:12] for start in found.starts),

@@ -14,7 +14,7 @@ from reports.arms import ArmRow
 from reports.compile import PAGE, replace_folder
 from reports.content import SYMBOLS
 from reports.csv_tables import COMPUTED_DIGITS, Value, written
-from reports.drawing import MUTED, Figure, Panel, short
+from reports.drawing import MUTED, Figure, Panel
 from reports.figures import ROW_INCHES, places
 from reports.numbers import NOTHING, Estimate, arrow, bracketed, plural, plus_minus, printed
 from reports.rerun import (
@@ -130,8 +130,12 @@ def _claims_table(found: Rerun) -> Table:
     note = (
         "Open: inconclusive in one of the two, so that the other one's verdict is neither confirmed nor contradicted."
     )
-    notes = (note,) if any(each.agree == "open" for each in found.claims) else ()
-    return Table(name="verdicts", caption="Both verdicts on every claim", columns=columns, rows=rows, notes=notes)
+    notes = [note] if any(each.agree == "open" for each in found.claims) else []
+    both = (*found.first.claims, *found.other.claims)
+    notes += dict.fromkeys(f"{claim.sentence} {caveat}" for claim in both for caveat in claim.caveats)
+    return Table(
+        name="verdicts", caption="Both verdicts on every claim", columns=columns, rows=rows, notes=tuple(notes)
+    )
 
 
 def _verdict(word: str) -> Cell:
@@ -249,7 +253,7 @@ def _draw(found: Rerun, pairs: Sequence[Pair], axes: Axes) -> None:
                           linewidth=1.2 if hollow else 1.8)  # fmt: skip
             axes.plot([estimate.value], [place], marker="o", color=shade, markersize=5.5, markeredgewidth=1.4,
                       markerfacecolor=drawing.PAPER if hollow else shade, zorder=4)  # fmt: skip
-    axes.set_yticks(list(heights), [f"{short(each.over, 9)} → {short(each.arm, 9)}" for each in pairs])
+    axes.set_yticks(list(heights), [drawing.pair(each.over, each.arm) for each in pairs])
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     axes.tick_params(axis="y", labelcolor=drawing.INK)
     axes.locator_params(axis="x", nbins=6)

@@ -60,6 +60,7 @@ class Section:
     figures: tuple[str, ...] = field(default=())
 
 
+FOLDED_FROM = 12  # rows beyond which a table that few will read is folded
 MISSING_CELL = Cell(text=MISSING, tone="quiet")
 
 

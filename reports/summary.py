@@ -70,7 +70,7 @@ def claims_table(studies: Sequence[Comparison]) -> Table:
             text(_name(study), "strong"),
             text(claim.sentence),
             text(f"{SYMBOLS[claim.word]} {claim.word}"),
-            text(claim.reason),
+            text(". ".join([claim.reason, *claim.caveats])),
             text(claim.agreement) if claim.agreement else MISSING_CELL,
         )
         for study in studies
@@ -191,6 +191,7 @@ def _claims_csv(studies: Sequence[Comparison]) -> str:
             "claim": claim.sentence,
             "verdict": claim.word,
             "reason": claim.reason,
+            "caveat": " ".join(claim.caveats),
             "source": claim.source,
             "agreement": claim.agreement,
         }

@@ -46,10 +46,7 @@ def list_(as_json: bool) -> None:
         return
     print_table(
         ("ablation", "arms", "question"),
-        [
-            (name, ", ".join(arm.name for arm in ablation.all_arms), ablation.question.strip())
-            for name, ablation in found.items()
-        ],
+        [(name, len(ablation.all_arms), ablation.question.strip()) for name, ablation in found.items()],
     )
     print_table(
         ("protocol", "seeds", "what it is"),
@@ -62,36 +59,19 @@ def list_(as_json: bool) -> None:
 @of_a_study
 @as_json
 def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any, as_json: bool) -> None:
-    """What a study would do, before anything is spent: arms, what each changes, what is held, costs, trials."""
+    """What a study would do, before anything is spent: arms, what each changes, what is held, costs, trials.
+
+    NAME is an ablation's, or the path of its file: ./my_ablation.py.
+    """
     from studies.preview import preview
+    from studies.shown import print_preview
 
     study = _declared(name, protocol, seeds, overrides)
     shown = preview(study) | {"detectable": _detectable(study)}
     if as_json:
         print_json(shown)
         return
-    click.echo(f"{shown['question']}\n")
-    properties = list(next(iter(shown["arms"].values()))["properties"])
-    print_table(
-        ("arm", *(name.replace("_", " ") for name in properties), "seconds per trial"),
-        [
-            (arm, *(f"{row['properties'][name]:,}" for name in properties), f"{row['seconds']:.0f}")
-            for arm, row in shown["arms"].items()
-        ],
-    )
-    for arm, row in shown["arms"].items():
-        if row["changes"]:
-            click.echo(f"{arm} changes  " + "; ".join(row["changes"]))
-    click.echo(f"held     {len(shown['held'])} settings: " + ", ".join(f"{k}={v}" for k, v in shown["held"].items()))
-    for sentence in shown["claims"]:
-        click.echo(f"claim    {sentence}")
-    click.echo(f"trials   {shown['trials']}: {len(shown['arms'])} arms x {len(shown['seeds'])} seeds {shown['seeds']}")
-    click.echo(f"time     about {shown['minutes']:.1f} minutes on this machine's {shown['workers']} CPU cores")
-    if shown["detectable"]:
-        click.echo(
-            f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
-            f"{shown['detectable']:.2f} standard deviations of a paired difference"
-        )
+    print_preview(shown)
 
 
 @main.command()
@@ -130,7 +110,10 @@ def run(
     with_report: bool,
     as_json: bool,
 ) -> None:
-    """Train what is left of a study, and record it."""
+    """Train what is left of a study, and record it.
+
+    NAME is an ablation's, or the path of its file: ./my_ablation.py.
+    """
     study = _declared(name, protocol, seeds, overrides)
     settings = Settings.of(runs, data_root, tracking_uri)
     if as_json and not dry_run:
@@ -151,7 +134,7 @@ def run(
     else:
         click.echo(
             f"recorded in {without_credentials(settings.tracking_uri)}; "
-            f"the report: ablate report {name} --protocol {protocol}"
+            f"the report: ablate report {study.name} --protocol {protocol}"
         )
     if failed:
         sys.exit(FAILURE)
@@ -166,9 +149,10 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
     """Where a study stands: every arm under every seed."""
     record = _read(name, protocol, Settings.of(runs, None, tracking_uri))
     registration = record.registration
-    cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in registration.arms}
+    arms = (*registration.arms, *dict.fromkeys(registration.donors.values()))
+    cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in dict.fromkeys(arms)}
     if as_json:
-        print_json({"study": name, "protocol": registration.protocol, "arms": _states(record)})
+        print_json({"study": registration.study, "protocol": registration.protocol, "arms": _states(record)})
         return
     header = ("arm", *(f"seed {seed}" for seed in registration.seeds))
     print_table(header, [(arm, *row.values()) for arm, row in cells.items()])
@@ -200,7 +184,7 @@ def report(
     settings = Settings.of(runs, None, tracking_uri)
     settings.make()
     if every:
-        names = tuple(sorted({*names, *_recorded(protocol, settings)}))
+        names = tuple(sorted({*map(ablations.name_of, names), *_recorded(protocol, settings)}))
     records = [_read(name, protocol, settings) for name in names]
     pages = [_compile(record, settings) for record in records]
     for page in pages:
@@ -230,40 +214,50 @@ def ui(runs: str | None, tracking_uri: str | None, port: int, host: str) -> None
 
 
 @main.command()
-@click.argument("network")
+@click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
 @click.option("--resolution", type=int, default=224, show_default=True, help="Side of the input, pixels.")
 @click.option("--classes", type=int, default=1000, show_default=True)
 @click.option("--channels", type=int, default=3, show_default=True)
 @click.option("--width", type=float, default=1.0, show_default=True, help="Factor on every width.")
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Draw them, into this folder.")
 @as_json
-def profile(network: str, resolution: int, classes: int, channels: int, width: float, as_json: bool) -> None:
-    """What a network costs and sees, layer by layer."""
-    from dataclasses import asdict
+def profile(
+    names: tuple[str, ...],
+    resolution: int,
+    classes: int,
+    channels: int,
+    width: float,
+    pictures: Path | None,
+    as_json: bool,
+) -> None:
+    """What networks cost and see: one layer by layer, several side by side.
 
-    from lightning_modules.catalogue import network as named
-    from lightning_modules.profile import profile as measured
+    NETWORK is a name of the catalogue (vgg-d), an arm of an ablation (depth/E), or an ablation: all its arms.
+    """
     from lightning_modules.spec import Scale
+    from studies.profiles import print_one, print_several, profiled, spread
 
-    found = measured(named(network), Scale(resolution=resolution, classes=classes, channels=channels, width=width))
+    scale = Scale(resolution=resolution, classes=classes, channels=channels, width=width)
+    found = [profiled(name, scale) for name in spread(names)]
+    drawn = _draw(found, pictures)
     if as_json:
-        print_json(asdict(found) | {"network": network})
+        data = [each.as_data() for each in found]
+        print_json((data[0] if len(data) == 1 else {"networks": data}) | ({"pictures": drawn} if drawn else {}))
         return
-    print_table(
-        ("place", "kind", "output", "parameters", "multiply-adds", "receptive field"),
-        [
-            (
-                layer.place,
-                layer.kind,
-                " x ".join(map(str, layer.output)),
-                f"{layer.parameters:,}",
-                f"{layer.multiply_adds:,}",
-                layer.receptive_field or "",
-            )
-            for layer in found.layers
-        ],
-    )
-    for name, value in found.properties().items():
-        click.echo(f"{name.replace('_', ' '):<18}{value:>16,}")
+    if len(found) == 1:
+        print_one(found[0])
+    else:
+        print_several(found)
+    for path in drawn:
+        click.echo(path)
+
+
+def _draw(found: Any, folder: Path | None) -> list[str]:
+    if folder is None:
+        return []
+    from reports.profiles import write_pictures
+
+    return [str(path) for path in write_pictures(found, folder)]
 
 
 def _detectable(study: Any) -> float | None:
@@ -289,7 +283,7 @@ def _resources(cpus: int, gpus: float, most: int) -> Resources:
 def _read(name: str, protocol: str, settings: Settings) -> Any:
     from studies.tracking import Store
 
-    return Store(settings, create=False).read(name, protocol)
+    return Store(settings, create=False).read(ablations.name_of(name), protocol)
 
 
 def _recorded(protocol: str, settings: Settings) -> set[str]:

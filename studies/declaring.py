@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import ablations
 from ablations import Difference, differences
-from lightning_modules.data import Examples, split
-from lightning_modules.profile import profile
+from lightning_modules.reading import Inventory
 from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue, Leaf, UnknownPath, annotation_at, flatten, parse
 from studies import protocols
+from studies.building import build_all, built, parts_changed
 from studies.records import Registration
 from studies.trials import Study
 
@@ -24,6 +24,9 @@ def declare(
 ) -> Study:
     """A study by names, with overrides for every arm (``{"recipe.epochs": 5}``; text is read as the field's type).
 
+    Args:
+        name: of an ablation, or the path of its file (``./my_ablation.py``).
+
     Raises:
         UnknownAblation, UnknownProtocol: with the nearest name.
         UnknownPath, InvalidValue: for an override that names no field or a value it does not admit.
@@ -32,11 +35,12 @@ def declare(
     conditions = protocols.load(protocol)
     values = {path: _read(conditions.setup, path, value) for path, value in (overrides or {}).items()}
     return Study(
-        name=name,
+        name=ablations.name_of(name),
         ablation=ablations.load(name),
         protocol=conditions,
         seeds=conditions.seeds if seeds is None else _listed(seeds),
         overrides=values,
+        import_paths=ablations.import_paths(name),
     )
 
 
@@ -67,13 +71,18 @@ def changed_and_held(setups: Mapping[str, Setup]) -> tuple[dict[str, tuple[Diffe
     return changes, {path: leaf for path, leaf in flatten(baseline).items() if path not in moved}
 
 
-def register(study: Study, examples: Examples) -> Registration:
-    """What is known of a study before its first trial."""
+def register(study: Study, data: Inventory) -> Registration:
+    """What is known of a study before its first trial.
+
+    Raises:
+        NotASingleChange, InvalidAblation: where the networks as built are not what the arms declare.
+    """
     setups = study.setups()
+    networks = build_all(setups)
+    donors = {fit.arm: fit.setup for fit in study.trials() if fit.arm in study.donors.values()}
     names = tuple(setups)
     baseline = setups[names[0]]
     changes, held = changed_and_held(setups)
-    train, held_out = split(examples.train_labels, baseline.data, study.seeds[0])
     return Registration(
         study=study.name,
         question=study.ablation.question.strip(),
@@ -85,18 +94,17 @@ def register(study: Study, examples: Examples) -> Registration:
         forced=study.ablation.forced,
         changes=changes,
         held=held,
-        properties={name: profile(setup.network, setup.scale).properties() for name, setup in setups.items()},
+        properties={name: network.properties for name, network in networks.items()}
+        | {name: built(setup).properties for name, setup in donors.items() if name not in networks},
+        built={name: parts_changed(networks[names[0]], networks[name]) for name in names[1:]},
+        property_studied=study.ablation.property_studied,
+        factorial=study.ablation.factorial,
+        donors=study.donors,
+        donor_epochs={arm: donors[donor].recipe.epochs for arm, donor in study.donors.items()},
+        unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
         claims=study.ablation.claims,
         smallest_effect=study.protocol.smallest_effect,
-        reference=study.ablation.reference,
+        reference=study.ablation.reference_at(baseline),
         seeds=study.seeds,
-        data={
-            "name": baseline.data.source,
-            "form": examples.form,
-            "classes": len(examples.classes),
-            "train": len(train),
-            "validation": len(held_out),
-            "test": len(examples.test_labels),
-            "digest": examples.digest,
-        },
+        data={"name": data.name, "form": data.form, "classes": data.classes, **data.sizes, "digest": data.digest},
     )

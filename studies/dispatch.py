@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,7 +23,6 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray import tune
 
-from lightning_modules.data import prepare
 from lightning_modules.values import check, require
 from studies.fits import Fit
 from studies.machine import cores
@@ -34,11 +34,18 @@ RETRIES = 2  # of a trial whose worker died; an exception inside a trial is a re
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A fit with all that a worker needs to train it anywhere."""
+    """A fit with all that a worker needs to train it anywhere.
+
+    Attributes:
+        donor: folder of the trial that it starts from, where it does.
+        import_paths: folders in which Python finds the user's modules.
+    """
 
     fit: Fit
     folder: Path
     digests: Mapping[str, str]
+    donor: Path | None = None
+    import_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +93,30 @@ class Watcher(Protocol):
 
 
 def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
-    """Run all jobs, in their order, over the CPUs and GPUs there are.
+    """Run all jobs over the CPUs and GPUs there are: donors before those who start from them, else in their order.
 
     Raises:
         KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
     """
     _start_ray()
+    try:
+        for generation in generations(jobs):
+            _run(generation, settings, resources, watcher)
+    finally:
+        ray.shutdown()
+
+
+def generations(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in groups, one after the other: none starts from a donor that is in its own group or in a later one."""
+    waiting, groups = list(jobs), []
+    while waiting:
+        folders = {job.folder for job in waiting}
+        groups.append([job for job in waiting if job.donor not in folders])
+        waiting = [job for job in waiting if job.donor in folders]
+    return groups
+
+
+def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
     scratch = settings.runs / f"ray-{os.getpid()}"
     worker = tune.with_resources(
         tune.with_parameters(_Worker, jobs=list(jobs), settings=settings, resources=resources),
@@ -115,7 +140,6 @@ def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watc
     try:
         tuner.fit()
     finally:
-        ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
     if report.interrupted:
         raise KeyboardInterrupt
@@ -134,7 +158,10 @@ def _start_ray() -> None:
 
 
 class _Worker(tune.Trainable):
-    """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded."""
+    """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded.
+
+    The child is no daemon: those may have no children, and a user's data loader may want workers.
+    """
 
     def setup(self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources) -> None:  # type: ignore[override]
         self.jobs, self.settings, self.resources = jobs, settings, resources
@@ -165,7 +192,7 @@ class _Worker(tune.Trainable):
         self.job = self.jobs[config["job"]]
         self.receiver, sender = self.context.Pipe(duplex=False)
         self.child = self.context.Process(
-            target=_train_in_child, args=(self.job, self.settings, self.resources, sender), daemon=True
+            target=_train_in_child, args=(self.job, self.settings, self.resources, sender)
         )
         self.child.start()
         sender.close()
@@ -179,14 +206,16 @@ class _Worker(tune.Trainable):
 def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: Connection) -> None:
     import warnings
 
+    sys.path[:0] = job.import_paths
+    multiprocessing.set_start_method(None, force=True)  # the platform's own, for data loaders that have workers
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
 
+    from lightning_modules.reading import examples_of
     from studies.training import Machine, train
 
-    setup = job.fit.setup
     machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
-    examples = prepare(setup.data, setup.scale, settings.data_root, settings.cache)
+    examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
 
     def report(epoch: Mapping[str, float]) -> None:
         try:
@@ -194,7 +223,7 @@ def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: 
         except OSError:  # nobody listens any more: end at once; the next start goes on from the checkpoint
             os._exit(1)
 
-    train(job.fit, examples, job.folder, digests=job.digests, machine=machine, report=report)
+    train(job.fit, examples, job.folder, digests=job.digests, machine=machine, donor=job.donor, report=report)
     sender.close()
 
 

@@ -48,7 +48,9 @@ def _differences(data: dict[str, Any]) -> dict[str, tuple[Difference, ...]]:
 def _factorial(data: dict[str, Any] | None) -> Factorial | None:
     if data is None:
         return None
-    rows, columns = (Factor(name=each["name"], levels=tuple(each["levels"])) for each in (data["rows"], data["columns"]))
+    rows, columns = (
+        Factor(name=each["name"], levels=tuple(each["levels"])) for each in (data["rows"], data["columns"])
+    )
     return Factorial(rows=rows, columns=columns, cells=tuple(map(tuple, data["cells"])))
 
 

@@ -75,6 +75,25 @@ def plan(
     )
 
 
+def with_weights(todo: Plan, has_weights: Callable[[Fit], bool]) -> Plan:
+    """The plan in which every donor of a trial to be trained is trained again where its weights are not at hand."""
+    wanted = {fit.donor.fingerprint for fit in todo.train if fit.donor}
+    ended = (*todo.recorded, *(fit for fit, _ in todo.elsewhere), *todo.spooled)
+    again = tuple(fit for fit in ended if fit.fingerprint in wanted and not has_weights(fit))
+    if not again:
+        return todo
+    return with_weights(
+        Plan(
+            recorded=tuple(fit for fit in todo.recorded if fit not in again),
+            elsewhere=tuple((fit, trial) for fit, trial in todo.elsewhere if fit not in again),
+            spooled=tuple(fit for fit in todo.spooled if fit not in again),
+            train=(*again, *todo.train),
+            outdated=todo.outdated,
+        ),
+        has_weights,
+    )
+
+
 def _usable(same_setup: Sequence[Ended], wanted: Identity, reuse: Reuse) -> list[Ended]:
     if reuse == "none":
         return []

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import asdict
 from typing import Any
 
-from ablations import summarise
-from lightning_modules.profile import profile
+from ablations import Contrast, contrast, summarise
 from lightning_modules.spec import Setup
+from studies.building import build_all, parts_changed
 from studies.declaring import changed_and_held
+from studies.estimate import seconds_per_study, seconds_per_trial
 from studies.machine import cores
 from studies.trials import Study
-
-ASSUMED_EXAMPLES = {"digits": 600, "cifar10": 50_000, "cifar100": 50_000, "folder": 50_000}
-TIMED_STEPS = 3
 
 
 def preview(study: Study) -> dict[str, Any]:
     """Question, arms, what each changes, what is held, claims, trials and estimated time, as plain data."""
     setups = study.setups()
     changes, held = changed_and_held(setups)
+    networks = build_all(setups)
     seconds = {arm: seconds_per_trial(setup) for arm, setup in setups.items()}
+    donors = {donor: seconds_per_trial(setup) for donor, setup in _donors(study).items() if donor not in setups}
+    baseline = networks[next(iter(setups))]
     arms = {
         arm: {
             "changes": list(summarise(changes.get(arm, ()))),
-            "properties": dict(profile(setup.network, setup.scale).properties()),
+            "properties": dict(network.properties),
+            "parts": len(parts_changed(baseline, network)),
+            "contrast": _told(contrast(baseline.properties, network.properties, study.ablation.property_studied)),
+            "unknown": list(network.unknowns),
             "seconds": seconds[arm],
         }
-        for arm, setup in setups.items()
+        for arm, network in networks.items()
     }
     workers = cores()
-    total = sum(seconds.values()) * len(study.seeds)
+    known = [each for each in (*seconds.values(), *donors.values()) if each is not None]
+    complete = len(known) == len(seconds) + len(donors)
+    total = seconds_per_study(sum(known), len(study.seeds), workers) if complete else None
     return {
         "study": study.name,
         "question": study.ablation.question.strip(),
@@ -38,35 +44,26 @@ def preview(study: Study) -> dict[str, Any]:
         "baseline": next(iter(setups)),
         "varies": list(study.ablation.varies),
         "forced": dict(study.ablation.forced),
+        "property_studied": study.ablation.property_studied,
+        "donors": study.donors,
         "arms": arms,
         "held": held,
         "claims": [claim.sentence for claim in study.ablation.claims],
         "seeds": list(study.seeds),
         "trials": len(study.trials()),
         "workers": workers,
-        "minutes": total / workers / 60,
+        "minutes": total / 60 if total is not None else None,
     }
 
 
-def seconds_per_trial(setup: Setup) -> float:
-    """Training time of one trial on one core of this machine, from a few timed steps. Nothing is read or kept."""
-    import torch
-    from torch.nn import functional
+def _donors(study: Study) -> dict[str, Setup]:
+    names = set(study.donors.values())
+    return {fit.arm: fit.setup for fit in study.trials() if fit.arm in names}
 
-    from lightning_modules.classifier import Classifier
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = Classifier(setup.network, setup.scale, setup.recipe, seed=0)
-    side = setup.scale.resolution
-    images = torch.zeros(setup.recipe.batch_size, setup.scale.channels, side, side)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(setup.recipe.batch_size, dtype=torch.int64)
-    times = []
-    for _ in range(1 + TIMED_STEPS):
-        began = time.perf_counter()
-        functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
-        times.append(time.perf_counter() - began)
-    torch.set_num_threads(threads)
-    trained = ASSUMED_EXAMPLES[setup.data.source] * setup.data.train_fraction * (1 - setup.data.validation_fraction)
-    return min(times[1:]) * setup.recipe.epochs * trained / setup.recipe.batch_size
+def _told(found: Contrast) -> dict[str, Any]:
+    return {
+        "clean": found.clean,
+        "moved": [asdict(move) for move in found.moved],
+        "unknown": list(found.unknown),
+    }

@@ -18,20 +18,23 @@ class Result:
     """What one trial gave.
 
     Attributes:
-        fingerprint: identity of the trial: setup and seed.
+        fingerprint: identity of the trial: setup, seed and donor.
         digests: ``data``, ``code`` and ``platform``: what else decides the bits.
         status: ``finished``; ``diverged`` (non-finite, or training error above 0.9 x chance); ``failed`` (exception).
         metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
             augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats).
         curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
             the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``; and, of each
-            layer's weights over the epoch's first steps, ``gradient_norm/<layer>``.
+            layer's weights over the epoch's first steps, ``gradient_norm/<layer>``. Of a module that trains itself
+            there is no ``train_error``, and ``train_loss`` only where it tells one.
         times: seconds since 1970 at the end of each epoch.
         cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes`` (of training, beyond what was held
-            before the network was built).
+            before the network was built); ``inference_images_per_second``, ``inference_peak_memory_bytes`` (of the pass
+            over the test examples, beyond what was held before it).
         environment: versions, device, threads.
         evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
-            layer's initial weights under ``weights.<layer>``.
+            layer's initial weights under ``weights.<layer>``; for a warm start ``donor``, the fingerprint of the trial
+            that it starts from, and ``copied``, the places of the layers copied.
         predictions: predicted class of every test example, in the order of the test set; ``None`` where there are none.
         error: the traceback of a failed trial.
     """

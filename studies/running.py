@@ -10,23 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from lightning_modules.data import prepare, split
+from ablations import InvalidAblation
+from lightning_modules.reading import Inventory, inventory
+from lightning_modules.spec import ForeignData, Setup
 from lightning_modules.values import Leaf
 from studies import protocols
 from studies.declaring import declare, register
-from studies.digests import FIRST_PARTY, code_digest, platform_digest
+from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest
 from studies.dispatch import Job, Resources, Watcher, dispatch
-from studies.fits import Fit
+from studies.fits import Fit, hashed
 from studies.live import Progressing, Row
 from studies.machine import cores, device_name, memory_gib
-from studies.planning import Plan, Reuse, plan
+from studies.planning import Plan, Reuse, plan, with_weights
 from studies.records import Identity, Start, StudyRecord
 from studies.results import Result, failed
 from studies.settings import Settings, SettingsError, without_credentials
@@ -51,14 +54,10 @@ class Driver:
     def __post_init__(self) -> None:
         self.settings.make()
         self.store = Store(self.settings)
-        base = next(iter(self.study.setups().values()))
-        self.say(f"reading {base.data.source}")
-        self.examples = prepare(base.data, base.scale, self.settings.data_root, self.settings.cache)
-        for seed in self.study.seeds:
-            split(self.examples.train_labels, base.data, seed)  # what cannot be divided is refused here
+        self.data = self._inventory()
         self.digests = {
-            "data": self.examples.digest,
-            "code": code_digest(),
+            "data": self.data.digest,
+            "code": code_digest(class_paths=class_paths(fit.setup for fit in self.study.trials())),
             "platform": platform_digest(self.resources.device, self.resources.cpus_per_trial),
         }
         self.revision, self.clean = git_revision()
@@ -70,8 +69,21 @@ class Driver:
             "mlflow.source.type": "LOCAL",
             "mlflow.user": user(),
         }
-        self.registration = register(self.study, self.examples)
+        self.registration = register(self.study, self.data)
         self.parent = ""
+
+    def _inventory(self) -> Inventory:
+        """What the arms read; they may differ in how they read it, and are tested on the same examples."""
+        found = {}
+        for setup in self.study.setups().values():
+            if setup.data not in found:
+                self.say(f"reading {_name_of(setup)}")
+                found[setup.data] = inventory(setup, self.study.seeds, self.settings.data_root, self.settings.cache)
+        first, *others = found.values()
+        if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
+            raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
+        digests = sorted({each.digest for each in found.values()})
+        return first if len(digests) == 1 else replace(first, digest=hashed(digests))
 
     def identity(self, fit: Fit) -> Identity:
         """What must agree before an ended trial is used again."""
@@ -89,7 +101,8 @@ class Driver:
             result = self.spool(fit).result()
             return result is not None and result.status != "failed"
 
-        return plan(self.study.trials(), self.identity, self.store.ended(), is_spooled, self.parent, reuse)
+        todo = plan(self.study.trials(), self.identity, self.store.ended(), is_spooled, self.parent, reuse)
+        return with_weights(todo, lambda fit: self.spool(fit).weights.exists())
 
     def run(self, reuse: Reuse = "matching", *, quiet: bool = False) -> StudyRecord:
         """Do what is left, and read the study back.
@@ -107,7 +120,7 @@ class Driver:
             ) from error
 
     def _run(self, reuse: Reuse, *, quiet: bool) -> StudyRecord:
-        conditions = self.study.conditions(self.examples.digest)
+        conditions = self.study.conditions(self.data.digest)
         self.parent = self.store.register(self.registration, conditions, self.tags)
         todo = self.plan(reuse)
         self.say(describe(todo))
@@ -121,13 +134,22 @@ class Driver:
                 self._train(todo.train, quiet=quiet)
             complete = True
         finally:
-            self.store.close(self.parent, self._start(), self.examples.test_labels, complete=complete)
+            self.store.close(self.parent, self._start(), self.data.test_labels, complete=complete)
         return self.store.read(self.study.name, run_id=self.parent)
 
     def _train(self, fits: Sequence[Fit], *, quiet: bool) -> None:
         costs = {arm: values["multiply_adds"] for arm, values in self.registration.properties.items()}
         ordered = longest_first(fits, costs)
-        jobs = [Job(fit=fit, folder=self.spool(fit).folder, digests=self.digests) for fit in ordered]
+        jobs = [
+            Job(
+                fit=fit,
+                folder=self.spool(fit).folder,
+                digests=self.digests,
+                donor=self.spool(fit.donor).folder if fit.donor else None,
+                import_paths=self.study.import_paths,
+            )
+            for fit in ordered
+        ]
         for job in jobs:
             (job.folder / "result.json").unlink(missing_ok=True)
         rows = [Row(arm=fit.arm, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
@@ -229,6 +251,7 @@ def run(
     """Run what is left of a study and give it back as recorded. Running it twice trains nothing the second time.
 
     Args:
+        name: of an ablation, or the path of its file (``./my_ablation.py``).
         seeds: how many, or which; the same for every arm; the protocol's own by default.
         overrides: dotted paths and values, applied to every arm alike.
         data_root, runs, tracking_uri: see :class:`studies.settings.Settings`.
@@ -245,6 +268,10 @@ def run(
     settings = Settings.of(runs, data_root, tracking_uri)
     driver = Driver(study, settings, resources or Resources(), say or (_silent if quiet else _print))
     return driver.run(reuse, quiet=quiet)
+
+
+def _name_of(setup: Setup) -> str:
+    return setup.data.class_path if isinstance(setup.data, ForeignData) else setup.data.source
 
 
 def describe(todo: Plan) -> str:

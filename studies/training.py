@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import platform
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,13 +19,18 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from torch import nn
 
-from lightning_modules.batches import ClassificationData, Part
+from lightning_modules.batches import Readable, TrialData
 from lightning_modules.build import weight_layers
-from lightning_modules.classifier import Classifier, Tally, rate_factor
+from lightning_modules.chance import seed_everything
 from lightning_modules.data import Examples
-from lightning_modules.spec import Recipe
+from lightning_modules.initialise import copy_layers
+from lightning_modules.learner import Learner, learner
+from lightning_modules.reading import trial_data
+from lightning_modules.spec import Scratch
 from lightning_modules.streams import generator
+from lightning_modules.tally import evaluate as evaluated
 from studies.fits import Fit
 from studies.machine import PeakMemory, device_name
 from studies.results import Result, Status, failed
@@ -45,17 +52,20 @@ class Machine:
 
 def train(
     fit: Fit,
-    examples: Examples,
+    examples: Examples | None,
     folder: Path,
     *,
     digests: Mapping[str, str],
     machine: Machine,
+    donor: Path | None = None,
     report: Report = lambda _: None,
 ) -> Result:
     """Train one fit to its end, from its own checkpoint where it left one, and write the result to its folder.
 
     Args:
+        examples: what the setup's data are; ``None`` where a foreign module reads its own.
         folder: the trial's own; checkpoint, weights, predictions and result lie there.
+        donor: folder of the trial that this one starts from, where it does.
         report: called after every epoch with the epoch's curves and its number; for a trial that goes on from a
             checkpoint, first with those of the epochs already trained.
 
@@ -65,7 +75,7 @@ def train(
     spool = Spool(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        result = _train(fit, examples, spool, digests, machine, report)
+        result = _train(fit, examples, spool, digests, machine, donor, report)
     except Exception:  # a failed run is a result: it is kept, with the reason
         result = failed(fit.fingerprint, digests, traceback.format_exc())
     spool.write(result)
@@ -73,65 +83,99 @@ def train(
 
 
 def _train(
-    fit: Fit, examples: Examples, spool: Spool, digests: Mapping[str, str], machine: Machine, report: Report
+    fit: Fit,
+    examples: Examples | None,
+    spool: Spool,
+    digests: Mapping[str, str],
+    machine: Machine,
+    donor: Path | None,
+    report: Report,
 ) -> Result:
     torch.set_num_threads(machine.threads)
     setup = fit.setup
     device = torch.device(machine.device)
-    data = ClassificationData(examples, setup.data, setup.recipe, fit.seed, device)
+    data = trial_data(setup, examples, fit.seed, device)
     memory = PeakMemory(machine.device)
-    model = Classifier(setup.network, setup.scale, setup.recipe, fit.seed)
-    recorder = Recorder(data, fit.seed, spool.checkpoint, report)
-    recorder.weights = initial_weights(model)
-    trainer = _trainer(setup.recipe.epochs, machine, recorder)
-    resumed = spool.checkpoint if spool.checkpoint.exists() else None
-    trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=False if resumed else None)
+    trained = learner(setup, fit.seed)
+    inherited = inherit(trained.network, fit, donor)
+    recorder = Recorder(trained, data, fit.seed, spool.checkpoint, report)
+    seed_everything(generator(fit.seed, "dropout", "start"))
+    _fit(_trainer(setup.recipe.epochs, machine, (*trained.watchers, recorder)), trained, data, spool.checkpoint)
     peak = memory.bytes()
     recorder.report_the_rest()
-    model.to(device)
-    metrics, predictions = evaluate(model, data)
+    trained.module.to(device)
+    metrics, predictions, inference = evaluate(trained, data)
     with replacing(spool.weights) as partial:
-        torch.save(model.network.state_dict(), partial)
+        torch.save(trained.network.state_dict(), partial)
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
-        status=judge(model, metrics, recorder.curves, setup.scale.classes),
+        status=judge(trained.network, metrics, recorder.curves, setup.scale.classes),
         metrics=metrics,
         curves={name: tuple(values) for name, values in recorder.curves.items()},
         times=tuple(recorder.times),
-        cost=_cost(recorder, len(data.train), peak),
+        cost=_cost(recorder, peak) | inference,
         environment=environment(machine),
-        evidence=recorder.evidence() | {"split": data.split_digest},
+        evidence=recorder.evidence() | {"split": data.split_digest} | inherited,
         predictions=predictions,
     )
 
 
-def evaluate(model: Classifier, data: ClassificationData) -> tuple[dict[str, float], np.ndarray]:
-    """Final metrics of the three parts, and the predicted class of every test example. The test part is read once."""
+def _fit(trainer: lightning.Trainer, trained: Learner, data: TrialData, checkpoint: Path) -> None:
+    """Train, from the checkpoint where there is one."""
+    resumed = checkpoint if checkpoint.exists() else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
+        trainer.fit(trained.module, datamodule=data, ckpt_path=resumed, weights_only=False if resumed else None)
+
+
+def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
+    """Copy what the fit takes over from its donor; says which layers, and whose."""
+    start = fit.setup.start
+    if isinstance(start, Scratch) or fit.donor is None:
+        return {}
+    if donor is None or not Spool(donor).weights.exists():
+        raise FileNotFoundError(f"the {fit.donor.arm}, under seed {fit.seed}, left no weights to start from")
+    state = torch.load(Spool(donor).weights, map_location="cpu", weights_only=True)
+    copied = copy_layers(network, state, start.layers)
+    return {"donor": fit.donor.fingerprint, "copied": ",".join(copied)}
+
+
+def evaluate(trained: Learner, data: TrialData) -> tuple[dict[str, float], np.ndarray, dict[str, float]]:
+    """Final metrics of the three parts, the predicted class of every test example, and what inference cost.
+
+    The test part is read once, and last: by then everything is warm, and its pass is the one that is timed.
+    """
     metrics: dict[str, float] = {}
-    predicted = torch.empty(0)
-    parts: dict[str, Part] = {"train": data.train, "validation": data.validation, "test": data.test}
+    predicted, cost = torch.empty(0), {}
+    device = trained.module.device
+    parts: dict[str, Readable] = {"train": data.train, "validation": data.validation, "test": data.test}
     for name, part in parts.items():
-        tally, predicted = model.evaluate(part.evaluation())
-        metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}
-    return metrics, predicted.cpu().numpy().astype(np.uint16)
+        memory, began = PeakMemory(device.type), time.perf_counter()
+        tally, predicted = evaluated(trained.module, part.evaluation(), device)
+        metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}  # waits for the device
+        cost = {
+            "inference_images_per_second": tally.examples / (time.perf_counter() - began),
+            "inference_peak_memory_bytes": memory.bytes(),
+        }
+    return metrics, predicted.cpu().numpy().astype(np.uint16), cost
 
 
 def judge(
-    model: Classifier, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], classes: int
+    network: nn.Module, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], classes: int
 ) -> Status:
     """``diverged`` where weights or losses are not finite, or where training did not leave chance behind."""
-    finite = all(math.isfinite(value) for value in (*metrics.values(), *curves["train_loss"]))
-    finite = finite and all(bool(torch.isfinite(weights).all()) for weights in model.parameters())
+    finite = all(math.isfinite(value) for value in (*metrics.values(), *curves.get("train_loss", ())))
+    finite = finite and all(bool(torch.isfinite(weights).all()) for weights in network.parameters())
     chance = 100 * (1 - 1 / classes)
     return "finished" if finite and metrics["train_error"] <= DIVERGED_ABOVE * chance else "diverged"
 
 
-def initial_weights(model: Classifier) -> dict[str, str]:
+def initial_weights(network: nn.Module) -> dict[str, str]:
     """A hash of every layer's weights, by place."""
     return {
         f"weights.{place}": hashlib.sha256(layer.weight.detach().contiguous().numpy().tobytes()).hexdigest()[:12]
-        for place, layer in weight_layers(model.network)
+        for place, layer in weight_layers(network)
     }
 
 
@@ -152,25 +196,32 @@ def environment(machine: Machine) -> dict[str, str | int]:
 class Recorder(lightning.Callback):
     """Keeps the curves and the evidence of a fit, validates after every epoch, reports, and writes checkpoints."""
 
-    def __init__(self, data: ClassificationData, seed: int, checkpoint: Path, report: Report) -> None:
-        self.data, self.seed, self.checkpoint, self.report = data, seed, checkpoint, report
+    def __init__(self, trained: Learner, data: TrialData, seed: int, checkpoint: Path, report: Report) -> None:
+        self.trained, self.data, self.seed = trained, data, seed
+        self.checkpoint, self.report = checkpoint, report
         self.curves: dict[str, list[float]] = {}
         self.times: list[float] = []
-        self.epochs_seen: list[tuple[str, str, int]] = []
-        self.weights: dict[str, str] = {}
+        self.epochs_seen: list[tuple[str, str, int, int]] = []
+        self.weights = initial_weights(trained.network)
         self.saved_at = time.monotonic()
         self.started_at = 0.0
         self.num_reported = 0
+        self.progress: dict[str, Any] = {}
 
     def evidence(self) -> dict[str, str | int]:
         """What the fit did: hashes of its order, its augmentation and its initial weights, and its steps."""
-        orders, augmentations, steps = zip(*self.epochs_seen, strict=True) if self.epochs_seen else ((), (), ())
+        orders, augmentations, steps, _ = zip(*self.epochs_seen, strict=True) if self.epochs_seen else ((),) * 4
         return {
             "order": hashlib.sha256("".join(orders).encode()).hexdigest()[:16],
             "augmentation": hashlib.sha256("".join(augmentations).encode()).hexdigest()[:16],
             "steps": sum(steps),
             **self.weights,
         }
+
+    @property
+    def num_examples(self) -> int:
+        """Trained on, over all epochs."""
+        return sum(examples for _, _, _, examples in self.epochs_seen)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report the epochs that a checkpoint brought along."""
@@ -183,31 +234,39 @@ class Recorder(lightning.Callback):
         self.num_reported = len(self.times)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw dropout from (seed, epoch), so that a resumed fit draws the same."""
-        torch.manual_seed(int(generator(self.seed, "dropout", trainer.current_epoch).integers(2**62)))
+        """Save what the last epoch left, all its hooks included; draw dropout from (seed, epoch), resumed or not."""
+        if self.times and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            self.save(trainer)
+        seed_everything(generator(self.seed, "dropout", trainer.current_epoch))
         self.started_at = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the epoch's books; stop where the loss is no longer a number."""
-        model, epoch = _classifier(pl_module), self.data.epoch
-        training = model.tally
-        train_loss = training.mean_loss  # waits for the device: the clock stops after it
-        seconds = time.perf_counter() - self.started_at
-        validation, _ = model.evaluate(self.data.validation.evaluation())
-        self._append(_curves(training, validation, _learning_rate(model.recipe, trainer), seconds))
-        if epoch is not None:
-            self.epochs_seen.append((epoch.seen_order.hexdigest(), epoch.seen_augmentation.hexdigest(), training.steps))
+        curves = dict(self.trained.curves())  # waits for the device: the clock stops after it
+        curves["seconds"] = time.perf_counter() - self.started_at
+        validation, _ = evaluated(pl_module, self.data.validation.evaluation(), pl_module.device)
+        self._append(curves | {"validation_loss": validation.mean_loss, "validation_error": validation.error})
+        batches: Any = trainer.train_dataloader
+        seen = (batches.seen_order.hexdigest(), batches.seen_augmentation.hexdigest())
+        self.epochs_seen.append((*seen, self.trained.steps, batches.seen_examples))
+        self.progress = copy.deepcopy(trainer.fit_loop.state_dict())
         self.report_the_rest()
-        if not math.isfinite(train_loss):
-            trainer.should_stop = True
-        elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
-            self.save(trainer)
+        trainer.should_stop = trainer.should_stop or not math.isfinite(curves.get("train_loss", 0.0))
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Write a checkpoint from which the fit goes on to the same bits."""
         with replacing(self.checkpoint) as partial:
             trainer.save_checkpoint(partial)
         self.saved_at = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a checkpoint that is written as an epoch begins go on from the end of the one before.
+
+        Only then has a module's own ``on_train_epoch_end`` run, and a schedule that follows a metric made its step.
+        """
+        checkpoint["loops"]["fit_loop"] = self.progress
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs to tell the whole story."""
@@ -216,49 +275,25 @@ class Recorder(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.curves, self.times = json.loads(state_dict["curves"]), list(state_dict["times"])
-        self.epochs_seen = [(order, augmentation, steps) for order, augmentation, steps in state_dict["epochs_seen"]]
+        self.epochs_seen = [tuple(seen) for seen in state_dict["epochs_seen"]]
 
     def _append(self, values: Mapping[str, float]) -> None:
+        """Add an epoch to every curve; where one has no value, as a layer that is frozen at first, it is no number."""
+        for name in dict.fromkeys((*self.curves, *values)):
+            self.curves.setdefault(name, [math.nan] * len(self.times)).append(values.get(name, math.nan))
         self.times.append(time.time())
-        for name, value in values.items():
-            self.curves.setdefault(name, []).append(value)
 
     def _at(self, epoch: int) -> dict[str, float]:
         return {name: values[epoch] for name, values in self.curves.items()}
 
 
-def _curves(training: Tally, validation: Tally, learning_rate: float, seconds: float) -> dict[str, float]:
-    return {
-        "train_loss": training.mean_loss,
-        "train_error": training.error,
-        "validation_loss": validation.mean_loss,
-        "validation_error": validation.error,
-        "gradient_norm": training.mean_gradient,
-        "learning_rate": learning_rate,
-        "seconds": seconds,
-        **{f"gradient_norm/{place}": norm for place, norm in training.mean_layers.items()},
-    }
-
-
-def _learning_rate(recipe: Recipe, trainer: lightning.Trainer) -> float:
-    """Of the epoch's last step: the optimiser already holds the next one's."""
-    total = int(trainer.estimated_stepping_batches)
-    return recipe.learning_rate * rate_factor(recipe, trainer.global_step - 1, total)
-
-
-def _classifier(module: lightning.LightningModule) -> Classifier:
-    if not isinstance(module, Classifier):
-        raise TypeError(f"the recorder records a Classifier, not a {type(module).__name__}")
-    return module
-
-
-def _trainer(epochs: int, machine: Machine, recorder: Recorder) -> lightning.Trainer:
+def _trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
     return lightning.Trainer(
         max_epochs=epochs,
         accelerator="gpu" if machine.device == "cuda" else "cpu",
         devices=1,
         deterministic="warn" if machine.device == "cuda" else None,
-        callbacks=[recorder],
+        callbacks=list(callbacks),
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -269,10 +304,10 @@ def _trainer(epochs: int, machine: Machine, recorder: Recorder) -> lightning.Tra
     )
 
 
-def _cost(recorder: Recorder, examples: int, peak_memory: float) -> dict[str, float]:
+def _cost(recorder: Recorder, peak_memory: float) -> dict[str, float]:
     seconds = sum(recorder.curves["seconds"])
     return {
         "train_seconds": seconds,
-        "images_per_second": examples * len(recorder.times) / seconds,
+        "images_per_second": recorder.num_examples / seconds,
         "peak_memory_bytes": peak_memory,
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ablations import Ablation
 from lightning_modules.spec import Setup
-from lightning_modules.values import InvalidValue, Leaf, check, flatten, require
-from studies.fits import Fit, hashed
+from lightning_modules.values import InvalidValue, Leaf, edit, flatten, require
+from studies.fits import Fit, hashed, with_donors
 
 LARGEST_SEED = 2**32 - 1
 
@@ -20,6 +20,8 @@ class Protocol:
     Attributes:
         note: claim, cost and command; by habit the file's docstring.
         setup: the base setup; an ablation's arms edit it.
+        families: per kind of network (``ResNet``), what is set otherwise for a study of such networks: in every arm, as
+            the baseline's kind says.
         seeds: default seeds.
         smallest_effect: smallest difference of interest in test error, percentage points.
     """
@@ -29,16 +31,28 @@ class Protocol:
     setup: Setup
     seeds: tuple[int, ...]
     smallest_effect: float
+    families: Mapping[str, Mapping[str, Leaf]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check(self)
         require(len(self.seeds) >= 1, self, "seeds", "at least one seed")
         require(self.smallest_effect > 0, self, "smallest_effect", "points of error above 0")
+        for kind in self.families:
+            self.setup_for(kind)
+
+    def setup_for(self, kind: str) -> Setup:
+        """The base setup of a study of one kind of network."""
+        setup = self.setup
+        for path, value in self.families.get(kind, {}).items():
+            setup = edit(setup, path, value)
+        return setup
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """An ablation under a protocol with seeds. Overrides apply to every arm alike, after the arms' own edits.
+
+    Attributes:
+        import_paths: folders in which Python finds the user's modules.
 
     Raises:
         InvalidValue: for seeds that repeat or are negative, and for overrides that touch what the ablation varies.
@@ -49,6 +63,7 @@ class Study:
     protocol: Protocol
     seeds: tuple[int, ...]
     overrides: Mapping[str, Leaf]
+    import_paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -67,12 +82,23 @@ class Study:
                     f"{path} is what {self.name} varies ({', '.join(self.ablation.varies)}); "
                     "it cannot be set for all arms."
                 )
-        return self.ablation.setups(self.protocol.setup, self.overrides)
+        return self.ablation.setups(self.base, self.overrides)
+
+    @property
+    def base(self) -> Setup:
+        """The protocol's setup for the kind of network that the baseline is."""
+        return self.protocol.setup_for(type(self.ablation.baseline.apply(self.protocol.setup).network).__name__)
+
+    @property
+    def donors(self) -> dict[str, str]:
+        """Per arm with a warm start, the arm whose trials its own start from."""
+        names = {fit.fingerprint: fit.arm for fit in self.trials()}
+        return {fit.arm: names[fit.donor.fingerprint] for fit in self.trials() if fit.donor}
 
     def trials(self) -> tuple[Fit, ...]:
-        """All fits, seed by seed."""
+        """All fits, seed by seed; donors before those who start from them."""
         setups = self.setups()
-        return tuple(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
+        return with_donors(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
 
     def conditions(self, data_digest: str) -> str:
         """Identity of all that decides the arms' fits save the seeds, the code and the platform."""

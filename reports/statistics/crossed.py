@@ -20,7 +20,7 @@ class CrossedInterval:
         standard_error: of both sources of chance together.
         image_standard_error: the part that no number of seeds removes. A smallest effect of interest below it asks
             more than this test set can answer.
-        degrees_of_freedom: Satterthwaite's; not a whole number.
+        degrees_of_freedom: Satterthwaite's, and no fewer than the seeds alone would have; not a whole number.
     """
 
     estimate: float
@@ -73,7 +73,7 @@ def crossed_interval(differences: npt.ArrayLike, *, alpha: float = 0.05) -> Cros
 
 
 def _components(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """MS_seed, max(MS_example - MS_residual, 0) and Satterthwaite's degrees of freedom of their sum."""
+    """MS_seed, max(MS_example - MS_residual, 0) and the degrees of freedom of their sum."""
     seeds, examples = table.shape
     freedoms = seeds - 1, examples - 1, (seeds - 1) * (examples - 1)
     row, column, mean = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True), table.mean()
@@ -86,4 +86,5 @@ def _components(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     image = max(example - residual, 0.0)
     terms = (seed, example, residual) if image else (seed,)
     spread = sum(term**2 / freedom for term, freedom in zip(terms, freedoms, strict=False))
-    return seed, image, (seed + image) ** 2 / spread if spread else math.inf
+    # Where both components come out small by chance, Satterthwaite's fall towards 0, and the interval has no bounds.
+    return seed, image, max((seed + image) ** 2 / spread, freedoms[0]) if spread else math.inf

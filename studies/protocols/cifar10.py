@@ -7,7 +7,8 @@ Command: ``make study-depth PROTOCOL=cifar10 GPUS_PER_TRIAL=1``
 The recipe is the VGG paper's (SGD, momentum 0.9, weight decay 5e-4, dropout 0.5) with what 32 pixels and 50,000 images
 ask for: batch 128, shifts of up to 4 pixels and mirroring, a cosine schedule. Warm-up and clipping of the gradient at
 norm 1 were found necessary under the ``digits`` protocol, for networks of 16 layers and more without batch norm, and
-hold for every arm alike.
+hold for every arm alike. Plain and residual networks follow their own paper instead (He et al. 2016, Sect. 4.2): rate
+0.1, weight decay 1e-4, no clipping; under the same schedule.
 """
 
 from lightning_modules.catalogue import VGG_A
@@ -33,4 +34,5 @@ PROTOCOL = Protocol(
     ),
     seeds=(0, 1, 2, 3, 4),
     smallest_effect=0.3,
+    families={"ResNet": {"recipe.learning_rate": 0.1, "recipe.weight_decay": 1e-4, "recipe.clip_norm": 0.0}},
 )

@@ -5,7 +5,8 @@ full-width study, not its figures.
 Cost: `depth` with its three seeds, 12 trials, takes less than 40 minutes on two cores.
 Command: ``make study-depth PROTOCOL=cifar10-cpu DATA_ROOT=data``
 
-The recipe is that of ``cifar10`` with fewer epochs and a longer share of warm-up.
+The recipe is that of ``cifar10`` with fewer epochs and a longer share of warm-up; plain and residual networks keep half
+of their width, which is small as it is.
 """
 
 from lightning_modules.catalogue import VGG_A
@@ -31,4 +32,12 @@ PROTOCOL = Protocol(
     ),
     seeds=(0, 1, 2),
     smallest_effect=0.5,
+    families={
+        "ResNet": {
+            "scale.width": 0.5,
+            "recipe.learning_rate": 0.1,
+            "recipe.weight_decay": 1e-4,
+            "recipe.clip_norm": 0.0,
+        },
+    },
 )

@@ -9,7 +9,12 @@ import pytest
 
 import ablations
 from ablations import Ablation, UnknownAblation
+from ablations._contract import DEFAULT_SETUP
+from lightning_modules.catalogue import VGG_A
+from lightning_modules.profile import profile
+from lightning_modules.spec import Scale, Setup
 from studies import protocols
+from studies.building import build_all
 from studies.trials import Study
 
 ROOT = Path(ablations.__file__).parent.parent
@@ -38,14 +43,68 @@ def test_it_keeps_the_contract_under_every_protocol(name, protocol):
     conditions = protocols.load(protocol)
     study = Study(name=name, ablation=ablations.load(name), protocol=conditions, seeds=conditions.seeds, overrides={})
     trials = study.trials()
-    assert len(trials) == len(study.ablation.all_arms) * len(conditions.seeds)
+    arms = {arm.name for arm in study.ablation.all_arms} | set(study.donors.values())
+    assert {(trial.arm, trial.seed) for trial in trials} == {(arm, seed) for arm in arms for seed in conditions.seeds}
     assert len({trial.fingerprint for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize("protocol", protocols.names())
+@pytest.mark.parametrize("name", ablations.names())
+def test_its_networks_are_built_as_they_are_declared(name, protocol):
+    conditions = protocols.load(protocol)
+    study = Study(name=name, ablation=ablations.load(name), protocol=conditions, seeds=(0,), overrides={})
+    networks = build_all(study.setups())
+    assert all(network.properties["parameters"] > 0 for network in networks.values())
+
+
+@pytest.mark.parametrize("name", ablations.names())
+def test_its_networks_are_built_at_224_pixels(name):
+    for network in build_all(ablations.load(name).setups(DEFAULT_SETUP)).values():
+        assert network.properties["receptive_field"] > 0
+
+
+@pytest.mark.parametrize("name", ablations.names())
+def test_its_file_is_short(name):
+    assert len((ROOT / "ablations" / f"{name}.py").read_text().splitlines()) <= 42
 
 
 @pytest.mark.parametrize("name", ablations.names())
 def test_it_is_a_make_target(name):
     shown = subprocess.run(["make", "-n", f"study-{name}"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"ablate run {name}" in shown.stdout
+
+
+def profiled(name, arm, resolution=224, width=1.0):
+    scale = Scale(resolution=resolution, width=width)
+    arms = {each.name: each for each in ablations.load(name).all_arms}
+    setup = arms[arm].apply(Setup(network=VGG_A, scale=scale))
+    return profile(setup.network, setup.scale)
+
+
+@pytest.mark.parametrize(("resolution", "width"), [(224, 1.0), (32, 1.0), (32, 0.5)])
+def test_the_controls_of_the_kernel_size_match_what_they_say(resolution, width):
+    found = {
+        arm.name: profiled("kernel_size", arm.name, resolution, width) for arm in ablations.load("kernel_size").all_arms
+    }
+    pair = found["two 3×3"]
+    assert found["5×5 of 3×3's parameters"].conv_parameters == pytest.approx(pair.conv_parameters, rel=0.02)
+    assert found["5×5 of 3×3's arithmetic"].multiply_adds == pytest.approx(pair.multiply_adds, rel=0.02)
+    assert {each.receptive_field for each in found.values()} == {156}
+    assert [each.nonlinearities for each in found.values()] == [10, 5, 5, 10, 5, 5]
+    unactivated = found["two 3×3 without inner ReLU"]
+    assert (unactivated.parameters, unactivated.multiply_adds) == (pair.parameters, pair.multiply_adds)
+
+
+def test_one_7x7_has_81_percent_more_weights_than_three_3x3_that_see_as_much():
+    """27 C² against 49 C² between equal channels; from 64 to 128 channels, as here, 11×11 has 991,360 in all."""
+    rest = profiled("receptive_field", "one 7×7").conv_parameters - (49 * 64 * 128 + 128)
+    assert round(49 / 27, 2) == 1.81
+    assert profiled("receptive_field", "three 3×3").conv_parameters - rest == 369_024
+    assert profiled("receptive_field", "one 11×11").conv_parameters - rest == 991_360
+    fields = [
+        profiled("receptive_field", arm).receptive_field for arm in ("three 3×3", "one 7×7", "five 3×3", "one 11×11")
+    ]
+    assert fields[0] == fields[1] < fields[2] == fields[3]
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_all():

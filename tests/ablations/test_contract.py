@@ -9,6 +9,9 @@ from ablations import (
     Ablation,
     AllOf,
     Arm,
+    ByResolution,
+    Factor,
+    Factorial,
     FallsWith,
     Helps,
     HelpsBy,
@@ -16,9 +19,11 @@ from ablations import (
     NotASingleChange,
     Reference,
     SaturatesAt,
+    Times,
+    contrast,
 )
-from lightning_modules.catalogue import VGG_A, VGG_A_LRN, VGG_B
-from lightning_modules.spec import Setup
+from lightning_modules.catalogue import PLAIN_20, PLAIN_34, RESNET_20, RESNET_34_A, VGG_A, VGG_A_LRN, VGG_B
+from lightning_modules.spec import Recipe, Scale, Setup
 from lightning_modules.values import InvalidValue, UnknownPath
 
 A = Arm("A", {"network": VGG_A})
@@ -105,7 +110,7 @@ def test_a_setting_for_all_arms_overrides_each_of_them_and_keeps_the_contract():
 
 def test_differences_are_summed_up_in_words():
     changes = ablations.differences(Setup(network=VGG_A), Setup(network=VGG_B))
-    assert ablations.summarise(changes) == ("network.stages.*.convs.*.kernel: absent -> 3 (2 times)",)
+    assert ablations.summarise(changes) == ("network.stages.*.convs.*: absent -> kernel=3, activate=True (2 times)",)
 
 
 def test_a_plateau_needs_an_arm_beyond_it():
@@ -134,3 +139,94 @@ def test_a_margin_of_nothing_and_a_conjunction_of_one_are_refused():
         HelpsBy(arm="A", over="B", by=1, within=-2)
     with pytest.raises(InvalidValue, match="expected two claims or more"):
         AllOf(parts=(Helps(arm="A", over="B"),))
+
+
+PLAIN = Arm("plain", {"network": ByResolution(small=PLAIN_20, large=PLAIN_34)})
+
+
+def test_an_arm_may_follow_the_resolution():
+    assert PLAIN.apply(Setup(network=VGG_A)).network == PLAIN_34
+    assert PLAIN.apply(Setup(network=VGG_A, scale=Scale(resolution=64))).network == PLAIN_20
+
+
+@pytest.mark.parametrize("broken", ["small", "large"])
+def test_the_contract_is_proved_for_each_branch(broken):
+    branches = {"small": RESNET_20, "large": RESNET_34_A}
+    branches[broken] = replace(branches[broken], init="glorot")
+    with pytest.raises(NotASingleChange, match=r"network\.init: he -> glorot"):
+        make(
+            baseline=PLAIN, arms=(Arm("residual", {"network": ByResolution(**branches)}),), varies=("network.shortcut",)
+        )
+
+
+def test_reference_figures_may_follow_the_resolution():
+    large = Reference(source="s", quantity="q", values={"A": 1.0})
+    ablation = make(reference=ByResolution(small=None, large=large))
+    assert ablation.reference_at(Setup(network=VGG_A)) == large
+    assert ablation.reference_at(Setup(network=VGG_A, scale=Scale(resolution=32))) is None
+
+
+def test_a_multiple_is_one_of_what_the_protocol_says_and_of_what_is_set_for_all():
+    longer = make(arms=(Arm("longer", {"recipe.epochs": Times(2)}),), varies=("recipe.epochs",))
+    base = Setup(network=VGG_A, recipe=Recipe(epochs=5))
+    assert [setup.recipe.epochs for setup in longer.setups(base).values()] == [5, 10]
+    assert [setup.recipe.epochs for setup in longer.setups(base, {"recipe.epochs": 3}).values()] == [3, 6]
+
+
+def test_a_multiple_of_what_is_no_number_is_refused():
+    with pytest.raises(InvalidValue, match=r"recipe\.schedule is 'cosine'; expected a number to take 2 times"):
+        Arm("x", {"recipe.schedule": Times(2)})
+
+
+def crossed(**changes):
+    two = {"rows": Factor(name="r", levels=("1", "2")), "columns": Factor(name="c", levels=("1", "2"))}
+    return Factorial(**{**two, "cells": (("A", "LRN"), ("B", "C")), **changes})
+
+
+def test_a_factorial_with_a_missing_or_repeated_cell_is_refused():
+    for cells in ((("A", "LRN"),), (("A", "LRN"), ("B", "A"))):
+        with pytest.raises(
+            InvalidAblation, match=r"the factorial r × c needs a row of 2 different arms for each of 1, 2"
+        ):
+            crossed(cells=cells)
+
+
+def test_a_factorial_of_one_level_is_refused():
+    with pytest.raises(InvalidAblation, match="two levels or more of each factor"):
+        crossed(rows=Factor(name="r", levels=("1",)), cells=(("A", "LRN"),))
+
+
+def test_a_factorial_about_no_arm_is_refused():
+    with pytest.raises(InvalidAblation, match="a factorial names the arm 'B'"):
+        make(factorial=crossed())
+
+
+BEFORE = {
+    "weight_layers": 11,
+    "parameters": 1000,
+    "conv_parameters": 100,
+    "multiply_adds": 1000,
+    "receptive_field": 150,
+}
+
+
+@pytest.mark.parametrize(
+    ("moves", "studied", "clean"),
+    [
+        ({}, None, True),
+        ({"multiply_adds": 1050}, None, True),  # 5% is not more than 5%
+        ({"weight_layers": 13}, None, True),
+        ({"weight_layers": 13, "multiply_adds": 1051}, None, False),
+        ({"weight_layers": 13, "multiply_adds": 1051}, "weight_layers", False),
+        ({"weight_layers": 13}, "weight_layers", True),
+        ({"parameters": 2000, "conv_parameters": 200}, None, True),  # one thing, told once
+        ({"parameters": 2000, "conv_parameters": 200, "multiply_adds": 2000}, "parameters", False),
+    ],
+)
+def test_a_contrast_is_clean_where_nothing_moved_beside_its_subject(moves, studied, clean):
+    assert contrast(BEFORE, BEFORE | moves, studied).clean is clean
+
+
+def test_what_is_known_of_one_network_only_is_named():
+    after = {name: value for name, value in BEFORE.items() if name != "receptive_field"}
+    assert contrast(BEFORE, after).unknown == ("receptive_field",)

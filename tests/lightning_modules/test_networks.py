@@ -1,103 +1,161 @@
-"""The catalogue against the papers' counts, torchvision's modules and PyTorch's own flop counter."""
+"""The networks as modules: torchvision's logits, every choice of a spec, LRN by its formula, shortcuts."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 import torchvision
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from lightning_modules.build import DEVIATIONS, build, initialise, local_response_norm, weight_layers
-from lightning_modules.catalogue import NETWORKS, VGG_A, VGG_C, VGG_E, network
-from lightning_modules.profile import profile, profile_module
-from lightning_modules.spec import Scale
+from lightning_modules import networks as kinds
+from lightning_modules.build import build, weight_layers
+from lightning_modules.catalogue import (
+    NETWORKS,
+    RESNET_20,
+    RESNET_34,
+    RESNET_50,
+    VGG_A,
+    VGG_B,
+    VGG_D,
+    network,
+)
+from lightning_modules.layers import ACTIVATIONS, AFTER_ACTIVATION, BEFORE_ACTIVATION, group_norm, local_response_norm
+from lightning_modules.resnet import ZeroPadding
+from lightning_modules.spec import Blocks, Head, Scale
 from lightning_modules.values import InvalidValue
 
 SMALL = Scale(resolution=32, channels=3, classes=10, width=0.125)
-
-# Exact counts at 224 pixels and 1,000 classes; parameters rounded to millions are VGG's Table 2.
-COUNTS = {
-    "vgg-a": (132863336, 9220480, 7609090048, 150, 8, 11),
-    "vgg-a-lrn": (132863336, 9220480, 7609090048, 150, 8, 11),
-    "vgg-b": (133047848, 9404992, 11308466176, 156, 10, 13),
-    "vgg-c": (133638952, 9996096, 11770888192, 156, 13, 16),
-    "vgg-d": (138357544, 14714688, 15470264320, 212, 13, 16),
-    "vgg-e": (143667240, 20024384, 19632062464, 268, 16, 19),
+TWINS = {
+    "vgg-a": "vgg11",
+    "vgg-b": "vgg13",
+    "vgg-d": "vgg16",
+    "vgg-e": "vgg19",
+    "resnet-18": "resnet18",
+    "resnet-34": "resnet34",
+    "resnet-50": "resnet50",
 }
-TWINS = {"vgg-a": "vgg11", "vgg-b": "vgg13", "vgg-d": "vgg16", "vgg-e": "vgg19"}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_counts_are_the_papers(name):
-    found = profile(NETWORKS[name], Scale())
-    parameters, conv_parameters, multiply_adds, receptive_field, nonlinearities, layers = COUNTS[name]
-    assert found.properties() == {
-        "weight_layers": layers,
-        "parameters": parameters,
-        "conv_parameters": conv_parameters,
-        "multiply_adds": multiply_adds,
-        "receptive_field": receptive_field,
-        "nonlinearities": nonlinearities,
-    }
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_counts_are_those_of_an_independent_counter(name):
-    with torch.device("meta"):
-        module = build(NETWORKS[name], Scale())
-        with FlopCounterMode(display=False) as counter:
-            module(torch.empty(1, 3, 224, 224))
-    found = profile(NETWORKS[name], Scale())
-    assert found.parameters == sum(parameter.numel() for parameter in module.parameters())
-    assert 2 * found.multiply_adds == counter.get_total_flops()
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_receptive_field_is_where_the_gradient_reaches(name):
-    """Measured: the pixels that move one position of the last map, in a network whose weights are all positive."""
-    scale = replace(SMALL, resolution=320, channels=1, width=2 / 64)
-    module = build(NETWORKS[name], scale)[: len(NETWORKS[name].stages)]
-    average_pooled(module)
-    for _, layer in weight_layers(module):
-        torch.nn.init.constant_(layer.weight, 0.1)
-    image = torch.ones(1, 1, 320, 320, requires_grad=True)
-    last = module(image)
-    last[0, 0, 5, 5].backward()
-    reached = image.grad[0, 0].abs().sum(0).nonzero()
-    assert reached.max() - reached.min() + 1 == profile(NETWORKS[name], scale).receptive_field
-
-
-def average_pooled(module):
-    """A maximum passes the gradient to one pixel; a mean over the same window passes it to all that the window sees."""
-    for stage in module:
-        stage.pool = torch.nn.AvgPool2d(2)
+def same_logits(mine, theirs):
+    """Whether a module gives its twin's logits once it has the twin's weights and running statistics."""
+    mine, theirs = mine.eval(), theirs.eval()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for tensor, copied in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
+            tensor.copy_(copied)
+        torch.testing.assert_close(mine(images), theirs(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), TWINS.items())
 def test_torchvisions_weights_give_torchvisions_logits(ours, theirs):
-    twin = getattr(torchvision.models, theirs)(weights=None, init_weights=False).eval()
-    module = build(NETWORKS[ours], Scale()).eval()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for mine, copied in zip(module.parameters(), twin.parameters(), strict=True):
-            mine.copy_(copied)
-        torch.testing.assert_close(module(images), twin(images), rtol=0, atol=1e-5)
+    torch.manual_seed(0)
+    options = {"init_weights": False} if ours.startswith("vgg") else {}
+    same_logits(build(NETWORKS[ours], Scale()), getattr(torchvision.models, theirs)(weights=None, **options))
+
+
+def test_batch_norm_stands_where_torchvisions_stands():
+    torch.manual_seed(0)
+    same_logits(
+        build(replace(VGG_A, norm="batch"), Scale()), torchvision.models.vgg11_bn(weights=None, init_weights=False)
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_maps_a_batch_to_logits(name):
-    logits = build(NETWORKS[name], SMALL)(torch.zeros(3, 3, 32, 32))
+    large = name in ("alexnet", "googlenet")
+    scale = replace(SMALL, resolution=96 if large else 32)
+    logits = build(NETWORKS[name], scale).eval()(torch.zeros(3, 3, scale.resolution, scale.resolution))
     assert logits.shape == (3, 10)
 
 
-def test_only_a_lrn_normalises_and_only_once():
-    normalised = {name: [kind for kind in kinds(name) if kind == "LocalResponseNorm"] for name in NETWORKS}
-    assert {name for name, found in normalised.items() if found} == {"vgg-a-lrn"}
-    assert len(normalised["vgg-a-lrn"]) == 1
+CHOICES = [
+    replace(VGG_A, **{field: value})
+    for field, values in (
+        ("norm", get_args(kinds.Norm)),
+        ("activation", get_args(kinds.Activation)),
+        ("pooling", get_args(kinds.Pooling)),
+        ("stem", get_args(kinds.Stem)),
+        ("head", (Head(pooling="average", widths=(), dropout=0.0), Head(widths=(64,)))),
+    )
+    for value in values
+] + [
+    replace(RESNET_20, shortcut=shortcut, block=block, halve_by=halve_by)
+    for shortcut in get_args(kinds.Shortcut)
+    for block in get_args(kinds.Block)
+    for halve_by in ("3x3", "1x1")
+]
 
 
-def kinds(name):
-    return [layer.kind for layer in profile(NETWORKS[name], SMALL).layers]
+@pytest.mark.parametrize("spec", CHOICES, ids=str)
+@pytest.mark.parametrize("resolution", [128, 130])
+def test_every_choice_is_built_and_learns_in_every_layer(spec, resolution):
+    module = build(spec, replace(SMALL, resolution=resolution))
+    images = torch.randn(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(0))
+    logits = module(images)
+    assert logits.shape == (2, 10)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_choice_and_its_lookup_agree():
+    assert set(ACTIVATIONS) == set(get_args(kinds.Activation))
+    assert {*BEFORE_ACTIVATION, *AFTER_ACTIVATION, "none", "lrn-first"} == set(get_args(kinds.Norm))
+
+
+def layers_of(spec, kind, scale=SMALL):
+    return [place for place, layer in build(spec, scale).named_modules() if isinstance(layer, kind)]
+
+
+def test_a_lrn_normalises_once_after_its_first_activation():
+    assert layers_of(NETWORKS["vgg-a-lrn"], nn.LocalResponseNorm) == ["stage1.lrn"]
+    assert [name for name, _ in build(NETWORKS["vgg-a-lrn"], SMALL).stage1.named_children()] == [
+        "conv1", "relu1", "lrn", "pool",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("lrn", nn.LocalResponseNorm), ("batch", nn.BatchNorm2d), ("group", nn.GroupNorm)]
+)
+def test_a_norm_follows_every_convolution(norm, kind):
+    assert len(layers_of(replace(VGG_D, norm=norm), kind)) == 13
+    assert not layers_of(VGG_D, kind)
+
+
+def test_without_its_inner_activation_a_pair_is_linear():
+    pair = replace(VGG_B.stages[0].convs[0], activate=False)
+    stages = tuple(replace(stage, convs=(pair, stage.convs[1])) for stage in VGG_B.stages)
+    assert len(layers_of(replace(VGG_B, stages=stages), nn.ReLU)) == 5 + 2
+    assert len(layers_of(VGG_B, nn.ReLU)) == 10 + 2
+
+
+def test_strided_pooling_keeps_weights_and_sides():
+    strided, plain = (build(replace(VGG_A, pooling=pooling), SMALL) for pooling in ("strided", "max"))
+    assert not [layer for layer in strided.modules() if isinstance(layer, nn.MaxPool2d)]
+    assert [tuple(weight.shape) for weight in strided.parameters()] == [
+        tuple(weight.shape) for weight in plain.parameters()
+    ]
+    assert strided[:5](torch.zeros(1, 3, 32, 32)).shape == plain[:5](torch.zeros(1, 3, 32, 32)).shape
+
+
+def test_the_stem_is_resnets():
+    module = build(replace(VGG_A, stem="7x7"), Scale(resolution=224, classes=10))
+    assert module.stem(torch.zeros(1, 3, 224, 224)).shape == (1, 64, 56, 56)
+
+
+def test_an_image_too_small_for_the_poolings_is_refused():
+    with pytest.raises(InvalidValue, match=r"resolution is 32; expected 128 pixels or more: .* halves its map 7 times"):
+        build(replace(VGG_A, stem="7x7"), SMALL)
+
+
+def test_global_average_pooling_leaves_one_number_per_channel():
+    module = build(replace(VGG_A, head=Head(pooling="average", widths=(), dropout=0.0)), Scale(classes=10))
+    assert [tuple(layer.weight.shape) for place, layer in weight_layers(module) if "head" in place] == [(10, 512)]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(512, 32), (64, 32), (32, 16), (8, 4), (58, 2), (7, 1), (1, 1)])
+def test_group_norm_has_32_groups_at_most_and_two_channels_in_each_where_it_can(channels, groups):
+    assert group_norm(channels).num_groups == groups
 
 
 def test_local_response_norm_is_alexnets_formula():
@@ -109,49 +167,41 @@ def test_local_response_norm_is_alexnets_formula():
     torch.testing.assert_close(local_response_norm()(maps), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_profile_leaves_the_module_as_it_was():
-    module = build(VGG_A, SMALL)
-    before = module.training
-    profile_module(module, (3, 32, 32))
-    assert module.training is before
-    assert not any(layer._forward_hooks for layer in module.modules())
+def test_a_zero_padded_shortcut_keeps_every_second_position_and_learns_nothing():
+    maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4)
+    out = ZeroPadding(3, 5, 2)(maps)
+    assert out.shape == (2, 5, 2, 2)
+    assert torch.equal(out[:, :3], maps[:, :, ::2, ::2])
+    assert not out[:, 3:].any()
+    assert not list(ZeroPadding(3, 5, 2).parameters())
 
 
-def test_layers_that_two_networks_share_start_equal():
-    shallow, deep = (build(network, SMALL) for network in (VGG_A, VGG_E))
-    for module in (shallow, deep):
-        initialise(module, "he", seed=3)
-    deeper = dict(weight_layers(deep))
-    shared = [
-        place
-        for place, layer in weight_layers(shallow)
-        if place in deeper and deeper[place].weight.shape == layer.weight.shape
+@pytest.mark.parametrize("spec", [RESNET_20, RESNET_34, RESNET_50])
+def test_a_plain_network_is_the_residual_one_without_its_shortcuts(spec):
+    plain, identity = (build(replace(spec, shortcut=shortcut), SMALL) for shortcut in ("none", "identity"))
+    assert [(name, weight.shape) for name, weight in plain.named_parameters()] == [
+        (name, weight.shape) for name, weight in identity.named_parameters()
     ]
-    assert "stage5.conv2" in shared
-    assert "head.fc3" in shared
-    for place, layer in weight_layers(shallow):
-        if place in shared:
-            assert torch.equal(layer.weight, deeper[place].weight)
+    identity.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(plain.eval()(images), identity.eval()(images))
 
 
-def test_another_seed_or_place_draws_other_weights():
-    module, other = build(VGG_C, SMALL), build(VGG_C, SMALL)
-    initialise(module, "he", seed=0)
-    initialise(other, "he", seed=1)
-    layers = dict(weight_layers(module))
-    assert not torch.equal(layers["stage1.conv1"].weight, dict(weight_layers(other))["stage1.conv1"].weight)
-    assert not torch.equal(layers["stage5.conv1"].weight, layers["stage5.conv2"].weight)
+@pytest.mark.parametrize(
+    ("shortcut", "projections"), [("none", 0), ("identity", 0), ("projection", 2), ("projection-all", 9)]
+)
+def test_projections_stand_where_the_option_says(shortcut, projections):
+    places = layers_of(replace(RESNET_20, shortcut=shortcut), nn.Conv2d)
+    assert sum("shortcut" in place for place in places) == projections
 
 
-@pytest.mark.parametrize("initialiser", DEVIATIONS)
-def test_an_initialiser_has_the_deviation_that_it_promises(initialiser):
-    module = build(VGG_A, Scale(resolution=32, classes=10, width=0.5))
-    initialise(module, initialiser, seed=0)
-    layer = dict(weight_layers(module))["stage4.conv2"]
-    fan = 256 * 9
-    promised = {"he": (2 / fan) ** 0.5, "glorot": (2 / (2 * fan)) ** 0.5}[initialiser]
-    assert float(layer.weight.detach().std()) == pytest.approx(promised, rel=0.01)
-    assert float(layer.bias.detach().abs().max()) == 0
+@pytest.mark.parametrize(("halve_by", "strided"), [("3x3", "conv2"), ("1x1", "conv1")])
+def test_a_bottleneck_halves_the_map_where_it_says(halve_by, strided):
+    spec = replace(RESNET_50, halve_by=halve_by, stages=(Blocks(width=64, count=1), Blocks(width=128, count=1)))
+    block = build(spec, Scale(classes=10)).stage2.block1
+    assert {name: getattr(block, name).stride[0] for name in ("conv1", "conv2", "conv3")} == {
+        name: 2 if name == strided else 1 for name in ("conv1", "conv2", "conv3")
+    }
 
 
 def test_an_unknown_network_suggests_the_nearest():

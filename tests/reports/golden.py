@@ -1,4 +1,4 @@
-"""Golden reports: two made-up studies as JSON, and the report that each must give, byte for byte.
+"""Golden reports: four made-up studies as JSON, and the report that each must give, byte for byte.
 
 Claim: a study that has passed through a real store compiles to the committed files. Cost: three seconds.
 Command: ``python -m tests.reports.golden`` writes ``tests/reports/golden/`` anew; read the difference before you commit
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -24,21 +25,26 @@ from studies.records import Identity, Start, StudyRecord, TrialRecord
 from studies.results import Result
 from studies.spool import result_from_json, result_to_json
 from studies.tracking import Store, registration_from_json, registration_to_json
-from tests.reports.records import record
+from tests.reports.records import CROSSED, DONOR, crossed, record, started
 
 FOLDER = Path(__file__).parent / "golden"
-COMMITTED = ("report.md", "report.tex", "arms.csv", "trials.csv")
+COMMITTED = ("report.md", "report.tex", "arms.csv", "trials.csv", "effects.csv")
 EVERY = 4
 TROUBLES = {("B", 1): "diverged", ("D", 2): "failed", ("E", 0): "running", ("A", 2): "absent"}
 
 
 def made_up() -> dict[str, StudyRecord]:
-    """A healthy study of four arms under five seeds, and one in which much went wrong."""
+    """A healthy study of four arms under five seeds, one in which much went wrong, a factorial, and a warm start."""
     note = "Another protocol, in which much went wrong."
     troubled = record(seeds=4, states=TROUBLES, protocol="cifar10-cpu", protocol_note=note, overrides={})
     command = "ablate run depth --protocol cifar10-cpu --seeds 4"
     start = replace(troubled.starts[0], command=command, clean=False, wall_seconds=903.0)
-    return {"healthy": _small(record()), "troubled": _small(replace(troubled, run_id="9e0f11", starts=(start,)))}
+    return {
+        "healthy": _small(record()),
+        "troubled": _small(replace(troubled, run_id="9e0f11", starts=(start,))),
+        "crossed": _small(crossed(states={(CROSSED[1], 3): "diverged"})),
+        "started": _small(started(states={(DONOR, 2): "failed", ("warm", 2): "failed"})),
+    }
 
 
 def to_json(study: StudyRecord) -> dict[str, Any]:
@@ -114,11 +120,11 @@ def documents_of(study: StudyRecord) -> dict[str, str]:
     """The committed files of a study's report."""
     comparison = compare(study)
     made = documents(comparison, figures(comparison))
-    return {file: made[file] for file in COMMITTED}
+    return {file: made[file] for file in COMMITTED if file in made}
 
 
 def main() -> None:
-    """Write both studies and their reports."""
+    """Write the studies and their reports."""
     for name, study in made_up().items():
         (FOLDER / name).mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_json(study), indent=1, ensure_ascii=False)
@@ -164,7 +170,7 @@ def _trial(data: Mapping[str, Any]) -> TrialRecord:
 
 def _width(trial: TrialRecord) -> float:
     """A setup of its own for every arm: fingerprints tell them apart."""
-    return 0.01 * (1 + ord(trial.arm[0]) - ord("A"))
+    return 0.01 * (1 + crc32(trial.arm.encode()) % 1000)
 
 
 def _five(value: float) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, Difference, DoesNotHelp, FallsWith, Helps, Reference
+from ablations import Claim, Difference, DoesNotHelp, Factor, Factorial, FallsWith, Helps, Reference, Reverses
 from studies.records import Registration, Start, StudyRecord, TrialRecord
 from studies.results import Result
 
@@ -33,6 +34,25 @@ def changes(arm: str) -> tuple[Difference, ...]:
         for difference in (
             Difference(path=f"{place}.kind", before=None, after="Conv"),
             Difference(path=f"{place}.kernel", before=None, after=3),
+        )
+    )
+
+
+def built(arm: str) -> tuple[Difference, ...]:
+    """The modules that those convolutions are, as PyTorch prints them."""
+    return tuple(
+        difference
+        for change in changes(arm)
+        if change.path.endswith(".kind")
+        for stage, conv in [[int(number) for number in re.findall(r"\d+", change.path)]]
+        for width in [8 * 2 ** min(stage, 3)]
+        for difference in (
+            Difference(
+                path=f"stage{stage + 1}.conv{conv + 1}",
+                before=None,
+                after=f"Conv2d({width}, {width}, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))",
+            ),
+            Difference(path=f"stage{stage + 1}.relu{conv + 1}", before=None, after="ReLU(inplace=True)"),
         )
     )
 
@@ -85,6 +105,12 @@ def registration(arms: tuple[str, ...] = ARMS, seeds: int = 5, **fields: object)
             "data.validation_fraction": 0.1,
         },
         properties=properties(arms),
+        built={arm: built(arm) for arm in arms[1:]},
+        property_studied="weight_layers",
+        factorial=None,
+        donors={},
+        donor_epochs={},
+        unknowns={},
         claims=claims(arms),
         smallest_effect=0.5,
         reference=Reference(
@@ -249,3 +275,182 @@ def record(
         experiment_id="4",
         tracking_uri="sqlite:///mlflow.db",
     )
+
+
+# -- two factors crossed -----------------------------------------------------------------------------------------------
+
+PLAIN, DEEP_PLAIN, RESIDUAL, DEEP_RESIDUAL = CROSSED = (
+    "plain shallow", "plain deep", "residual shallow", "residual deep",
+)  # fmt: skip
+CROSSED_ERRORS = dict(zip(CROSSED, (8.4, 9.6, 8.2, 7.1), strict=True))
+FACTORIAL = Factorial(
+    rows=Factor(name="shortcuts", levels=("plain", "residual")),
+    columns=Factor(name="depth", levels=("shallow", "deep")),
+    cells=((PLAIN, DEEP_PLAIN), (RESIDUAL, DEEP_RESIDUAL)),
+)
+CAVEAT = "option A pads with zeros, which the plain network does not"
+
+
+def crossed(seeds: int = 4, states: Mapping[tuple[str, int], str] | None = None, **fields: object) -> StudyRecord:
+    """Depth crossed with shortcuts: depth hurts the plain network and helps the residual one."""
+    random = np.random.default_rng(11)
+    shared = random.normal(0, 0.3, seeds)
+    trials = tuple(
+        with_inference(trial(arm, seed, float(mean + shared[seed] + random.normal(0, 0.2)), state))
+        for arm, mean in CROSSED_ERRORS.items()
+        for seed in range(seeds)
+        if (state := (states or {}).get((arm, seed), "finished")) != "absent"
+    )
+    standard: dict[str, object] = {
+        "study": "degradation",
+        "question": "Do more layers make a plain network worse, and a residual one better?",
+        "forced": {},
+        "varies": ("network.stages", "network.shortcut"),
+        "factorial": FACTORIAL,
+        "property_studied": None,
+        "properties": {arm: block_properties(deep="deep" in arm) for arm in CROSSED},
+        "changes": {arm: block_changes(arm) for arm in CROSSED[1:]},
+        "built": {arm: block_parts(arm) for arm in CROSSED[1:]},
+        "claims": (
+            Reverses(
+                worse=(PLAIN, DEEP_PLAIN), better=(RESIDUAL, DEEP_RESIDUAL), caveat=CAVEAT, source="He et al. 2016"
+            ),
+            Helps(arm=PLAIN, over=DEEP_PLAIN, endpoint="training_error", source="He et al. 2016, Fig. 1"),
+        ),
+        "reference": None,
+    }
+    return record(CROSSED, seeds, trials=trials, **(standard | fields))
+
+
+def block_properties(*, deep: bool) -> dict[str, int]:
+    """Of a plain network and of a residual one alike: a shortcut costs nothing."""
+    return {
+        "weight_layers": 32 if deep else 20,
+        "parameters": 464_000 if deep else 270_000,
+        "conv_parameters": 463_000 if deep else 269_000,
+        "multiply_adds": 69_000_000 if deep else 40_600_000,
+        "receptive_field": 197 if deep else 113,
+        "nonlinearities": 31 if deep else 19,
+    }
+
+
+def block_changes(arm: str) -> tuple[Difference, ...]:
+    """What an arm declares: further blocks, shortcuts, or both."""
+    blocks = [Difference(path=f"network.stages.{stage}.count", before=3, after=5) for stage in range(3)]
+    shortcut = [Difference(path="network.shortcut", before="none", after="identity")]
+    return (*(blocks if "deep" in arm else ()), *(shortcut if "residual" in arm else ()))
+
+
+def block_parts(arm: str) -> tuple[Difference, ...]:
+    """The modules that those are."""
+    parts: list[Difference] = []
+    for stage, width in enumerate((16, 32, 64), 1):
+        for block in range(1, 6 if "deep" in arm else 4):
+            place = f"stage{stage}.block{block}"
+            if block > 3:
+                conv = f"Conv2d({width}, {width}, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)"
+                norm = f"BatchNorm2d({width}, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+                made = {"conv": conv, "norm": norm}
+                for number in (1, 2):
+                    parts += [
+                        Difference(path=f"{place}.{name}{number}", before=None, after=made[name]) for name in made
+                    ]
+                parts += [
+                    Difference(path=f"{place}.{name}", before=None, after="ReLU(inplace=True)")
+                    for name in ("relu1", "relu")
+                ]
+            if "residual" in arm:
+                kind = f"ZeroPadding(new={width // 2}, stride=2)" if (block, stage > 1) == (1, True) else "Identity()"
+                parts.append(Difference(path=f"{place}.shortcut", before=None, after=kind))
+    return tuple(parts)
+
+
+def with_inference(made: TrialRecord) -> TrialRecord:
+    """A trial whose inference was measured as well."""
+    if made.result is None:
+        return made
+    speed = {"inference_images_per_second": 5200.0 - 7 * made.seed, "inference_peak_memory_bytes": 4.2e7}
+    return replace(made, result=replace(made.result, cost={**made.result.cost, **speed} if made.result.cost else {}))
+
+
+# -- a warm start, and a foreign network -------------------------------------------------------------------------------
+
+DONOR = "donor of warm"
+STARTED = ("cold", "warm", "foreign")
+STARTED_ERRORS = {"cold": 8.3, "warm": 7.5, "foreign": 8.0, DONOR: 9.1}
+COPIED = ("layer0", "layer1", "layer2")
+
+
+def started(seeds: int = 3, states: Mapping[tuple[str, int], str] | None = None, **fields: object) -> StudyRecord:
+    """A network from scratch, the same one from a donor's first layers, and somebody's own module."""
+    random = np.random.default_rng(5)
+    shared = random.normal(0, 0.3, seeds)
+    trials = tuple(
+        _started(with_inference(trial(arm, seed, float(mean + shared[seed] + random.normal(0, 0.2)), state)))
+        for arm, mean in STARTED_ERRORS.items()
+        for seed in range(seeds)
+        if (state := (states or {}).get((arm, seed), "finished")) != "absent"
+    )
+    known = properties(("cold",))["cold"]
+    foreign = {name: known[name] for name in known if name not in ("receptive_field", "nonlinearities")}
+    standard: dict[str, object] = {
+        "study": "warm-start",
+        "question": "Does it help to start from the trained first layers of a shallower network?",
+        "forced": {},
+        "varies": ("start", "network"),
+        "property_studied": None,
+        "properties": {"cold": known, "warm": known, "foreign": foreign},
+        "changes": {"warm": start_changes(), "foreign": foreign_changes()},
+        "built": {
+            "warm": (),
+            "foreign": (
+                Difference(path="features.0", before=None, after="Conv2d(1, 8, kernel_size=(5, 5), stride=(2, 2))"),
+                Difference(path="mixer", before=None, after="Mixer(heads=2) with table 4×8"),
+            ),
+        },
+        "donors": {"warm": DONOR},
+        "donor_epochs": {"warm": len(range(1, EPOCHS, 4))},
+        "unknowns": {"foreign": ("Its receptive field cannot be measured: it calls functions on maps.",)},
+        "claims": (
+            Helps(arm="warm", over="cold", caveat="the donor's epochs come on top of the arm's own"),
+            Helps(arm="cold", over="warm", endpoint="time"),
+            Helps(arm="foreign", over="cold"),
+        ),
+        "reference": None,
+    }
+    return record(STARTED, seeds, trials=trials, **(standard | fields))
+
+
+def start_changes() -> tuple[Difference, ...]:
+    """A warm start as leaves: the donor's network and the layers that are copied."""
+    added = {
+        "start.network.kind": "Vgg",
+        **{f"start.network.stages.{stage}.width": 8 * 2**stage for stage in range(3)},
+        "start.network.norm": "none",
+        **{f"start.layers.{place}": layer for place, layer in enumerate(COPIED)},
+    }
+    return (
+        Difference(path="start.kind", before="Scratch", after="WarmStart"),
+        *(Difference(path=path, before=None, after=leaf) for path, leaf in added.items()),
+    )
+
+
+def foreign_changes() -> tuple[Difference, ...]:
+    """A custom network in the place of a VGG one."""
+    return (
+        Difference(path="network.kind", before="Vgg", after="Custom"),
+        Difference(path="network.norm", before="none", after=None),
+        Difference(path="network.class_path", before=None, after="my_networks.Mixed"),
+        Difference(path="network.init_args.classes", before=None, after="$classes"),
+    )
+
+
+def _started(made: TrialRecord) -> TrialRecord:
+    """What a trial that takes over a donor's layers, or is drawn by a foreign module, logs of its weights."""
+    if made.result is None or made.arm not in ("warm", "foreign"):
+        return made
+    evidence = dict(made.result.evidence)
+    if made.arm == "warm":
+        evidence |= {"donor": f"{DONOR}-{made.seed}", "copied": ",".join(COPIED)}
+    evidence |= {f"weights.{layer}": f"{made.arm}-{made.seed}-{layer}" for layer in COPIED}
+    return replace(made, result=replace(made.result, evidence=evidence))

@@ -16,12 +16,12 @@ from studies.settings import Settings
 from studies.tracking import Store, TrackingError
 from tests.reports import golden
 
-NAMES = ("healthy", "troubled")
+NAMES = ("healthy", "troubled", "crossed", "started")
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A store with both golden studies, and the ids that their parent runs got."""
+    """A store with all golden studies, and the ids that their parent runs got."""
     settings = Settings.of(tmp_path_factory.mktemp("golden"))
     settings.make()
     store = Store(settings)
@@ -30,7 +30,7 @@ def kept(tmp_path_factory):
 
 def again(kept, name):
     store, ids = kept
-    return store.read("depth", run_id=ids[name])
+    return store.read(golden.read(name).registration.study, run_id=ids[name])
 
 
 def said(study) -> str:

@@ -100,6 +100,14 @@ def test_latex_rows_have_as_many_cells_as_columns():
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
 
 
+def test_a_latex_table_that_is_longer_than_a_page_goes_on_under_another_heading():
+    held = {f"recipe.setting_{number}": number for number in range(50)}
+    text = latex.render(compare(record(held=held)), ())
+    assert text.count(r"\caption{Held equal in every arm}") == 1
+    assert text.count(r"\caption{Held equal in every arm, continued}") == 1
+    assert all(f"setting\\_{number} " in text for number in range(50))
+
+
 def test_the_results_table_stands_alone_for_a_paper():
     text = latex.results(compare(record()))
     assert text.startswith("\\begin{table}")

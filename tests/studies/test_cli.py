@@ -43,7 +43,7 @@ def test_show_says_arms_changes_what_is_held_claims_and_trials():
     assert list(data["arms"]) == ["A", "B", "D", "E"]
     assert data["trials"] == 12
     assert data["arms"]["A"]["changes"] == []
-    assert data["arms"]["B"]["changes"] == ["network.stages.*.convs.*.kernel: absent -> 3 (2 times)"]
+    assert data["arms"]["B"]["changes"] == ["network.stages.*.convs.*: absent -> kernel=3, activate=True (2 times)"]
     assert data["held"]["recipe.epochs"] == 2
     assert data["arms"]["E"]["properties"]["weight_layers"] == 19
     assert data["claims"] == ["Test error falls from A to B to D to E."]
@@ -59,7 +59,7 @@ def test_profile_gives_counts_as_json(name):
     assert data["network"] == name
     assert data["parameters"] == sum(layer["parameters"] for layer in data["layers"])
     assert data["multiply_adds"] == sum(layer["multiply_adds"] for layer in data["layers"])
-    assert data["receptive_field"] > 100
+    assert data["receptive_field"] > 80
 
 
 def test_profile_prints_layers_and_sums():

@@ -1,5 +1,7 @@
 """What is left to do, sorted from what the record and the spool hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,29 @@ def test_conditions_do_not_depend_on_the_seeds():
     assert declare("depth", seeds=(7,)).conditions("data") == STUDY.conditions("data")
     assert declare("depth", overrides={"recipe.epochs": 3}).conditions("data") != STUDY.conditions("data")
     assert STUDY.conditions("data") != STUDY.conditions("other data")
+
+
+def test_a_study_of_residual_networks_takes_the_protocols_settings_for_them_in_every_arm():
+    setups = declare("residual").setups().values()
+    assert {(setup.scale.width, setup.recipe.learning_rate, setup.recipe.clip_norm) for setup in setups} == {
+        (0.25, 0.1, 0.0)
+    }
+    assert declare("depth").base.scale.width == 0.125
+
+
+def test_a_family_with_an_unknown_setting_is_refused_where_the_protocol_is_declared():
+    protocol = STUDY.protocol
+    with pytest.raises(UnknownPath, match="Did you mean 'epochs'"):
+        replace(protocol, families={"ResNet": {"recipe.epoch": 3}})
+
+
+def test_what_is_set_for_all_arms_overrides_the_familys():
+    study = declare("residual", overrides={"scale.width": "0.5"})
+    assert {setup.scale.width for setup in study.setups().values()} == {0.5}
+
+
+def test_a_multiple_follows_what_is_set_for_all_arms():
+    study = declare("initialization", overrides={"recipe.epochs": 3})
+    epochs = {arm: setup.recipe.epochs for arm, setup in study.setups().items()}
+    assert epochs.pop("Glorot at equal budget") == 6
+    assert set(epochs.values()) == {3}

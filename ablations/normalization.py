@@ -1,0 +1,25 @@
+"""Does normalisation make a network trainable that is hard to train without it, and which one does?"""
+
+from dataclasses import replace
+
+from ablations import Ablation, Arm, Helps
+from lightning_modules.catalogue import VGG_31
+
+PAPER = "Ioffe & Szegedy 2015; He et al. 2016, Sect. 4.1"
+
+ABLATION = Ablation(
+    question=__doc__,
+    baseline=Arm("no norm", {"network": VGG_31}),
+    arms=(
+        Arm("LRN", {"network": replace(VGG_31, norm="lrn")}),
+        Arm("batch norm", {"network": replace(VGG_31, norm="batch")}),
+        Arm("group norm", {"network": replace(VGG_31, norm="group")}),
+    ),
+    varies=("network.norm",),
+    claims=(
+        Helps(arm="batch norm", over="no norm", endpoint="trainability", source=PAPER),
+        Helps(arm="batch norm", over="no norm", source=PAPER),
+        Helps(arm="batch norm", over="LRN", endpoint="trainability"),
+        Helps(arm="group norm", over="no norm", endpoint="trainability", source="Wu & He 2018"),
+    ),
+)

@@ -1,0 +1,106 @@
+"""Writes docs/networks.md and docs/ablations.md from the catalogue and from the ablations' own files.
+
+Command: ``make docs`` or ``python docs/catalogue.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ablations
+from ablations import PROPERTY_WORDS, Ablation, Contrast, contrast
+from lightning_modules.catalogue import NETWORKS, VGG_A
+from lightning_modules.profile import profile
+from lightning_modules.spec import ResNet, Scale, Setup
+from studies.building import Built, build_all
+
+DOCS = Path(__file__).parent
+LARGE, SMALL = Scale(), Scale(resolution=32, classes=10)
+
+
+def networks() -> str:
+    """Every network of the catalogue with what was measured on it."""
+    rows = []
+    for name, network in NETWORKS.items():
+        scale = SMALL if isinstance(network, ResNet) and network.stem == "3x3" else LARGE
+        found = profile(network, scale).properties()
+        rows.append((f"`{name}`", f"{scale.resolution}", *(_number(found.get(each)) for each in PROPERTY_WORDS)))
+    header = ("network", "pixels", *PROPERTY_WORDS.values())
+    return "\n".join(
+        [
+            "# Networks",
+            "",
+            "Made by `python docs/catalogue.py`: each network built and measured at 224 pixels and 1,000 classes,",
+            "those of 6n + 2 layers at 32 pixels and 10 classes. Weight layers: on the longest path, so that",
+            "projections on shortcuts do not count. Multiply-adds: of one image; bias additions and norms not counted.",
+            "Receptive field: side in input pixels of what one position of the last map sees. `ablate profile NETWORK`",
+            "tells it layer by layer.",
+            "",
+            *_table(header, rows),
+            "",
+        ]
+    )
+
+
+def catalogue() -> str:
+    """Every ablation: question, arms, what moved, claims."""
+    parts = [
+        "# Ablations",
+        "",
+        "Made by `python docs/catalogue.py`. Arms as built at 224 pixels and full width; where the family follows the",
+        "resolution, the networks for 32 pixels are other ones (`ablate show NAME` shows those of a protocol). A",
+        "contrast is *clean* where, beside the property studied, nothing measured moved by more than 5%, or where one",
+        "thing moved alone; else it is a *bundle*, and a verdict on it is a verdict on all that moved.",
+        "",
+    ]
+    for name in ablations.names():
+        parts += _ablation(name, ablations.load(name))
+    return "\n".join(parts)
+
+
+def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
+    setups = ablation.setups(Setup(network=VGG_A))
+    built = build_all(setups)
+    yield from (f"## `{name}`", "", ablation.question.strip(), "")
+    yield from _table(("arm", "parameters", "multiply-adds", "contrast to the baseline"), list(_arms(ablation, built)))
+    yield ""
+    for claim in ablation.claims:
+        source = f" ({claim.source})" if claim.source else ""
+        yield f"- {claim.sentence}{source}" + (f" Not like for like: {claim.caveat}." if claim.caveat else "")
+    if ablation.factorial:
+        crossed = ablation.factorial
+        yield f"- Two factors crossed: {crossed.rows.name} × {crossed.columns.name}."
+    for path, reason in ablation.forced.items():
+        yield f"- Forced with it, `{path}`: {reason}."
+    yield ""
+
+
+def _arms(ablation: Ablation, built: dict[str, Built]) -> Iterator[tuple[str, ...]]:
+    baseline = built[ablation.baseline.name]
+    for arm, network in built.items():
+        found = contrast(baseline.properties, network.properties, ablation.property_studied)
+        told = "baseline" if arm == ablation.baseline.name else _told(found)
+        properties = network.properties
+        yield (arm, _number(properties.get("parameters")), _number(properties.get("multiply_adds")), told)
+
+
+def _told(found: Contrast) -> str:
+    moved = "; ".join(f"{PROPERTY_WORDS[each.name]} {each.before:,} → {each.after:,}" for each in found.moved)
+    return f"{'clean' if found.clean else 'bundle'}: {moved or 'nothing moved'}"
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+if __name__ == "__main__":
+    (DOCS / "networks.md").write_text(networks(), encoding="utf-8")
+    (DOCS / "ablations.md").write_text(catalogue(), encoding="utf-8")

@@ -1,0 +1,117 @@
+"""A setup's data, whoever provides them: what there is, before a study starts; and what a trial reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightning_modules.batches import ClassificationData, TrialData
+from lightning_modules.data import Examples, Labels, prepare, split
+from lightning_modules.foreign_data import ForeignTrialData, LoaderName, Opened
+from lightning_modules.spec import Data, ForeignData, Scale, Setup
+from lightning_modules.values import Misuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """What is known of a setup's data before it trains.
+
+    Attributes:
+        name: of the source, or the foreign module's path.
+        form: where the examples came from, in words.
+        classes: how many.
+        sizes: examples in ``train``, ``validation`` and ``test``.
+        test_labels: int64 class indices, in the order of the predictions.
+        digest: of what the examples are.
+    """
+
+    name: str
+    form: str
+    classes: int
+    sizes: Mapping[str, int]
+    test_labels: Labels
+    digest: str
+
+
+def inventory(setup: Setup, seeds: Sequence[int], root: Path, cache: Path) -> Inventory:
+    """Read a setup's data once. A foreign module's ``prepare_data`` is called here, and nowhere else.
+
+    Raises:
+        Misuse: where they cannot be trained on, or are not what the scale says.
+    """
+    if isinstance(setup.data, ForeignData):
+        return _foreign(setup.data, setup.scale)
+    return _own(prepare(setup.data, setup.scale, root, cache), setup.data, seeds)
+
+
+def examples_of(setup: Setup, root: Path, cache: Path) -> Examples | None:
+    """The examples that this package reads; none where a foreign module reads its own."""
+    return None if isinstance(setup.data, ForeignData) else prepare(setup.data, setup.scale, root, cache)
+
+
+def trial_data(setup: Setup, examples: Examples | None, seed: int, device: torch.device) -> TrialData:
+    """What one trial reads."""
+    if isinstance(setup.data, ForeignData):
+        return ForeignTrialData(setup.data, setup.scale, seed, device)
+    if examples is None:
+        raise TypeError(f"a trial on {setup.data.source} needs its examples")
+    return ClassificationData(examples, setup.data, setup.recipe, seed, device)
+
+
+def _own(examples: Examples, data: Data, seeds: Sequence[int]) -> Inventory:
+    parts = [split(examples.train_labels, data, seed) for seed in seeds]  # what cannot be divided is refused here
+    train, held = parts[0]
+    return Inventory(
+        name=data.source,
+        form=examples.form,
+        classes=len(examples.classes),
+        sizes={"train": len(train), "validation": len(held), "test": len(examples.test_labels)},
+        test_labels=examples.test_labels,
+        digest=examples.digest,
+    )
+
+
+def _foreign(data: ForeignData, scale: Scale) -> Inventory:
+    opened = Opened(data, scale, 0, torch.device("cpu"), prepare=True)
+    train, _ = _read(opened, "train")
+    (validation, validation_digest), (test, test_digest) = (_read_twice(opened, name) for name in ("val", "test"))
+    classes = 1 + max(int(labels.max()) for labels in (train, validation, test))
+    if classes != scale.classes or min(int(labels.min()) for labels in (train, validation, test)) < 0:
+        raise Misuse(
+            f"{data.class_path} gives labels up to {classes - 1}, so {classes} classes, but the protocol says "
+            f"{scale.classes}. Give `--set scale.classes={classes}`, or mend the labels: they count from 0."
+        )
+    content = (np.sort(train).tobytes(), validation_digest.encode(), test_digest.encode())
+    return Inventory(
+        name=data.class_path,
+        form="a LightningDataModule of the user's",
+        classes=classes,
+        sizes={"train": len(train), "validation": len(validation), "test": len(test)},
+        test_labels=test,
+        digest=hashlib.sha256(b"|".join(content)).hexdigest()[:16],
+    )
+
+
+def _read_twice(opened: Opened, name: LoaderName) -> tuple[Labels, str]:
+    """Labels and digest of a part that must be the same whenever it is read."""
+    labels, digest = _read(opened, name)
+    _, again = _read(opened, name, "again")  # with other random numbers
+    if digest != again:
+        raise Misuse(
+            f"{opened.data.class_path}'s {name}_dataloader shuffles, or changes its images at random: read twice, it "
+            "gives other batches. Expected shuffle=False, and no random transform."
+        )
+    return labels, digest
+
+
+def _read(opened: Opened, name: LoaderName, *keys: str) -> tuple[Labels, str]:
+    batches = opened.batches(name, *keys)
+    labels = [labels.cpu().numpy() for _, labels in batches]
+    if not labels:
+        raise Misuse(f"{batches.told} yields nothing.")
+    return np.concatenate(labels), batches.digest

@@ -1,0 +1,95 @@
+"""What batches come to: loss, errors, gradients, summed on the device; and a network's evaluation by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lightning_modules.batches import Batch
+
+STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
+
+
+class Tally:
+    """Sums over batches, on the device: they reach the host once per epoch, not once per step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss, self.wrong, self.gradient = (torch.zeros((), device=device) for _ in range(3))
+        self.layers: dict[str, torch.Tensor] = {}
+        self.examples = self.steps = 0
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count a batch: mean ``loss`` (nats), ``logits`` (batch, classes), ``labels`` (batch,)."""
+        self.add_loss(loss, len(labels))
+        self.wrong += (logits.detach().argmax(1) != labels).sum()
+
+    def add_loss(self, loss: torch.Tensor, examples: int) -> None:
+        """Count a batch of which nothing but the mean loss is known."""
+        self.loss += loss.detach().float() * examples
+        self.examples += examples
+
+    def add_gradient(self, norm: torch.Tensor) -> None:
+        """Count a step's gradient norm, before clipping."""
+        self.gradient += norm.detach()
+        self.steps += 1
+
+    def add_layers(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Count the gradient norm of every layer's weights, before clipping, in an epoch's first steps."""
+        if self.steps >= STEPS_WITH_LAYERS:
+            return
+        for place, weight in weights.items():
+            if weight.grad is not None:
+                self.layers[place] = self.layers.get(place, 0) + weight.grad.detach().norm()
+
+    @property
+    def mean_loss(self) -> float:
+        """Nats per example."""
+        return float(self.loss) / max(1, self.examples)
+
+    @property
+    def error(self) -> float:
+        """Percent of the examples."""
+        return 100 * float(self.wrong) / max(1, self.examples)
+
+    @property
+    def gradients(self) -> dict[str, float]:
+        """As curves: the mean over the steps of the gradient's global norm; by layer, that over the first steps."""
+        counted = max(1, min(self.steps, STEPS_WITH_LAYERS))
+        return {
+            "gradient_norm": float(self.gradient) / max(1, self.steps),
+            **{f"gradient_norm/{place}": float(norm) / counted for place, norm in self.layers.items()},
+        }
+
+
+def outputs(given: Any) -> list[torch.Tensor]:
+    """What a network gave, as float32: the logits, then those of auxiliary heads where it has any in this mode."""
+    return [logits.float() for logits in (given if isinstance(given, (tuple, list)) else (given,))]
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, batches: Iterable[Batch], device: torch.device) -> tuple[Tally, torch.Tensor]:
+    """Tally and predicted classes ``(examples,)`` in evaluation mode, by the module's ``forward``."""
+    tally, predicted = Tally(device), []
+    with _evaluating(module):
+        for images, labels in batches:
+            logits = outputs(module(images))[0]
+            tally.add(functional.cross_entropy(logits, labels), logits, labels)
+            predicted.append(logits.argmax(1))
+    return tally, torch.cat(predicted)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for as long as this lasts; then every part is back in its own mode: some stay frozen."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

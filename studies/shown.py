@@ -1,0 +1,72 @@
+"""A preview as text: what ``ablate show`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ablations import PROPERTY_WORDS
+from studies.terminal import print_table
+
+UNKNOWN = "unknown"
+
+
+def print_preview(shown: Mapping[str, Any]) -> None:
+    """Arms with their properties, contrasts, changes, what is held, claims, trials, time."""
+    click.echo(f"{shown['question']}\n")
+    _print_arms(shown["arms"])
+    _print_contrasts(shown)
+    for arm, row in shown["arms"].items():
+        if row["changes"]:
+            click.echo(f"{arm} changes  " + "; ".join(row["changes"]))
+    for path, reason in shown["forced"].items():
+        click.echo(f"forced   {path}: {reason}")
+    for arm, donor in shown["donors"].items():
+        whose = donor if donor in shown["arms"] else "its donor"
+        click.echo(f"donor    {arm} starts from {whose}, trained before it under the same seed, and charged to it")
+    for arm, row in shown["arms"].items():
+        for sentence in row["unknown"]:
+            click.echo(f"unknown  {arm}: {sentence}")
+    click.echo(f"held     {len(shown['held'])} settings: " + ", ".join(f"{k}={v}" for k, v in shown["held"].items()))
+    for sentence in shown["claims"]:
+        click.echo(f"claim    {sentence}")
+    arms, seeds = len(shown["arms"]), len(shown["seeds"])
+    donors = len(set(shown["donors"].values()))
+    also = f" and {donors} donors" if donors > 1 else " and a donor" if donors else ""
+    click.echo(f"trials   {shown['trials']}: {arms} arms{also} x {seeds} seeds {shown['seeds']}")
+    about = UNKNOWN if shown["minutes"] is None else f"about {shown['minutes']:.1f} minutes"
+    click.echo(f"time     {about} on this machine's {shown['workers']} CPU cores")
+    if shown["detectable"]:
+        click.echo(
+            f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
+            f"{shown['detectable']:.2f} standard deviations of a paired difference"
+        )
+
+
+def _print_arms(arms: Mapping[str, Mapping[str, Any]]) -> None:
+    header = ("arm", *PROPERTY_WORDS.values(), "seconds per trial")
+    rows = []
+    for arm, row in arms.items():
+        found = (row["properties"].get(name) for name in PROPERTY_WORDS)
+        seconds = UNKNOWN if row["seconds"] is None else f"{row['seconds']:.0f}"
+        rows.append((arm, *(UNKNOWN if value is None else f"{value:,}" for value in found), seconds))
+    print_table(header, rows)
+
+
+def _print_contrasts(shown: Mapping[str, Any]) -> None:
+    rows = [
+        (arm, *_contrast(row["contrast"]), row["parts"])
+        for arm, row in shown["arms"].items()
+        if arm != shown["baseline"]
+    ]
+    print_table((f"against {shown['baseline']}", "contrast", "moved by more than 5%", "modules that differ"), rows)
+    if shown["property_studied"]:
+        click.echo(f"studied  {PROPERTY_WORDS[shown['property_studied']]}")
+
+
+def _contrast(found: Mapping[str, Any]) -> tuple[str, str]:
+    moved = [f"{PROPERTY_WORDS[each['name']]} {each['before']:,} -> {each['after']:,}" for each in found["moved"]]
+    unknown = [f"{PROPERTY_WORDS[name]} not known" for name in found["unknown"]]
+    return "clean" if found["clean"] else "bundle", "; ".join([*moved, *unknown]) or "nothing"

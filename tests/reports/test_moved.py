@@ -1,0 +1,91 @@
+"""Clean or a bundle, by the contract's own rule. Made-up numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from records import record, registration
+
+from reports import csv_tables, markdown
+from reports.comparison import compare
+from reports.figures import figures
+from reports.moved import moved_between
+
+KNOWN = {
+    "weight_layers": 11,
+    "parameters": 9_000_000,
+    "conv_parameters": 8_000_000,
+    "multiply_adds": 7_600_000_000,
+    "receptive_field": 150,
+    "nonlinearities": 8,
+}
+
+
+def moved(after, studied=None, before=KNOWN):
+    known = {"A": before, "X": after}
+    return moved_between(registration(("A", "X"), properties=known, property_studied=studied), "A", "X")
+
+
+def test_a_bundle_is_named_by_all_that_moved():
+    found = moved(KNOWN | {"weight_layers": 13, "multiply_adds": 11_300_000_000})
+    assert found.words == "bundle (weight layers 11 → 13; multiply-adds 7.60 G → 11.3 G)"
+
+
+def test_one_property_that_moved_alone_is_clean():
+    assert moved(KNOWN | {"weight_layers": 13}).words == "clean (weight layers 11 → 13)"
+
+
+def test_less_than_five_percent_is_no_move():
+    assert moved(KNOWN | {"parameters": 9_400_000}).words == "clean (nothing by more than 5%)"
+
+
+def test_the_property_studied_does_not_excuse_two_others():
+    after = KNOWN | {"weight_layers": 13, "multiply_adds": 11_300_000_000}
+    assert moved(after, "weight_layers").kind == "bundle"
+    assert moved(KNOWN | {"weight_layers": 13}, "weight_layers").kind == "clean"
+
+
+def test_what_is_not_known_of_one_side_is_said():
+    after = {name: value for name, value in KNOWN.items() if name != "receptive_field"}
+    found = moved(after)
+    assert found.words == "clean, as far as known (nothing by more than 5%; not known of X: receptive field)"
+    assert not found.settled
+
+
+def test_what_is_not_known_of_either_side_is_said_once():
+    known = {name: value for name, value in KNOWN.items() if name not in ("receptive_field", "nonlinearities")}
+    assert moved(known, before=known).gaps == ("not known of A and X: receptive field and non-linearities",)
+
+
+def test_networks_of_which_nothing_is_known_are_neither_clean_nor_a_bundle():
+    assert moved({}).kind == "not known"
+
+
+def test_only_contrasts_that_are_not_clean_stand_beside_a_verdict():
+    same = dict.fromkeys(("A", "B"), KNOWN)
+    assert compare(record(("A", "B"), properties=same)).claims[0].bundles == ()
+
+
+@pytest.mark.parametrize(
+    ("studied", "said"),
+    [
+        ("weight_layers", "The property under study is weight layers: it may move and leave a contrast clean."),
+        (None, "None of the properties that are measured on the networks is under study."),
+    ],
+)
+def test_the_section_says_which_property_is_under_study(studied, said):
+    assert said in markdown.render(compare(record(property_studied=studied)), ())
+
+
+def test_an_arm_without_some_properties_has_dashes_and_a_note():
+    study = record(("A", "B"), seeds=2)
+    foreign = {"weight_layers": 14, "parameters": 611_000}
+    properties = {"A": study.registration.properties["A"], "B": foreign}
+    compared = compare(replace(study, registration=replace(study.registration, properties=properties)))
+    drawn = figures(compared)
+    text = markdown.render(compared, drawn)
+    assert "| B | 14 | 611 | – | – | – |" in text
+    assert "–: not known of the network of B." in text
+    assert "Not known of B." in next(figure.caption for figure in drawn if figure.name == "receptive")
+    assert ",14,611000,,,,," in csv_tables.arms_table(compared)

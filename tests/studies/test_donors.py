@@ -1,0 +1,168 @@
+"""A warm start is a dependency between trials: its donor first, its weights by name, its epochs charged."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import ablations
+import studies
+from ablations import Ablation, Arm
+from lightning_modules.catalogue import VGG_A, VGG_D
+from lightning_modules.spec import Setup, WarmStart
+from studies import protocols
+from studies.declaring import declare
+from studies.dispatch import Job, generations
+from studies.fits import Fit, donor_name, with_donors
+from studies.planning import plan, with_weights
+from studies.records import Ended, Identity
+from studies.spool import Spool
+from studies.training import Machine, train
+from studies.trials import Study
+from tests.studies.conftest import SHORT
+
+DIGESTS = {"data": "d", "code": "c", "platform": "p"}
+COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")
+WARM = WarmStart(network=VGG_A, layers=COPIED)
+ABLATION = Ablation(
+    question="Does a warm start help?",
+    baseline=Arm("cold", {"network": VGG_D}),
+    arms=(Arm("warm", {"network": VGG_D, "start": WARM}),),
+    varies=("start",),
+)
+
+
+def fit_of(network=VGG_D, start=None, seed=0, arm="warm"):
+    setup = Setup(network=network)
+    return Fit(arm=arm, setup=replace(setup, start=start) if start else setup, seed=seed)
+
+
+def test_a_donor_is_its_own_network_from_scratch_under_the_same_seed_recipe_and_data():
+    fit = fit_of(start=WARM, seed=7)
+    assert fit.donor == Fit(arm=donor_name("warm"), setup=Setup(network=VGG_A), seed=7)
+    assert fit.donor.donor is None
+
+
+def test_a_fingerprint_names_the_donor():
+    other = replace(WARM, network=replace(VGG_A, init="glorot"))
+    prints = {fit_of(start=start).fingerprint for start in (None, WARM, other)}
+    assert len(prints) == 3
+    assert fit_of(start=WARM).donor.fingerprint == fit_of(VGG_A, arm="A of another study").fingerprint
+
+
+def test_donors_come_before_those_who_start_from_them_and_once():
+    fewer = replace(WARM, layers=("head",))
+    fits = with_donors([fit_of(arm="cold"), fit_of(start=WARM), fit_of(start=fewer, arm="head only")])
+    assert [fit.arm for fit in fits] == ["cold", "donor of warm", "warm", "head only"]
+
+
+def test_an_arm_that_is_a_donor_is_trained_once_under_its_own_name():
+    fits = with_donors([fit_of(start=WARM), fit_of(VGG_A, arm="A")])
+    assert [fit.arm for fit in fits] == ["A", "warm"]
+
+
+def test_every_seed_of_a_study_has_its_donor():
+    study = declare("initialization", seeds=(0, 1))
+    assert study.donors == {"warm start": "donor of warm start"}
+    assert len(study.trials()) == 2 * (7 + 1)
+
+
+def jobs(*fits):
+    return [
+        Job(fit=fit, folder=Path(fit.fingerprint), digests={}, donor=Path(fit.donor.fingerprint) if fit.donor else None)
+        for fit in fits
+    ]
+
+
+def test_who_waits_for_a_donor_runs_after_it_and_all_others_at_once():
+    warm = fit_of(start=WARM)
+    groups = generations(jobs(warm, fit_of(arm="cold"), warm.donor))
+    assert [[job.fit.arm for job in group] for group in groups] == [["cold", "donor of warm"], ["warm"]]
+
+
+def test_who_has_its_donor_already_waits_for_nobody():
+    assert [[job.fit.arm for job in group] for group in generations(jobs(fit_of(start=WARM)))] == [["warm"]]
+
+
+def planned(trained, *, weights):
+    """A plan for a cold arm, a warm one and its donor, of which some have been recorded."""
+    fits = with_donors([fit_of(arm="cold"), fit_of(start=WARM)])
+    ended = [
+        Ended(identity=Identity(fit.fingerprint, "d", "c", "p"), status="finished", run_id=fit.arm, parent_id="mine")
+        for fit in fits
+        if fit.arm in trained
+    ]
+    todo = plan(fits, lambda fit: Identity(fit.fingerprint, "d", "c", "p"), ended, lambda _: False, "mine")
+    return {fit.arm for fit in with_weights(todo, lambda _: weights).train}
+
+
+@pytest.mark.parametrize(
+    ("trained", "weights", "left"),
+    [
+        ({"cold", "warm", "donor of warm"}, False, set()),  # nobody needs the donor's weights any more
+        ({"cold", "donor of warm"}, True, {"warm"}),
+        ({"cold", "donor of warm"}, False, {"warm", "donor of warm"}),  # recorded, perhaps elsewhere, but not at hand
+        ({"cold"}, False, {"warm", "donor of warm"}),
+    ],
+)
+def test_a_donor_is_trained_again_only_where_its_weights_are_needed_and_lost(trained, weights, left):
+    assert planned(trained, weights=weights) == left
+
+
+def test_a_trial_starts_from_its_donors_final_weights(small, digits, tmp_path):
+    setup = replace(small, network=VGG_D, start=WARM)
+    fit = Fit(arm="warm", setup=setup, seed=0)
+    options = {"digests": DIGESTS, "machine": Machine()}
+    train(fit.donor, digits, tmp_path / "donor", **options)
+    result = train(fit, digits, tmp_path / "warm", donor=tmp_path / "donor", **options)
+    cold = train(Fit(arm="cold", setup=replace(small, network=VGG_D), seed=0), digits, tmp_path / "cold", **options)
+    assert result.evidence["donor"] == fit.donor.fingerprint
+    assert result.evidence["copied"].split(",") == [*COPIED[:-1], "head.fc1", "head.fc2", "head.fc3"]
+    same = {
+        name.removeprefix("weights."): value == cold.evidence[name]
+        for name, value in result.evidence.items()
+        if name.startswith("weights.")
+    }
+    assert {place for place, equal in same.items() if not equal} == set(result.evidence["copied"].split(","))
+    trained = torch.load(tmp_path / "donor" / "weights.pt", weights_only=True)
+    assert "stage1.conv1.weight" in trained
+
+
+def test_a_trial_without_its_donors_weights_fails_and_says_so(small, digits, tmp_path):
+    fit = Fit(arm="warm", setup=replace(small, network=VGG_D, start=WARM), seed=3)
+    result = train(fit, digits, tmp_path / "warm", digests=DIGESTS, machine=Machine(), donor=tmp_path / "nothing")
+    assert result.status == "failed"
+    assert "the donor of warm, under seed 3, left no weights to start from" in result.error
+
+
+@pytest.mark.xdist_group("warm start")
+def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
+    record = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, quiet=True, say=lambda _: None)
+    assert record.registration.donors == {"warm": "donor of warm"}
+    assert record.registration.donor_epochs == {"warm": 2}
+    arms = {(trial.arm, trial.seed) for trial in record.trials}
+    assert arms == {(arm, seed) for arm in ("cold", "warm", "donor of warm") for seed in (0, 1)}
+    for seed in (0, 1):
+        warm, donor = record.of("warm", seed), record.of("donor of warm", seed)
+        assert warm.result.evidence["donor"] == donor.result.fingerprint
+    forget_weights(tmp_path, record, "donor of warm")
+    news = []
+    again = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, quiet=True, say=news.append)
+    assert "nothing to train: all 6 trials have ended" in news
+    assert {trial.run_id for trial in again.trials} == {trial.run_id for trial in record.trials}
+
+
+def forget_weights(runs, record, arm):
+    """Remove the weights of an arm's trials: nobody needs them once those who start from them have ended."""
+    prints = {trial.result.fingerprint for trial in record.trials if trial.arm == arm}
+    for folder in (runs / "trials").iterdir():
+        if folder.name.split("-")[0] in prints:
+            Spool(folder).weights.unlink()
+
+
+def test_a_warm_start_is_an_edit_like_any_other_and_proved():
+    conditions = protocols.load("digits")
+    study = Study(name="warm", ablation=ABLATION, protocol=conditions, seeds=(0,), overrides={})
+    assert [type(setup.start).__name__ for setup in study.setups().values()] == ["Scratch", "WarmStart"]
