@@ -25,8 +25,10 @@ from ablations._contract import (
     NotASingleChange,
     Reference,
     differences,
+    forced_with,
     gathered,
     summarise,
+    touches,
 )
 from ablations._discovery import UnknownAblation, import_paths, load, name_of, names
 from ablations._edits import ByResolution, Times
@@ -63,10 +65,12 @@ __all__ = [
     "UnknownAblation",
     "contrast",
     "differences",
+    "forced_with",
     "gathered",
     "import_paths",
     "load",
     "name_of",
     "names",
     "summarise",
+    "touches",
 ]

@@ -77,7 +77,20 @@ class Helps(_Pairwise):
 
 @dataclass(frozen=True, kw_only=True)
 class DoesNotHelp(_Pairwise):
-    """``arm`` improves on ``over`` by less than the smallest effect of interest."""
+    """``arm`` improves on ``over`` by less than the smallest effect of interest.
+
+    Raises:
+        InvalidValue: for trainability, of which there is no such effect.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.endpoint != "trainability",
+            self,
+            "endpoint",
+            "another one: a share of seeds has no smallest effect of interest; claim that an arm Helps",
+        )
 
     @property
     def sentence(self) -> str:

@@ -10,13 +10,14 @@ from itertools import combinations
 
 from ablations._built import Property
 from ablations._claims import Claim
-from ablations._edits import ByResolution, Times, edited
+from ablations._edits import ByResolution, Times, chosen, edited
 from lightning_modules.catalogue import VGG_A
-from lightning_modules.spec import Scale, Setup
+from lightning_modules.spec import Scale, Setup, WarmStart
 from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
 BRANCHES = (DEFAULT_SETUP, Setup(network=VGG_A, scale=Scale(resolution=32)))  # of every choice by resolution
+OF_DONORS = "donor of "  # how the trials are called that warm starts begin with
 
 
 class InvalidAblation(Misuse):
@@ -56,19 +57,64 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise InvalidValue("an arm needs a name.")
+        if self.name.startswith(OF_DONORS):
+            raise InvalidValue(
+                f"an arm is named {self.name!r}; {OF_DONORS.strip()!r} begins the names of the trials that warm starts "
+                "start from. Give the arm another name."
+            )
         for setup in BRANCHES:
             self.apply(setup)
 
-    def apply(self, setup: Setup) -> Setup:
-        """The setup with this arm's edits, in the order in which they were declared."""
+    def apply(self, setup: Setup, for_all: Mapping[str, Leaf] | None = None) -> Setup:
+        """The setup with this arm's edits, in the order in which they were declared.
+
+        Args:
+            for_all: paths and values that are set in every arm alike: in the setup before the edits, so that a multiple
+                is one of what was set; what lies below an edit's path, such as ``network.init``, right after that edit.
+        """
+        for_all = for_all or {}
+        below = {path: [each for each in for_all if each.startswith(f"{path}.")] for path in self.edits}
+        covered = {each for paths in below.values() for each in paths}
+        for path in for_all:
+            if path not in covered:
+                setup = self._edited(setup, path, for_all[path])
         for path, value in self.edits.items():
-            try:
-                setup = edited(setup, path, value)
-            except UnknownPath as error:
-                raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
-            except InvalidValue as error:
-                raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
+            setup = self._edited(setup, path, value)
+            for each in below[path]:
+                setup = self._edited(setup, each, for_all[each])
+        return self._with_donor(setup, for_all)
+
+    def is_multiple(self, path: str, setup: Setup) -> bool:
+        """Whether this arm takes what stands at a path of a setup several times."""
+        return isinstance(chosen(setup, self.edits.get(path)), Times)
+
+    def _with_donor(self, setup: Setup, for_all: Mapping[str, Leaf]) -> Setup:
+        """What is set in every network is set in the donor's as well: a warm start from another one is another change.
+
+        Raises:
+            InvalidValue: where the donor's network does not take it.
+        """
+        if not isinstance(setup.start, WarmStart):
+            return setup
+        for path, value in for_all.items():
+            of_donor = f"start.{path}"
+            if path.startswith("network.") and of_donor not in self.edits:
+                try:
+                    setup = edit(setup, of_donor, value)
+                except InvalidValue as error:
+                    raise InvalidValue(
+                        f"{path} is set for all arms, but the donor of arm {self.name!r} does not take it: {error} "
+                        "Leave it as it is, or declare another donor."
+                    ) from None
         return setup
+
+    def _edited(self, setup: Setup, path: str, value: object) -> Setup:
+        try:
+            return edited(setup, path, value)
+        except UnknownPath as error:
+            raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
+        except InvalidValue as error:
+            raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +204,7 @@ class Ablation:
         self._check_names()
         self._check_paths([arm.apply(setup) for arm in self.all_arms for setup in BRANCHES])
         for setup in BRANCHES:
-            self.setups(setup)
+            self._check_branch(setup)
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:
@@ -169,8 +215,8 @@ class Ablation:
         """Every arm's setup over a base, baseline first, with the contract proved for what comes out.
 
         Args:
-            for_all: dotted paths and values that are set in every arm alike: before the arm's own edits, so that a
-                multiple is one of what was set, and after them, where the arm does not edit that very path.
+            for_all: dotted paths and values that are set in every arm alike, and of a network in the donor's as well.
+                A multiple is one of what was set. A value that an arm gives to a path that varies or is forced stays.
 
         Raises:
             NotASingleChange: naming every stray change with both values.
@@ -178,19 +224,41 @@ class Ablation:
         """
         for_all = for_all or {}
         setups = {}
-        for path, value in for_all.items():
-            base = edit(base, path, value)
         for arm in self.all_arms:
-            setups[arm.name] = arm.apply(base)
+            setup = arm.apply(base, for_all)
             for path, value in for_all.items():
-                if not isinstance(arm.edits.get(path), Times):
-                    setups[arm.name] = edit(setups[arm.name], path, value)
+                if path in arm.edits and not (arm.is_multiple(path, setup) or self._may_change(path)):
+                    setup = edit(setup, path, value)  # equal in all arms as declared, so equal as set
+            setups[arm.name] = setup
         self._prove(setups)
         return setups
+
+    def erased(self, path: str, base: Setup, for_all: Mapping[str, Leaf]) -> tuple[str, ...]:
+        """The arms whose own forced change would be lost if a path were set for all of them; multiples are kept."""
+        if not any(touches(path, forced) for forced in self.forced):
+            return ()
+        others = {each: value for each, value in for_all.items() if each != path}
+        baseline = self.baseline.apply(base, others)
+        lost = []
+        for arm in self.all_arms:
+            setup = arm.apply(base, others)
+            differs = any(touches(change.path, path) for change in differences(baseline, setup))
+            if (differs or path in arm.edits) and not arm.is_multiple(path, setup):
+                lost.append(arm.name)
+        return tuple(lost)
 
     def reference_at(self, setup: Setup) -> Reference | None:
         """The published figures for a setup's resolution."""
         return self.reference.at(setup) if isinstance(self.reference, ByResolution) else self.reference
+
+    def _check_branch(self, setup: Setup) -> None:
+        """Prove the contract at a setup's resolution; where arms follow it, the error says at which one it fails."""
+        try:
+            self.setups(setup)
+        except InvalidAblation as error:
+            if not any(isinstance(value, ByResolution) for arm in self.all_arms for value in arm.edits.values()):
+                raise
+            raise type(error)(f"at {setup.scale.resolution} pixels: {error}") from None
 
     def _prove(self, setups: Mapping[str, Setup]) -> None:
         before = setups[self.baseline.name]
@@ -207,7 +275,7 @@ class Ablation:
                 raise InvalidAblation(f"arms {first!r} and {second!r} are the same setup: there is nothing to compare.")
 
     def _may_change(self, path: str) -> bool:
-        return any(path == allowed or path.startswith(allowed + ".") for allowed in (*self.varies, *self.forced))
+        return any(_within(path, allowed) for allowed in (*self.varies, *self.forced))
 
     def _check_paths(self, setups: Iterable[Setup]) -> None:
         leaves = {leaf for setup in setups for leaf in flatten(setup)}
@@ -234,6 +302,23 @@ class Ablation:
                 raise InvalidAblation(
                     f"a {what} names the arm {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}."
                 )
+
+
+def touches(path: str, other: str) -> bool:
+    """Whether one of two paths is the other, or lies below it."""
+    return _within(path, other) or _within(other, path)
+
+
+def forced_with(changes: Iterable[Difference], forced: Iterable[str]) -> tuple[str, ...]:
+    """The forced paths in which two setups differ beside something else; none where one of them is all that differs."""
+    paths = [change.path for change in changes]
+    changed = tuple(each for each in forced if any(_within(path, each) for path in paths))
+    alone = len(changed) == 1 and all(_within(path, changed[0]) for path in paths)
+    return () if alone else changed
+
+
+def _within(path: str, other: str) -> bool:
+    return path == other or path.startswith(f"{other}.")
 
 
 def differences(before: Setup, after: Setup) -> tuple[Difference, ...]:

@@ -15,6 +15,9 @@ from ablations._contract import Ablation, InvalidAblation
 from lightning_modules.values import Misuse, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent
+OWN = ("lightning_modules", "ablations", "studies", "reports")
+
+_users_folders: set[Path] = set()  # of this process's files: what is imported from there is imported anew
 
 
 class UnknownAblation(Misuse):
@@ -41,7 +44,8 @@ def import_paths(name: str) -> tuple[str, ...]:
 def load(name: str) -> Ablation:
     """The ablation of that name; or that of a file, by its path: what ends in ``.py`` or has a slash in it.
 
-    A file's folder is put first on Python's path, so that the file, and what it names, finds its neighbours.
+    A file's folder is put first on Python's path, so that the file, and what it names, finds its neighbours; these are
+    imported anew each time, and are not those of a file loaded before, from another folder.
 
     Raises:
         UnknownAblation: where the folder holds none, or there is no such file.
@@ -74,9 +78,7 @@ def _named(name: str) -> ModuleType:
 def _imported(file: Path) -> ModuleType:
     """A file as a module of its own name, run anew each time."""
     _check(file)
-    if str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))
-    importlib.invalidate_caches()
+    _look_first_in(file.parent)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -88,6 +90,30 @@ def _imported(file: Path) -> ModuleType:
     except Exception as error:
         raise InvalidAblation(f"{_where(error, file)}: {type(error).__name__}: {_said(error)}") from error
     return module
+
+
+def _look_first_in(folder: Path) -> None:
+    """Let Python find modules in a folder of the user's before any other, as they are now."""
+    _users_folders.add(folder)
+    for name in [name for name, module in sys.modules.items() if _is_users(name, module)]:
+        del sys.modules[name]
+    sys.path[:] = [str(folder), *(place for place in sys.path if place != str(folder))]
+    importlib.invalidate_caches()
+
+
+def _is_users(name: str, module: object) -> bool:
+    """Whether a module was found by way of a user's folder: as a file in it, or within a package there."""
+    root = name.partition(".")[0]
+    if root in (*OWN, "__main__", "__mp_main__"):
+        return False
+    known = getattr(module, "__dict__", {})
+    places = [known.get("__file__") or "", *(known.get("__path__") or ())]
+    found = [Path(os.path.realpath(place)) for place in places if place]
+    return any(
+        place == folder / f"{root}.py" or place.is_relative_to(folder / root)
+        for place in found
+        for folder in _users_folders
+    )
 
 
 def _check(file: Path) -> None:

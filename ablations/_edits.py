@@ -42,8 +42,12 @@ class Times:
         return round(now * self.factor) if isinstance(now, int) else now * self.factor
 
 
+def chosen(setup: Setup, value: object) -> Any:
+    """A value at a setup's resolution; it may still be a multiple."""
+    return value.at(setup) if isinstance(value, ByResolution) else value
+
+
 def edited(setup: Setup, path: str, value: object) -> Setup:
     """The setup with a value at a path; values that depend on the setup are worked out first."""
-    if isinstance(value, ByResolution):
-        value = value.at(setup)
+    value = chosen(setup, value)
     return edit(setup, path, value.of(setup, path) if isinstance(value, Times) else value)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ablations
-from ablations import PROPERTY_WORDS, Ablation, Contrast, contrast
+from ablations import PROPERTY_WORDS, Ablation, Contrast, contrast, differences, forced_with
 from lightning_modules.catalogue import NETWORKS, VGG_A
 from lightning_modules.profile import profile
 from lightning_modules.spec import ResNet, Scale, Setup
@@ -63,7 +63,9 @@ def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
     setups = ablation.setups(Setup(network=VGG_A))
     built = build_all(setups)
     yield from (f"## `{name}`", "", ablation.question.strip(), "")
-    yield from _table(("arm", "parameters", "multiply-adds", "contrast to the baseline"), list(_arms(ablation, built)))
+    yield from _table(
+        ("arm", "parameters", "multiply-adds", "contrast to the baseline"), list(_arms(ablation, setups, built))
+    )
     yield ""
     for claim in ablation.claims:
         source = f" ({claim.source})" if claim.source else ""
@@ -76,10 +78,11 @@ def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
     yield ""
 
 
-def _arms(ablation: Ablation, built: dict[str, Built]) -> Iterator[tuple[str, ...]]:
+def _arms(ablation: Ablation, setups: dict[str, Setup], built: dict[str, Built]) -> Iterator[tuple[str, ...]]:
     baseline = built[ablation.baseline.name]
     for arm, network in built.items():
-        found = contrast(baseline.properties, network.properties, ablation.property_studied)
+        forced = forced_with(differences(setups[ablation.baseline.name], setups[arm]), ablation.forced)
+        found = contrast(baseline.properties, network.properties, ablation.property_studied, forced)
         told = "baseline" if arm == ablation.baseline.name else _told(found)
         properties = network.properties
         yield (arm, _number(properties.get("parameters")), _number(properties.get("multiply_adds")), told)
@@ -87,7 +90,11 @@ def _arms(ablation: Ablation, built: dict[str, Built]) -> Iterator[tuple[str, ..
 
 def _told(found: Contrast) -> str:
     moved = "; ".join(f"{PROPERTY_WORDS[each.name]} {each.before:,} → {each.after:,}" for each in found.moved)
-    return f"{'clean' if found.clean else 'bundle'}: {moved or 'nothing moved'}"
+    forced = "; ".join(f"`{path}`, forced with it" for path in found.forced)
+    unknown = "; ".join(f"{PROPERTY_WORDS[name]} not known" for name in found.unknown)
+    clean = "clean, as far as known" if unknown else "clean"
+    told = "; ".join(filter(None, (moved, forced, unknown)))
+    return f"{clean if found.clean else 'bundle'}: {told or 'nothing moved'}"
 
 
 def _number(value: int | None) -> str:

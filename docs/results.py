@@ -1,19 +1,25 @@
 """Writes reports of recorded studies into docs/results/: as Markdown, without figures and without this machine's paths.
 
-Command: ``python docs/results.py --runs DIR --protocol cifar10-cpu residual kernel_size lrn``
+Commands::
+
+    python docs/results.py --runs DIR --protocol cifar10-cpu residual kernel_size lrn
+    python docs/results.py --runs DIR --protocol digits --summary   # one table of every study that the store holds
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+import ablations
 import reports
 from reports import markdown
 from reports.comparison import Comparison
+from studies.tracking import TrackingError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,17 +33,73 @@ def published(comparison: Comparison) -> Comparison:
     return replace(comparison, starts=starts, tracking="the store of the machine that ran it")
 
 
+def summary(protocol: str, comparisons: Iterable[Comparison]) -> str:
+    """Every claim of every study with its verdict, and what the study took."""
+    rows = [row for comparison in comparisons for row in _rows(comparison)]
+    return "\n".join(
+        [
+            f"# Every study under `{protocol}`",
+            "",
+            f"Made by `python docs/results.py --protocol {protocol} --summary`. Trained: in this study, of those it",
+            "needs; the others were taken over from studies before it in this table. Minutes: from the command to the",
+            "record, everything included but the report.",
+            "",
+            "| study | trained | minutes | claim | verdict |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            *_machine(comparisons),
+            "",
+        ]
+    )
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    minutes = sum(start.wall_seconds for start in comparison.starts) / 60
+    own = sum(not trial.reused_from for trial in comparison.trials)
+    told = (f"`{comparison.registration.study}`", f"{own} of {len(comparison.trials)}", f"{minutes:.1f}")
+    for number, claim in enumerate(comparison.claims):
+        yield (*(told if number == 0 else ("", "", "")), claim.sentence, claim.word)
+
+
+def _machine(comparisons: Iterable[Comparison]) -> Iterator[str]:
+    starts = [start for comparison in comparisons for start in comparison.starts]
+    for words in sorted({start.hardware for start in starts}):
+        yield f"- Hardware: {words}."
+    for versions in sorted({", ".join(f"{name} {it}" for name, it in start.versions.items()) for start in starts}):
+        yield f"- Versions: {versions}."
+    yield f"- Revisions: {', '.join(sorted({start.revision for start in starts}))}."
+
+
+def _recorded(protocol: str, runs: str) -> Iterator[Comparison]:
+    """The studies of this package that the store holds, in the order in which they were run."""
+    found = []
+    for name in ablations.names():
+        try:
+            found.append(reports.load(name, protocol, runs=runs).comparison)
+        except TrackingError:
+            continue
+    ended = [comparison for comparison in found if comparison.starts]
+    yield from sorted(ended, key=lambda comparison: comparison.starts[0].time)
+
+
 @click.command()
 @click.option("--runs", type=click.Path(exists=True), required=True)
 @click.option("--protocol", required=True)
-@click.argument("names", nargs=-1, required=True)
-def main(runs: str, protocol: str, names: tuple[str, ...]) -> None:
-    """Write a file for each study; print its path."""
+@click.option("--summary", "as_summary", is_flag=True)
+@click.argument("names", nargs=-1)
+def main(runs: str, protocol: str, as_summary: bool, names: tuple[str, ...]) -> None:
+    """Write a file for each study, or one for all; print its path."""
     RESULTS.mkdir(exist_ok=True)
-    for name in names:
-        comparison = reports.load(name, protocol, runs=runs).comparison
-        file = RESULTS / f"{name}-{protocol}.md"
-        file.write_text(markdown.render(published(comparison), ()), encoding="utf-8")
+    texts = {
+        f"{name}-{protocol}": markdown.render(published(reports.load(name, protocol, runs=runs).comparison), ())
+        for name in names
+    }
+    if as_summary:
+        texts[protocol] = summary(protocol, list(_recorded(protocol, runs)))
+    for name, text in texts.items():
+        file = RESULTS / f"{name}.md"
+        file.write_text(text, encoding="utf-8")
         click.echo(file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -50,9 +51,9 @@ class TrialData(lightning.LightningDataModule):
     test: Readable
 
     @property
+    @abstractmethod
     def split_digest(self) -> str:
         """Of what is validated on."""
-        raise NotImplementedError
 
     def val_dataloader(self) -> Repeated:
         """The validation part, for modules that validate by themselves."""
@@ -84,6 +85,22 @@ class Part:
             yield self.normalised(self.images[window]), self.labels[window]
 
 
+class SeenAugmentation:
+    """A running hash of shifts and of flips, each for itself: however an epoch is cut into batches, it is the same."""
+
+    def __init__(self) -> None:
+        self.shifts, self.flips = hashlib.sha256(), hashlib.sha256()
+
+    def update(self, shifts: bytes, flips: bytes) -> None:
+        """Take in those of one batch."""
+        self.shifts.update(shifts)
+        self.flips.update(flips)
+
+    def hexdigest(self) -> str:
+        """Of all shifts and all flips so far."""
+        return hashlib.sha256(self.shifts.digest() + self.flips.digest()).hexdigest()
+
+
 class Epoch:
     """One epoch of training batches; its order and augmentation depend on (seed, epoch, example) alone."""
 
@@ -91,7 +108,7 @@ class Epoch:
         self.part, self.recipe = part, recipe
         self.order = generator(seed, "order", epoch).permutation(len(part))
         self.draw = Draw.of_epoch(recipe.augmentation, seed, epoch, len(part), part.images.shape[1])
-        self.seen_order, self.seen_augmentation, self.seen_examples = hashlib.sha256(), hashlib.sha256(), 0
+        self.seen_order, self.seen_augmentation, self.seen_examples = hashlib.sha256(), SeenAugmentation(), 0
 
     def __len__(self) -> int:
         return math.ceil(len(self.part) / self.recipe.batch_size)
@@ -102,7 +119,7 @@ class Epoch:
             chosen = self.order[start : start + self.recipe.batch_size]
             shifts, flips = self.draw.shifts[chosen], self.draw.flips[chosen]
             self.seen_order.update(chosen.tobytes())
-            self.seen_augmentation.update(shifts.tobytes() + flips.tobytes())
+            self.seen_augmentation.update(shifts.tobytes(), flips.tobytes())
             self.seen_examples += len(chosen)
             index, shift, flip = (torch.from_numpy(array).to(device) for array in (chosen, shifts, flips))
             images = augment(self.part.images[index], shift, flip, self.draw.margin)

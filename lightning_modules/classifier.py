@@ -20,7 +20,7 @@ class Classifier(lightning.LightningModule):
     """A network under a recipe. It is a :class:`lightning_modules.learner.Learner`.
 
     Attributes:
-        auxiliary_weight: what the losses of auxiliary heads count.
+        auxiliary_weight: what the losses of auxiliary heads count; at 0, further outputs are ignored.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, auxiliary_weight: float = 0.0) -> None:
@@ -60,11 +60,11 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:  # noqa: ARG002 - Lightning's signature
         """Mean cross-entropy of a batch, nats, with the weighted ones of auxiliary heads."""
         images, labels = batch
-        logits, *auxiliary = self._outputs(images)
+        logits, *further = self._outputs(images)
         loss = functional.cross_entropy(logits, labels)
         self.tally.add(loss, logits, labels)
-        for further in auxiliary:
-            loss = loss + self.auxiliary_weight * functional.cross_entropy(further, labels)
+        for auxiliary in further if self.auxiliary_weight > 0 else ():
+            loss = loss + self.auxiliary_weight * functional.cross_entropy(auxiliary, labels)
         return loss
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:

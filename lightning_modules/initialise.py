@@ -70,6 +70,20 @@ def copy_layers(module: nn.Module, donor: Mapping[str, torch.Tensor], places: Se
         Misuse: where a place names no layer of one of the two, or its shapes differ. Nothing is copied then.
     """
     own = module.state_dict()
+    copied = names_to_copy(own, donor, places)
+    for name in copied:
+        own[name].copy_(donor[name])
+    return tuple(place for place, _ in weight_layers(module) if f"{place}.weight" in copied)
+
+
+def names_to_copy(
+    own: Mapping[str, torch.Tensor], donor: Mapping[str, torch.Tensor], places: Sequence[str]
+) -> tuple[str, ...]:
+    """The names of the tensors at the places, once it is sure that both states have them in equal shapes.
+
+    Raises:
+        Misuse: where a place names no layer of one of the two, or its shapes differ.
+    """
     chosen = {place: [name for name in own if name.startswith(f"{place}.")] for place in places}
     for place, names in chosen.items():
         if not names or {name for name in donor if name.startswith(f"{place}.")} != set(names):
@@ -80,7 +94,4 @@ def copy_layers(module: nn.Module, donor: Mapping[str, torch.Tensor], places: Se
                     f"a warm start copies {name}, which has the shape {tuple(donor[name].shape)} in the donor "
                     f"and {tuple(own[name].shape)} in the network."
                 )
-    copied = {name for names in chosen.values() for name in names}
-    for name in copied:
-        own[name].copy_(donor[name])
-    return tuple(place for place, _ in weight_layers(module) if f"{place}.weight" in copied)
+    return tuple(dict.fromkeys(name for names in chosen.values() for name in names))

@@ -131,6 +131,13 @@ class ResNet:
     def __post_init__(self) -> None:
         check(self)
         require(len(self.stages) >= 1, self, "stages", "at least one stage")
+        widths = [stage.width for stage in self.stages]
+        require(
+            self.shortcut != "identity" or widths == sorted(widths),
+            self,
+            "stages",
+            "widths that do not shrink from stage to stage: an identity shortcut fills new channels, and drops none",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ def inventory(setup: Setup, seeds: Sequence[int], root: Path, cache: Path) -> In
         Misuse: where they cannot be trained on, or are not what the scale says.
     """
     if isinstance(setup.data, ForeignData):
-        return _foreign(setup.data, setup.scale)
+        return _foreign(setup.data, setup.scale, seeds)
     return _own(prepare(setup.data, setup.scale, root, cache), setup.data, seeds)
 
 
@@ -76,9 +76,10 @@ def _own(examples: Examples, data: Data, seeds: Sequence[int]) -> Inventory:
     )
 
 
-def _foreign(data: ForeignData, scale: Scale) -> Inventory:
-    opened = Opened(data, scale, 0, torch.device("cpu"), prepare=True)
-    train, _ = _read(opened, "train")
+def _foreign(data: ForeignData, scale: Scale, seeds: Sequence[int]) -> Inventory:
+    """Read under seed 0, whichever are planned: so more seeds leave the digest as it is."""
+    opened = _opened(data, scale, prepare=True)
+    train, train_digest = _read_under_one_seed(opened)
     (validation, validation_digest), (test, test_digest) = (_read_twice(opened, name) for name in ("val", "test"))
     classes = 1 + max(int(labels.max()) for labels in (train, validation, test))
     if classes != scale.classes or min(int(labels.min()) for labels in (train, validation, test)) < 0:
@@ -86,15 +87,42 @@ def _foreign(data: ForeignData, scale: Scale) -> Inventory:
             f"{data.class_path} gives labels up to {classes - 1}, so {classes} classes, but the protocol says "
             f"{scale.classes}. Give `--set scale.classes={classes}`, or mend the labels: they count from 0."
         )
-    content = (np.sort(train).tobytes(), validation_digest.encode(), test_digest.encode())
+    _require_one_test_part(opened, test_digest, seeds)
     return Inventory(
         name=data.class_path,
         form="a LightningDataModule of the user's",
         classes=classes,
         sizes={"train": len(train), "validation": len(validation), "test": len(test)},
         test_labels=test,
-        digest=hashlib.sha256(b"|".join(content)).hexdigest()[:16],
+        digest=hashlib.sha256("|".join((train_digest, validation_digest, test_digest)).encode()).hexdigest()[:16],
     )
+
+
+def _opened(data: ForeignData, scale: Scale, seed: int = 0, *, prepare: bool = False) -> Opened:
+    return Opened(data, scale, seed, torch.device("cpu"), prepare=prepare)
+
+
+def _read_under_one_seed(opened: Opened) -> tuple[Labels, str]:
+    """Labels and digest of the training part, which must be the same whenever it is opened and read under one seed."""
+    labels, digest = _read(opened, "train")
+    _, again = _read(_opened(opened.data, opened.scale), "train")
+    if digest != again:
+        raise Misuse(
+            f"{opened.data.class_path}'s train_dataloader is not settled by the seed: opened and read twice under one, "
+            "it gives other batches. Expected chance from the generators of torch, numpy and random, which are "
+            "seeded, or from one with a seed of its own: not default_rng() or os.urandom."
+        )
+    return labels, digest
+
+
+def _require_one_test_part(opened: Opened, expected: str, seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        if seed != opened.seed and _read(_opened(opened.data, opened.scale, seed), "test")[1] != expected:
+            raise Misuse(
+                f"{opened.data.class_path}'s test_dataloader gives other examples under seed {seed} than under "
+                f"{opened.seed}: its test split depends on the seed. Expected one test part for all: fix it, e.g. by "
+                "random_split with a generator of its own, torch.Generator().manual_seed(0)."
+            )
 
 
 def _read_twice(opened: Opened, name: LoaderName) -> tuple[Labels, str]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.batches import Batch
+from lightning_modules.values import Misuse
 
 STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
 
@@ -67,8 +68,19 @@ class Tally:
 
 
 def outputs(given: Any) -> list[torch.Tensor]:
-    """What a network gave, as float32: the logits, then those of auxiliary heads where it has any in this mode."""
-    return [logits.float() for logits in (given if isinstance(given, (tuple, list)) else (given,))]
+    """What a network gave, as float32: the logits, then those of auxiliary heads where it has any in this mode.
+
+    Raises:
+        Misuse: where it gave no tensor, and no tuple or list of tensors.
+    """
+    several = given if isinstance(given, (tuple, list)) else (given,)
+    if not several or not all(isinstance(each, torch.Tensor) for each in several):
+        kinds = ", ".join(type(each).__name__ for each in several)
+        raise Misuse(
+            f"the network gives {f'a {type(given).__name__} of ({kinds})' if several is given else f'a {kinds}'}; "
+            "expected a tensor of logits, or a tuple or list of tensors that begins with it."
+        )
+    return [each.float() for each in several]
 
 
 @torch.no_grad()

@@ -143,7 +143,7 @@ def _verdicts(record: StudyRecord) -> tuple[Verdict, ...]:
     evidence = {
         endpoint: Evidence(
             values=values(record, endpoint),
-            untrained=untrained(record),
+            untrained=untrained(record, endpoint),
             smallest_effect=smallest_effect(record, endpoint),
             unit=UNITS[endpoint],
         )

@@ -19,8 +19,11 @@ DECLARED_BY = {
     "split": ("data.",),
     "steps": ("recipe.batch_size", "recipe.epochs", "data."),
 }
+BY_EPOCH = ("order", "augmentation", "steps")  # what trials log of all their epochs
 WEIGHTS = "weights."
 OTHER_WEIGHTS = ("network.init", "network.kind", "network.class_path")  # other initial weights are what these declare
+
+Pair = tuple[str, int, Result, Result]  # arm, seed, the baseline's result, the arm's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,22 +118,46 @@ _MIXTURES = {
 }
 
 
-def _shared(key: str, registration: Registration, pairs: list[tuple[str, int, Result, Result]]) -> Check:
+def _shared(key: str, registration: Registration, pairs: list[Pair]) -> Check:
     known = [pair for pair in pairs if key in pair[2].evidence and key in pair[3].evidence]
-    if not known:
-        return Check(what=SHARED[key], state="unknown", finding="no two trials under one seed can show it")
+    stopped = _stopped(registration, known) if key in BY_EPOCH else {}
+    compared = [pair for pair in known if pair[:2] not in stopped]
+    early = "".join(f"; {told}" for told in dict.fromkeys(stopped.values()))
+    if not compared:
+        return Check(what=SHARED[key], state="unknown", finding=f"no two trials under one seed can show it{early}")
     broken: dict[str, list[int]] = {}
-    for arm, seed, before, after in known:
+    for arm, seed, before, after in compared:
         if before.evidence[key] != after.evidence[key]:
             broken.setdefault(arm, []).append(seed)
     if not broken:
-        compared = plural(len({seed for _, seed, _, _ in known}), "seed")
-        return Check(what=SHARED[key], state="kept", finding=f"equal to the baseline's in every arm, under {compared}")
+        finding = _kept(compared, every=not stopped) + early
+        return Check(what=SHARED[key], state="in part" if stopped else "kept", finding=finding)
     told = "; ".join(f"{arm} under {_seeds(seeds)}" for arm, seeds in broken.items())
     if all(_declared(key, registration, arm) for arm in broken):
-        return Check(what=SHARED[key], state="declared", finding=f"otherwise than the baseline's: {told}")
+        return Check(what=SHARED[key], state="declared", finding=f"otherwise than the baseline's: {told}{early}")
     alarm = f"{SHARED[key].lower()} is not the baseline's: {told}"
-    return Check(what=SHARED[key], state="broken", finding=f"not the baseline's: {told}", alarm=alarm)
+    return Check(what=SHARED[key], state="broken", finding=f"not the baseline's: {told}{early}", alarm=alarm)
+
+
+def _kept(compared: list[Pair], *, every: bool) -> str:
+    seeds = plural(len({seed for _, seed, _, _ in compared}), "seed")
+    if every:
+        return f"equal to the baseline's in every arm, under {seeds}"
+    return f"equal to the baseline's in {plural(len(compared), 'pair')} of trials, under {seeds}"
+
+
+def _stopped(registration: Registration, pairs: list[Pair]) -> dict[tuple[str, int], str]:
+    """Pairs of which one trial diverged and has fewer epochs than the other, by arm and seed, with which one it was."""
+    found = {}
+    for arm, seed, before, after in pairs:
+        if any(change.path == "recipe.epochs" for change in registration.changes.get(arm, ())):
+            continue  # the arms declare unequal lengths: the shorter one need not have stopped
+        name, shorter, longer = (arm, after, before)
+        if len(before.times) < len(after.times):
+            name, shorter, longer = (registration.baseline, before, after)
+        if shorter.status == "diverged" and len(shorter.times) < len(longer.times):
+            found[arm, seed] = f"{name} under seed {seed} stopped after {plural(len(shorter.times), 'epoch')}"
+    return found
 
 
 def _declared(key: str, registration: Registration, arm: str) -> bool:
@@ -138,7 +165,7 @@ def _declared(key: str, registration: Registration, arm: str) -> bool:
     return any(path.startswith(prefix) for path in paths for prefix in DECLARED_BY[key])
 
 
-def _weights(registration: Registration, pairs: list[tuple[str, int, Result, Result]]) -> tuple[Check, ...]:
+def _weights(registration: Registration, pairs: list[Pair]) -> tuple[Check, ...]:
     checks = []
     for arm in registration.arms[1:]:
         reasons: dict[str, Reason] = {}

@@ -119,9 +119,10 @@ def _moved(comparison: Comparison) -> Table:
 
 def _rule(comparison: Comparison) -> str:
     studied = comparison.registration.property_studied
-    beside = f"nothing moved beside {PROPERTY_WORDS[studied]}, or " if studied else ""
+    beside = f" beside {PROPERTY_WORDS[studied]}" if studied else ""
+    forced = ", and no setting was forced to change with it" if comparison.registration.forced else ""
     return (
-        f"Clean: {beside}one measured property moved at most. "
+        f"Clean: nothing moved{beside}, or one measured property moved alone{forced}. "
         "Bundle: the difference belongs to all that moved, not to one."
     )
 

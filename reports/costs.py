@@ -101,8 +101,8 @@ def donors_table(comparison: Comparison) -> Table:
             text(trial.arm, "strong"),
             Cell(text=str(trial.seed), sort=trial.seed),
             text(trial.state, "alert" if (trial.arm, trial.seed) in why else ""),
-            _number(metric(trial, "test_error"), digits),
-            _number(cost(trial, "train_seconds"), 1),
+            _number(metric(trial, "test_error", diverged=True), digits),
+            _number(cost(trial, "train_seconds", diverged=True), 1),
         )
         for trial in comparison.donors
     )

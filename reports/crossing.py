@@ -11,9 +11,10 @@ import numpy as np
 from ablations import ENDPOINT_WORDS, Endpoint, Factorial
 from reports.arms import own_interval
 from reports.endpoints import UNITS, Values, values
-from reports.numbers import Estimate, arrow, bracketed, decimals, fixed
+from reports.moved import moved_between
+from reports.numbers import Estimate, arrow, bracketed, decimals, fixed, listed
 from reports.statistics import Effect, factorial
-from studies.records import StudyRecord
+from studies.records import Registration, StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Crossing:
         means: of the cells, with the arm's own interval.
         effects: the main effects, then the interactions.
         sentences: what each interaction means, in the words of the factors.
+        bundles: per factor of which some contrast of two cells is a bundle, what else moved in any of them.
     """
 
     endpoint: Endpoint
@@ -58,6 +60,7 @@ class Crossing:
     means: tuple[tuple[Estimate, ...], ...]
     effects: tuple[FactorEffect, ...]
     sentences: tuple[str, ...]
+    bundles: tuple[str, ...]
 
     @property
     def digits(self) -> int:
@@ -86,9 +89,20 @@ def _crossing(crossed: Factorial, endpoint: Endpoint, record: StudyRecord) -> Cr
         means=tuple(tuple(map(own_interval, row)) for row in cells),
         effects=tuple(_effect(crossed, each) for each in found),
         sentences=(),
+        bundles=tuple(_bundles(record.registration, crossed)),
     )
     sentences = (_sentence(bare, cells, each) for each in bare.effects if each.kind == "interaction")
     return Crossing(**(vars(bare) | {"sentences": tuple(sentences)}))
+
+
+def _bundles(registration: Registration, crossed: Factorial) -> Iterable[str]:
+    """``kernels: moved parameters and multiply-adds``, over all contrasts with the factor's first level."""
+    for factor, lines in ((crossed.rows, zip(*crossed.cells, strict=True)), (crossed.columns, crossed.cells)):
+        pairs = [(first, other) for first, *others in lines for other in others]
+        moved = (moved_between(registration, over, arm) for over, arm in pairs)
+        told = dict.fromkeys(name for each in moved if not each.contrast.clean for name in each.beside)
+        if told:
+            yield f"{factor.name}: {'also ' if registration.property_studied else ''}moved {listed(told)}"
 
 
 def _effect(crossed: Factorial, effect: Effect) -> FactorEffect:

@@ -26,13 +26,19 @@ UNITS: dict[Endpoint, str] = {
 
 
 def values(record: StudyRecord, endpoint: Endpoint) -> Values:
-    """The endpoint of every finished trial; trainability also of every diverged one; time with that of the donor."""
+    """The endpoint of every finished trial; time with that of the donor.
+
+    Trainability also of every diverged trial, and the gradient of those whose loss and gradient stayed finite.
+    """
     found = table(record, _READERS[endpoint])
     return found + donor_seconds(record) if endpoint == "time" else found
 
 
 def donor_seconds(record: StudyRecord) -> Values:
-    """Training time of the trial that each trial started from: 0 for arms from scratch, NaN where it is not known."""
+    """Training time of the trial that each trial started from: 0 for arms from scratch, NaN where it is not known.
+
+    A donor that diverged is charged like any other: its time was spent.
+    """
     donors = record.registration.donors
     trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
 
@@ -40,7 +46,7 @@ def donor_seconds(record: StudyRecord) -> Values:
         if trial.arm not in donors:
             return 0.0
         donor = trials.get((donors[trial.arm], trial.seed))
-        return cost(donor, "train_seconds") if donor else math.nan
+        return cost(donor, "train_seconds", diverged=True) if donor else math.nan
 
     return table(record, read)
 
@@ -58,9 +64,10 @@ def table(record: StudyRecord, read: Callable[[TrialRecord], float]) -> Values:
     return made
 
 
-def untrained(record: StudyRecord) -> npt.NDArray[np.bool_]:
-    """Where a trial diverged, arms x planned seeds."""
-    return np.asarray(table(record, lambda trial: float(trial.state == "diverged")) == 1)
+def untrained(record: StudyRecord, endpoint: Endpoint) -> npt.NDArray[np.bool_]:
+    """Where a trial diverged, arms x planned seeds; for the gradient, where it diverged and left none to read."""
+    lost = np.asarray(table(record, lambda trial: float(trial.state == "diverged")) == 1)
+    return lost & ~np.isfinite(values(record, endpoint)) if endpoint == "gradient_norm" else lost
 
 
 def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
@@ -73,28 +80,38 @@ def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
     return SMALL_SHARE * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
 
 
-def metric(trial: TrialRecord, name: str) -> float:
-    """A finished trial's final metric; NaN for any other."""
-    return _mapped(trial, lambda result: result.metrics, name)
+def metric(trial: TrialRecord, name: str, *, diverged: bool = False) -> float:
+    """A finished trial's final metric, or that of a diverged one where asked for; NaN for any other."""
+    return _mapped(trial, lambda result: result.metrics, name, diverged=diverged)
 
 
-def cost(trial: TrialRecord, name: str) -> float:
-    """A finished trial's cost; NaN for any other."""
-    return _mapped(trial, lambda result: result.cost, name)
+def cost(trial: TrialRecord, name: str, *, diverged: bool = False) -> float:
+    """A finished trial's cost, or that of a diverged one where asked for; NaN for any other."""
+    return _mapped(trial, lambda result: result.cost, name, diverged=diverged)
 
 
-def _mapped(trial: TrialRecord, of: Callable[[Result], Mapping[str, float]], name: str) -> float:
-    if trial.state != "finished" or trial.result is None:
+def _mapped(
+    trial: TrialRecord, of: Callable[[Result], Mapping[str, float]], name: str, *, diverged: bool = False
+) -> float:
+    states = ("finished", "diverged") if diverged else ("finished",)
+    if trial.state not in states or trial.result is None:
         return math.nan
     return float(of(trial.result).get(name, math.nan))
 
 
 def _first_layers_gradient(trial: TrialRecord) -> float:
-    """Mean over the epochs of the gradient norm of the first layer's weights: low where early layers starve."""
-    if trial.state != "finished" or trial.result is None:
+    """Mean over the epochs of the gradient norm of the first layer's weights: low where early layers starve.
+
+    It is a mechanism and no performance: of a diverged trial it is read as well, where loss and gradient are finite
+    to the end. A trial stuck at chance is what starved layers look like; one that stopped has no mean over all epochs.
+    """
+    if trial.state not in ("finished", "diverged") or trial.result is None:
         return math.nan
-    layers = [curve for name, curve in trial.result.curves.items() if name.startswith("gradient_norm/")]
-    return float(np.mean(layers[0])) if layers else math.nan
+    curves = trial.result.curves
+    if trial.state == "diverged" and not np.isfinite(curves.get("train_loss", ())).all():
+        return math.nan
+    layers = [curve for name, curve in curves.items() if name.startswith("gradient_norm/")]
+    return float(np.mean(layers[0])) if layers and len(layers[0]) else math.nan
 
 
 def _trained(trial: TrialRecord) -> float:

@@ -70,8 +70,15 @@ def _effects(crossing: Crossing) -> Table:
         caption=f"Main effects and interaction in {ENDPOINT_WORDS[crossing.endpoint]}",
         columns=columns,
         rows=tuple(_effect(crossing, each) for each in crossing.effects),
-        notes=(note,),
+        notes=(note, *_bundles(crossing)),
     )
+
+
+def _bundles(crossing: Crossing) -> tuple[str, ...]:
+    """That an effect belongs to all that its factor moves."""
+    if not crossing.bundles:
+        return ()
+    return (f"Bundles, in some cells at least: {'; '.join(crossing.bundles)}. An effect belongs to all that moved.",)
 
 
 def _effect(crossing: Crossing, effect: FactorEffect) -> tuple[Cell, ...]:

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ablations import AllOf, Claim
 from reports.arms import PairDifference
 from reports.endpoints import Values
 from reports.numbers import NOTHING, Estimate, arrow, fixed, plural, significant, typographic
 from reports.statistics.crossed import crossed_interval
 from reports.statistics.one_seed import noise_ratio, two_networks
 from reports.statistics.planning import resolution, seeds_for_equivalence, upper_limit_of_deviation
-from studies.records import StudyRecord
+from reports.statistics.readers import ALPHA
+from reports.statistics.trainability import decidable, fewest_seeds, fisher, share
+from studies.records import Registration, StudyRecord
 
 Wrong = dict[int, npt.NDArray[np.bool_]]
 
@@ -44,9 +47,10 @@ def crossed(over: Wrong, arm: Wrong) -> tuple[Estimate, float]:
 def limits(
     record: StudyRecord, errors: Values, differences: Sequence[PairDifference], wrong: dict[str, Wrong]
 ) -> tuple[str, ...]:
-    """Sentences for the report; none where nothing has finished."""
+    """Sentences for the report; where nothing has finished, only on what could not have been shown anyway."""
+    undecidable = tuple(_trainability(record.registration))
     if not np.isfinite(errors).any():
-        return ()
+        return undecidable
     effect = record.registration.smallest_effect
     return (
         *_spread(errors, effect),
@@ -55,7 +59,30 @@ def limits(
         *_images(differences, effect),
         *_seed_noise(wrong.values()),
         *_two_networks(record, wrong),
+        *undecidable,
     )
+
+
+def _trainability(registration: Registration) -> Iterable[str]:
+    """Whether the planned seeds could decide the claims on trainability at all, at the most lenient level they get."""
+    parts = [(number, part) for number, claim in enumerate(registration.claims) for part in _parts(claim)]
+    counted = [(number, part) for number, part in parts if part.endpoint == "trainability"]
+    if not counted:
+        return
+    family = {pair for _, part in counted for pair in part.contrasts}
+    level = ALPHA if len({number for number, _ in counted}) == 1 else ALPHA / len(family)
+    seeds = len(registration.seeds)
+    if not decidable(seeds, alpha=level):
+        found = fisher(share(seeds, seeds), share(0, seeds))
+        yield (
+            f"{plural(seeds, 'seed')} cannot decide a claim on trainability, whatever happens: where every seed of one "
+            f"arm trains and none of the other, Fisher's exact p is {found:.2g}, and {level:.2g} is needed. It takes "
+            f"{plural(fewest_seeds(alpha=level), 'seed')} at least."
+        )
+
+
+def _parts(claim: Claim) -> tuple[Claim, ...]:
+    return claim.parts if isinstance(claim, AllOf) else (claim,)
 
 
 def _spread(errors: Values, effect: float) -> Iterable[str]:

@@ -178,6 +178,7 @@ _FACTS: dict[str, Callable[[Comparison], str]] = {
     "tree": lambda found: _each("clean" if start.clean else "uncommitted changes" for start in found.starts),
     "hardware": lambda found: _each(start.hardware for start in found.starts),
     "code digest": _digests("code"),
+    "digest of the user's own code": _digests("user_code"),
     "data digest": _digests("data"),
     "platform digest": _digests("platform"),
 }

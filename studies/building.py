@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from ablations import Difference, InvalidAblation, NotASingleChange
 from lightning_modules.anatomy import anatomy
 from lightning_modules.behaviour import behaviour
 from lightning_modules.build import build, hollow
+from lightning_modules.chance import Chance
 from lightning_modules.custom import trains_itself
+from lightning_modules.initialise import names_to_copy
 from lightning_modules.profile import Profile, profile_module
-from lightning_modules.spec import Custom, ForeignData, Setup
-from lightning_modules.tracing import first_tensor, trace
+from lightning_modules.spec import Custom, ForeignData, Setup, WarmStart
+from lightning_modules.tally import outputs
+from lightning_modules.tracing import trace
 from lightning_modules.values import Misuse, flatten
 
 if TYPE_CHECKING:
     from torch import nn
 
 SHOWN = 8  # differences in an error's text
+IN_TRAINING = 2  # images: one alone has no variance for a batch norm
 READ_BY_SELF_TRAINING = ("recipe.epochs", "recipe.batch_size", "recipe.augmentation")
 OF_FOREIGN_DATA = ("recipe.batch_size", "recipe.augmentation")
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
@@ -76,17 +83,56 @@ def _profiled(module: nn.Module, setup: Setup) -> Profile:
     image = (scale.channels, scale.resolution, scale.resolution)
     if isinstance(setup.network, Custom):
         _require_logits(module, image, scale.classes)
+        if not trains_itself(module):
+            _require_losses(module, image, scale.classes, setup.network.auxiliary_weight)
     return profile_module(module, image)
 
 
 def _require_logits(module: nn.Module, image: tuple[int, int, int], classes: int) -> None:
-    logits = first_tensor(trace(module, image).output)
-    if logits is None or tuple(logits.shape) != (1, classes):
-        given = "no tensor" if logits is None else f"the shape {tuple(logits.shape)}"
+    shape = tuple(_given(module, trace(module, image).output)[0].shape)
+    if shape != (1, classes):
         raise Misuse(
-            f"{type(module).__name__} gives {given} for one image; expected logits of the shape {(1, classes)} from "
-            "its `forward`: every network is tested through it, also one that trains itself."
+            f"{type(module).__name__} gives the shape {shape} for one image; expected logits of the shape "
+            f"{(1, classes)} from its `forward`: every network is tested through it, also one that trains itself."
         )
+
+
+def _require_losses(module: nn.Module, image: tuple[int, int, int], classes: int, auxiliary_weight: float) -> None:
+    """Prove that what a network gives in training can be trained on: its logits, and those that a weight counts."""
+    shapes = [tuple(each.shape) for each in _given(module, _in_training(module, image))]
+    if auxiliary_weight > 0 and len(shapes) == 1:
+        raise Misuse(
+            f"{type(module).__name__} has no auxiliary outputs: in training it gives its logits alone, and "
+            f"auxiliary_weight is {auxiliary_weight:g}. Leave that at 0, or let its `forward` give more in training."
+        )
+    for place, shape in enumerate(shapes if auxiliary_weight > 0 else shapes[:1]):
+        if shape != (IN_TRAINING, classes):
+            which = f"output {place + 1}" if len(shapes) > 1 else "its output"
+            raise Misuse(
+                f"{type(module).__name__}, in training on {IN_TRAINING} images: {which} has the shape {shape}; "
+                f"expected logits of the shape {(IN_TRAINING, classes)}."
+                + (" With an auxiliary_weight of 0, further outputs are ignored." if place else "")
+            )
+
+
+def _in_training(module: nn.Module, image: tuple[int, int, int]) -> Any:
+    """What a module gives for some images in the mode in which it was made: that of training."""
+    held = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    like = held[0] if held else torch.empty(0, device="meta")
+    try:
+        with Chance(np.random.default_rng(0)), torch.no_grad(), like.device:
+            return module(like.new_zeros(IN_TRAINING, *image))
+    except Exception as error:  # whatever it is, it is the user's code: the text names it, the cause shows where
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shape = " x ".join(map(str, image))
+        raise Misuse(f"{type(module).__name__} fails in training on {IN_TRAINING} images of {shape}: {told}") from error
+
+
+def _given(module: nn.Module, output: Any) -> list[torch.Tensor]:
+    try:
+        return outputs(output)
+    except Misuse as error:
+        raise Misuse(f"{type(module).__name__}: {error}") from None
 
 
 def build_all(setups: Mapping[str, Setup]) -> dict[str, Built]:
@@ -96,13 +142,27 @@ def build_all(setups: Mapping[str, Setup]) -> dict[str, Built]:
         NotASingleChange: where two networks are one as declared, and not as built.
         InvalidAblation: where two arms differ as declared, but their networks are built alike and nothing else differs;
             or where they differ in a setting that reaches neither.
+        Misuse: where a warm start copies what the donor and the arm's network do not both have alike.
     """
+    for arm, setup in setups.items():
+        _prove_start(arm, setup)
     found = {arm: built(setup) for arm, setup in setups.items()}
     for first, second in combinations(setups, 2):
         pair = (first, setups[first], found[first]), (second, setups[second], found[second])
         _prove_pair(*pair)
         _prove_that_settings_matter(*pair)
     return {arm: _set_apart(arm, found) for arm in found}
+
+
+def _prove_start(arm: str, setup: Setup) -> None:
+    """Prove, before any donor is trained, that what a warm start copies is there and fits."""
+    if not isinstance(setup.start, WarmStart):
+        return
+    own, donor = (hollow(network, setup.scale).state_dict() for network in (setup.network, setup.start.network))
+    try:
+        names_to_copy(own, donor, setup.start.layers)
+    except Misuse as error:
+        raise Misuse(f"arm {arm!r}: {error}") from None
 
 
 def _set_apart(arm: str, found: Mapping[str, Built]) -> Built:

@@ -149,8 +149,7 @@ def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None,
     """Where a study stands: every arm under every seed."""
     record = _read(name, protocol, Settings.of(runs, None, tracking_uri))
     registration = record.registration
-    arms = (*registration.arms, *dict.fromkeys(registration.donors.values()))
-    cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in dict.fromkeys(arms)}
+    cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in _arms(record)}
     if as_json:
         print_json({"study": registration.study, "protocol": registration.protocol, "arms": _states(record)})
         return
@@ -322,10 +321,14 @@ def _print_dry_run(study: Any, *, as_json: bool) -> None:
     click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
 
 
+def _arms(record: Any) -> tuple[str, ...]:
+    """The arms, and the donors that are none of them."""
+    return tuple(dict.fromkeys((*record.registration.arms, *record.registration.donors.values())))
+
+
 def _states(record: Any) -> dict[str, dict[int, dict[str, Any]]]:
     """Per arm and seed, the state and the test error, percent (``null`` where there is none)."""
-    arms = record.registration.arms
-    found = {arm: {seed: record.of(arm, seed) for seed in record.registration.seeds} for arm in arms}
+    found = {arm: {seed: record.of(arm, seed) for seed in record.registration.seeds} for arm in _arms(record)}
     return {
         arm: {
             seed: {

@@ -6,14 +6,16 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import ablations
-from ablations import Difference, differences
+from ablations import Arm, Difference, differences
 from lightning_modules.reading import Inventory
 from lightning_modules.spec import Setup
-from lightning_modules.values import InvalidValue, Leaf, UnknownPath, annotation_at, flatten, parse
+from lightning_modules.values import InvalidValue, Leaf, UnknownPath, annotation_at, edit, flatten, parse
 from studies import protocols
 from studies.building import build_all, built, parts_changed
 from studies.records import Registration
 from studies.trials import Study
+
+RESOLUTION = "scale.resolution"
 
 
 def declare(
@@ -33,15 +35,23 @@ def declare(
         InvalidAblation: where the one-change contract does not hold under this protocol.
     """
     conditions = protocols.load(protocol)
-    values = {path: _read(conditions.setup, path, value) for path, value in (overrides or {}).items()}
+    ablation = ablations.load(name)
     return Study(
         name=ablations.name_of(name),
-        ablation=ablations.load(name),
+        ablation=ablation,
         protocol=conditions,
         seeds=conditions.seeds if seeds is None else _listed(seeds),
-        overrides=values,
+        overrides=_read_all(ablation.baseline, conditions.setup, overrides or {}),
         import_paths=ablations.import_paths(name),
     )
+
+
+def _read_all(baseline: Arm, setup: Setup, overrides: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Overrides by the types that the fields have in the baseline, whose network may follow the resolution."""
+    if RESOLUTION in overrides:
+        setup = edit(setup, RESOLUTION, _read(setup, RESOLUTION, overrides[RESOLUTION]))
+    setup = baseline.apply(setup)
+    return {path: _read(setup, path, value) for path, value in overrides.items()}
 
 
 def _read(setup: Setup, path: str, value: Leaf) -> Leaf:

@@ -21,18 +21,23 @@ FIRST_PARTY = ("lightning_modules", "ablations", "studies", "reports")
 INSTALLED = ("site-packages", "dist-packages")
 
 
-def code_digest(entry: str = ENTRY, class_paths: Iterable[str] = ()) -> str:
+def code_digest(entry: str = ENTRY) -> str:
     """A digest of the syntax trees of a module and of all first-party modules that it imports, directly or not.
 
     Docstrings, comments and layout do not count. Package ``__init__`` files count only where they are imported by name.
-
-    Args:
-        class_paths: of the user's classes. The modules behind them and all that these import count as well: those of
-            installed packages by name and version, Python's own not at all, the others by their syntax trees.
     """
-    own = [_fact(name) for name in sorted(imported_modules(entry))]
-    foreign = sorted(_fact(name) for name in _closure({path.rpartition(".")[0] for path in class_paths}))
-    return hashlib.sha256("".join([*own, *foreign]).encode()).hexdigest()[:16]
+    return _hashed(imported_modules(entry))
+
+
+def user_code_digest(class_paths: Iterable[str]) -> str:
+    """A digest of the modules behind the user's classes and of all that these import; empty where there are none.
+
+    Installed packages count by name and version, Python's own modules not at all, what :func:`code_digest` covers not
+    once more, and the others by their syntax trees.
+    """
+    names = _closure({path.rpartition(".")[0] for path in class_paths})
+    names = names - _what_trains() if names else names
+    return _hashed(names) if names else ""
 
 
 def class_paths(setups: Iterable[Setup]) -> tuple[str, ...]:
@@ -46,6 +51,11 @@ def class_paths(setups: Iterable[Setup]) -> tuple[str, ...]:
 def imported_modules(entry: str) -> set[str]:
     """First-party modules reachable from one by import statements, wherever in the file they stand."""
     return {name for name in _closure({entry}, first_party_alone=True) if name == entry or _is_first_party(name)}
+
+
+@cache
+def _what_trains() -> frozenset[str]:
+    return frozenset(imported_modules(ENTRY))
 
 
 def platform_digest(device: str, threads: int) -> str:
@@ -125,6 +135,10 @@ def _source(spec: ModuleSpec) -> str:
     """A module's text; empty where it has none."""
     file = Path(spec.origin or "")
     return file.read_text(encoding="utf-8") if file.suffix == ".py" else ""
+
+
+def _hashed(names: Iterable[str]) -> str:
+    return hashlib.sha256("".join(_fact(name) for name in sorted(names)).encode()).hexdigest()[:16]
 
 
 def _fact(name: str) -> str:

@@ -24,11 +24,16 @@ import ray
 from ray import tune
 
 from lightning_modules.values import check, require
+from studies.digests import class_paths, user_code_digest
 from studies.fits import Fit
 from studies.machine import cores
 from studies.settings import Settings
 from studies.spool import Spool
 
+EDITED = (
+    "the code behind it is not what it was as the study started. Expected the same files until the last trial has "
+    "started: call `ablate run` again, which trains what is there now."
+)
 RETRIES = 2  # of a trial whose worker died; an exception inside a trial is a result and is not retried here
 
 
@@ -212,8 +217,13 @@ def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: 
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
 
     from lightning_modules.reading import examples_of
+    from studies.results import failed
     from studies.training import Machine, train
 
+    if _is_edited(job):
+        reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
+        Spool(job.folder).write(failed(job.fit.fingerprint, job.digests, reason))
+        return
     machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
     examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
 
@@ -225,6 +235,15 @@ def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: 
 
     train(job.fit, examples, job.folder, digests=job.digests, machine=machine, donor=job.donor, report=report)
     sender.close()
+
+
+def _is_edited(job: Job) -> bool:
+    """Whether the user's code is no longer what the driver saw."""
+    paths = class_paths([job.fit.setup])
+    try:
+        return bool(paths) and user_code_digest(paths) != job.digests.get("user_code", "")
+    except (SyntaxError, ValueError):  # in the middle of an edit
+        return True
 
 
 class _Report(tune.Callback):  # the signatures are Tune's

@@ -27,14 +27,18 @@ AROUND_A_STUDY = 25.0  # imports, Ray's start and end, the record, the report
 def seconds_per_trial(setup: Setup) -> float | None:
     """From a trial's start to its result, on one core.
 
-    ``None`` where a foreign data module decides how many examples there are: nothing is read here.
+    ``None`` where a foreign data module decides how many examples there are (nothing is read here), or where the step
+    that is timed fails.
     """
     if isinstance(setup.data, ForeignData):
         return None
     read, test = EXAMPLES[setup.data.source]
     used = read * setup.data.train_fraction
     held = used * setup.data.validation_fraction
-    step, inference = seconds_per_image(setup)
+    timed = seconds_per_image(setup)
+    if timed is None:
+        return None
+    step, inference = timed
     epochs = setup.recipe.epochs
     return AROUND_A_TRIAL + epochs * (used - held) * step + (epochs * held + used + test) * inference
 
@@ -44,8 +48,11 @@ def seconds_per_study(of_arms: float, seeds: int, workers: int) -> float:
     return AROUND_A_STUDY + of_arms * seeds / workers
 
 
-def seconds_per_image(setup: Setup) -> tuple[float, float]:
-    """Of a training step (forward, backward, update) and of inference, on one core, per image."""
+def seconds_per_image(setup: Setup) -> tuple[float, float] | None:
+    """Of a training step (forward, backward, update) and of inference, on one core, per image.
+
+    ``None`` where a step fails, as a batch norm does on a batch of one image: that is for training to say.
+    """
     size = setup.recipe.batch_size
     module = learner(setup, seed=0).module
     shape = (size, setup.scale.channels, setup.scale.resolution, setup.scale.resolution)
@@ -60,11 +67,14 @@ def seconds_per_image(setup: Setup) -> tuple[float, float]:
         functional.cross_entropy(outputs(module(images))[0], labels).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    with _on_one_core():
-        training = _shortest(step)
-        module.eval()
-        with torch.no_grad():
-            inference = _shortest(lambda: module(images))
+    try:
+        with _on_one_core():
+            training = _shortest(step)
+            module.eval()
+            with torch.no_grad():
+                inference = _shortest(lambda: module(images))
+    except Exception:  # whatever a user's network raises: an estimate is no proof
+        return None
     return training / size, inference / size
 
 

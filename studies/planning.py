@@ -48,8 +48,8 @@ def plan(
         ended: every trial in the store that ended as finished or diverged, the oldest first.
         is_spooled: whether a trial's folder holds its result.
         parent: the study's own run.
-        reuse: ``matching`` uses what agrees in code, data and platform; ``any`` what agrees in setup, seed and
-            data; ``none`` nothing.
+        reuse: ``matching`` uses what agrees in code, data and platform; ``any`` what agrees in setup, seed, data and
+            the user's own code; ``none`` nothing.
     """
     recorded, elsewhere, spooled, train, outdated = [], [], [], [], []
     for fit in fits:
@@ -98,5 +98,9 @@ def _usable(same_setup: Sequence[Ended], wanted: Identity, reuse: Reuse) -> list
     if reuse == "none":
         return []
     if reuse == "any":
-        return [trial for trial in same_setup if trial.identity.data == wanted.data]
+        return [trial for trial in same_setup if _is_same_but_for_versions(trial.identity, wanted)]
     return [trial for trial in same_setup if trial.identity == wanted]
+
+
+def _is_same_but_for_versions(found: Identity, wanted: Identity) -> bool:
+    return (found.data, found.user_code) == (wanted.data, wanted.user_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ablations import Contrast, contrast, summarise
+from ablations import Contrast, contrast, forced_with, summarise
 from lightning_modules.spec import Setup
 from studies.building import build_all, parts_changed
 from studies.declaring import changed_and_held
@@ -27,7 +27,14 @@ def preview(study: Study) -> dict[str, Any]:
             "changes": list(summarise(changes.get(arm, ()))),
             "properties": dict(network.properties),
             "parts": len(parts_changed(baseline, network)),
-            "contrast": _told(contrast(baseline.properties, network.properties, study.ablation.property_studied)),
+            "contrast": _told(
+                contrast(
+                    baseline.properties,
+                    network.properties,
+                    study.ablation.property_studied,
+                    forced_with(changes.get(arm, ()), study.ablation.forced),
+                )
+            ),
             "unknown": list(network.unknowns),
             "seconds": seconds[arm],
         }
@@ -66,4 +73,5 @@ def _told(found: Contrast) -> dict[str, Any]:
         "clean": found.clean,
         "moved": [asdict(move) for move in found.moved],
         "unknown": list(found.unknown),
+        "forced": list(found.forced),
     }

@@ -75,13 +75,14 @@ def spread(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _arms_of(name: str) -> Iterable[str]:
-    if name in NETWORKS or name not in ablations.names():
+    if name in NETWORKS or not (name in ablations.names() or name.endswith(".py")):
         return (name,)
     return (f"{name}/{arm.name}" for arm in ablations.load(name).all_arms)
 
 
 def profiled(name: str, scale: Scale) -> Profiled:
-    """The network of a name: one of the catalogue (``vgg-d``), or an arm as ``ABLATION/ARM`` (``depth/E``).
+    """The network of a name: one of the catalogue (``vgg-d``), or an arm as ``ABLATION/ARM`` (``depth/E``), where the
+    ablation may be the path of its file (``./my_ablation.py/E``).
 
     Raises:
         InvalidValue: where there is none of that name, or the resolution is too small for it.
@@ -160,7 +161,7 @@ def print_several(networks: Sequence[Profiled]) -> None:
 
 
 def _arm(name: str, setup: Setup) -> Setup:
-    ablation, _, wanted = name.partition("/")
+    ablation, wanted = _split(name)
     arms = {arm.name: arm for arm in ablations.load(ablation).all_arms}
     if wanted not in arms:
         raise InvalidValue(
@@ -168,6 +169,15 @@ def _arm(name: str, setup: Setup) -> Setup:
             f"There are: {', '.join(arms)}."
         )
     return arms[wanted].apply(setup)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """An ablation, by its name or the path of its file, and an arm."""
+    path, ending, arm = name.partition(".py/")
+    if ending:
+        return f"{path}.py", arm
+    ablation, _, arm = name.partition("/")
+    return ablation, arm
 
 
 def _print_shares(what: str, networks: Sequence[Profiled], totals: Mapping[str, int]) -> None:

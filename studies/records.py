@@ -77,7 +77,11 @@ class Registration:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must agree before a finished trial is used again: fingerprint, data, code, platform."""
+    """What must agree before a finished trial is used again: fingerprint, data, code, platform.
+
+    Attributes:
+        code: this package's digest; behind a ``+``, that of the user's own code, where the fit has any.
+    """
 
     fingerprint: str
     data: str
@@ -87,7 +91,13 @@ class Identity:
     @classmethod
     def of(cls, fingerprint: str, digests: Mapping[str, str]) -> Identity:
         """From a fingerprint and the digests beside it."""
-        return cls(fingerprint, digests["data"], digests["code"], digests["platform"])
+        codes = filter(None, (digests["code"], digests.get("user_code", "")))
+        return cls(fingerprint, digests["data"], "+".join(codes), digests["platform"])
+
+    @property
+    def user_code(self) -> str:
+        """Digest of the user's own code; empty where there is none."""
+        return self.code.partition("+")[2]
 
     @property
     def tags(self) -> dict[str, str]:

@@ -19,7 +19,8 @@ class Result:
 
     Attributes:
         fingerprint: identity of the trial: setup, seed and donor.
-        digests: ``data``, ``code`` and ``platform``: what else decides the bits.
+        digests: ``data``, ``code`` and ``platform``: what else decides the bits; and ``user_code``, of what the user
+            wrote of this trial's network, donor and data, where there is any.
         status: ``finished``; ``diverged`` (non-finite, or training error above 0.9 x chance); ``failed`` (exception).
         metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
             augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats).

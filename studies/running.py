@@ -24,7 +24,7 @@ from lightning_modules.spec import ForeignData, Setup
 from lightning_modules.values import Leaf
 from studies import protocols
 from studies.declaring import declare, register
-from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest
+from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.dispatch import Job, Resources, Watcher, dispatch
 from studies.fits import Fit, hashed
 from studies.live import Progressing, Row
@@ -57,8 +57,13 @@ class Driver:
         self.data = self._inventory()
         self.digests = {
             "data": self.data.digest,
-            "code": code_digest(class_paths=class_paths(fit.setup for fit in self.study.trials())),
+            "code": code_digest(),
             "platform": platform_digest(self.resources.device, self.resources.cpus_per_trial),
+        }
+        fits = self.study.trials()
+        self.user_code = user_code_digest(class_paths(fit.setup for fit in fits))
+        self.user_code_by_paths = {
+            paths: user_code_digest(paths) for paths in {class_paths([fit.setup]) for fit in fits}
         }
         self.revision, self.clean = git_revision()
         self.tags = {
@@ -74,24 +79,31 @@ class Driver:
 
     def _inventory(self) -> Inventory:
         """What the arms read; they may differ in how they read it, and are tested on the same examples."""
-        found = {}
-        for setup in self.study.setups().values():
-            if setup.data not in found:
-                self.say(f"reading {_name_of(setup)}")
-                found[setup.data] = inventory(setup, self.study.seeds, self.settings.data_root, self.settings.cache)
+        setups = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
+        for name in dict.fromkeys(map(_name_of, setups.values())):
+            self.say(f"reading {name}")
+        found = {
+            key: inventory(setup, self.study.seeds, self.settings.data_root, self.settings.cache)
+            for key, setup in setups.items()
+        }
         first, *others = found.values()
         if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
             raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
         digests = sorted({each.digest for each in found.values()})
         return first if len(digests) == 1 else replace(first, digest=hashed(digests))
 
+    def digests_of(self, fit: Fit) -> dict[str, str]:
+        """What decides a fit's bits beside setup and seed; of the user's code, what this very fit uses."""
+        user_code = self.user_code_by_paths[class_paths([fit.setup])]
+        return self.digests | ({"user_code": user_code} if user_code else {})
+
     def identity(self, fit: Fit) -> Identity:
         """What must agree before an ended trial is used again."""
-        return Identity.of(fit.fingerprint, self.digests)
+        return Identity.of(fit.fingerprint, self.digests_of(fit))
 
     def spool(self, fit: Fit) -> Spool:
         """The trial's folder."""
-        digests = "-".join(self.digests[name][:6] for name in ("data", "code", "platform"))
+        digests = "-".join(digest[:6] for digest in self.digests_of(fit).values())
         return Spool(self.settings.trials / f"{fit.fingerprint}-{digests}")
 
     def plan(self, reuse: Reuse = "matching") -> Plan:
@@ -120,7 +132,7 @@ class Driver:
             ) from error
 
     def _run(self, reuse: Reuse, *, quiet: bool) -> StudyRecord:
-        conditions = self.study.conditions(self.data.digest)
+        conditions = self.study.conditions(self.data.digest, self.user_code)
         self.parent = self.store.register(self.registration, conditions, self.tags)
         todo = self.plan(reuse)
         self.say(describe(todo))
@@ -144,7 +156,7 @@ class Driver:
             Job(
                 fit=fit,
                 folder=self.spool(fit).folder,
-                digests=self.digests,
+                digests=self.digests_of(fit),
                 donor=self.spool(fit.donor).folder if fit.donor else None,
                 import_paths=self.study.import_paths,
             )
@@ -168,8 +180,9 @@ class Driver:
 
     def result(self, fit: Fit) -> Result:
         """The result in the folder of a trial that has ended."""
-        result = self.spool(fit).result()
-        return result or failed(fit.fingerprint, self.digests, f"{self.spool(fit).folder} holds no result to read")
+        spool = self.spool(fit)
+        lost = f"{spool.folder} holds no result to read"
+        return spool.result() or failed(fit.fingerprint, self.digests_of(fit), lost)
 
     def _start(self) -> Start:
         return Start(
@@ -288,7 +301,7 @@ def describe(todo: Plan) -> str:
     if todo.outdated:
         news += (
             f"; {len(todo.outdated)} of them are recorded as trained by other code, data or platform, "
-            "and are trained again (--reuse any keeps them)"
+            "and are trained again (--reuse any keeps those whose data and your own code are the same)"
         )
     return news
 

@@ -69,4 +69,6 @@ def _print_contrasts(shown: Mapping[str, Any]) -> None:
 def _contrast(found: Mapping[str, Any]) -> tuple[str, str]:
     moved = [f"{PROPERTY_WORDS[each['name']]} {each['before']:,} -> {each['after']:,}" for each in found["moved"]]
     unknown = [f"{PROPERTY_WORDS[name]} not known" for name in found["unknown"]]
-    return "clean" if found["clean"] else "bundle", "; ".join([*moved, *unknown]) or "nothing"
+    forced = [f"{path}, forced with it" for path in found["forced"]]
+    clean = "clean, as far as known" if unknown else "clean"
+    return clean if found["clean"] else "bundle", "; ".join([*moved, *forced, *unknown]) or "nothing"

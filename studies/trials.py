@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ablations import Ablation
+from ablations import Ablation, touches
 from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue, Leaf, edit, flatten, require
 from studies.fits import Fit, hashed, with_donors
@@ -49,13 +49,14 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """An ablation under a protocol with seeds. Overrides apply to every arm alike, after the arms' own edits.
+    """An ablation under a protocol with seeds. Overrides apply to every arm alike; a multiple is one of what they set.
 
     Attributes:
         import_paths: folders in which Python finds the user's modules.
 
     Raises:
-        InvalidValue: for seeds that repeat or are negative, and for overrides that touch what the ablation varies.
+        InvalidValue: for seeds that repeat or are negative, and for overrides that touch what the ablation varies, or
+            would undo what an arm is forced to change.
     """
 
     name: str
@@ -77,17 +78,26 @@ class Study:
     def setups(self) -> dict[str, Setup]:
         """Every arm's setup, baseline first, with the one-change contract proved under this protocol."""
         for path in self.overrides:
-            if any(_touches(path, varied) for varied in self.ablation.varies):
-                raise InvalidValue(
-                    f"{path} is what {self.name} varies ({', '.join(self.ablation.varies)}); "
-                    "it cannot be set for all arms."
-                )
+            self._refuse_what_differs(path)
         return self.ablation.setups(self.base, self.overrides)
+
+    def _refuse_what_differs(self, path: str) -> None:
+        if any(touches(path, varied) for varied in self.ablation.varies):
+            raise InvalidValue(
+                f"{path} is what {self.name} varies ({', '.join(self.ablation.varies)}); it cannot be set for all arms."
+            )
+        lost = self.ablation.erased(path, self.base, self.overrides)
+        if lost:
+            raise InvalidValue(
+                f"{path} is forced in {self.name} to a value of its own in {', '.join(map(repr, lost))}; it cannot be "
+                "set for all arms. Change it in the ablation's file, or make it a multiple there: Times(2)."
+            )
 
     @property
     def base(self) -> Setup:
-        """The protocol's setup for the kind of network that the baseline is."""
-        return self.protocol.setup_for(type(self.ablation.baseline.apply(self.protocol.setup).network).__name__)
+        """The protocol's setup for the kind of network that the baseline is, at what is set for all arms."""
+        baseline = self.ablation.baseline.apply(self.protocol.setup, self.overrides)
+        return self.protocol.setup_for(type(baseline.network).__name__)
 
     @property
     def donors(self) -> dict[str, str]:
@@ -100,9 +110,13 @@ class Study:
         setups = self.setups()
         return with_donors(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
 
-    def conditions(self, data_digest: str) -> str:
-        """Identity of all that decides the arms' fits save the seeds, the code and the platform."""
-        return hashed({"arms": {arm: flatten(setup) for arm, setup in self.setups().items()}, "data": data_digest})
+    def conditions(self, data_digest: str, user_code: str = "") -> str:
+        """Identity of all that decides the arms' fits save the seeds, this package's code and the platform.
+
+        The user's own code is a condition like a setup: a registration describes the networks that it makes.
+        """
+        content = {"arms": {arm: flatten(setup) for arm, setup in self.setups().items()}, "data": data_digest}
+        return hashed(content | ({"user_code": user_code} if user_code else {}))
 
 
 def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tuple[Fit, ...]:
@@ -114,7 +128,3 @@ def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tupl
 
 def _is_seed(seed: object) -> bool:
     return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
-
-
-def _touches(path: str, varied: str) -> bool:
-    return path == varied or path.startswith(varied + ".") or varied.startswith(path + ".")

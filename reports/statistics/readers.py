@@ -30,7 +30,8 @@ class Evidence:
         values: arms x seeds, in ``unit``; NaN where a trial did not finish. Memory, time and gradient norm are compared
             by differences in their unit; whoever means ratios gives logarithms. For trainability any number will do: a
             cell that is finite or ``untrained`` was run.
-        untrained: arms x seeds; true where the trial diverged.
+        untrained: arms x seeds; true where the trial diverged and so says nothing of the endpoint. A diverged trial
+            whose value is known (a gradient, say) is not lost to it.
         smallest_effect: ε, in ``unit``; a share between 0 and 1 for trainability.
         unit: as printed: ``points``, ``s``, ``MB``.
         selected_on_test: the metric is a best-over-epochs value of the test split.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,3 +47,13 @@ def gain_interval(over: Share, arm: Share, *, alpha: float = 0.05) -> tuple[floa
     """Conservative two-sided interval for ``share(arm) - share(over)``: exact for each arm at half of ``alpha``."""
     first, second = (share(each.count, each.run, alpha=alpha / 2) for each in (over, arm))
     return second.low - first.high, second.high - first.low
+
+
+def decidable(seeds: int, *, alpha: float = 0.05) -> bool:
+    """Whether all of ``seeds`` against none of as many, the plainest outcome there is, could tell two arms apart."""
+    return fisher(share(seeds, seeds), share(0, seeds)) <= alpha
+
+
+def fewest_seeds(*, alpha: float = 0.05) -> int:
+    """The fewest seeds per arm with which two arms can be told apart at all: 4 at the level of 0.05."""
+    return next(seeds for seeds in itertools.count(1) if decidable(seeds, alpha=alpha))

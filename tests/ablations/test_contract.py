@@ -10,6 +10,7 @@ from ablations import (
     AllOf,
     Arm,
     ByResolution,
+    DoesNotHelp,
     Factor,
     Factorial,
     FallsWith,
@@ -21,9 +22,11 @@ from ablations import (
     SaturatesAt,
     Times,
     contrast,
+    differences,
+    forced_with,
 )
 from lightning_modules.catalogue import PLAIN_20, PLAIN_34, RESNET_20, RESNET_34_A, VGG_A, VGG_A_LRN, VGG_B
-from lightning_modules.spec import Recipe, Scale, Setup
+from lightning_modules.spec import Recipe, Scale, Setup, WarmStart
 from lightning_modules.values import InvalidValue, UnknownPath
 
 A = Arm("A", {"network": VGG_A})
@@ -227,6 +230,87 @@ def test_a_contrast_is_clean_where_nothing_moved_beside_its_subject(moves, studi
     assert contrast(BEFORE, BEFORE | moves, studied).clean is clean
 
 
-def test_what_is_known_of_one_network_only_is_named():
+def test_what_is_not_known_of_both_networks_is_named():
     after = {name: value for name, value in BEFORE.items() if name != "receptive_field"}
-    assert contrast(BEFORE, after).unknown == ("receptive_field",)
+    assert contrast(BEFORE, after).unknown == ("receptive_field", "nonlinearities")
+    assert contrast(after, after).unknown == ("receptive_field", "nonlinearities")
+
+
+def test_what_was_forced_with_a_change_makes_it_a_bundle():
+    assert contrast(BEFORE, BEFORE).clean
+    assert not contrast(BEFORE, BEFORE, forced=("recipe.learning_rate",)).clean
+    assert not contrast(BEFORE, BEFORE | {"weight_layers": 13}, "weight_layers", ("recipe.learning_rate",)).clean
+
+
+@pytest.mark.parametrize(
+    ("edits", "found"),
+    [
+        ({"network": VGG_A_LRN}, ()),
+        ({"recipe.epochs": 5}, ()),  # that alone is what differs
+        ({"network": VGG_A_LRN, "recipe.epochs": 5}, ("recipe.epochs",)),
+        ({"recipe.epochs": 5, "recipe.learning_rate": 0.1}, ("recipe.learning_rate", "recipe.epochs")),
+    ],
+)
+def test_a_forced_change_counts_where_something_else_differs(edits, found):
+    before = Setup(network=VGG_A)
+    changes = differences(before, Arm("x", edits).apply(before))
+    assert forced_with(changes, ("recipe.learning_rate", "recipe.epochs")) == found
+
+
+@pytest.mark.parametrize("factor", [Times(2), ByResolution(small=Times(3), large=Times(2))])
+def test_a_forced_multiple_is_one_of_what_is_set_for_all(factor):
+    control = make(arms=(LRN, Arm("longer", {"recipe.epochs": factor})), forced={"recipe.epochs": "control"})
+    setups = control.setups(Setup(network=VGG_A), {"recipe.epochs": 3})
+    assert [setup.recipe.epochs for setup in setups.values()] == [3, 3, 6]
+    assert control.erased("recipe.epochs", Setup(network=VGG_A), {"recipe.epochs": 3}) == ()
+
+
+def test_a_forced_value_of_an_arms_own_stays_under_what_is_set_for_all():
+    both = Arm("LRN", {"network": VGG_A_LRN, "recipe.epochs": 100})
+    forced = make(arms=(both,), forced={"recipe.epochs": "it must be so"})
+    setups = forced.setups(Setup(network=VGG_A), {"recipe.epochs": 3})
+    assert [setup.recipe.epochs for setup in setups.values()] == [3, 100]
+    assert forced.erased("recipe.epochs", Setup(network=VGG_A), {"recipe.epochs": 3}) == ("LRN",)
+
+
+def test_what_all_arms_fix_alike_is_overridden_in_all():
+    arms = [Arm(name, {"network": network, "recipe.epochs": 9}) for name, network in (("A", VGG_A), ("LRN", VGG_A_LRN))]
+    setups = make(baseline=arms[0], arms=(arms[1],)).setups(Setup(network=VGG_A), {"recipe.epochs": 3})
+    assert {setup.recipe.epochs for setup in setups.values()} == {3}
+
+
+WARM = WarmStart(network=VGG_A, layers=("head",))
+
+
+def test_what_is_set_in_every_network_is_set_in_a_donors_as_well():
+    warm = make(arms=(Arm("warm", {"network": VGG_A, "start": WARM}),), varies=("start",))
+    setup = warm.setups(Setup(network=VGG_A), {"network.activation": "gelu"})["warm"]
+    assert (setup.network.activation, setup.start.network.activation) == ("gelu", "gelu")
+
+
+def test_what_a_donor_does_not_take_is_refused():
+    start = replace(WARM, network=RESNET_20)
+    warm = make(arms=(Arm("warm", {"network": VGG_A, "start": start}),), varies=("start",))
+    with pytest.raises(
+        InvalidValue, match=r"network\.activation is set for all arms, but the donor of arm 'warm' does"
+    ):
+        warm.setups(Setup(network=VGG_A), {"network.activation": "gelu"})
+
+
+def test_a_branch_that_is_refused_is_told_by_its_resolution():
+    baseline = Arm("a", {"network": ByResolution(small=PLAIN_20, large=PLAIN_34)})
+    other = Arm("b", {"network": ByResolution(small=PLAIN_20, large=replace(PLAIN_34, init="glorot"))})
+    with pytest.raises(InvalidAblation, match=r"^at 32 pixels: arms 'a' and 'b' are the same setup"):
+        make(baseline=baseline, arms=(other,), varies=("network.init",))
+    with pytest.raises(NotASingleChange, match=r"^at 224 pixels: arm 'b' may vary only network\.stages"):
+        make(baseline=baseline, arms=(other,), varies=("network.stages",))
+
+
+def test_the_name_of_a_generated_donor_is_refused():
+    with pytest.raises(InvalidValue, match="an arm is named 'donor of B'; 'donor of' begins the names of the trials"):
+        Arm("donor of B", {"network": VGG_A})
+
+
+def test_a_share_of_seeds_cannot_be_claimed_to_be_no_better():
+    with pytest.raises(InvalidValue, match="a share of seeds has no smallest effect of interest; claim that an arm He"):
+        DoesNotHelp(arm="A", over="B", endpoint="trainability")

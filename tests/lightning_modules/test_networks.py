@@ -37,28 +37,28 @@ TWINS = {
 }
 
 
-def same_logits(mine, theirs):
-    """Whether a module gives its twin's logits once it has the twin's weights and running statistics."""
+def largest_difference(mine, theirs):
+    """Between a module's logits and its twin's, once it has the twin's weights and running statistics."""
     mine, theirs = mine.eval(), theirs.eval()
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for tensor, copied in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
             tensor.copy_(copied)
-        torch.testing.assert_close(mine(images), theirs(images), rtol=0, atol=1e-5)
+        return float((mine(images) - theirs(images)).abs().max())
 
 
 @pytest.mark.parametrize(("ours", "theirs"), TWINS.items())
 def test_torchvisions_weights_give_torchvisions_logits(ours, theirs):
     torch.manual_seed(0)
     options = {"init_weights": False} if ours.startswith("vgg") else {}
-    same_logits(build(NETWORKS[ours], Scale()), getattr(torchvision.models, theirs)(weights=None, **options))
+    twin = getattr(torchvision.models, theirs)(weights=None, **options)
+    assert largest_difference(build(NETWORKS[ours], Scale()), twin) <= 1e-5
 
 
 def test_batch_norm_stands_where_torchvisions_stands():
     torch.manual_seed(0)
-    same_logits(
-        build(replace(VGG_A, norm="batch"), Scale()), torchvision.models.vgg11_bn(weights=None, init_weights=False)
-    )
+    twin = torchvision.models.vgg11_bn(weights=None, init_weights=False)
+    assert largest_difference(build(replace(VGG_A, norm="batch"), Scale()), twin) <= 1e-5
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -207,3 +207,10 @@ def test_a_bottleneck_halves_the_map_where_it_says(halve_by, strided):
 def test_an_unknown_network_suggests_the_nearest():
     with pytest.raises(InvalidValue, match=r"No network named 'vgg-dd'\. Did you mean 'vgg-d'"):
         network("vgg-dd")
+
+
+def test_an_identity_shortcut_drops_no_channels():
+    narrower = (Blocks(width=32, count=1), Blocks(width=16, count=1))
+    with pytest.raises(InvalidValue, match=r"ResNet\.stages .* expected widths that do not shrink from stage to stage"):
+        replace(RESNET_20, shortcut="identity", stages=narrower)
+    assert replace(RESNET_20, shortcut="projection", stages=narrower).stages == narrower

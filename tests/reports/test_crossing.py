@@ -114,6 +114,20 @@ def test_the_section_stands_in_every_form(compared):
     assert "figures/interaction-training-error.pdf" in article
 
 
+def test_what_else_a_factor_moves_stands_under_its_effects(compared):
+    assert compared.effects[0].bundles == (
+        "depth: moved weight layers, parameters, multiply-adds, receptive field and non-linearities",
+    )
+    assert "Bundles, in some cells at least: depth: moved weight layers," in markdown.render(compared, ())
+
+
+def test_factors_that_move_nothing_else_have_no_such_note():
+    same = {arm: {"weight_layers": 20, "parameters": 270_000} for arm in CROSSED}
+    compared = compare(crossed(properties=same))
+    assert compared.effects[0].bundles == ()
+    assert "Bundles, in some cells" not in markdown.render(compared, ())
+
+
 def test_effects_are_written_unrounded(compared):
     rows = list(csv.DictReader(io.StringIO(csv_tables.effects_table(compared))))
     assert [row["effect"] for row in rows] == ["rows", "columns", "interaction"] * 2

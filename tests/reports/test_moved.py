@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from records import record, registration
 
+from ablations import Difference
 from reports import csv_tables, markdown
 from reports.comparison import compare
 from reports.figures import figures
@@ -65,6 +66,61 @@ def test_networks_of_which_nothing_is_known_are_neither_clean_nor_a_bundle():
 def test_only_contrasts_that_are_not_clean_stand_beside_a_verdict():
     same = dict.fromkeys(("A", "B"), KNOWN)
     assert compare(record(("A", "B"), properties=same)).claims[0].bundles == ()
+
+
+def forced(changes, forced=("recipe.epochs",), arms=("A", "X"), after=KNOWN):
+    known = dict.fromkeys(("A", "W", "X"), KNOWN) | {"X": after}
+    reasons = dict.fromkeys(forced, "because")
+    return moved_between(registration(("A", "W", "X"), properties=known, changes=changes, forced=reasons), *arms)
+
+
+START = Difference(path="start.kind", before="Scratch", after="WarmStart")
+LONGER = Difference(path="recipe.epochs", before=50, after=100)
+
+
+def test_a_setting_that_was_forced_to_change_makes_a_bundle_and_is_named():
+    found = forced({"X": (START, LONGER)})
+    assert found.words == "bundle (nothing by more than 5%; also recipe.epochs 50 → 100)"
+
+
+def test_a_forced_setting_in_which_two_arms_agree_is_no_bundle():
+    assert forced({"W": (LONGER,), "X": (START, LONGER)}, arms=("W", "X")).kind == "clean"
+
+
+def test_a_forced_setting_that_only_the_other_arm_changes_goes_back():
+    found = forced({"W": (LONGER,), "X": (START,)}, arms=("W", "X"))
+    assert found.words == "bundle (nothing by more than 5%; also recipe.epochs 100 → 50)"
+
+
+def test_leaves_below_a_forced_path_are_told_on_one_line():
+    widths = tuple(Difference(path=f"network.head.widths.{place}", before=512, after=256) for place in (0, 1))
+    found = forced({"X": (START, *widths)}, forced=("network.head",))
+    assert found.forced == ("also network.head.widths.* 512 → 256",)
+
+
+def test_a_path_that_only_begins_like_a_forced_one_is_none():
+    change = Difference(path="recipe.epochs_before", before=1, after=2)
+    assert forced({"X": (START, change)}).kind == "clean"
+
+
+def test_a_forced_setting_makes_a_bundle_of_networks_of_which_nothing_is_known():
+    unknown = {name: {} for name in ("A", "X")}
+    study = registration(
+        ("A", "X"), properties=unknown, changes={"X": (START, LONGER)}, forced={"recipe.epochs": "because"}
+    )
+    assert moved_between(study, "A", "X").kind == "bundle"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"forced": {}}, "Clean: nothing moved beside weight layers, or one measured property moved alone. "),
+        ({"property_studied": None, "forced": {}}, "Clean: nothing moved, or one measured property moved alone. "),
+        ({}, "or one measured property moved alone, and no setting was forced to change with it. "),
+    ],
+)
+def test_the_rule_stands_under_the_table(fields, said):
+    assert said in markdown.render(compare(record(**fields)), ())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 import ablations
 from lightning_modules.catalogue import NETWORKS
 from studies import protocols
-from studies.cli import main
+from studies.cli import _states, main
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -137,6 +138,13 @@ def test_status_and_report_read_the_record(recorded):
     assert page.is_file()
     attached = {file.path for file in recorded.store.client.list_artifacts(recorded.record.run_id, "report")}
     assert "report/index.html" in attached
+
+
+def test_status_tells_of_donors_in_both_forms():
+    registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, seeds=(0,))
+    record = SimpleNamespace(registration=registration, of=lambda *_: None)
+    assert list(_states(record)) == ["cold", "warm", "donor of warm"]
+    assert _states(record)["donor of warm"] == {0: {"state": "waiting", "test_error": None}}
 
 
 def test_a_report_of_everything_adds_a_summary(recorded):

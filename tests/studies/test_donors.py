@@ -10,8 +10,10 @@ import ablations
 import studies
 from ablations import Ablation, Arm
 from lightning_modules.catalogue import VGG_A, VGG_D
-from lightning_modules.spec import Setup, WarmStart
+from lightning_modules.spec import Scale, Setup, WarmStart
+from lightning_modules.values import InvalidValue, Misuse
 from studies import protocols
+from studies.building import build_all
 from studies.declaring import declare
 from studies.dispatch import Job, generations
 from studies.fits import Fit, donor_name, with_donors
@@ -25,6 +27,7 @@ from tests.studies.conftest import SHORT
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")
 WARM = WarmStart(network=VGG_A, layers=COPIED)
+WIDE = replace(VGG_A, stages=(replace(VGG_A.stages[0], width=96), *VGG_A.stages[1:]))
 ABLATION = Ablation(
     question="Does a warm start help?",
     baseline=Arm("cold", {"network": VGG_D}),
@@ -166,3 +169,27 @@ def test_a_warm_start_is_an_edit_like_any_other_and_proved():
     conditions = protocols.load("digits")
     study = Study(name="warm", ablation=ABLATION, protocol=conditions, seeds=(0,), overrides={})
     assert [type(setup.start).__name__ for setup in study.setups().values()] == ["Scratch", "WarmStart"]
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (
+            replace(WARM, layers=("stage1.conv1", "stage2.conv2")),
+            r"arm 'warm': a warm start copies 'stage2\.conv2', wh",
+        ),
+        (
+            WarmStart(network=WIDE, layers=("stage1.conv1",)),
+            r"arm 'warm': a warm start copies stage1\.conv1\.weight, wh",
+        ),
+    ],
+)
+def test_a_wrong_place_or_another_shape_is_refused_before_anything_is_trained(start, text):
+    setup = Setup(network=VGG_D, scale=Scale(resolution=32, classes=10))
+    with pytest.raises(Misuse, match=text):
+        build_all({"cold": setup, "warm": replace(setup, start=start)})
+
+
+def test_no_arm_can_have_the_name_of_a_donor():
+    with pytest.raises(InvalidValue, match="begins the names of the trials that warm starts start from"):
+        Arm(donor_name("warm"), {"network": VGG_A})

@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import ablations
+from ablations import Ablation, Arm, ByResolution
+from lightning_modules.catalogue import RESNET_18, VGG_A
 from lightning_modules.values import InvalidValue, UnknownPath
 from studies.declaring import declare
 from studies.planning import plan
 from studies.records import Ended, Identity
-from studies.trials import longest_first
+from studies.trials import Study, longest_first
 
 STUDY = declare("depth", seeds=(0, 1))
 FITS = STUDY.trials()
@@ -21,6 +24,10 @@ def identity(fit, code="now"):
 
 def ended(fit, *, parent="mine", code="now"):
     return Ended(identity=identity(fit, code), status="finished", run_id=f"run-{fit.arm}", parent_id=parent)
+
+
+def never(fit):
+    return False
 
 
 def sort(trials=(), *, spooled=(), reuse="matching"):
@@ -52,6 +59,15 @@ def test_a_trial_of_other_code_is_trained_again_and_said_to_be():
     todo = sort([ended(FITS[0], code="then")])
     assert todo.outdated == (FITS[0],)
     assert todo.train == FITS
+
+
+def test_a_trial_of_other_user_code_is_never_kept_for_it_is_another_network():
+    todo = plan(FITS[:1], lambda fit: identity(fit, "now+mine"), [ended(FITS[0], code="now+old")], never, "mine", "any")
+    assert todo.train == FITS[:1]
+    todo = plan(
+        FITS[:1], lambda fit: identity(fit, "now+mine"), [ended(FITS[0], code="then+mine")], never, "mine", "any"
+    )
+    assert todo.recorded == FITS[:1]
 
 
 def test_a_trial_of_other_code_is_kept_where_the_user_says_so():
@@ -152,3 +168,61 @@ def test_a_multiple_follows_what_is_set_for_all_arms():
     epochs = {arm: setup.recipe.epochs for arm, setup in study.setups().items()}
     assert epochs.pop("Glorot at equal budget") == 6
     assert set(epochs.values()) == {3}
+
+
+def study_of(ablation, overrides=None, protocol=STUDY.protocol):
+    return Study(name="mine", ablation=ablation, protocol=protocol, seeds=(0,), overrides=overrides or {})
+
+
+def test_an_override_of_what_an_arm_is_forced_to_change_is_refused():
+    forced = Ablation(
+        question="Why?",
+        baseline=Arm("none", {"network": VGG_A}),
+        arms=(Arm("batch", {"network": replace(VGG_A, norm="batch"), "recipe.learning_rate": 0.1}),),
+        varies=("network.norm",),
+        forced={"recipe.learning_rate": "a norm needs more"},
+    )
+    assert study_of(forced, {"recipe.epochs": 3}).setups()["batch"].recipe.learning_rate == 0.1
+    with pytest.raises(
+        InvalidValue, match=r"recipe\.learning_rate is forced in mine to a value of its own in 'batch'; "
+    ):
+        study_of(forced, {"recipe.learning_rate": 0.01})
+
+
+def test_an_override_reaches_networks_that_arms_give_whole_and_their_donors():
+    study = declare("initialization", "digits", 1, {"network.activation": "gelu"})
+    for setup in study.setups().values():
+        assert setup.network.activation == "gelu"
+        assert setup.donor is None or setup.donor.network.activation == "gelu"
+
+
+def test_an_overrides_type_is_that_of_the_baselines_own_field():
+    study = declare("residual", overrides={"network.halve_by": "1x1"})
+    assert {setup.network.halve_by for setup in study.setups().values()} == {"1x1"}
+
+
+TWO_KINDS = Ablation(
+    question="Why?",
+    baseline=Arm("he", {"network": ByResolution(small=VGG_A, large=RESNET_18)}),
+    arms=(
+        Arm(
+            "glorot",
+            {"network": ByResolution(small=replace(VGG_A, init="glorot"), large=replace(RESNET_18, init="glorot"))},
+        ),
+    ),
+    varies=("network.init",),
+)
+
+
+@pytest.mark.parametrize(("resolution", "width"), [("32", 0.125), ("224", 0.25)])
+def test_a_protocols_family_is_that_of_the_network_at_what_is_set(resolution, width, monkeypatch):
+    monkeypatch.setattr(ablations, "load", lambda _: TWO_KINDS)
+    study = declare("mine", overrides={"scale.resolution": resolution})
+    assert {setup.scale.width for setup in study.setups().values()} == {width}
+    assert {setup.scale.resolution for setup in study.setups().values()} == {int(resolution)}
+
+
+def test_the_type_of_a_field_is_that_at_the_resolution_that_is_set(monkeypatch):
+    monkeypatch.setattr(ablations, "load", lambda _: TWO_KINDS)
+    study = declare("mine", overrides={"network.halve_by": "1x1", "scale.resolution": "224"})
+    assert {setup.network.halve_by for setup in study.setups().values()} == {"1x1"}

@@ -175,3 +175,13 @@ def test_misuse_is_one_clear_line_and_draws_nothing(arguments, text, tmp_path):
 
 def test_an_ablation_stands_for_all_its_arms():
     assert spread(["vgg-a", "lrn", "lrn/A"]) == ("vgg-a", "lrn/A", "lrn/A-LRN")
+
+
+def test_an_ablation_is_profiled_by_the_path_of_its_file():
+    path = "examples/my_ablation.py"
+    assert spread([path, "vgg-a"]) == (f"{path}/plain", f"{path}/smoothed", "vgg-a")
+    shown = call(path, "--resolution", "32", "--classes", "10")
+    assert f"{path}/smoothed" in shown
+    assert lines(call(f"{path}/plain", "--resolution", "32", "--classes", "10"), "weights")
+    text = call(f"{path}/smooth", code=2)
+    assert "has no arm 'smooth'. Did you mean 'smoothed'?" in " ".join(text.split())
