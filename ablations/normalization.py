@@ -1,19 +1,19 @@
-"""Does normalisation make a network trainable that is hard to train without it, and which one does?"""
+"""Does normalisation make the deepest network of the VGG paper easier to train, and which one does?"""
 
 from dataclasses import replace
 
 from ablations import Ablation, Arm, Helps
-from lightning_modules.catalogue import VGG_31
+from lightning_modules.catalogue import VGG_E
 
 PAPER = "Ioffe & Szegedy 2015; He et al. 2016, Sect. 4.1"
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm("no norm", {"network": VGG_31}),
+    baseline=Arm("no norm", {"network": VGG_E}),
     arms=(
-        Arm("LRN", {"network": replace(VGG_31, norm="lrn")}),
-        Arm("batch norm", {"network": replace(VGG_31, norm="batch")}),
-        Arm("group norm", {"network": replace(VGG_31, norm="group")}),
+        Arm("LRN", {"network": replace(VGG_E, norm="lrn")}),
+        Arm("batch norm", {"network": replace(VGG_E, norm="batch")}),
+        Arm("group norm", {"network": replace(VGG_E, norm="group")}),
     ),
     varies=("network.norm",),
     claims=(
