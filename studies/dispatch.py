@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -97,18 +98,28 @@ class Watcher(Protocol):
         """A trial's process died, again and again, without a result."""
 
 
+@contextmanager
+def engine() -> Iterator[None]:
+    """Ray, for as long as this lasts: what dispatches several times within it starts Ray once."""
+    if ray.is_initialized():
+        yield
+        return
+    _start_ray()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
     """Run all jobs over the CPUs and GPUs there are: donors before those who start from them, else in their order.
 
     Raises:
         KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
     """
-    _start_ray()
-    try:
+    with engine():
         for generation in generations(jobs):
             _run(generation, settings, resources, watcher)
-    finally:
-        ray.shutdown()
 
 
 def generations(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -152,14 +163,13 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
 
 def _start_ray() -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # faults reach the user as results, with their traceback
-    if not ray.is_initialized():
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    ray.init(
+        address="local",
+        num_cpus=cores(),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 class _Worker(tune.Trainable):
