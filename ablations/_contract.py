@@ -13,7 +13,7 @@ from ablations._claims import Claim
 from ablations._edits import ByResolution, Times, chosen, edited
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Scale, Setup, WarmStart
-from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, flatten
+from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, edit_all, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
 BRANCHES = (DEFAULT_SETUP, Setup(network=VGG_A, scale=Scale(resolution=32)))  # of every choice by resolution
@@ -232,6 +232,26 @@ class Ablation:
             setups[arm.name] = setup
         self._prove(setups)
         return setups
+
+    def tuned(self, setups: Mapping[str, Setup], chosen: Mapping[str, Mapping[str, Leaf]]) -> dict[str, Setup]:
+        """Every arm's setup with what tuning chose for it: the tuned paths may differ too, where all were tuned so.
+
+        Args:
+            setups: of every arm, the baseline first, under one shared recipe.
+            chosen: per arm, paths and values.
+
+        Raises:
+            NotASingleChange: where an arm was not tuned, or on other paths than the baseline.
+        """
+        paths = set(chosen.get(self.baseline.name, ()))
+        for name in setups:
+            found = set(chosen.get(name, ()))
+            if not found or found != paths:
+                raise NotASingleChange(
+                    f"arm {name!r} was tuned on {', '.join(sorted(found)) or 'nothing'}, and the baseline on "
+                    f"{', '.join(sorted(paths)) or 'nothing'}. Tune every arm on the same paths, or none."
+                )
+        return {name: edit_all(setup, chosen[name]) for name, setup in setups.items()}
 
     def erased(self, path: str, base: Setup, for_all: Mapping[str, Leaf]) -> tuple[str, ...]:
         """The arms whose own forced change would be lost if a path were set for all of them; multiples are kept."""

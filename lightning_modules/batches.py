@@ -29,6 +29,18 @@ class Readable(Protocol):
         """All its examples once."""
 
 
+class Withheld:
+    """A part that is there and must not be read: the test part, while a recipe is tuned."""
+
+    def evaluation(self) -> Iterator[Batch]:
+        """Refused.
+
+        Raises:
+            PermissionError: always.
+        """
+        raise PermissionError("the test part is withheld from a fit that tunes: it would choose what it is judged by")
+
+
 class Repeated:
     """Batches that are read anew each time."""
 
@@ -49,6 +61,10 @@ class TrialData(lightning.LightningDataModule):
     train: Readable
     validation: Readable
     test: Readable
+
+    def withhold_test(self) -> None:
+        """Put the test part out of reach, for a fit that chooses a recipe."""
+        self.test = Withheld()
 
     @property
     @abstractmethod
@@ -147,7 +163,6 @@ class ClassificationData(TrialData):
 
     train: Part
     validation: Part
-    test: Part
 
     def __init__(self, examples: Examples, data: Data, recipe: Recipe, seed: int, device: torch.device) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from studies import protocols
 from studies.building import build_all, built, parts_changed
 from studies.records import Registration
 from studies.trials import Study
+from studies.tuning import Tuning
 
 RESOLUTION = "scale.resolution"
 
@@ -23,11 +24,16 @@ def declare(
     protocol: str = protocols.DEFAULT,
     seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Leaf] | None = None,
+    tuning: Tuning | int | None = None,
+    looks: Sequence[int] = (),
 ) -> Study:
     """A study by names, with overrides for every arm (``{"recipe.epochs": 5}``; text is read as the field's type).
 
     Args:
         name: of an ablation, or the path of its file (``./my_ablation.py``).
+        tuning: how every arm's recipe is tuned; a number of candidates stands for the default space, less what the
+            study varies itself.
+        looks: numbers of seeds after which a sequential study looks at its claims; the last one is its number of them.
 
     Raises:
         UnknownAblation, UnknownProtocol: with the nearest name.
@@ -36,13 +42,19 @@ def declare(
     """
     conditions = protocols.load(protocol)
     ablation = ablations.load(name)
+    if seeds is None:
+        seeds = looks[-1] if looks else conditions.seeds
+    if isinstance(tuning, int):
+        tuning = Tuning(trials=tuning).without((*ablation.varies, *ablation.forced))
     return Study(
         name=ablations.name_of(name),
         ablation=ablation,
         protocol=conditions,
-        seeds=conditions.seeds if seeds is None else _listed(seeds),
+        seeds=_listed(seeds),
         overrides=_read_all(ablation.baseline, conditions.setup, overrides or {}),
         import_paths=ablations.import_paths(name),
+        tuning=tuning,
+        looks=tuple(looks),
     )
 
 
@@ -115,6 +127,8 @@ def register(study: Study, data: Inventory) -> Registration:
         claims=study.ablation.claims,
         smallest_effect=study.protocol.smallest_effect,
         reference=study.ablation.reference_at(baseline),
-        seeds=study.seeds,
+        seeds=study.stages[0],
+        looks=study.looks,
+        tuning=study.tuning,
         data={"name": data.name, "form": data.form, "classes": data.classes, **data.sizes, "digest": data.digest},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning_modules.spec import Setup
 from lightning_modules.values import flatten
@@ -13,24 +13,39 @@ from lightning_modules.values import flatten
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A trial that trains one setup under one seed. The arm's name is for people; it decides nothing."""
+    """A trial that trains one setup under one seed. The arm's name is for people; it decides nothing.
+
+    Attributes:
+        candidate: number of the candidate in its arm's search, where the fit serves tuning and so never sees the test
+            part; ``None`` for a fit that is compared.
+    """
 
     arm: str
     setup: Setup
     seed: int
+    candidate: int | None = None
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the fit is a candidate, and must not see the test part."""
+        return self.candidate is not None
 
     @property
     def donor(self) -> Fit | None:
         """The fit that this one starts from, under the same seed; ``None`` where it starts from scratch."""
         setup = self.setup.donor
-        return None if setup is None else Fit(arm=donor_name(self.arm), setup=setup, seed=self.seed)
+        if setup is None:
+            return None
+        return replace(self, arm=donor_name(self.arm), setup=setup)
 
     @property
     def fingerprint(self) -> str:
-        """Identity by content: setup, seed, and the donor's own fingerprint."""
+        """Identity by content: setup, seed, and the donor's own fingerprint; of a candidate, its number as well."""
         content: dict[str, object] = {"setup": flatten(self.setup), "seed": self.seed}
         if self.donor:
             content["donor"] = self.donor.fingerprint
+        if self.tunes:
+            content["candidate"] = self.candidate
         return hashed(content)
 
 

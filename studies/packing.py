@@ -16,11 +16,13 @@ from lightning_modules.values import from_json, to_json
 from studies.records import Registration, Start, TrialRecord
 from studies.results import Result
 from studies.spool import result_from_json, result_to_json
+from studies.tuning import TUNING_KINDS
 
 
 def registration_to_json(registration: Registration) -> dict[str, Any]:
     """Plain JSON data of a registration; claims carry their kinds."""
-    return asdict(registration) | {"claims": to_json(registration.claims)}
+    kept = {"claims": to_json(registration.claims), "tuning": to_json(registration.tuning)}
+    return asdict(registration) | kept
 
 
 def registration_from_json(data: dict[str, Any]) -> Registration:
@@ -37,6 +39,8 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
             "factorial": _factorial(data["factorial"]),
             "unknowns": {arm: tuple(sentences) for arm, sentences in data["unknowns"].items()},
             "reference": Reference(**data["reference"]) if data["reference"] else None,
+            "looks": tuple(data.get("looks", ())),
+            "tuning": from_json(data.get("tuning"), TUNING_KINDS),
         }
     )
 
@@ -86,13 +90,21 @@ def results_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
 def curves_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
     """All curves, tidy: one row per trial, epoch and metric."""
     rows = [
-        {"run_id": trial.run_id, "arm": trial.arm, "seed": trial.seed, "epoch": epoch, "metric": name, "value": value}
+        {
+            "run_id": trial.run_id,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "recipe": trial.recipe,
+            "epoch": epoch,
+            "metric": name,
+            "value": value,
+        }
         for trial in trials
         if trial.result
         for name, values in trial.result.curves.items()
         for epoch, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["run_id", "arm", "seed", "epoch", "metric", "value"])
+    return pd.DataFrame(rows, columns=["run_id", "arm", "seed", "recipe", "epoch", "metric", "value"])
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,6 +72,18 @@ def plan(
         spooled=tuple(spooled),
         train=tuple(train),
         outdated=tuple(outdated),
+    )
+
+
+def merged(plans: Iterable[Plan]) -> Plan:
+    """Plans of different trials as one."""
+    plans = tuple(plans)
+    return Plan(
+        recorded=tuple(fit for each in plans for fit in each.recorded),
+        elsewhere=tuple(item for each in plans for item in each.elsewhere),
+        spooled=tuple(fit for each in plans for fit in each.spooled),
+        train=tuple(fit for each in plans for fit in each.train),
+        outdated=tuple(fit for each in plans for fit in each.outdated),
     )
 
 

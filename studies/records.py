@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ablations import Claim, Difference, Factorial, Property, Reference
 from lightning_modules.values import Leaf
 from studies.results import SCHEMA, Result
+from studies.tuning import Tuning
 
 State = Literal["finished", "diverged", "failed", "running"]
 
@@ -41,6 +42,9 @@ class Registration:
         unknowns: per arm, sentences on what cannot be known of a foreign module or data set.
         smallest_effect: smallest difference of interest in test error, percentage points.
         seeds: planned seeds, the same for every arm.
+        looks: numbers of seeds after which the claims are looked at, each time at its share of the error rate; empty
+            where the number of seeds was fixed.
+        tuning: how every arm's recipe is tuned beside the comparison under the shared one; ``None`` where it is not.
         data: what was read: ``name``, ``form``, ``classes``, ``digest``; examples as ``train``, ``validation``,
             ``test``.
     """
@@ -67,6 +71,8 @@ class Registration:
     reference: Reference | None
     seeds: tuple[int, ...]
     data: Mapping[str, str | int]
+    looks: tuple[int, ...] = ()
+    tuning: Tuning | None = None
     schema: int = SCHEMA
 
     @property
@@ -123,6 +129,7 @@ class TrialRecord:
         state: the result's status, or ``running`` where the trial has not ended.
         reused_from: the run that trained it, where another study did; else empty.
         progress: the last values logged of a trial that runs.
+        recipe: ``shared`` by all arms, or what was ``tuned`` for its own.
     """
 
     arm: str
@@ -132,6 +139,7 @@ class TrialRecord:
     result: Result | None
     reused_from: str = ""
     progress: Mapping[str, float] = field(default_factory=dict)
+    recipe: Literal["shared", "tuned"] = "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +157,62 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidateRecord:
+    """One fit of one candidate of an arm's search, as read back; or of a donor that it starts from.
+
+    Attributes:
+        number: the candidate's, from 0; with ``shared`` the first is the shared recipe.
+        rung: round of halving, from 0.
+        epochs: that it was given; ``trained`` are those that it trained before it ended.
+        error, loss: on validation, percent and nats; NaN where there is none.
+        values: what was tuned, as text, by path.
+        attempts: runs of this fit, failed ones included.
+        of_donor: whether this is the fit that the candidate starts from.
+    """
+
+    arm: str
+    number: int
+    rung: int
+    seed: int
+    epochs: int
+    trained: int
+    state: State
+    error: float
+    loss: float
+    seconds: float
+    values: Mapping[str, str]
+    run_id: str
+    attempts: int = 1
+    of_donor: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningRecord:
+    """What tuning spent and found, arm by arm, and the trials under what it chose.
+
+    Attributes:
+        candidates: every fit that was spent on tuning.
+        chosen: per arm, the best candidate's values by path; an arm that found none is missing.
+        best: per arm, the number of that candidate.
+        importance: per arm, how much each path decided, as shares of 1; empty where too little is known.
+        trials: of every arm under its own recipe and the planned seeds.
+    """
+
+    candidates: tuple[CandidateRecord, ...]
+    chosen: Mapping[str, Mapping[str, Leaf]]
+    best: Mapping[str, int]
+    importance: Mapping[str, Mapping[str, float]]
+    trials: tuple[TrialRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """A study as read back: all that a report needs.
 
     Attributes:
+        trials: under the recipe that all arms share.
         labels: true class of every test example; ``None`` where no trial stored predictions.
+        tuning: the other answer, where recipes were tuned arm by arm.
     """
 
     registration: Registration
@@ -163,6 +222,7 @@ class StudyRecord:
     run_id: str
     experiment_id: str
     tracking_uri: str
+    tuning: TuningRecord | None = None
 
     def of(self, arm: str, seed: int) -> TrialRecord | None:
         """The trial of an arm under a seed, if there is one."""

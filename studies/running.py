@@ -9,7 +9,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,22 +22,24 @@ from filelock import FileLock, Timeout
 from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
 from lightning_modules.spec import ForeignData, Setup
-from lightning_modules.values import Leaf
+from lightning_modules.values import InvalidValue, Leaf
 from studies import protocols
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
-from studies.dispatch import Job, Resources, Watcher, dispatch
-from studies.fits import Fit, hashed
+from studies.dispatch import Job, Resources, Watcher, dispatch, engine
+from studies.fits import Fit, hashed, with_donors
 from studies.live import Progressing, Row
 from studies.machine import cores, device_name, memory_gib
-from studies.planning import Plan, Reuse, plan, with_weights
+from studies.planning import Plan, Reuse, merged, plan, with_weights
 from studies.records import Identity, Start, StudyRecord
 from studies.results import Result, failed
 from studies.settings import Settings, SettingsError, without_credentials
 from studies.spool import Spool
-from studies.tracking import Store, StoreFault
-from studies.trials import Study, longest_first
+from studies.tracking import OF_STUDY, Store, StoreFault
+from studies.trials import Study, fits_of, longest_first
+from studies.tuning import Tuning
 
+Unresolved = Callable[[StudyRecord], Sequence[str]]  # the sentences of the claims that are still open
 LOG_EVERY_SECONDS = 2.0  # per trial: epochs of small networks are shorter than a write to the store is worth
 REPORTED_VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
 
@@ -61,6 +64,8 @@ class Driver:
             "platform": platform_digest(self.resources.device, self.resources.cpus_per_trial),
         }
         fits = self.study.trials()
+        self.places: dict[Fit, Place] = {}
+        self.begun: tuple[int, ...] = ()
         self.user_code = user_code_digest(class_paths(fit.setup for fit in fits))
         self.user_code_by_paths = {
             paths: user_code_digest(paths) for paths in {class_paths([fit.setup]) for fit in fits}
@@ -82,9 +87,9 @@ class Driver:
         setups = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
         for name in dict.fromkeys(map(_name_of, setups.values())):
             self.say(f"reading {name}")
+        seeds = (*self.study.seeds, *(self.study.tuning.seeds if self.study.tuning else ()))
         found = {
-            key: inventory(setup, self.study.seeds, self.settings.data_root, self.settings.cache)
-            for key, setup in setups.items()
+            key: inventory(setup, seeds, self.settings.data_root, self.settings.cache) for key, setup in setups.items()
         }
         first, *others = found.values()
         if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
@@ -106,50 +111,140 @@ class Driver:
         digests = "-".join(digest[:6] for digest in self.digests_of(fit).values())
         return Spool(self.settings.trials / f"{fit.fingerprint}-{digests}")
 
-    def plan(self, reuse: Reuse = "matching") -> Plan:
-        """What is left to do."""
+    def plan(self, fits: Sequence[Fit], reuse: Reuse = "matching") -> Plan:
+        """What is left to do of some fits; a failed candidate has ended, see :meth:`studies.tracking.Store.ended`."""
 
         def is_spooled(fit: Fit) -> bool:
             result = self.spool(fit).result()
-            return result is not None and result.status != "failed"
+            return result is not None and (result.status != "failed" or fit.tunes)
 
-        todo = plan(self.study.trials(), self.identity, self.store.ended(), is_spooled, self.parent, reuse)
-        return with_weights(todo, lambda fit: self.spool(fit).weights.exists())
+        ended = self.store.ended() + (self.store.ended("candidate") if any(fit.tunes for fit in fits) else [])
+        parents = dict.fromkeys(self.place(fit).parent for fit in fits)
+        plans = [
+            plan(
+                [fit for fit in fits if self.place(fit).parent == parent],
+                self.identity,
+                ended,
+                is_spooled,
+                parent,
+                reuse,
+            )
+            for parent in parents
+        ]
+        return with_weights(merged(plans), lambda fit: self.spool(fit).weights.exists())
 
-    def run(self, reuse: Reuse = "matching", *, quiet: bool = False) -> StudyRecord:
+    def place(self, fit: Fit) -> Place:
+        """Where a fit stands in the record: below the study, unless it serves tuning or a tuned recipe."""
+        return self.places.get(fit, Place(parent=self.parent, tags={}, label=fit.arm))
+
+    def run(
+        self, reuse: Reuse = "matching", *, quiet: bool = False, unresolved: Unresolved | None = None
+    ) -> StudyRecord:
         """Do what is left, and read the study back.
+
+        Args:
+            unresolved: of a sequential study as recorded so far, the claims that its next look is needed for.
 
         Raises:
             SettingsError: where another process runs a study in the same folder.
+            InvalidValue: for a sequential study and nobody to say what is resolved.
         """
+        if len(self.study.stages) > 1 and unresolved is None:
+            raise InvalidValue(
+                "a study with looks stops when its claims are resolved: pass unresolved=reports.unresolved."
+            )
         try:
             with FileLock(self.settings.runs / "run.lock", timeout=0):
-                return self._run(reuse, quiet=quiet)
+                return self._run(reuse, unresolved or (lambda _: ()), quiet=quiet)
         except Timeout as error:
             raise SettingsError(
                 f"another `ablate run` is at work in {self.settings.runs}. Wait for it, follow it with "
                 "`ablate status`, or give another --runs."
             ) from error
 
-    def _run(self, reuse: Reuse, *, quiet: bool) -> StudyRecord:
+    def _run(self, reuse: Reuse, unresolved: Unresolved, *, quiet: bool) -> StudyRecord:
         conditions = self.study.conditions(self.data.digest, self.user_code)
         self.parent = self.store.register(self.registration, conditions, self.tags)
-        todo = self.plan(reuse)
-        self.say(describe(todo))
-        for fit, original in todo.elsewhere:
-            self.store.reuse(self.parent, fit, original, self.tags)
-        for fit in todo.spooled:
-            self.log(self.begin(fit), self.result(fit), curves=True)
         complete = False
         try:
-            if todo.train:
-                self._train(todo.train, quiet=quiet)
+            with ExitStack() as stack:
+                self._work(Work(self, stack, reuse, quiet=quiet), conditions, unresolved)
             complete = True
         finally:
             self.store.close(self.parent, self._start(), self.data.test_labels, complete=complete)
         return self.store.read(self.study.name, run_id=self.parent)
 
-    def _train(self, fits: Sequence[Fit], *, quiet: bool) -> None:
+    def _work(self, work: Work, conditions: str, unresolved: Unresolved) -> None:
+        """Stage by stage: the arms under the shared recipe, and under their own where they are tuned."""
+        setups, own = self.study.setups(), dict[str, Setup]()
+        for number, seeds in enumerate(self.study.stages):
+            self.begun = seeds
+            self.store.add_seeds(self.parent, seeds)
+            shared = fits_of(setups, seeds)
+            if self.study.tuning and number == 0:
+                own = self._tuned(work, self.study.tuning, conditions, shared)
+            work.finish((*shared, *self._with_place(fits_of(own, seeds), setups)))
+            if number + 1 < len(self.study.stages):
+                open_claims = unresolved(self.store.read(self.study.name, run_id=self.parent))
+                self.say(_look(number, self.study.stages, open_claims))
+                if not open_claims:
+                    return
+
+    def _tuned(self, work: Work, tuning: Tuning, conditions: str, shared: Sequence[Fit]) -> dict[str, Setup]:
+        """Every arm's setup as tuned; the first round is trained beside the fits under the shared recipe."""
+        from studies.search import Search
+        from studies.tuner import Tuner, values_of
+
+        setups = self.study.setups()
+        runs = {
+            arm: self.store.begin_search(self.parent, arm, tuning, setup.recipe.epochs, self.tags)
+            for arm, setup in setups.items()
+        }
+        folder = self.settings.runs / "tuning"
+        folder.mkdir(exist_ok=True)
+        journal = folder / f"{hashed([conditions, self.digests])}.log"
+        searches = {arm: Search(tuning, setup, journal, arm) for arm, setup in setups.items()}
+        tuner = Tuner(tuning, setups, searches, self.outcome)
+        beside: tuple[Fit, ...] = tuple(shared)
+        for each in tuner.rounds():
+            candidates = with_donors(each.arms)
+            served = {fit.donor: arm for fit, arm in each.arms.items() if fit.donor} | dict(each.arms)
+            for fit in candidates:
+                self.places[fit] = _place_of_candidate(fit, served[fit], each.rung, runs[served[fit]], self.parent)
+            work.finish((*beside, *candidates), news=f"tuning, rung {each.rung + 1} of {len(tuning.schedule)}")
+            beside = ()
+        chosen = {arm: tuner.chosen(arm) for arm in setups}
+        for arm, best in chosen.items():
+            self.store.end_search(
+                runs[arm],
+                tuner.best_so_far(arm),
+                values_of(best),
+                best.number if best else None,
+                searches[arm].importance(),
+            )
+        if None in chosen.values():
+            lost = ", ".join(arm for arm, best in chosen.items() if best is None)
+            self.say(f"no candidate of {lost} gave a validation error: there is no answer under tuned recipes")
+            return {}
+        return self.study.ablation.tuned(setups, {arm: values_of(best) for arm, best in chosen.items()})
+
+    def _with_place(self, tuned: Sequence[Fit], shared: Mapping[str, Setup]) -> Iterator[Fit]:
+        """Fits under tuned recipes, save those whose recipe is the shared one: these are trained already."""
+        for fit in tuned:
+            if fit.setup != shared.get(fit.arm):
+                self.places[fit] = Place(parent=self.parent, tags={"recipe": "tuned"}, label=f"{fit.arm}, tuned")
+                yield fit
+
+    def outcome(self, fit: Fit) -> Result:
+        """What a fit that has ended gave: from its folder, else from the record."""
+        found = self.spool(fit).result()
+        if found is not None:
+            return found
+        kept = [trial for trial in self.store.ended("candidate") if trial.identity.fingerprint == fit.fingerprint]
+        return self.store.result(kept[-1].run_id) if kept else self.result(fit)
+
+    def train(self, fits: Sequence[Fit], *, quiet: bool) -> None:
+        """Train fits that are not trained yet, and record them."""
         costs = {arm: values["multiply_adds"] for arm, values in self.registration.properties.items()}
         ordered = longest_first(fits, costs)
         jobs = [
@@ -164,13 +259,14 @@ class Driver:
         ]
         for job in jobs:
             (job.folder / "result.json").unlink(missing_ok=True)
-        rows = [Row(arm=fit.arm, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
+        rows = [Row(arm=self.place(fit).label, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
         with Progressing(rows, quiet=quiet) as view:
             dispatch(jobs, self.settings, self.resources, _Recorder(self, view))
 
     def begin(self, fit: Fit) -> str:
         """A run in the record for a trial that starts now."""
-        return self.store.begin(self.parent, fit, self.identity(fit), self.tags)
+        place = self.place(fit)
+        return self.store.begin(place.parent, fit, self.identity(fit), {**self.tags, **place.tags})
 
     def log(self, run_id: str, result: Result, *, curves: bool) -> None:
         """Record a trial's result; its curves as well, where they were not logged as it ran."""
@@ -193,9 +289,58 @@ class Driver:
             versions={"python": platform.python_version()}
             | {name: metadata.version(name) for name in REPORTED_VERSIONS},
             hardware=hardware(self.resources),
-            seeds=self.study.seeds,
+            seeds=self.begun,
             wall_seconds=round(time.time() - self.began, 1),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a fit stands in the record: below which run, with which tags, and how a person is told of it."""
+
+    parent: str
+    tags: Mapping[str, str]
+    label: str
+
+
+def _place_of_candidate(fit: Fit, arm: str, rung: int, search: str, study: str) -> Place:
+    tags = {"kind": "candidate", "search": arm, "candidate": str(fit.candidate), "rung": str(rung), OF_STUDY: study}
+    return Place(parent=search, tags=tags, label=f"{fit.arm}, candidate {fit.candidate}")
+
+
+@dataclass
+class Work:
+    """What is left of some fits, done: taken over, logged or trained. Ray is started once, when first needed."""
+
+    driver: Driver
+    stack: ExitStack
+    reuse: Reuse
+    quiet: bool = field(kw_only=True)
+    started: bool = field(default=False, init=False)
+
+    def finish(self, fits: Sequence[Fit], news: str = "") -> None:
+        """See that every fit has ended and is recorded."""
+        driver = self.driver
+        todo = driver.plan(fits, self.reuse)
+        driver.say(f"{news}: {describe(todo)}" if news else describe(todo))
+        for fit, original in todo.elsewhere:
+            place = driver.place(fit)
+            driver.store.reuse(place.parent, fit, original, {**driver.tags, **place.tags})
+        for fit in todo.spooled:
+            driver.log(driver.begin(fit), driver.result(fit), curves=True)
+        if todo.train:
+            if not self.started:
+                self.stack.enter_context(engine())
+                self.started = True
+            driver.train(todo.train, quiet=self.quiet)
+
+
+def _look(number: int, stages: Sequence[Sequence[int]], open_claims: Sequence[str]) -> str:
+    """What a look found, in a line."""
+    told = f"look {number + 1} of {len(stages)}, after {len(stages[number])} seeds: "
+    if not open_claims:
+        return told + "every claim is resolved"
+    return told + f"{len(open_claims)} open, going on to {len(stages[number + 1])} seeds ({' '.join(open_claims)})"
 
 
 class _Recorder(Watcher):
@@ -208,13 +353,17 @@ class _Recorder(Watcher):
         self.logged_at: dict[Fit, float] = {}
         self.missed: set[Fit] = set()
 
+    def label(self, fit: Fit) -> str:
+        """How the view names a fit."""
+        return self.driver.place(fit).label
+
     def on_start(self, job: Job) -> None:
-        self.view.started(job.fit.arm, job.fit.seed)
+        self.view.started(self.label(job.fit), job.fit.seed)
         self.waiting.pop(job.fit, None)
         self._record(job.fit, lambda: self.runs.update({job.fit: self.driver.begin(job.fit)}))
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
-        self.view.epoch(job.fit.arm, job.fit.seed, values)
+        self.view.epoch(self.label(job.fit), job.fit.seed, values)
         self.waiting.setdefault(job.fit, []).append(values)
         if time.monotonic() - self.logged_at.get(job.fit, 0.0) > LOG_EVERY_SECONDS:
             self._record(job.fit, lambda: self._log_waiting(job.fit))
@@ -222,7 +371,7 @@ class _Recorder(Watcher):
     def on_end(self, job: Job) -> None:
         result = self.driver.result(job.fit)
         self._record(job.fit, lambda: self._end(job.fit, result))
-        self.view.finished(job.fit.arm, job.fit.seed, result.status, result.metrics.get("test_error"))
+        self.view.finished(self.label(job.fit), job.fit.seed, result.status, result.metrics.get("test_error"))
 
     def on_lost(self, job: Job, reason: str) -> None:
         self.driver.spool(job.fit).write(failed(job.fit.fingerprint, job.digests, reason))
@@ -243,7 +392,9 @@ class _Recorder(Watcher):
             write()
         except StoreFault as error:
             if fit not in self.missed:
-                self.view.note(f"{fit.arm}, seed {fit.seed}: the store took not all ({error}); it is logged later")
+                self.view.note(
+                    f"{self.label(fit)}, seed {fit.seed}: the store took not all ({error}); it is logged later"
+                )
             self.missed.add(fit)
 
 
@@ -258,6 +409,9 @@ def run(
     tracking_uri: str | None = None,
     resources: Resources | None = None,
     reuse: Reuse = "matching",
+    tuning: Tuning | int | None = None,
+    looks: Sequence[int] = (),
+    unresolved: Unresolved | None = None,
     quiet: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> StudyRecord:
@@ -269,6 +423,9 @@ def run(
         overrides: dotted paths and values, applied to every arm alike.
         data_root, runs, tracking_uri: see :class:`studies.settings.Settings`.
         reuse: which ended trials are used again; see :func:`studies.planning.plan`.
+        tuning: how every arm's recipe is tuned, beside the comparison under the shared one; or a number of candidates.
+        looks: numbers of seeds of a sequential study, which stops at the first look that resolves its claims.
+        unresolved: of a record, the claims that are still open: ``reports.unresolved``.
         quiet: show no progress.
         say: takes one line of news at a time; ``print`` by default.
 
@@ -277,10 +434,10 @@ def run(
         TrackingError: where the tracking store does not answer.
         KeyboardInterrupt: after a Ctrl-C; what had ended is recorded, and the next call goes on from there.
     """
-    study = declare(name, protocol, seeds, overrides)
+    study = declare(name, protocol, seeds, overrides, tuning, looks)
     settings = Settings.of(runs, data_root, tracking_uri)
     driver = Driver(study, settings, resources or Resources(), say or (_silent if quiet else _print))
-    return driver.run(reuse, quiet=quiet)
+    return driver.run(reuse, quiet=quiet, unresolved=unresolved)
 
 
 def _name_of(setup: Setup) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ import mlflow
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from lightning_modules.values import did_you_mean, flatten, to_json
+from lightning_modules.values import Leaf, did_you_mean, flatten, to_json
 from studies.fits import Fit
 from studies.packing import (
     curves_table,
@@ -38,13 +39,30 @@ from studies.packing import (
     start_from_json,
     unpacked,
 )
-from studies.records import Ended, Identity, Registration, Start, State, StudyRecord, TrialRecord
+from studies.records import (
+    CandidateRecord,
+    Ended,
+    Identity,
+    Registration,
+    Start,
+    State,
+    StudyRecord,
+    TrialRecord,
+    TuningRecord,
+)
 from studies.results import SCHEMA, Result
 from studies.settings import Settings, without_credentials
 from studies.spool import result_from_json, result_to_json
+from studies.tuning import Tuning
 
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
 PAGE = 1000
+RunKind = Literal["fit", "candidate"]
+ENDED: dict[RunKind, tuple[str, ...]] = {
+    "fit": ("finished", "diverged"),
+    "candidate": ("finished", "diverged", "failed"),
+}
+OF_STUDY = "study_run"  # on a search and its candidates: the study's parent run, which is not their own parent
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
@@ -111,9 +129,12 @@ class Store:
         self.client.log_batch(run_id, tags=found_by)
         return run_id
 
-    def ended(self) -> list[Ended]:
-        """Every trial, of any study in the store, that ended as finished or diverged."""
-        runs = self._search(self._all_experiments(), "tags.kind = 'fit' AND attributes.status = 'FINISHED'")
+    def ended(self, kind: RunKind = "fit") -> list[Ended]:
+        """Every trial, of any study in the store, that ended as finished or diverged; of candidates, as failed too.
+
+        A search has ranked a failed candidate last and gone on: to train it again would change what was chosen.
+        """
+        runs = self._search(self._all_experiments(), f"tags.kind = '{kind}'")
         return [
             Ended(
                 identity=Identity(*(run.data.tags[name] for name in ("fingerprint", "data", "code", "platform"))),
@@ -122,19 +143,24 @@ class Store:
                 parent_id=run.data.tags["mlflow.parentRunId"],
             )
             for run in runs
-            if run.data.tags.get("status") in ("finished", "diverged")
+            if run.data.tags.get("status") in ENDED[kind]
         ]
 
     def begin(self, parent: str, fit: Fit, identity: Identity, tags: Mapping[str, str]) -> str:
-        """A child run for a trial that starts now; runs of it that were left unended are removed, failed ones stay."""
+        """A child run for a trial that starts now; runs of it that were left unended are removed, failed ones stay.
+
+        Args:
+            tags: of the study; ``kind`` and ``recipe`` among them where the trial is a candidate, or of a tuned recipe.
+        """
         experiment = self.client.get_run(parent).info.experiment_id
         self._discard(
             [experiment], f"tags.`mlflow.parentRunId` = '{parent}' AND tags.fingerprint = '{fit.fingerprint}'"
         )
-        own = {"kind": "fit", "arm": fit.arm, "seed": str(fit.seed), "status": "running", "mlflow.parentRunId": parent}
+        own = {"arm": fit.arm, "seed": str(fit.seed), "status": "running", "mlflow.parentRunId": parent}
+        tags = {"kind": "fit", "recipe": "shared", **tags}
         run = self.client.create_run(
             experiment,
-            run_name=f"{fit.arm}, seed {fit.seed}",
+            run_name=_trial_name(fit, tags),
             tags={**tags, **identity.tags, **own, "schema": str(SCHEMA)},
         )
         run_id = str(run.info.run_id)
@@ -166,7 +192,7 @@ class Store:
         finals = {f"final_{name}" if name in result.curves else name: value for name, value in result.metrics.items()}
         values = {**finals, **result.cost}
         metrics = [Metric(name, value, stamp, len(result.times)) for name, value in values.items()]
-        tags = [RunTag("status", result.status)]
+        tags = [RunTag("status", result.status), RunTag("epochs", str(len(result.times)))]
         tags += [
             RunTag(f"evidence.{name}", str(result.evidence[name])) for name in _EVIDENCE if name in result.evidence
         ]
@@ -200,12 +226,56 @@ class Store:
 
         Runs of trials that were cut off are removed: the next start begins them anew, from their checkpoints.
         """
-        self._discard([self.client.get_run(parent).info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+        experiments = [self.client.get_run(parent).info.experiment_id]
+        self._discard(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
+        self._discard(experiments, f"tags.{OF_STUDY} = '{parent}'")
+        for search in self._search(experiments, f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'search'"):
+            self.client.set_terminated(search.info.run_id, "FINISHED" if complete else "KILLED")
         self.client.log_dict(parent, asdict(start), f"starts/{start.time.replace(':', '')}.json")
         if labels is not None:
             self._log_file(parent, "test_labels.npy", npy(labels.astype(np.uint16)))
         self._pack(parent)
         self.client.set_terminated(parent, "FINISHED" if complete else "KILLED")
+
+    def add_seeds(self, parent: str, seeds: Iterable[int]) -> None:
+        """Plan further seeds of a study, at a look that did not resolve its claims."""
+        known = json.loads(self.client.get_run(parent).data.tags["seeds"])
+        self.client.set_tag(parent, "seeds", json.dumps(sorted({*known, *seeds})))
+
+    # -- tuning --------------------------------------------------------------------------------------------------
+
+    def begin_search(self, parent: str, arm: str, tuning: Tuning, epochs: int, tags: Mapping[str, str]) -> str:
+        """The run of one arm's search, below which its candidates stand: made once, found again later."""
+        experiment = self.client.get_run(parent).info.experiment_id
+        condition = f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'search'"
+        found = [run for run in self._search([experiment], condition) if run.data.tags["arm"] == arm]
+        if found:
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return str(found[0].info.run_id)
+        own = {"kind": "search", "arm": arm, OF_STUDY: parent, "mlflow.parentRunId": parent, "schema": str(SCHEMA)}
+        run = self.client.create_run(experiment, run_name=f"{arm}: tuning", tags={**tags, **own})
+        run_id = str(run.info.run_id)
+        budget = {"budget.candidates": tuning.trials, "budget.epochs": tuning.epochs(epochs), "sampler": tuning.sampler}
+        space = {f"space.{each.path}": str(each) for each in tuning.space}
+        self._log_params(run_id, budget | {"pruning": tuning.pruning} | space)
+        return run_id
+
+    def end_search(
+        self,
+        run_id: str,
+        best_so_far: Sequence[float],
+        chosen: Mapping[str, Leaf],
+        best: int | None,
+        importance: Mapping[str, float],
+    ) -> None:
+        """What one arm's search found: the best error after each candidate, the chosen values, what mattered."""
+        now = int(time.time() * 1000)
+        metrics = [Metric("best_validation_error", error, now, number) for number, error in enumerate(best_so_far)]
+        metrics += [Metric(f"importance.{path}", share, now, 0) for path, share in importance.items()]
+        found = {"chosen": dict(chosen), "best": best, "importance": dict(importance)}
+        self._log_metrics(run_id, metrics)
+        self.client.log_batch(run_id, tags=[RunTag("found", json.dumps(found))])
+        self.client.set_terminated(run_id, "FINISHED")
 
     def attach(self, parent: str, folder: Path) -> None:
         """Put a compiled report under the parent run's artifact ``report``."""
@@ -226,18 +296,20 @@ class Store:
             run_id = parent.info.run_id
             files = {item.path for item in self.client.list_artifacts(run_id)}
             registration = registration_from_json(self._json(run_id, "registration.json"))
+            trials = self._trials(parent, packed="results.parquet" in files)
             seeds = tuple(json.loads(parent.data.tags["seeds"]))
             starts = (
                 sorted(item.path for item in self.client.list_artifacts(run_id, "starts")) if "starts" in files else ()
             )
             return StudyRecord(
                 registration=replace(registration, seeds=seeds),
-                trials=self._trials(parent, packed="results.parquet" in files),
+                trials=tuple(trial for trial in trials if trial.recipe == "shared"),
                 starts=tuple(start_from_json(self._json(run_id, path)) for path in starts),
                 labels=np.load(self._download(run_id, "test_labels.npy")) if "test_labels.npy" in files else None,
                 run_id=run_id,
                 experiment_id=parent.info.experiment_id,
                 tracking_uri=self.settings.tracking_uri,
+                tuning=self._tuning(parent, registration, trials) if registration.tuning else None,
             )
 
     def studies(self) -> list[dict[str, str]]:
@@ -290,7 +362,7 @@ class Store:
             f"tags.`mlflow.parentRunId` = '{run_id}' AND tags.kind = 'fit'",
             order="attributes.start_time DESC",
         )
-        latest: dict[tuple[str, int], TrialRecord] = {}
+        latest: dict[tuple[str, str, int], TrialRecord] = {}
         for run in runs:
             _readable(run)
             tags = run.data.tags
@@ -303,9 +375,35 @@ class Store:
                 result=(known.get(run.info.run_id) or self._result(run)) if ended else None,
                 reused_from=tags.get("reused_from", ""),
                 progress={} if ended else dict(run.data.metrics),
+                recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
             )
-            latest.setdefault((record.arm, record.seed), record)
-        return tuple(latest[key] for key in sorted(latest, key=lambda key: (key[1], key[0])))
+            latest.setdefault((record.recipe, record.arm, record.seed), record)
+        return tuple(latest[key] for key in sorted(latest, key=lambda key: (key[0], key[2], key[1])))
+
+    def _tuning(self, parent: Run, registration: Registration, trials: Iterable[TrialRecord]) -> TuningRecord:
+        """What the searches spent and found. A tuned recipe that is the shared one has the shared trials."""
+        assert registration.tuning is not None
+        runs = self._search([parent.info.experiment_id], f"tags.{OF_STUDY} = '{parent.info.run_id}'")
+        searches = {run.data.tags["arm"]: run for run in runs if run.data.tags["kind"] == "search"}
+        told = {arm: json.loads(run.data.tags.get("found", "{}")) for arm, run in searches.items()}
+        found = {arm: each for arm, each in told.items() if each.get("chosen")}
+        shared = {path: registration.held[path] for path in registration.tuning.paths if path in registration.held}
+        unchanged = [arm for arm, each in found.items() if each["chosen"] == shared]
+        return TuningRecord(
+            candidates=candidates_of(
+                [run for run in runs if run.data.tags["kind"] == "candidate"], registration.tuning
+            ),
+            chosen={arm: each["chosen"] for arm, each in found.items()},
+            best={arm: each["best"] for arm, each in found.items()},
+            importance={arm: each["importance"] for arm, each in found.items()},
+            trials=tuple(
+                replace(trial, recipe="tuned") for trial in trials if trial.recipe == "tuned" or trial.arm in unchanged
+            ),
+        )
+
+    def result(self, run_id: str) -> Result:
+        """What a run's trial gave."""
+        return self._result(self.client.get_run(run_id))
 
     def _result(self, run: Run) -> Result:
         """A run's own files, by their address: asked by the run's id, MLflow would look it up for each of them."""
@@ -386,6 +484,36 @@ class Store:
         return json.loads(Path(self._download(run_id, path)).read_text(encoding="utf-8"))
 
 
+def candidates_of(runs: Iterable[Run], tuning: Tuning) -> tuple[CandidateRecord, ...]:
+    """The candidates that runs record, one per place: the newest attempt, with how many there were."""
+    latest: dict[tuple[str, bool, int, int, int], CandidateRecord] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        made = _candidate(run, tuning)
+        place = (made.arm, made.of_donor, made.number, made.rung, made.seed)
+        before = latest.get(place)
+        latest[place] = replace(made, attempts=before.attempts + 1) if before else made
+    return tuple(latest[place] for place in sorted(latest))
+
+
+def _candidate(run: Run, tuning: Tuning) -> CandidateRecord:
+    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    return CandidateRecord(
+        arm=tags["search"],
+        number=int(tags["candidate"]),
+        rung=int(tags["rung"]),
+        seed=int(tags["seed"]),
+        epochs=int(params["recipe.epochs"]),
+        trained=int(tags.get("epochs", 0)),
+        state=cast(State, tags["status"]),
+        error=metrics.get("final_validation_error", math.nan),
+        loss=metrics.get("final_validation_loss", math.nan),
+        seconds=metrics.get("train_seconds", 0.0),
+        values={path: params[path] for path in tuning.paths},
+        run_id=run.info.run_id,
+        of_donor=tags["arm"] != tags["search"],
+    )
+
+
 _EVIDENCE = ("order", "augmentation", "split", "steps")
 
 
@@ -401,6 +529,12 @@ def _readable(run: Run) -> None:
             f"run {run.info.run_id} ({run.info.run_name}) was recorded under schema {schema}; this version reads "
             f"schema {SCHEMA}. Compile its report with the version that recorded it."
         )
+
+
+def _trial_name(fit: Fit, tags: Mapping[str, str]) -> str:
+    if fit.tunes:
+        return f"{fit.arm}, candidate {fit.candidate}, rung {tags['rung']}, seed {fit.seed}"
+    return f"{fit.arm}, seed {fit.seed}" + (", tuned" if tags["recipe"] == "tuned" else "")
 
 
 def _study_name(registration: Registration) -> str:

@@ -95,6 +95,8 @@ def _train(
     setup = fit.setup
     device = torch.device(machine.device)
     data = trial_data(setup, examples, fit.seed, device)
+    if fit.tunes:
+        data.withhold_test()
     memory = PeakMemory(machine.device)
     trained = learner(setup, fit.seed)
     inherited = inherit(trained.network, fit, donor)
@@ -104,7 +106,7 @@ def _train(
     peak = memory.bytes()
     recorder.report_the_rest()
     trained.module.to(device)
-    metrics, predictions, inference = evaluate(trained, data)
+    metrics, predictions, inference = evaluate(trained, data, test=not fit.tunes)
     with replacing(spool.weights) as partial:
         torch.save(trained.network.state_dict(), partial)
     return Result(
@@ -141,15 +143,19 @@ def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
     return {"donor": fit.donor.fingerprint, "copied": ",".join(copied)}
 
 
-def evaluate(trained: Learner, data: TrialData) -> tuple[dict[str, float], np.ndarray, dict[str, float]]:
-    """Final metrics of the three parts, the predicted class of every test example, and what inference cost.
+def evaluate(
+    trained: Learner, data: TrialData, *, test: bool = True
+) -> tuple[dict[str, float], np.ndarray | None, dict[str, float]]:
+    """Final metrics of every part, the predicted class of every test example, and what inference cost.
 
-    The test part is read once, and last: by then everything is warm, and its pass is the one that is timed.
+    The test part is read once, and last: by then everything is warm, and its pass is the one that is timed. A fit that
+    tunes reads it not at all.
     """
     metrics: dict[str, float] = {}
     predicted, cost = torch.empty(0), {}
     device = trained.module.device
-    parts: dict[str, Readable] = {"train": data.train, "validation": data.validation, "test": data.test}
+    parts: dict[str, Readable] = {"train": data.train, "validation": data.validation}
+    parts |= {"test": data.test} if test else {}
     for name, part in parts.items():
         memory, began = PeakMemory(device.type), time.perf_counter()
         tally, predicted = evaluated(trained.module, part.evaluation(), device)
@@ -158,7 +164,7 @@ def evaluate(trained: Learner, data: TrialData) -> tuple[dict[str, float], np.nd
             "inference_images_per_second": tally.examples / (time.perf_counter() - began),
             "inference_peak_memory_bytes": memory.bytes(),
         }
-    return metrics, predicted.cpu().numpy().astype(np.uint16), cost
+    return metrics, predicted.cpu().numpy().astype(np.uint16) if test else None, cost
 
 
 def judge(

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from ablations import Ablation, touches
 from lightning_modules.spec import Setup
-from lightning_modules.values import InvalidValue, Leaf, edit, flatten, require
+from lightning_modules.values import InvalidValue, Leaf, edit, flatten, require, to_json
 from studies.fits import Fit, hashed, with_donors
+from studies.tuning import Tuning
 
 LARGEST_SEED = 2**32 - 1
+MOST_LOOKS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +55,13 @@ class Study:
 
     Attributes:
         import_paths: folders in which Python finds the user's modules.
+        tuning: how every arm's recipe is tuned, beside the comparison under the shared one; ``None`` where it is not.
+        looks: numbers of seeds after which a sequential study looks at its claims, and stops once all are resolved;
+            empty where all seeds are trained at once.
 
     Raises:
-        InvalidValue: for seeds that repeat or are negative, and for overrides that touch what the ablation varies, or
-            would undo what an arm is forced to change.
+        InvalidValue: for seeds that repeat or are negative, for overrides that touch what the ablation varies, or
+            would undo what an arm is forced to change, and for tuning and looks that cannot be.
     """
 
     name: str
@@ -65,6 +70,8 @@ class Study:
     seeds: tuple[int, ...]
     overrides: Mapping[str, Leaf]
     import_paths: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+    looks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -73,7 +80,38 @@ class Study:
             raise InvalidValue(
                 f"seeds are {list(self.seeds)}; expected different whole numbers from 0 up to {LARGEST_SEED}."
             )
-        self.setups()
+        self._check_looks()
+        setups = self.setups()
+        if self.tuning:
+            self._check_tuning_seeds(self.tuning)
+            object.__setattr__(self, "tuning", self.tuning.for_study(setups, self.varied))
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Paths in which the arms may differ."""
+        return (*self.ablation.varies, *self.ablation.forced)
+
+    def _check_looks(self) -> None:
+        if not self.looks:
+            return
+        if len(self.looks) > MOST_LOOKS or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 2:
+            raise InvalidValue(
+                f"looks are {list(self.looks)}; expected up to {MOST_LOOKS} growing numbers of seeds from 2 up, such "
+                "as 3, 5, 10: every look takes its share of the error rate."
+            )
+        if len(self.seeds) != self.looks[-1] or list(self.seeds) != sorted(self.seeds):
+            raise InvalidValue(
+                f"the last look is at {self.looks[-1]} seeds, and the study has {list(self.seeds)}; expected that "
+                "many, in growing order."
+            )
+
+    def _check_tuning_seeds(self, tuning: Tuning) -> None:
+        shared = sorted({*self.seeds} & {*tuning.seeds})
+        if shared:
+            raise InvalidValue(
+                f"seed {shared[0]} is to tune and to compare; expected other seeds for tuning, so that what was chosen "
+                "on them proves nothing about them."
+            )
 
     def setups(self) -> dict[str, Setup]:
         """Every arm's setup, baseline first, with the one-change contract proved under this protocol."""
@@ -106,17 +144,30 @@ class Study:
         return {fit.arm: names[fit.donor.fingerprint] for fit in self.trials() if fit.donor}
 
     def trials(self) -> tuple[Fit, ...]:
-        """All fits, seed by seed; donors before those who start from them."""
-        setups = self.setups()
-        return with_donors(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in self.seeds for arm in setups)
+        """All fits under the shared recipe, seed by seed; donors before those who start from them."""
+        return fits_of(self.setups(), self.seeds)
+
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """The seeds that are trained up to each look; all of them at once where there are no looks."""
+        return tuple(self.seeds[:count] for count in self.looks or (len(self.seeds),))
 
     def conditions(self, data_digest: str, user_code: str = "") -> str:
         """Identity of all that decides the arms' fits save the seeds, this package's code and the platform.
 
         The user's own code is a condition like a setup: a registration describes the networks that it makes.
         """
-        content = {"arms": {arm: flatten(setup) for arm, setup in self.setups().items()}, "data": data_digest}
-        return hashed(content | ({"user_code": user_code} if user_code else {}))
+        content: dict[str, object] = {
+            "arms": {arm: flatten(setup) for arm, setup in self.setups().items()},
+            "data": data_digest,
+        }
+        designed = {"tuning": to_json(self.tuning), "looks": list(self.looks), "user_code": user_code}
+        return hashed(content | {name: told for name, told in designed.items() if told})
+
+
+def fits_of(setups: Mapping[str, Setup], seeds: Iterable[int]) -> tuple[Fit, ...]:
+    """A fit of every setup under every seed, seed by seed; donors before those who start from them."""
+    return with_donors(Fit(arm=arm, setup=setups[arm], seed=seed) for seed in seeds for arm in setups)
 
 
 def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tuple[Fit, ...]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ("lightning_modules", "ablations", "studies", "reports")
 COMPOSITION_ROOT = Path("studies/cli.py")
-ENGINES = {"ray": "studies/dispatch.py", "mlflow": "studies/tracking.py"}
+ENGINES = {"ray": "studies/dispatch.py", "mlflow": "studies/tracking.py", "optuna": "studies/search.py"}
 HEAVY = ("torch", "pytorch_lightning", "ray", "mlflow", "optuna", "pandas", "matplotlib", "scipy")
 SOURCES = sorted(file.relative_to(ROOT) for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
 

@@ -79,10 +79,13 @@ class Bounds:
 
 
 class Reader(ABC):
-    """Statements about one endpoint. ``own`` reads the pair at its own level, else at that of the whole family."""
+    """Statements about one endpoint at the familywise level ``alpha``; ``own`` reads a pair as if it stood alone."""
 
-    def __init__(self, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair]) -> None:
+    def __init__(
+        self, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair], *, alpha: float = ALPHA
+    ) -> None:
         self.evidence, self.arms, self.family = evidence, tuple(arms), tuple(dict.fromkeys(family))
+        self.alpha = alpha
         self.seeds = evidence.values.shape[1]
         self.found: dict[Pair, Contrast] = {}
         self.lost = dict.fromkeys(self.arms, 0)
@@ -100,16 +103,15 @@ class Reader(ABC):
         bounds = self.bounds(pair, False)
         holds = bounds.low > low and bounds.high < high
         edge = f"above {self.number(low)}" if math.isfinite(low) else f"below {self.number(high)}"
-        text = (
-            f"the 95%{self.together(False)} interval {self.span(bounds)} {'lies' if holds else 'does not lie'} {edge}"
-        )
+        verb = "lies" if holds else "does not lie"
+        text = f"the {self.level}{self.together(False)} interval {self.span(bounds)} {verb} {edge}"
         return self._statement(pair, text, holds, "arm" if math.isfinite(low) else "over", margin=True)
 
     def between(self, pair: Pair, low: float, high: float, favours: Favours, *, own: bool = False) -> Statement:
         """The improvement lies above ``low`` and below ``high``, by the one-sided bounds."""
         bounds = self.bounds(pair, own)
         holds = bounds.low_one_sided > low and bounds.high_one_sided < high
-        text = f"the one-sided 95%{self.together(own)} {self._within(bounds, low, high, holds)}"
+        text = f"the one-sided {self.level}{self.together(own)} {self._within(bounds, low, high, holds)}"
         return self._statement(pair, text, holds, favours, margin=True)
 
     def equivalent(self, pair: Pair, *, own: bool = False) -> Statement:
@@ -144,6 +146,11 @@ class Reader(ABC):
     def amount(self, value: float) -> str:
         """A number with its unit."""
         return f"{self.number(value)} {self.evidence.unit}"
+
+    @property
+    def level(self) -> str:
+        """The confidence level as printed: ``95%``, or ``98.3%`` at one of three looks."""
+        return f"{100 * (1 - self.alpha):.3g}%"
 
     def span(self, bounds: Bounds) -> str:
         """The two-sided interval as printed."""
@@ -208,9 +215,11 @@ class Reader(ABC):
 class Measured(Reader):
     """An endpoint that is a number per trial: contrasts paired by seed, on one family of intervals."""
 
-    def __init__(self, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair]) -> None:
-        super().__init__(evidence, arms, family)
-        found = contrasts(evidence.values, self.arms, self.family, alpha=ALPHA)
+    def __init__(
+        self, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair], *, alpha: float = ALPHA
+    ) -> None:
+        super().__init__(evidence, arms, family, alpha=alpha)
+        found = contrasts(evidence.values, self.arms, self.family, alpha=alpha)
         self.found = dict(zip(self.family, found, strict=True))
         self.lost = dict(zip(self.arms, np.sum(evidence.untrained, axis=1).tolist(), strict=True))
 
@@ -224,10 +233,10 @@ class Measured(Reader):
         linear = np.zeros((1, len(self.arms)))
         linear[0, [self.arms.index(arm) for arm in order]] = weights * (len(order) - 1) / (weights @ weights)
         rows = np.vstack([pair_rows(self.arms, self.family), linear])
-        found = estimates(self.evidence.values, rows, alpha=ALPHA)[-1]
+        found = estimates(self.evidence.values, rows, alpha=self.alpha)[-1]
         bounds, together = _bounds(found, own), "" if own else " simultaneous"
         relation = "lies below 0: the fitted line rises" if bounds.high < 0 else _relation(bounds)
-        text = f"the 95%{together} interval of the fitted fall {self.span(bounds)} {relation}"
+        text = f"the {self.level}{together} interval of the fitted fall {self.span(bounds)} {relation}"
         if found.pairs < 2:
             text = f"{found.pairs} of {self.seeds} seeds are complete along the order: there is no interval"
         obstacle = self._obstacle((order[0], order[-1]), "arm", margin=False)
@@ -236,7 +245,7 @@ class Measured(Reader):
     def interaction(self, first: Pair, second: Pair) -> str:
         """How much more the second pair gains than the first, with the interval of this contrast alone, as printed."""
         first_row, second_row = pair_rows(self.arms, (first, second))
-        (found,) = estimates(self.evidence.values, [second_row - first_row], alpha=ALPHA)
+        (found,) = estimates(self.evidence.values, [second_row - first_row], alpha=self.alpha)
         return f"{self.number(found.estimate)} {self.span(_bounds(found, own=True))}"
 
     def notes(self, pairs: Iterable[Pair]) -> tuple[str, ...]:
@@ -259,7 +268,7 @@ class Measured(Reader):
 
     def _direction_text(self, pair: Pair, own: bool) -> str:
         bounds = self.bounds(pair, own)
-        return f"the 95%{self.together(own)} interval {self.span(bounds)} {_relation(bounds)}"
+        return f"the {self.level}{self.together(own)} interval {self.span(bounds)} {_relation(bounds)}"
 
 
 class Counted(Reader):
@@ -300,21 +309,23 @@ class Counted(Reader):
         return f"{found} (Fisher's exact p = {fisher(over, arm):.2g}, needed {self._level(own):.2g})"
 
     def _level(self, own: bool) -> float:
-        return ALPHA if own else ALPHA / len(self.family)
+        return self.alpha if own else self.alpha / len(self.family)
 
     def _share(self, arm: str) -> Share:
         row = self.arms.index(arm)
         lost = self.evidence.untrained[row]
         run = int(np.sum(lost | np.isfinite(self.evidence.values[row])))
-        return share(run - int(np.sum(lost)), run, alpha=ALPHA)
+        return share(run - int(np.sum(lost)), run, alpha=self.alpha)
 
     def _words(self, found: Share) -> str:
-        return f"{found.count} of {found.run} seeds trained (95% interval {found.low:.0%} to {found.high:.0%})"
+        return f"{found.count} of {found.run} seeds trained ({self.level} interval {found.low:.0%} to {found.high:.0%})"
 
 
-def reader(endpoint: Endpoint, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair]) -> Reader:
+def reader(
+    endpoint: Endpoint, evidence: Evidence, arms: Sequence[str], family: Sequence[Pair], *, alpha: float = ALPHA
+) -> Reader:
     """The reader of an endpoint."""
-    return (Counted if endpoint == "trainability" else Measured)(evidence, arms, family)
+    return (Counted if endpoint == "trainability" else Measured)(evidence, arms, family, alpha=alpha)
 
 
 def _bounds(found: Estimate, own: bool) -> Bounds:

@@ -39,7 +39,7 @@ from typing import Literal
 
 from ablations import AllOf, Claim, DoesNotHelp, Endpoint, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
 from reports.statistics.contrasts import Contrast
-from reports.statistics.readers import Evidence, Measured, Reader, Statement, reader
+from reports.statistics.readers import ALPHA, Evidence, Measured, Reader, Statement, reader
 
 Word = Literal["supported", "contradicted", "practically equivalent", "inconclusive"]
 OWN_LEVEL = "every part holds at its own level, as a conjunction asks; the simultaneous intervals are wider"
@@ -73,13 +73,16 @@ class _Rung:
     statements: tuple[Statement, ...]
 
 
-def judge(claims: Sequence[Claim], arms: Sequence[str], evidence: Mapping[Endpoint, Evidence]) -> tuple[Verdict, ...]:
+def judge(
+    claims: Sequence[Claim], arms: Sequence[str], evidence: Mapping[Endpoint, Evidence], *, alpha: float = ALPHA
+) -> tuple[Verdict, ...]:
     """One verdict per claim, by the table of this module.
 
     Args:
         claims: all that the study registered: their contrasts on an endpoint make its family.
         arms: names of the rows of the evidence.
         evidence: by endpoint; a claim about an endpoint that is missing here is inconclusive.
+        alpha: familywise level of each endpoint: what "95%" above stands for.
 
     Raises:
         ValueError: where a claim names an arm that is not among ``arms``, or the evidence has another number of rows.
@@ -90,7 +93,11 @@ def judge(claims: Sequence[Claim], arms: Sequence[str], evidence: Mapping[Endpoi
     parts = [part for claim in claims for part in _parts(claim)]
     readers = {
         endpoint: reader(
-            endpoint, numbers, arms, [pair for part in parts if part.endpoint == endpoint for pair in part.contrasts]
+            endpoint,
+            numbers,
+            arms,
+            [pair for part in parts if part.endpoint == endpoint for pair in part.contrasts],
+            alpha=alpha,
         )
         for endpoint, numbers in evidence.items()
     }
