@@ -14,6 +14,7 @@ import torch
 
 from lightning_modules.augment import Draw, augment
 from lightning_modules.data import Examples, Images, Indices, split
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, Recipe
 from lightning_modules.streams import generator
 
@@ -118,10 +119,13 @@ class SeenAugmentation:
 
 
 class Epoch:
-    """One epoch of training batches; its order and augmentation depend on (seed, epoch, example) alone."""
+    """One epoch of training batches; its order and augmentation depend on (seed, epoch, example) alone.
 
-    def __init__(self, part: Part, recipe: Recipe, seed: int, epoch: int) -> None:
-        self.part, self.recipe = part, recipe
+    A batch is the images of this worker's part of it, and the labels of all of it. What it tells of itself is of all.
+    """
+
+    def __init__(self, part: Part, recipe: Recipe, seed: int, epoch: int, share: Share | None = None) -> None:
+        self.part, self.recipe, self.share = part, recipe, share or Share()
         self.order = generator(seed, "order", epoch).permutation(len(part))
         self.draw = Draw.of_epoch(recipe.augmentation, seed, epoch, len(part), part.images.shape[1])
         self.seen_order, self.seen_augmentation, self.seen_examples = hashlib.sha256(), SeenAugmentation(), 0
@@ -138,7 +142,8 @@ class Epoch:
             self.seen_augmentation.update(shifts.tobytes(), flips.tobytes())
             self.seen_examples += len(chosen)
             index, shift, flip = (torch.from_numpy(array).to(device) for array in (chosen, shifts, flips))
-            images = augment(self.part.images[index], shift, flip, self.draw.margin)
+            mine = self.share.part(len(chosen))
+            images = augment(self.part.images[index[mine]], shift[mine], flip[mine], self.draw.margin)
             yield self.part.normalised(images), self.part.labels[index]
 
 
@@ -164,9 +169,17 @@ class ClassificationData(TrialData):
     train: Part
     validation: Part
 
-    def __init__(self, examples: Examples, data: Data, recipe: Recipe, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        data: Data,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        share: Share | None = None,
+    ) -> None:
         super().__init__()
-        self.recipe, self.seed = recipe, seed
+        self.recipe, self.seed, self.share = recipe, seed, share or Share()
         train, self.held = split(examples.train_labels, data, seed)
         statistics = [
             torch.tensor(values, dtype=torch.float32, device=device)
@@ -188,4 +201,5 @@ class ClassificationData(TrialData):
 
     def train_dataloader(self) -> Epoch:
         """The batches of the trainer's current epoch."""
-        return Epoch(self.train, self.recipe, self.seed, self.trainer.current_epoch if self.trainer else 0)
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return Epoch(self.train, self.recipe, self.seed, epoch, self.share)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lightning_modules.batches import Batch
 from lightning_modules.build import weight_layers
+from lightning_modules.sharing import Share, shared
 from lightning_modules.spec import Recipe
 from lightning_modules.tally import Tally, outputs
 
@@ -19,14 +20,18 @@ from lightning_modules.tally import Tally, outputs
 class Classifier(lightning.LightningModule):
     """A network under a recipe. It is a :class:`lightning_modules.learner.Learner`.
 
+    With other workers, a step has the loss and the gradient of the global batch, and so has every curve.
+
     Attributes:
         auxiliary_weight: what the losses of auxiliary heads count; at 0, further outputs are ignored.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, auxiliary_weight: float = 0.0) -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, auxiliary_weight: float = 0.0, share: Share | None = None
+    ) -> None:
         super().__init__()
-        self.recipe, self.auxiliary_weight = recipe, auxiliary_weight
-        self.network = network.to(memory_format=torch.channels_last)
+        self.recipe, self.auxiliary_weight, self.share = recipe, auxiliary_weight, share or Share()
+        self.network = shared(network, self.share).to(memory_format=torch.channels_last)
         self.tally = Tally(torch.device("cpu"))
 
     @property
@@ -58,17 +63,25 @@ class Classifier(lightning.LightningModule):
         self.tally = Tally(self.device)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:  # noqa: ARG002 - Lightning's signature
-        """Mean cross-entropy of a batch, nats, with the weighted ones of auxiliary heads."""
+        """This worker's part of the mean cross-entropy of a batch, nats, with the weighted ones of auxiliary heads."""
         images, labels = batch
+        total, mine = len(labels), self.share.begin(len(labels))
+        labels = labels[mine]
         logits, *further = self._outputs(images)
-        loss = functional.cross_entropy(logits, labels)
-        self.tally.add(loss, logits, labels)
+        loss = self._part_of_mean(logits, labels, total)
+        self.tally.add(loss, logits, labels, mean_over=total)
         for auxiliary in further if self.auxiliary_weight > 0 else ():
-            loss = loss + self.auxiliary_weight * functional.cross_entropy(auxiliary, labels)
+            loss = loss + self.auxiliary_weight * self._part_of_mean(auxiliary, labels, total)
         return loss
 
+    def _part_of_mean(self, logits: torch.Tensor, labels: torch.Tensor, total: int) -> torch.Tensor:
+        if self.share.alone:
+            return functional.cross_entropy(logits, labels)
+        return functional.cross_entropy(logits, labels, reduction="sum") / total
+
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the global norm where the recipe says so, and count it in any case."""
+        """Bring the workers' gradients together; clip the global norm where the recipe says so, and count it anyway."""
+        self.share.add_up_gradients(self.network.parameters())
         self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm or math.inf)
         self.tally.add_gradient(norm)
@@ -89,6 +102,7 @@ class Classifier(lightning.LightningModule):
     def curves(self) -> dict[str, float]:
         """What training gave in the epoch that ends; the rate is that of its last step."""
         last, total = self.trainer.global_step - 1, int(self.trainer.estimated_stepping_batches)
+        self.tally.add_up(self.share)
         return {
             "train_loss": self.tally.mean_loss,
             "train_error": self.tally.error,

@@ -14,6 +14,7 @@ from lightning_modules.batches import Batch, TrialData
 from lightning_modules.chance import Chance
 from lightning_modules.custom import call
 from lightning_modules.networks import filled
+from lightning_modules.sharing import Share
 from lightning_modules.spec import ForeignData, Scale
 from lightning_modules.streams import generator
 from lightning_modules.values import Misuse
@@ -49,6 +50,7 @@ class ForeignBatches:
     """One pass over a loader, as it is, on the device. It tells what it gave out.
 
     Attributes:
+        share: whose part of the images it gives; every worker reads them all. Labels are those of the whole batch.
         seen_order: hash of the labels in their order.
         seen_augmentation: hash of the pixels, as the loader gave them.
     """
@@ -60,6 +62,7 @@ class ForeignBatches:
             self.loader = self._loader(f"{name}_dataloader")
             _reseed(self.loader)
         self.seen_order, self.seen_augmentation, self.seen_examples = hashlib.sha256(), hashlib.sha256(), 0
+        self.share = Share()
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -75,8 +78,8 @@ class ForeignBatches:
             batch = self._checked(given)
             self._count(*batch)
             with self.chance:
-                batch = self._moved(batch)
-            yield batch
+                images, labels = self._moved(batch)
+            yield images[self.share.part(len(images))], labels
 
     @property
     def digest(self) -> str:
@@ -146,8 +149,11 @@ class ForeignTrialData(TrialData):
 
     validation: ForeignPart
 
-    def __init__(self, data: ForeignData, scale: Scale, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, data: ForeignData, scale: Scale, seed: int, device: torch.device, share: Share | None = None
+    ) -> None:
         super().__init__()
+        self.share = share or Share()
         self.opened = Opened(data, scale, seed, device)
         self.train = ForeignPart(self.opened, "train")
         self.validation = ForeignPart(self.opened, "val")
@@ -163,6 +169,7 @@ class ForeignTrialData(TrialData):
         self.opened.module.trainer = self.trainer
         epoch = self.trainer.current_epoch if self.trainer else 0
         batches = self.opened.batches("train", epoch)
+        batches.share = self.share
         sampler: Any = getattr(batches.loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)

@@ -14,8 +14,10 @@ from lightning_modules.classifier import Classifier
 from lightning_modules.foreign import SelfTraining
 from lightning_modules.initialise import initialise
 from lightning_modules.networks import Custom, Network
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Scale, Setup
 from lightning_modules.streams import generator
+from lightning_modules.values import Misuse
 
 
 class Learner(Protocol):
@@ -41,13 +43,22 @@ class Learner(Protocol):
         """What training gave in the epoch that ends, by name; what cannot be known is left out."""
 
 
-def learner(setup: Setup, seed: int) -> Learner:
-    """What a setup trains, with its initial weights."""
+def learner(setup: Setup, seed: int, share: Share | None = None) -> Learner:
+    """What a setup trains, with its initial weights; by one of several workers where it has a share.
+
+    Raises:
+        Misuse: for several workers on a module that trains itself: what its losses are means of, only it knows.
+    """
     network = initialised(setup.network, setup.scale, seed)
     if isinstance(network, lightning.LightningModule):
+        if share is not None and not share.alone:
+            raise Misuse(
+                f"{type(network).__name__} trains itself, and {share.workers} workers were given to one trial; "
+                "expected 1: how its losses and metrics add up over workers, only it knows. Give --workers-per-trial 1."
+            )
         return SelfTraining(network)
     weight = setup.network.auxiliary_weight if isinstance(setup.network, Custom) else 0.0
-    return Classifier(network, setup.recipe, weight)
+    return Classifier(network, setup.recipe, weight, share)
 
 
 def initialised(network: Network, scale: Scale, seed: int) -> nn.Module:

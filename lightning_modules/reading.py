@@ -13,6 +13,7 @@ import torch
 from lightning_modules.batches import ClassificationData, TrialData
 from lightning_modules.data import Examples, Labels, prepare, split
 from lightning_modules.foreign_data import ForeignTrialData, LoaderName, Opened
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, ForeignData, Scale, Setup
 from lightning_modules.values import Misuse
 
@@ -54,13 +55,15 @@ def examples_of(setup: Setup, root: Path, cache: Path) -> Examples | None:
     return None if isinstance(setup.data, ForeignData) else prepare(setup.data, setup.scale, root, cache)
 
 
-def trial_data(setup: Setup, examples: Examples | None, seed: int, device: torch.device) -> TrialData:
-    """What one trial reads."""
+def trial_data(
+    setup: Setup, examples: Examples | None, seed: int, device: torch.device, share: Share | None = None
+) -> TrialData:
+    """What one trial reads; of training batches, the worker's share."""
     if isinstance(setup.data, ForeignData):
-        return ForeignTrialData(setup.data, setup.scale, seed, device)
+        return ForeignTrialData(setup.data, setup.scale, seed, device, share)
     if examples is None:
         raise TypeError(f"a trial on {setup.data.source} needs its examples")
-    return ClassificationData(examples, setup.data, setup.recipe, seed, device)
+    return ClassificationData(examples, setup.data, setup.recipe, seed, device, share)
 
 
 def _own(examples: Examples, data: Data, seeds: Sequence[int]) -> Inventory:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.batches import Batch
+from lightning_modules.sharing import Share
 from lightning_modules.values import Misuse
 
 STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
@@ -24,15 +25,27 @@ class Tally:
         self.layers: dict[str, torch.Tensor] = {}
         self.examples = self.steps = 0
 
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch: mean ``loss`` (nats), ``logits`` (batch, classes), ``labels`` (batch,)."""
-        self.add_loss(loss, len(labels))
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, mean_over: int | None = None) -> None:
+        """Count a batch: mean ``loss`` (nats), ``logits`` (batch, classes), ``labels`` (batch,).
+
+        Of a part of a batch, ``loss`` is its sum divided by ``mean_over``, the examples of the whole.
+        """
+        self.add_loss(loss, len(labels), mean_over)
         self.wrong += (logits.detach().argmax(1) != labels).sum()
 
-    def add_loss(self, loss: torch.Tensor, examples: int) -> None:
+    def add_loss(self, loss: torch.Tensor, examples: int, mean_over: int | None = None) -> None:
         """Count a batch of which nothing but the mean loss is known."""
-        self.loss += loss.detach().float() * examples
+        self.loss += loss.detach().float() * (examples if mean_over is None else mean_over)
         self.examples += examples
+
+    def add_up(self, share: Share) -> None:
+        """Count what all workers have counted of losses and errors; gradients are those of all of them already."""
+        if share.alone:
+            return
+        counted = torch.tensor(float(self.examples), dtype=torch.float64, device=self.loss.device)
+        share.add_up(self.loss, self.wrong)
+        share.add_up(counted)
+        self.examples = int(counted)
 
     def add_gradient(self, norm: torch.Tensor) -> None:
         """Count a step's gradient norm, before clipping."""
@@ -84,15 +97,28 @@ def outputs(given: Any) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, batches: Iterable[Batch], device: torch.device) -> tuple[Tally, torch.Tensor]:
-    """Tally and predicted classes ``(examples,)`` in evaluation mode, by the module's ``forward``."""
+def evaluate(
+    module: nn.Module, batches: Iterable[Batch], device: torch.device, share: Share | None = None
+) -> tuple[Tally, torch.Tensor]:
+    """Tally and predicted classes ``(examples,)`` in evaluation mode, by the module's ``forward``.
+
+    Workers take their parts of every batch; each gets what all of them found.
+    """
+    share = share or Share()
     tally, predicted = Tally(device), []
     with _evaluating(module):
         for images, labels in batches:
-            logits = outputs(module(images))[0]
-            tally.add(functional.cross_entropy(logits, labels), logits, labels)
-            predicted.append(logits.argmax(1))
-    return tally, torch.cat(predicted)
+            mine = share.part(len(labels))
+            found = torch.zeros_like(labels)
+            if mine.start < mine.stop:
+                logits = outputs(module(images[mine]))[0]
+                tally.add(functional.cross_entropy(logits, labels[mine]), logits, labels[mine])
+                found[mine] = logits.argmax(1)
+            predicted.append(found)
+    tally.add_up(share)
+    classes = torch.cat(predicted)
+    share.add_up(classes)
+    return tally, classes
 
 
 @contextmanager

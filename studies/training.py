@@ -28,6 +28,7 @@ from lightning_modules.data import Examples
 from lightning_modules.initialise import copy_layers
 from lightning_modules.learner import Learner, learner
 from lightning_modules.reading import trial_data
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Scratch
 from lightning_modules.streams import generator
 from lightning_modules.tally import evaluate as evaluated
@@ -59,6 +60,7 @@ def train(
     machine: Machine,
     donor: Path | None = None,
     report: Report = lambda _: None,
+    share: Share | None = None,
 ) -> Result:
     """Train one fit to its end, from its own checkpoint where it left one, and write the result to its folder.
 
@@ -68,17 +70,25 @@ def train(
         donor: folder of the trial that this one starts from, where it does.
         report: called after every epoch with the epoch's curves and its number; for a trial that goes on from a
             checkpoint, first with those of the epochs already trained.
+        share: of several workers on this trial, which one this is; all see the folder, and the first one writes.
 
     Returns:
         The result; an exception in training becomes one of status ``failed``, with its traceback.
+
+    Raises:
+        Exception: in a worker that is not alone, once it is recorded: the others wait for it, and must be ended.
     """
-    spool = Spool(folder)
+    spool, share = Spool(folder), share or Share()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        result = _train(fit, examples, spool, digests, machine, donor, report)
+        result = _train(fit, examples, spool, digests, machine, donor, report, share)
     except Exception:  # a failed run is a result: it is kept, with the reason
         result = failed(fit.fingerprint, digests, traceback.format_exc())
-    spool.write(result)
+        if not share.alone:
+            spool.write(result)
+            raise
+    if share.leads:
+        spool.write(result)
     return result
 
 
@@ -90,25 +100,27 @@ def _train(
     machine: Machine,
     donor: Path | None,
     report: Report,
+    share: Share,
 ) -> Result:
     torch.set_num_threads(machine.threads)
     setup = fit.setup
     device = torch.device(machine.device)
-    data = trial_data(setup, examples, fit.seed, device)
+    data = trial_data(setup, examples, fit.seed, device, share)
     if fit.tunes:
         data.withhold_test()
     memory = PeakMemory(machine.device)
-    trained = learner(setup, fit.seed)
+    trained = learner(setup, fit.seed, share)
     inherited = inherit(trained.network, fit, donor)
-    recorder = Recorder(trained, data, fit.seed, spool.checkpoint, report)
+    recorder = Recorder(trained, data, fit.seed, spool.checkpoint, report, share)
     seed_everything(generator(fit.seed, "dropout", "start"))
     _fit(_trainer(setup.recipe.epochs, machine, (*trained.watchers, recorder)), trained, data, spool.checkpoint)
     peak = memory.bytes()
     recorder.report_the_rest()
     trained.module.to(device)
-    metrics, predictions, inference = evaluate(trained, data, test=not fit.tunes)
-    with replacing(spool.weights) as partial:
-        torch.save(trained.network.state_dict(), partial)
+    metrics, predictions, inference = evaluate(trained, data, share, test=not fit.tunes)
+    if share.leads:
+        with replacing(spool.weights) as partial:
+            torch.save(trained.network.state_dict(), partial)
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
@@ -117,7 +129,7 @@ def _train(
         curves={name: tuple(values) for name, values in recorder.curves.items()},
         times=tuple(recorder.times),
         cost=_cost(recorder, peak) | inference,
-        environment=environment(machine),
+        environment=environment(machine, share.workers),
         evidence=recorder.evidence() | {"split": data.split_digest} | inherited,
         predictions=predictions,
     )
@@ -144,7 +156,7 @@ def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
 
 
 def evaluate(
-    trained: Learner, data: TrialData, *, test: bool = True
+    trained: Learner, data: TrialData, share: Share | None = None, *, test: bool = True
 ) -> tuple[dict[str, float], np.ndarray | None, dict[str, float]]:
     """Final metrics of every part, the predicted class of every test example, and what inference cost.
 
@@ -158,7 +170,7 @@ def evaluate(
     parts |= {"test": data.test} if test else {}
     for name, part in parts.items():
         memory, began = PeakMemory(device.type), time.perf_counter()
-        tally, predicted = evaluated(trained.module, part.evaluation(), device)
+        tally, predicted = evaluated(trained.module, part.evaluation(), device, share)
         metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}  # waits for the device
         cost = {
             "inference_images_per_second": tally.examples / (time.perf_counter() - began),
@@ -185,8 +197,8 @@ def initial_weights(network: nn.Module) -> dict[str, str]:
     }
 
 
-def environment(machine: Machine) -> dict[str, str | int]:
-    """Versions, device and threads of this process."""
+def environment(machine: Machine, workers: int = 1) -> dict[str, str | int]:
+    """Versions, device and threads of this process, and how many like it trained the trial."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -196,15 +208,18 @@ def environment(machine: Machine) -> dict[str, str | int]:
         "device_name": device_name(machine.device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": machine.threads,
+        "workers": workers,
     }
 
 
 class Recorder(lightning.Callback):
     """Keeps the curves and the evidence of a fit, validates after every epoch, reports, and writes checkpoints."""
 
-    def __init__(self, trained: Learner, data: TrialData, seed: int, checkpoint: Path, report: Report) -> None:
+    def __init__(
+        self, trained: Learner, data: TrialData, seed: int, checkpoint: Path, report: Report, share: Share | None = None
+    ) -> None:
         self.trained, self.data, self.seed = trained, data, seed
-        self.checkpoint, self.report = checkpoint, report
+        self.checkpoint, self.report, self.share = checkpoint, report, share or Share()
         self.curves: dict[str, list[float]] = {}
         self.times: list[float] = []
         self.epochs_seen: list[tuple[str, str, int, int]] = []
@@ -231,17 +246,18 @@ class Recorder(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report the epochs that a checkpoint brought along."""
+        self.share.require_same(trainer.current_epoch, "numbers of epochs in the trial's checkpoint")
         self.report_the_rest()
 
     def report_the_rest(self) -> None:
         """Report every epoch that has not been reported yet."""
-        for epoch in range(self.num_reported, len(self.times)):
+        for epoch in range(self.num_reported, len(self.times) if self.share.leads else 0):
             self.report({"epoch": epoch, "time": self.times[epoch], **self._at(epoch)})
         self.num_reported = len(self.times)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save what the last epoch left, all its hooks included; draw dropout from (seed, epoch), resumed or not."""
-        if self.times and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+        if self.share.leads and self.times and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
             self.save(trainer)
         seed_everything(generator(self.seed, "dropout", trainer.current_epoch))
         self.started_at = time.perf_counter()
@@ -250,7 +266,7 @@ class Recorder(lightning.Callback):
         """Close the epoch's books; stop where the loss is no longer a number."""
         curves = dict(self.trained.curves())  # waits for the device: the clock stops after it
         curves["seconds"] = time.perf_counter() - self.started_at
-        validation, _ = evaluated(pl_module, self.data.validation.evaluation(), pl_module.device)
+        validation, _ = evaluated(pl_module, self.data.validation.evaluation(), pl_module.device, self.share)
         self._append(curves | {"validation_loss": validation.mean_loss, "validation_error": validation.error})
         batches: Any = trainer.train_dataloader
         seen = (batches.seen_order.hexdigest(), batches.seen_augmentation.hexdigest())
@@ -297,7 +313,7 @@ def _trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.Callba
     return lightning.Trainer(
         max_epochs=epochs,
         accelerator="gpu" if machine.device == "cuda" else "cpu",
-        devices=1,
+        devices=[torch.cuda.current_device()] if machine.device == "cuda" else 1,
         deterministic="warn" if machine.device == "cuda" else None,
         callbacks=list(callbacks),
         reload_dataloaders_every_n_epochs=1,
