@@ -6,12 +6,9 @@ import logging
 import multiprocessing
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # bind to the loopback interface alone
@@ -25,33 +22,13 @@ import ray
 from ray import tune
 
 from lightning_modules.values import check, require
-from studies.digests import class_paths, user_code_digest
-from studies.fits import Fit
-from studies.machine import cores
+from studies.child import Child
+from studies.jobs import Job
+from studies.machine import Machine, cores
 from studies.settings import Settings
-from studies.spool import Spool
+from studies.waiting import wait_for_others
 
-EDITED = (
-    "the code behind it is not what it was as the study started. Expected the same files until the last trial has "
-    "started: call `ablate run` again, which trains what is there now."
-)
-RETRIES = 2  # of a trial whose worker died; an exception inside a trial is a result and is not retried here
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A fit with all that a worker needs to train it anywhere.
-
-    Attributes:
-        donor: folder of the trial that it starts from, where it does.
-        import_paths: folders in which Python finds the user's modules.
-    """
-
-    fit: Fit
-    folder: Path
-    digests: Mapping[str, str]
-    donor: Path | None = None
-    import_paths: tuple[str, ...] = ()
+RETRIES = 2  # of a trial that met a fault of the machine; an exception of its own is a result and is not retried here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +72,13 @@ class Watcher(Protocol):
         """A trial has written its result."""
 
     def on_lost(self, job: Job, reason: str) -> None:
-        """A trial's process died, again and again, without a result."""
+        """A trial met a fault of the machine again and again, and has no result."""
+
+    def on_elsewhere(self, job: Job, who: str) -> None:
+        """A trial is being trained by another process, of another study or host: it is waited for."""
+
+    def on_note(self, job: Job, text: str) -> None:
+        """A trial has news in words."""
 
 
 @contextmanager
@@ -119,7 +102,10 @@ def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watc
     """
     with engine():
         for generation in generations(jobs):
-            _run(generation, settings, resources, watcher)
+            remaining = list(generation)
+            while remaining:
+                elsewhere = _run(remaining, settings, resources, watcher)
+                remaining = wait_for_others(elsewhere, watcher)
 
 
 def generations(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -132,7 +118,8 @@ def generations(jobs: Sequence[Job]) -> list[list[Job]]:
     return groups
 
 
-def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
+def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> list[Job]:
+    """Run jobs; gives back those that another process was training."""
     scratch = settings.runs / f"ray-{os.getpid()}"
     worker = tune.with_resources(
         tune.with_parameters(_Worker, jobs=list(jobs), settings=settings, resources=resources),
@@ -159,6 +146,7 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
         shutil.rmtree(scratch, ignore_errors=True)
     if report.interrupted:
         raise KeyboardInterrupt
+    return report.elsewhere
 
 
 def _start_ray() -> None:
@@ -173,87 +161,30 @@ def _start_ray() -> None:
 
 
 class _Worker(tune.Trainable):
-    """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded.
-
-    The child is no daemon: those may have no children, and a user's data loader may want workers.
-    """
+    """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded."""
 
     def setup(self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources) -> None:  # type: ignore[override]
-        self.jobs, self.settings, self.resources = jobs, settings, resources
+        self.jobs, self.settings = jobs, settings
+        self.machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["studies.training"])
-        self.child: Any = None
+        self.context.set_forkserver_preload(["studies.training", "studies.child"])
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._stop_child()
+        self.child.stop()
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """The next epoch of the child, or its end."""
-        try:
-            return {"values": self.receiver.recv(), "done": False}
-        except EOFError:
-            self.child.join()
-        if Spool(self.job.folder).result() is None:
-            raise RuntimeError(f"the trial's process ended with exit code {self.child.exitcode} and left no result")
-        return {"values": None, "done": True}
+        message = self.child.listen()
+        return {"message": message, "done": message.kind in ("ended", "elsewhere")}
 
     def cleanup(self) -> None:
-        self._stop_child()
+        self.child.stop()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.job = self.jobs[config["job"]]
-        self.receiver, sender = self.context.Pipe(duplex=False)
-        self.child = self.context.Process(
-            target=_train_in_child, args=(self.job, self.settings, self.resources, sender)
-        )
-        self.child.start()
-        sender.close()
-
-    def _stop_child(self) -> None:
-        if self.child is not None and self.child.is_alive():
-            self.child.terminate()
-            self.child.join()
-
-
-def _train_in_child(job: Job, settings: Settings, resources: Resources, sender: Connection) -> None:
-    import warnings
-
-    sys.path[:0] = job.import_paths
-    multiprocessing.set_start_method(None, force=True)  # the platform's own, for data loaders that have workers
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
-
-    from lightning_modules.reading import examples_of
-    from studies.results import failed
-    from studies.training import Machine, train
-
-    if _is_edited(job):
-        reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
-        Spool(job.folder).write(failed(job.fit.fingerprint, job.digests, reason))
-        return
-    machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
-    examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
-
-    def report(epoch: Mapping[str, float]) -> None:
-        try:
-            sender.send(dict(epoch))
-        except OSError:  # nobody listens any more: end at once; the next start goes on from the checkpoint
-            os._exit(1)
-
-    train(job.fit, examples, job.folder, digests=job.digests, machine=machine, donor=job.donor, report=report)
-    sender.close()
-
-
-def _is_edited(job: Job) -> bool:
-    """Whether the user's code is no longer what the driver saw."""
-    paths = class_paths([job.fit.setup])
-    try:
-        return bool(paths) and user_code_digest(paths) != job.digests.get("user_code", "")
-    except (SyntaxError, ValueError):  # in the middle of an edit
-        return True
+        self.child = Child(self.context, self.jobs[config["job"]], self.settings, self.machine)
 
 
 class _Report(tune.Callback):  # the signatures are Tune's
@@ -262,6 +193,7 @@ class _Report(tune.Callback):  # the signatures are Tune's
     def __init__(self, jobs: Sequence[Job], watcher: Watcher) -> None:
         self.jobs, self.watcher = jobs, watcher
         self.ended: set[int] = set()
+        self.elsewhere: list[Job] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a restore that is never asked for, and views hold locks."""
@@ -278,12 +210,20 @@ class _Report(tune.Callback):  # the signatures are Tune's
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if result.get("values"):
-            self.watcher.on_epoch(self.jobs[trial.config["job"]], result["values"])
+        job, message = self.jobs[trial.config["job"]], result["message"]
+        if message.kind == "epoch":
+            self.watcher.on_epoch(job, message.values)
+        elif message.kind == "note":
+            self.watcher.on_note(job, message.text)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.ended.add(trial.config["job"])
-        self.watcher.on_end(self.jobs[trial.config["job"]])
+        job, message = self.jobs[trial.config["job"]], trial.last_result["message"]
+        if message.kind == "elsewhere":
+            self.elsewhere.append(job)
+            self.watcher.on_elsewhere(job, message.text)
+        else:
+            self.watcher.on_end(job)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.ended.add(trial.config["job"])

@@ -6,7 +6,16 @@ import os
 import platform
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a trial may use: ``cpu`` or ``cuda``, and threads for its arithmetic."""
+
+    device: str = "cpu"
+    threads: int = 1
 
 
 def cores() -> int:

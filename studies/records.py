@@ -130,6 +130,7 @@ class TrialRecord:
         reused_from: the run that trained it, where another study did; else empty.
         progress: the last values logged of a trial that runs.
         recipe: ``shared`` by all arms, or what was ``tuned`` for its own.
+        attempts: how often it was begun: more than once where it failed, or was interrupted and went on.
     """
 
     arm: str
@@ -140,6 +141,7 @@ class TrialRecord:
     reused_from: str = ""
     progress: Mapping[str, float] = field(default_factory=dict)
     recipe: Literal["shared", "tuned"] = "shared"
+    attempts: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

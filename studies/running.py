@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
@@ -26,21 +26,25 @@ from lightning_modules.values import InvalidValue, Leaf
 from studies import protocols
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
-from studies.dispatch import Job, Resources, Watcher, dispatch, engine
+from studies.dispatch import Resources, Watcher, dispatch, engine
 from studies.fits import Fit, hashed, with_donors
+from studies.jobs import Job
+from studies.leases import acquire
 from studies.live import Progressing, Row
 from studies.machine import cores, device_name, memory_gib
 from studies.planning import Plan, Reuse, merged, plan, with_weights
 from studies.records import Identity, Start, StudyRecord
 from studies.results import Result, failed
-from studies.settings import Settings, SettingsError, without_credentials
+from studies.settings import Settings, without_credentials
 from studies.spool import Spool
-from studies.tracking import OF_STUDY, Store, StoreFault
+from studies.syncing import Entry, Ledger, alone, log
+from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError
 from studies.trials import Study, fits_of, longest_first
 from studies.tuning import Tuning
 
 Unresolved = Callable[[StudyRecord], Sequence[str]]  # the sentences of the claims that are still open
 LOG_EVERY_SECONDS = 2.0  # per trial: epochs of small networks are shorter than a write to the store is worth
+REST_SECONDS = 10.0  # after a write that the store did not take: each attempt keeps the driver waiting
 REPORTED_VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
 
 
@@ -115,8 +119,8 @@ class Driver:
         """What is left to do of some fits; a failed candidate has ended, see :meth:`studies.tracking.Store.ended`."""
 
         def is_spooled(fit: Fit) -> bool:
-            result = self.spool(fit).result()
-            return result is not None and (result.status != "failed" or fit.tunes)
+            spool = self.spool(fit)
+            return spool.has_ended or (fit.tunes and spool.result() is not None)
 
         ended = self.store.ended() + (self.store.ended("candidate") if any(fit.tunes for fit in fits) else [])
         parents = dict.fromkeys(self.place(fit).parent for fit in fits)
@@ -146,32 +150,54 @@ class Driver:
             unresolved: of a sequential study as recorded so far, the claims that its next look is needed for.
 
         Raises:
-            SettingsError: where another process runs a study in the same folder.
+            SettingsError: where another process runs the same study under the same conditions.
             InvalidValue: for a sequential study and nobody to say what is resolved.
         """
         if len(self.study.stages) > 1 and unresolved is None:
             raise InvalidValue(
                 "a study with looks stops when its claims are resolved: pass unresolved=reports.unresolved."
             )
-        try:
-            with FileLock(self.settings.runs / "run.lock", timeout=0):
-                return self._run(reuse, unresolved or (lambda _: ()), quiet=quiet)
-        except Timeout as error:
-            raise SettingsError(
-                f"another `ablate run` is at work in {self.settings.runs}. Wait for it, follow it with "
-                "`ablate status`, or give another --runs."
-            ) from error
+        with alone(self.folder, self.study.name, on_lost=interrupt_main):
+            return self._run(reuse, unresolved or (lambda _: ()), quiet=quiet)
+
+    @property
+    def conditions(self) -> str:
+        """Identity of all that decides the study's fits, save seeds, code and platform."""
+        return self.study.conditions(self.data.digest, self.user_code)
+
+    @property
+    def folder(self) -> Path:
+        """The study's own, under these conditions."""
+        return self.settings.studies / f"{self.study.name}-{self.conditions}"
+
+    def ledger(self, fits: Sequence[Fit]) -> Ledger:
+        """What it takes to log some of the study's fits without training any; candidates are `ablate run`'s alone."""
+        return Ledger(
+            registration=self.registration,
+            conditions=self.conditions,
+            tags=self.tags,
+            labels=self.data.test_labels,
+            entries=tuple(
+                Entry(
+                    fit=fit,
+                    digests=self.digests_of(fit),
+                    tags=self.place(fit).tags,
+                    folder=self.spool(fit).folder.name,
+                )
+                for fit in fits
+                if self.place(fit).parent == self.parent
+            ),
+        )
 
     def _run(self, reuse: Reuse, unresolved: Unresolved, *, quiet: bool) -> StudyRecord:
-        conditions = self.study.conditions(self.data.digest, self.user_code)
-        self.parent = self.store.register(self.registration, conditions, self.tags)
+        self.parent = self.store.register(self.registration, self.conditions, self.tags)
         complete = False
         try:
             with ExitStack() as stack:
-                self._work(Work(self, stack, reuse, quiet=quiet), conditions, unresolved)
+                self._work(Work(self, stack, reuse, quiet=quiet), self.conditions, unresolved)
             complete = True
         finally:
-            self.store.close(self.parent, self._start(), self.data.test_labels, complete=complete)
+            self._close(complete=complete)
         return self.store.read(self.study.name, run_id=self.parent)
 
     def _work(self, work: Work, conditions: str, unresolved: Unresolved) -> None:
@@ -243,8 +269,26 @@ class Driver:
         kept = [trial for trial in self.store.ended("candidate") if trial.identity.fingerprint == fit.fingerprint]
         return self.store.result(kept[-1].run_id) if kept else self.result(fit)
 
-    def train(self, fits: Sequence[Fit], *, quiet: bool) -> None:
+    def _close(self, *, complete: bool) -> None:
+        """End this start in the record.
+
+        Raises:
+            TrackingError: where the study is complete, but the store takes nothing any more.
+        """
+        try:
+            self.store.close(self.parent, self._start(), self.data.test_labels, complete=complete)
+        except StoreFault as error:
+            left = (
+                f"the tracking store {without_credentials(self.settings.tracking_uri)} does not take the study's end. "
+                f"All results lie in {self.settings.trials}; `ablate sync {self.study.name}` logs what is missing."
+            )
+            if complete:
+                raise TrackingError(left) from error
+            self.say(left)
+
+    def train(self, fits: Sequence[Fit], *, again: bool, quiet: bool) -> None:
         """Train fits that are not trained yet, and record them."""
+        self.ledger(fits).write(self.folder)
         costs = {arm: values["multiply_adds"] for arm, values in self.registration.properties.items()}
         ordered = longest_first(fits, costs)
         jobs = [
@@ -254,11 +298,10 @@ class Driver:
                 digests=self.digests_of(fit),
                 donor=self.spool(fit.donor).folder if fit.donor else None,
                 import_paths=self.study.import_paths,
+                again=again,
             )
             for fit in ordered
         ]
-        for job in jobs:
-            (job.folder / "result.json").unlink(missing_ok=True)
         rows = [Row(arm=self.place(fit).label, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
         with Progressing(rows, quiet=quiet) as view:
             dispatch(jobs, self.settings, self.resources, _Recorder(self, view))
@@ -268,11 +311,25 @@ class Driver:
         place = self.place(fit)
         return self.store.begin(place.parent, fit, self.identity(fit), {**self.tags, **place.tags})
 
-    def log(self, run_id: str, result: Result, *, curves: bool) -> None:
+    def log(self, run_id: str, result: Result, attempts: int, *, curves: bool) -> None:
         """Record a trial's result; its curves as well, where they were not logged as it ran."""
-        if curves:
-            self.store.log_curves(run_id, result)
-        self.store.end(run_id, result)
+        log(self.store, run_id, result, attempts, curves=curves)
+
+    def give_up(self, job: Job, reason: str) -> Result:
+        """The result of a trial that never came to one; kept in its folder, where that can be written."""
+        lost = failed(job.fit.fingerprint, job.digests, reason)
+        try:
+            lease = acquire(job.folder)
+            if lease is None:
+                return lost
+            spool = Spool(job.folder, guard=lease.check)
+            if not spool.has_ended:
+                spool.write(lost)
+            lease.release()
+            return spool.result() or lost
+        except OSError as error:
+            self.say(f"{job.folder} takes no result ({error.strerror})")
+            return lost
 
     def result(self, fit: Fit) -> Result:
         """The result in the folder of a trial that has ended."""
@@ -327,12 +384,12 @@ class Work:
             place = driver.place(fit)
             driver.store.reuse(place.parent, fit, original, {**driver.tags, **place.tags})
         for fit in todo.spooled:
-            driver.log(driver.begin(fit), driver.result(fit), curves=True)
+            driver.log(driver.begin(fit), driver.result(fit), driver.spool(fit).attempts, curves=True)
         if todo.train:
             if not self.started:
                 self.stack.enter_context(engine())
                 self.started = True
-            driver.train(todo.train, quiet=self.quiet)
+            driver.train(todo.train, again=self.reuse == "none", quiet=self.quiet)
 
 
 def _look(number: int, stages: Sequence[Sequence[int]], open_claims: Sequence[str]) -> str:
@@ -352,6 +409,8 @@ class _Recorder(Watcher):
         self.waiting: dict[Fit, list[Mapping[str, float]]] = {}
         self.logged_at: dict[Fit, float] = {}
         self.missed: set[Fit] = set()
+        self.elsewhere: set[Fit] = set()
+        self.rests_until = 0.0
 
     def label(self, fit: Fit) -> str:
         """How the view names a fit."""
@@ -364,38 +423,55 @@ class _Recorder(Watcher):
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
         self.view.epoch(self.label(job.fit), job.fit.seed, values)
+        self.elsewhere.discard(job.fit)
         self.waiting.setdefault(job.fit, []).append(values)
         if time.monotonic() - self.logged_at.get(job.fit, 0.0) > LOG_EVERY_SECONDS:
             self._record(job.fit, lambda: self._log_waiting(job.fit))
 
+    def on_note(self, job: Job, text: str) -> None:
+        self.view.note(f"{self.label(job.fit)}, seed {job.fit.seed}: {text}")
+
+    def on_elsewhere(self, job: Job, who: str) -> None:
+        if job.fit not in self.elsewhere:
+            self.view.note(f"{self.label(job.fit)}, seed {job.fit.seed} is being trained by {who}: waiting for it")
+        self.elsewhere.add(job.fit)
+
     def on_end(self, job: Job) -> None:
-        result = self.driver.result(job.fit)
+        self._ended(job, self.driver.result(job.fit))
+
+    def on_lost(self, job: Job, reason: str) -> None:
+        self._ended(job, self.driver.give_up(job, reason))
+
+    def _ended(self, job: Job, result: Result) -> None:
         self._record(job.fit, lambda: self._end(job.fit, result))
         self.view.finished(self.label(job.fit), job.fit.seed, result.status, result.metrics.get("test_error"))
 
-    def on_lost(self, job: Job, reason: str) -> None:
-        self.driver.spool(job.fit).write(failed(job.fit.fingerprint, job.digests, reason))
-        self.on_end(job)
-
     def _log_waiting(self, fit: Fit) -> None:
         if fit in self.runs:
-            self.driver.store.log_epochs(self.runs[fit], self.waiting.pop(fit, ()))
+            self.driver.store.log_epochs(self.runs[fit], self.waiting.get(fit, ()))
+            self.waiting.pop(fit, None)
             self.logged_at[fit] = time.monotonic()
 
     def _end(self, fit: Fit, result: Result) -> None:
         self._log_waiting(fit)
         run_id = self.runs.get(fit) or self.driver.begin(fit)
-        self.driver.log(run_id, result, curves=fit in self.missed)
+        curves = fit in self.missed or fit in self.elsewhere
+        self.driver.log(run_id, result, self.driver.spool(fit).attempts, curves=curves)
 
     def _record(self, fit: Fit, write: Callable[[], None]) -> None:
+        if time.monotonic() < self.rests_until:
+            self.missed.add(fit)
+            return
         try:
             write()
         except StoreFault as error:
             if fit not in self.missed:
+                told = without_credentials(str(error).strip().splitlines()[0])
                 self.view.note(
-                    f"{self.label(fit)}, seed {fit.seed}: the store took not all ({error}); it is logged later"
+                    f"{self.label(fit)}, seed {fit.seed}: the store took not all ({told}); it is logged later"
                 )
             self.missed.add(fit)
+            self.rests_until = time.monotonic() + REST_SECONDS
 
 
 def run(

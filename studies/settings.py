@@ -11,6 +11,8 @@ from lightning_modules.values import Misuse
 
 DEFAULT_RUNS = "runs"
 DEFAULT_DATA = "data"
+HANG_AFTER_SECONDS = 1800.0  # between two steps: no honest step takes that long, however long its epoch is
+CHECKPOINT_SECONDS = 15.0
 
 
 class SettingsError(Misuse):
@@ -24,11 +26,24 @@ class Settings:
     Attributes:
         data_root: folder of image data.
         tracking_uri: of MLflow.
+        storage: folder of the trials and of what several hosts must agree on; ``runs`` where none is given.
+        hang_after_seconds: longest silence of a trial (no step trained, no batch evaluated) before it is killed and
+            tried again; 0 for any.
+        checkpoint_seconds: least time between two checkpoints of a trial.
     """
 
     runs: Path
     data_root: Path
     tracking_uri: str
+    storage: Path | None = None
+    hang_after_seconds: float = HANG_AFTER_SECONDS
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def __post_init__(self) -> None:
+        for name in ("hang_after_seconds", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise SettingsError(f"{name} is {value}; expected seconds, 0 or more.")
 
     @classmethod
     def of(
@@ -65,7 +80,17 @@ class Settings:
     @property
     def trials(self) -> Path:
         """One folder per trial."""
-        return self.runs / "trials"
+        return self.shared / "trials"
+
+    @property
+    def studies(self) -> Path:
+        """One folder per study and conditions: what it takes to log its trials, and who runs it now."""
+        return self.shared / "studies"
+
+    @property
+    def shared(self) -> Path:
+        """What all hosts that work on a study must see."""
+        return self.storage or self.runs
 
     @property
     def cache(self) -> Path:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studies.results import Result
+from lightning_modules.values import Misuse
+from studies.results import SCHEMA, Result
+
+
+class UnreadableSchema(Misuse):
+    """Something stored by another version of this package; the text says by which, and what to do."""
+
+
+def _always() -> None:
+    return
 
 
 @dataclass(frozen=True)
@@ -18,9 +30,13 @@ class Spool:
     """One folder per trial, named by its fingerprint and by the digest of the code, data and platform beside it.
 
     Every file is written under another name and renamed when it is whole.
+
+    Attributes:
+        guard: called before any file is renamed into place; raises where the trial is no longer this process's.
     """
 
     folder: Path
+    guard: Callable[[], None] = _always
 
     @property
     def checkpoint(self) -> Path:
@@ -32,44 +48,119 @@ class Spool:
         """Where the final weights lie."""
         return self.folder / "weights.pt"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial has finished or diverged. A failed one is tried again."""
+        result = self.result()
+        return result is not None and result.status != "failed"
+
+    @property
+    def attempts(self) -> int:
+        """How often the trial was begun."""
+        try:
+            return len((self.folder / "attempts.jsonl").read_text().splitlines())
+        except OSError:
+            return 0
+
+    def begin(self, who: str) -> None:
+        """Note one more attempt, and drop the result of an earlier one; its checkpoint stays."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "attempts.jsonl").open("a") as file:
+            file.write(json.dumps({"time": round(time.time(), 1), "by": who}) + "\n")
+        (self.folder / "result.json").unlink(missing_ok=True)
+
     def result(self) -> Result | None:
-        """The result of a trial that has ended, with its predictions; ``None`` where there is none that can be read."""
+        """The result of a trial that has ended, with its predictions; ``None`` where there is none that can be read.
+
+        Raises:
+            UnreadableSchema: where another version of this package wrote it.
+        """
         predictions = self.folder / "predictions.npy"
         try:
-            result = result_from_json(json.loads((self.folder / "result.json").read_text()))
-            return replace(result, predictions=np.load(predictions)) if predictions.exists() else result
+            data = json.loads((self.folder / "result.json").read_text())
+            require_schema(data, self.folder / "result.json")
+            result = result_from_json(data)
+            return (
+                replace(result, predictions=np.load(predictions, allow_pickle=False))
+                if predictions.exists()
+                else result
+            )
+        except UnreadableSchema:
+            raise
         except (OSError, ValueError, EOFError, KeyError, TypeError):
             return None
 
+    def replacing(self, target: Path) -> replacing:
+        """Write one of this folder's files whole, where the trial is still this process's."""
+        return replacing(target, self.guard)
+
     def write(self, result: Result) -> None:
-        """Write a result: predictions first, then the file that says the trial has ended; drop the checkpoint."""
+        """Write a result: predictions first, then the file that says the trial has ended.
+
+        The checkpoint of one that has finished or diverged is dropped; a failed one goes on from it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "predictions.npy").unlink(missing_ok=True)
         if result.predictions is not None:
-            with replacing(self.folder / "predictions.npy") as partial, partial.open("wb") as file:
+            with self.replacing(self.folder / "predictions.npy") as partial, partial.open("wb") as file:
                 np.save(file, result.predictions)
-        with replacing(self.folder / "result.json") as partial:
+        else:
+            self.guard()
+            (self.folder / "predictions.npy").unlink(missing_ok=True)
+        with self.replacing(self.folder / "result.json") as partial:
             partial.write_text(json.dumps(result_to_json(result), indent=1))
-        self.checkpoint.unlink(missing_ok=True)
+        if result.status != "failed":
+            self.checkpoint.unlink(missing_ok=True)
+
+
+def require_schema(data: dict[str, Any], where: object, reads: int = SCHEMA) -> None:
+    """Refuse what another version of this package stored.
+
+    Raises:
+        UnreadableSchema: which says whether what is stored is newer or older.
+    """
+    found = data.get("schema")
+    if found == reads:
+        return
+    newer = isinstance(found, int) and found > reads
+    raise UnreadableSchema(
+        f"{where} was stored under schema {found if found is not None else 'none'}, which is "
+        f"{'newer' if newer else 'older'} than this version's, {reads}. "
+        + ("Update this package" if newer else "Use the version that stored it")
+        + ", or give another --runs."
+    )
 
 
 class replacing:  # noqa: N801 - a context manager reads as a verb
     """Write a file under another name; rename it into place, durably, when the block ends well."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    def __init__(self, target: Path, guard: Callable[[], None] = _always) -> None:
+        self.target, self.guard = target, guard
+        self.partial = target.with_name(f"{target.name}.{secrets.token_hex(6)}.partial")
 
     def __enter__(self) -> Path:
         return self.partial
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        try:
+            if kind is None:
+                self._rename()
+        finally:
             self.partial.unlink(missing_ok=True)
-            return
-        with self.partial.open("rb") as file:
-            os.fsync(file.fileno())
+
+    def _rename(self) -> None:
+        flush(self.partial)
+        self.guard()
         self.partial.rename(self.target)
+        flush(self.target.parent)
+
+
+def flush(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, survive a loss of power."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def result_to_json(result: Result) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Store:
         runs = self._search(self._all_experiments(), f"tags.kind = '{kind}'")
         return [
             Ended(
-                identity=Identity(*(run.data.tags[name] for name in ("fingerprint", "data", "code", "platform"))),
+                identity=_identity(run),
                 status=run.data.tags["status"],
                 run_id=run.info.run_id,
                 parent_id=run.data.tags["mlflow.parentRunId"],
@@ -182,8 +182,14 @@ class Store:
         ]
         self._log_metrics(run_id, metrics)
 
-    def end(self, run_id: str, result: Result) -> None:
-        """Final metrics, cost, evidence and artifacts of a trial; then its status.
+    def recorded(self, parent: str) -> set[tuple[Identity, str]]:
+        """Identity and status of every trial of a study that has ended, in whichever way."""
+        experiment = self.client.get_run(parent).info.experiment_id
+        runs = self._search([experiment], f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'fit'")
+        return {(_identity(run), run.data.tags["status"]) for run in runs if run.info.status in ("FINISHED", "FAILED")}
+
+    def end(self, run_id: str, result: Result, attempts: int = 1) -> None:
+        """Final metrics, cost, evidence and artifacts of a trial, and how often it was begun; then its status.
 
         A final value whose name a curve bears (``train_error``: there as seen in training, here in evaluation mode) is
         logged as ``final_<name>``.
@@ -193,6 +199,7 @@ class Store:
         values = {**finals, **result.cost}
         metrics = [Metric(name, value, stamp, len(result.times)) for name, value in values.items()]
         tags = [RunTag("status", result.status), RunTag("epochs", str(len(result.times)))]
+        tags.append(RunTag("attempts", str(attempts)))
         tags += [
             RunTag(f"evidence.{name}", str(result.evidence[name])) for name in _EVIDENCE if name in result.evidence
         ]
@@ -374,6 +381,7 @@ class Store:
                 state=cast(State, tags["status"]),
                 result=(known.get(run.info.run_id) or self._result(run)) if ended else None,
                 reused_from=tags.get("reused_from", ""),
+                attempts=int(tags.get("attempts", 1)),
                 progress={} if ended else dict(run.data.metrics),
                 recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
             )
@@ -482,6 +490,10 @@ class Store:
 
     def _json(self, run_id: str, path: str) -> Any:
         return json.loads(Path(self._download(run_id, path)).read_text(encoding="utf-8"))
+
+
+def _identity(run: Run) -> Identity:
+    return Identity(*(run.data.tags[name] for name in ("fingerprint", "data", "code", "platform")))
 
 
 def candidates_of(runs: Iterable[Run], tuning: Tuning) -> tuple[CandidateRecord, ...]:

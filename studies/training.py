@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
+import io
 import json
 import math
+import pickle
 import platform
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -33,22 +36,27 @@ from lightning_modules.spec import Scratch
 from lightning_modules.streams import generator
 from lightning_modules.tally import evaluate as evaluated
 from studies.fits import Fit
-from studies.machine import PeakMemory, device_name
-from studies.results import Result, Status, failed
-from studies.spool import Spool, replacing
+from studies.machine import Machine, PeakMemory, device_name
+from studies.results import SCHEMA, Result, Status, failed
+from studies.spool import Spool
 
 CHECKPOINT_SECONDS = 15.0
 DIVERGED_ABOVE = 0.9  # of the error of guessing; on training data, unaugmented, in evaluation mode
 
+FAULTS_OF_THE_MACHINE = frozenset(
+    (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),  # disk
+        *(errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    )
+)
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # of torch's RuntimeErrors, on a CPU and on a GPU
+
 Report = Callable[[Mapping[str, float]], None]
+Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a trial may use: ``cpu`` or ``cuda``, and threads for its arithmetic."""
-
-    device: str = "cpu"
-    threads: int = 1
+def _nothing(*_: object) -> None:
+    return
 
 
 def train(
@@ -59,7 +67,11 @@ def train(
     digests: Mapping[str, str],
     machine: Machine,
     donor: Path | None = None,
-    report: Report = lambda _: None,
+    report: Report = _nothing,
+    note: Callable[[str], None] = _nothing,
+    beat: Callable[[], None] = _nothing,
+    guard: Callable[[], None] = _nothing,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     share: Share | None = None,
 ) -> Result:
     """Train one fit to its end, from its own checkpoint where it left one, and write the result to its folder.
@@ -70,6 +82,10 @@ def train(
         donor: folder of the trial that this one starts from, where it does.
         report: called after every epoch with the epoch's curves and its number; for a trial that goes on from a
             checkpoint, first with those of the epochs already trained.
+        note: called with news in words.
+        beat: called at every batch that is trained on or evaluated: a sign of life.
+        guard: called before any file takes its place; raises where this process should no longer write.
+        checkpoint_seconds: least time between two checkpoints, which are written as an epoch begins.
         share: of several workers on this trial, which one this is; all see the folder, and the first one writes.
 
     Returns:
@@ -77,12 +93,17 @@ def train(
 
     Raises:
         Exception: in a worker that is not alone, once it is recorded: the others wait for it, and must be ended.
+        Exception: where it is the machine's fault (its memory or its disk is full, or fails): nothing is written then,
+            and the fit, tried again, goes on from its checkpoint.
     """
-    spool, share = Spool(folder), share or Share()
+    spool, share = Spool(folder, guard), share or Share()
     folder.mkdir(parents=True, exist_ok=True)
+    recording = Recording(report=report, note=note, beat=beat, checkpoint_seconds=checkpoint_seconds)
     try:
-        result = _train(fit, examples, spool, digests, machine, donor, report, share)
-    except Exception:  # a failed run is a result: it is kept, with the reason
+        result = _train(fit, examples, spool, digests, machine, donor, recording, share)
+    except Exception as error:  # a failed run is a result: it is kept, with the reason
+        if is_fault_of_the_machine(error):
+            raise
         result = failed(fit.fingerprint, digests, traceback.format_exc())
         if not share.alone:
             spool.write(result)
@@ -92,6 +113,27 @@ def train(
     return result
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Whom a trial tells of its progress, and how often it writes a checkpoint; see :func:`train`."""
+
+    report: Report = _nothing
+    note: Callable[[str], None] = _nothing
+    beat: Callable[[], None] = _nothing
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+def is_fault_of_the_machine(error: BaseException | None) -> bool:
+    """Whether an exception, or one behind it, says that memory or disk is full or fails: nothing of the trial's own."""
+    if error is None:
+        return False
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE):
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
+        return True
+    return is_fault_of_the_machine(error.__cause__)
+
+
 def _train(
     fit: Fit,
     examples: Examples | None,
@@ -99,7 +141,7 @@ def _train(
     digests: Mapping[str, str],
     machine: Machine,
     donor: Path | None,
-    report: Report,
+    recording: Recording,
     share: Share,
 ) -> Result:
     torch.set_num_threads(machine.threads)
@@ -111,16 +153,16 @@ def _train(
     memory = PeakMemory(machine.device)
     trained = learner(setup, fit.seed, share)
     inherited = inherit(trained.network, fit, donor)
-    recorder = Recorder(trained, data, fit.seed, spool.checkpoint, report, share)
+    recorder = Recorder(trained, data, fit.seed, spool, recording, share)
     seed_everything(generator(fit.seed, "dropout", "start"))
-    _fit(_trainer(setup.recipe.epochs, machine, (*trained.watchers, recorder)), trained, data, spool.checkpoint)
+    _fit(_trainer(setup.recipe.epochs, machine, (*trained.watchers, recorder)), trained, data, spool, recording)
     peak = memory.bytes()
     recorder.report_the_rest()
     trained.module.to(device)
-    metrics, predictions, inference = evaluate(trained, data, share, test=not fit.tunes)
+    metrics, predictions, inference = evaluate(trained, data, share, test=not fit.tunes, beat=recording.beat)
     if share.leads:
-        with replacing(spool.weights) as partial:
-            torch.save(trained.network.state_dict(), partial)
+        with spool.replacing(spool.weights) as partial:
+            partial.write_bytes(_saved(trained.network.state_dict()))
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
@@ -135,12 +177,52 @@ def _train(
     )
 
 
-def _fit(trainer: lightning.Trainer, trained: Learner, data: TrialData, checkpoint: Path) -> None:
+def _fit(trainer: lightning.Trainer, trained: Learner, data: TrialData, spool: Spool, recording: Recording) -> None:
     """Train, from the checkpoint where there is one."""
-    resumed = checkpoint if checkpoint.exists() else None
-    with warnings.catch_warnings():
+    resumed = usable_checkpoint(spool, recording)
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_safe_globals()):
         warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
-        trainer.fit(trained.module, datamodule=data, ckpt_path=resumed, weights_only=False if resumed else None)
+        trainer.fit(trained.module, datamodule=data, ckpt_path=resumed, weights_only=True if resumed else None)
+
+
+def usable_checkpoint(spool: Spool, recording: Recording) -> Path | None:
+    """The checkpoint that a fit may go on from; one that cannot be read is dropped, and the fit begins anew.
+
+    Nothing in it is executed: it holds tensors, numbers, text, and containers of those.
+    """
+    if not spool.checkpoint.exists():
+        return None
+    try:
+        schema = _loaded(spool.checkpoint).get("schema")
+        if schema == SCHEMA:
+            return spool.checkpoint
+        reason = f"it was written under schema {schema}, and this version reads {SCHEMA}"
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+    recording.note(f"the checkpoint {spool.checkpoint} cannot be used ({reason}): the trial begins anew")
+    spool.checkpoint.unlink(missing_ok=True)
+    return None
+
+
+def _loaded(checkpoint: Path) -> dict[str, Any]:
+    with torch.serialization.safe_globals(_safe_globals()):
+        loaded: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return loaded
+
+
+def _safe_globals() -> list[Any]:
+    """What a module may keep in its checkpoint beside tensors: NumPy's numbers and arrays, which execute nothing."""
+    scalar = np.float64(0).__reduce__()[0]
+    rebuilt = np.zeros(0).__reduce__()[0]
+    kinds = {type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
+    return [scalar, rebuilt, np.ndarray, np.dtype, *kinds]
+
+
+def _saved(state: Mapping[str, Any]) -> bytes:
+    """What ``torch.save`` writes; into memory first, for on a full disk it tells less than the file itself does."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
@@ -156,7 +238,12 @@ def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
 
 
 def evaluate(
-    trained: Learner, data: TrialData, share: Share | None = None, *, test: bool = True
+    trained: Learner,
+    data: TrialData,
+    share: Share | None = None,
+    *,
+    test: bool = True,
+    beat: Callable[[], None] = _nothing,
 ) -> tuple[dict[str, float], np.ndarray | None, dict[str, float]]:
     """Final metrics of every part, the predicted class of every test example, and what inference cost.
 
@@ -170,13 +257,20 @@ def evaluate(
     parts |= {"test": data.test} if test else {}
     for name, part in parts.items():
         memory, began = PeakMemory(device.type), time.perf_counter()
-        tally, predicted = evaluated(trained.module, part.evaluation(), device, share)
+        tally, predicted = evaluated(trained.module, _beating(part.evaluation(), beat), device, share)
         metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}  # waits for the device
         cost = {
             "inference_images_per_second": tally.examples / (time.perf_counter() - began),
             "inference_peak_memory_bytes": memory.bytes(),
         }
     return metrics, predicted.cpu().numpy().astype(np.uint16) if test else None, cost
+
+
+def _beating(batches: Iterable[Item], beat: Callable[[], None]) -> Iterator[Item]:
+    """The same batches, with a sign of life at each."""
+    for batch in batches:
+        beat()
+        yield batch
 
 
 def judge(
@@ -216,10 +310,16 @@ class Recorder(lightning.Callback):
     """Keeps the curves and the evidence of a fit, validates after every epoch, reports, and writes checkpoints."""
 
     def __init__(
-        self, trained: Learner, data: TrialData, seed: int, checkpoint: Path, report: Report, share: Share | None = None
+        self,
+        trained: Learner,
+        data: TrialData,
+        seed: int,
+        spool: Spool,
+        recording: Recording,
+        share: Share | None = None,
     ) -> None:
         self.trained, self.data, self.seed = trained, data, seed
-        self.checkpoint, self.report, self.share = checkpoint, report, share or Share()
+        self.spool, self.recording, self.share = spool, recording, share or Share()
         self.curves: dict[str, list[float]] = {}
         self.times: list[float] = []
         self.epochs_seen: list[tuple[str, str, int, int]] = []
@@ -227,6 +327,7 @@ class Recorder(lightning.Callback):
         self.saved_at = time.monotonic()
         self.started_at = 0.0
         self.num_reported = 0
+        self.is_proved = False
         self.progress: dict[str, Any] = {}
 
     def evidence(self) -> dict[str, str | int]:
@@ -252,21 +353,27 @@ class Recorder(lightning.Callback):
     def report_the_rest(self) -> None:
         """Report every epoch that has not been reported yet."""
         for epoch in range(self.num_reported, len(self.times) if self.share.leads else 0):
-            self.report({"epoch": epoch, "time": self.times[epoch], **self._at(epoch)})
+            self.recording.report({"epoch": epoch, "time": self.times[epoch], **self._at(epoch)})
         self.num_reported = len(self.times)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save what the last epoch left, all its hooks included; draw dropout from (seed, epoch), resumed or not."""
-        if self.share.leads and self.times and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+        waited = time.monotonic() - self.saved_at
+        if self.share.leads and self.times and waited > self.recording.checkpoint_seconds:
             self.save(trainer)
         seed_everything(generator(self.seed, "dropout", trainer.current_epoch))
         self.started_at = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Give a sign of life."""
+        self.recording.beat()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the epoch's books; stop where the loss is no longer a number."""
         curves = dict(self.trained.curves())  # waits for the device: the clock stops after it
         curves["seconds"] = time.perf_counter() - self.started_at
-        validation, _ = evaluated(pl_module, self.data.validation.evaluation(), pl_module.device, self.share)
+        examples = _beating(self.data.validation.evaluation(), self.recording.beat)
+        validation, _ = evaluated(pl_module, examples, pl_module.device, self.share)
         self._append(curves | {"validation_loss": validation.mean_loss, "validation_error": validation.error})
         batches: Any = trainer.train_dataloader
         seen = (batches.seen_order.hexdigest(), batches.seen_augmentation.hexdigest())
@@ -276,10 +383,27 @@ class Recorder(lightning.Callback):
         trainer.should_stop = trainer.should_stop or not math.isfinite(curves.get("train_loss", 0.0))
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Write a checkpoint from which the fit goes on to the same bits."""
-        with replacing(self.checkpoint) as partial:
-            trainer.save_checkpoint(partial)
+        """Write a checkpoint from which the fit goes on to the same bits.
+
+        Where the disk takes none, training goes on: what it would have saved is time, after a fault yet to come.
+        """
+        try:
+            with self.spool.replacing(self.spool.checkpoint) as partial:
+                trainer.save_checkpoint(partial)
+                self._require_safe(partial)
+        except OSError as error:
+            self.recording.note(f"no checkpoint could be written to {self.spool.folder} ({error.strerror or error})")
+        except pickle.UnpicklingError as error:
+            told = str(error).strip().splitlines()[0]
+            self.recording.note(f"no checkpoints: a module keeps what cannot be read without executing code ({told})")
+            self.recording = replace(self.recording, checkpoint_seconds=math.inf)
         self.saved_at = time.monotonic()
+
+    def _require_safe(self, partial: Path) -> None:
+        """Prove, on the first checkpoint of a process, that it will be read."""
+        if not self.is_proved:
+            _loaded(partial)
+            self.is_proved = True
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
@@ -289,6 +413,9 @@ class Recorder(lightning.Callback):
         Only then has a module's own ``on_train_epoch_end`` run, and a schedule that follows a metric made its step.
         """
         checkpoint["loops"]["fit_loop"] = self.progress
+        checkpoint["schema"] = SCHEMA
+        for names in (pl_module.CHECKPOINT_HYPER_PARAMS_KEY, pl_module.CHECKPOINT_HYPER_PARAMS_TYPE):
+            checkpoint.pop(names, None)  # any objects, which a fit that makes its module anew does not read
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs to tell the whole story."""

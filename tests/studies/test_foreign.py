@@ -617,14 +617,13 @@ class Interrupted(BaseException):
 def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(folder, tmp_path, monkeypatch, name, workers):
     given = replace(setup(name), data=data(workers=workers))
     run(given, tmp_path / "whole")
-    monkeypatch.setattr("studies.training.CHECKPOINT_SECONDS", 0.0)
 
     def stop_in_the_second(values):
         if values["epoch"] == 1:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(given, tmp_path / "parts", report=stop_in_the_second)
+        run(given, tmp_path / "parts", report=stop_in_the_second, checkpoint_seconds=0.0)
     assert (tmp_path / "parts" / "checkpoint.ckpt").exists()
     monkeypatch.setattr(Recorder, "save", lambda *_: None)
     run(given, tmp_path / "parts")

@@ -92,7 +92,6 @@ def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(small, digits, tmp
     setup = replace(small, recipe=replace(small.recipe, epochs=3, precision=precision))
     fit = Fit(arm="A", setup=setup, seed=0)
     run(fit, digits, tmp_path / "whole")
-    monkeypatch.setattr("studies.training.CHECKPOINT_SECONDS", 0.0)
 
     def stop_after_two(values):
         if values["epoch"] == 1:
@@ -102,7 +101,7 @@ def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(small, digits, tmp
     saved = []
     monkeypatch.setattr(Recorder, "save", lambda self, trainer: (save(self, trainer), saved.append(1)))
     with pytest.raises(Interrupted):
-        run(fit, digits, tmp_path / "parts", report=stop_after_two)
+        run(fit, digits, tmp_path / "parts", report=stop_after_two, checkpoint_seconds=0.0)
     assert saved == [1]
     assert (tmp_path / "parts" / "checkpoint.ckpt").exists()
     epochs = []

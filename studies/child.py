@@ -1,0 +1,194 @@
+"""One trial in a process of its own, under its lease: what that process does, and how its worker listens to it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import select
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+from studies.digests import class_paths, user_code_digest
+from studies.jobs import Job
+from studies.leases import Beating, Holder, Lease, LeaseLost, acquire, holder
+from studies.machine import Machine
+from studies.settings import Settings
+from studies.spool import Spool
+
+EDITED = (
+    "the code behind it is not what it was as the study started. Expected the same files until the last trial has "
+    "started: call `ablate run` again, which trains what is there now."
+)
+LOST_LEASE = 75  # the exit code of a process whose trial another one has taken over
+BEAT_SECONDS = 2.0  # between two signs of life on the pipe
+
+Kind = Literal["epoch", "beat", "note", "ended", "elsewhere", "fault"]
+
+
+class TrialLost(RuntimeError):
+    """A trial's process died, hung, or met a fault of the machine: no result of the trial, which is tried again."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a trial's process tells its worker.
+
+    Attributes:
+        kind: ``epoch`` with its values; ``beat``, a sign of life; ``note``, news in words; ``ended``: the result is
+            written; ``elsewhere``: another process trains this trial; ``fault`` of the machine, with its traceback.
+    """
+
+    kind: Kind
+    text: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+class Child:
+    """A trial's process, as its worker sees it. It is no daemon: a user's data loader may want workers."""
+
+    def __init__(self, context: Any, job: Job, settings: Settings, machine: Machine) -> None:
+        self.hang_after_seconds = settings.hang_after_seconds
+        self.receiver, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=train_in_child, args=(job, settings, machine, sender))
+        self.process.start()
+        sender.close()
+
+    def listen(self) -> Message:
+        """The next message that is more than a sign of life.
+
+        Raises:
+            TrialLost: where the process died without one, met a fault of the machine, or was silent for too long: then
+                it is killed.
+        """
+        while self.receiver.poll(self.hang_after_seconds or None):
+            try:
+                message: Message = self.receiver.recv()
+            except EOFError:
+                return self._ended()
+            if message.kind == "fault":
+                raise TrialLost(message.text)
+            if message.kind != "beat":
+                return message
+        self.stop()
+        raise TrialLost(
+            f"the trial gave no sign of life for {self.hang_after_seconds:g} s (no step, no batch evaluated) and was "
+            "killed. Where a single step may take longer, give a larger --hang-after."
+        )
+
+    def stop(self) -> None:
+        """End the process; what it has written stays."""
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+
+    def _ended(self) -> Message:
+        self.process.join()
+        if self.process.exitcode == LOST_LEASE:
+            return Message("elsewhere", "another process, which took it over")
+        raise TrialLost(f"the trial's process ended with exit code {self.process.exitcode} and left no result")
+
+
+def train_in_child(job: Job, settings: Settings, machine: Machine, sender: Connection) -> None:
+    """Train a job in this process, unless another one is at it, and tell how it went."""
+    import warnings
+
+    sys.path[:0] = job.import_paths
+    multiprocessing.set_start_method(None, force=True)  # the platform's own, for data loaders that have workers
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+    tell = _teller(sender)
+    try:
+        lease = acquire(job.folder)
+        if lease is None:
+            tell(Message("elsewhere", str(holder(job.folder) or "another process")))
+            return
+        with Beating(lease, on_lost=lambda: os._exit(LOST_LEASE), is_wanted=lambda: _is_listened_to(sender)):
+            _train_once(job, settings, machine, lease, tell)
+    except LeaseLost:
+        os._exit(LOST_LEASE)
+    except Exception:  # what reaches this place is no result of the trial
+        tell(Message("fault", traceback.format_exc()))
+        return
+    tell(Message("ended"))
+
+
+def _train_once(job: Job, settings: Settings, machine: Machine, lease: Lease, tell: Callable[[Message], None]) -> None:
+    """Train, unless the trial has ended while it waited for its turn."""
+    from lightning_modules.reading import examples_of
+    from studies.results import failed
+    from studies.training import train
+
+    spool = Spool(job.folder, guard=lease.check)
+    if spool.has_ended and spool.weights.exists() and not job.again:
+        return
+    spool.begin(str(lease.holder))
+    if _is_edited(job):
+        reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
+        spool.write(failed(job.fit.fingerprint, job.digests, reason))
+        return
+    examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
+    train(
+        job.fit,
+        examples,
+        job.folder,
+        digests=job.digests,
+        machine=machine,
+        donor=job.donor,
+        report=lambda values: tell(Message("epoch", values=dict(values))),
+        note=lambda text: tell(Message("note", text)),
+        beat=_beat(tell),
+        guard=lease.check,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+
+
+def _teller(sender: Connection) -> Callable[[Message], None]:
+    """Tells the worker; where nobody listens any more, ends at once: the next start goes on from the checkpoint."""
+
+    def tell(message: Message) -> None:
+        try:
+            sender.send(message)
+        except OSError:
+            os._exit(1)
+
+    return tell
+
+
+def _beat(tell: Callable[[Message], None]) -> Callable[[], None]:
+    """A sign of life, passed on every few seconds at most."""
+    told_at = 0.0
+
+    def beat() -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > BEAT_SECONDS:
+            told_at = time.monotonic()
+            tell(Message("beat"))
+
+    return beat
+
+
+def _is_listened_to(sender: Connection) -> bool:
+    """Whether the worker still has its end of the pipe: it closes when the worker dies, however that happens."""
+    watched = select.poll()
+    watched.register(sender.fileno(), 0)
+    return not watched.poll(0)
+
+
+def _is_edited(job: Job) -> bool:
+    """Whether the user's code is no longer what the driver saw."""
+    paths = class_paths([job.fit.setup])
+    try:
+        return bool(paths) and user_code_digest(paths) != job.digests.get("user_code", "")
+    except (SyntaxError, ValueError):  # in the middle of an edit
+        return True
+
+
+def who_trains(job: Job) -> Holder | None:
+    """The process that trains a job now, anywhere; ``None`` where none does."""
+    return holder(job.folder)

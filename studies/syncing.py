@@ -1,0 +1,208 @@
+"""What a study needs to log its trials without its ablation, its data or a worker; and `ablate sync`, which does so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lightning_modules.spec import SPEC_KINDS
+from lightning_modules.values import did_you_mean, from_json, to_json
+from studies.fits import Fit
+from studies.leases import Beating, acquire, holder
+from studies.packing import registration_from_json, registration_to_json
+from studies.records import Identity, Registration, Start
+from studies.results import SCHEMA, Result
+from studies.settings import Settings, SettingsError
+from studies.spool import Spool, replacing, require_schema
+from studies.tracking import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A trial of a study, and where its folder is.
+
+    Attributes:
+        tags: of its run in the record, beside the study's.
+        folder: its name among the trials' folders.
+    """
+
+    fit: Fit
+    digests: Mapping[str, str]
+    tags: Mapping[str, str]
+    folder: str
+
+    @property
+    def identity(self) -> Identity:
+        """What the record knows the trial by."""
+        return Identity.of(self.fit.fingerprint, self.digests)
+
+    def spool(self, settings: Settings) -> Spool:
+        """Its folder."""
+        return Spool(settings.trials / Path(self.folder).name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """A study under its conditions, with every trial that was ever planned: all that logging them takes.
+
+    Attributes:
+        tags: of the study and of each of its trials in the record.
+        labels: true class of every test example.
+    """
+
+    registration: Registration
+    conditions: str
+    tags: Mapping[str, str]
+    labels: np.ndarray
+    entries: tuple[Entry, ...]
+
+    def write(self, folder: Path) -> None:
+        """Keep it in the study's folder, beside the trials that earlier starts planned."""
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {entry.folder: entry for entry in read(folder).entries} if (folder / "study.json").exists() else {}
+        entries = known | {entry.folder: entry for entry in self.entries}
+        with replacing(folder / "test_labels.npy") as partial, partial.open("wb") as file:
+            np.save(file, self.labels.astype(np.uint16))
+        with replacing(folder / "study.json") as partial:
+            partial.write_text(json.dumps(_to_json(replace(self, entries=tuple(entries.values())))))
+
+
+def read(folder: Path) -> Ledger:
+    """The ledger in a study's folder.
+
+    Raises:
+        UnreadableSchema: where another version of this package wrote it.
+    """
+    data = json.loads((folder / "study.json").read_text())
+    require_schema(data, folder / "study.json")
+    entries = (
+        Entry(
+            fit=Fit(arm=each["arm"], setup=from_json(each["setup"], SPEC_KINDS), seed=each["seed"]),
+            digests=each["digests"],
+            tags=each["tags"],
+            folder=each["folder"],
+        )
+        for each in data["entries"]
+    )
+    return Ledger(
+        registration=registration_from_json(data["registration"]),
+        conditions=data["conditions"],
+        tags=data["tags"],
+        labels=np.load(folder / "test_labels.npy", allow_pickle=False),
+        entries=tuple(entries),
+    )
+
+
+def folders(settings: Settings) -> list[Path]:
+    """Every study's folder, by name."""
+    return sorted(file.parent for file in settings.studies.glob("*/study.json"))
+
+
+@contextmanager
+def alone(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[None]:
+    """For as long as this lasts, nobody else runs or logs the study of a folder.
+
+    Raises:
+        SettingsError: where another process does.
+    """
+    lease = acquire(folder)
+    if lease is None:
+        raise SettingsError(
+            f"{study} is being run under the same conditions by {holder(folder) or 'another process'}. "
+            f"Wait for it, or follow it with `ablate status {study}`. Another study may run beside it."
+        )
+    with Beating(lease, on_lost):
+        yield
+
+
+def log(store: Store, run_id: str, result: Result, attempts: int, *, curves: bool) -> None:
+    """Record a trial's result; its curves as well, where they were not logged as it ran."""
+    if curves:
+        store.log_curves(run_id, result)
+    store.end(run_id, result, attempts)
+
+
+def sync(settings: Settings, name: str | None, start: Callable[[Ledger], Start], say: Callable[[str], None]) -> int:
+    """Log what the store has missed, of one study or of all; trains nothing. Gives back how many trials it logged.
+
+    Raises:
+        SettingsError: where there is no study of that name in the folder.
+    """
+    found = [(folder, read(folder)) for folder in folders(settings)]
+    wanted = [(folder, ledger) for folder, ledger in found if name in (None, ledger.registration.study)]
+    if not wanted:
+        _refuse(settings, name, {ledger.registration.study for _, ledger in found})
+    store = Store(settings)
+    return sum(_sync_one(store, settings, folder, ledger, start, say) for folder, ledger in wanted)
+
+
+def _refuse(settings: Settings, name: str | None, names: Iterable[str]) -> None:
+    names = sorted(names)
+    if name is None:
+        raise SettingsError(f"{settings.studies} holds no study: nothing has been run with this folder yet.")
+    raise SettingsError(
+        f"{settings.studies} holds no study {name!r}.{did_you_mean(name, names)} "
+        f"It holds: {', '.join(names) or 'nothing yet'}."
+    )
+
+
+def _sync_one(
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    ledger: Ledger,
+    start: Callable[[Ledger], Start],
+    say: Callable[[str], None],
+) -> int:
+    study = ledger.registration.study
+    busy = holder(folder)
+    if busy:
+        say(f"{study} under {ledger.registration.protocol}: {busy} runs it, and logs it")
+        return 0
+    with alone(folder, study, on_lost=lambda: None):
+        parent = store.register(ledger.registration, ledger.conditions, ledger.tags)
+        missed = list(missing(store, parent, settings, ledger))
+        for entry, result in missed:
+            run_id = store.begin(parent, entry.fit, entry.identity, {**ledger.tags, **entry.tags})
+            log(store, run_id, result, entry.spool(settings).attempts, curves=True)
+        waiting = sum(not entry.spool(settings).has_ended for entry in ledger.entries)
+        store.close(parent, start(ledger), ledger.labels, complete=not waiting)
+    say(
+        f"{study} under {ledger.registration.protocol}: {len(missed)} of {len(ledger.entries)} trials logged"
+        + (f"; {waiting} have not ended: `ablate run {study}` trains them" if waiting else "")
+    )
+    return len(missed)
+
+
+def missing(store: Store, parent: str, settings: Settings, ledger: Ledger) -> Iterator[tuple[Entry, Result]]:
+    """The trials that have a result which the record does not hold, each with it."""
+    recorded = store.recorded(parent)
+    for entry in ledger.entries:
+        result = entry.spool(settings).result()
+        if result is not None and (entry.identity, result.status) not in recorded:
+            yield entry, result
+
+
+def _to_json(ledger: Ledger) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "registration": registration_to_json(ledger.registration),
+        "conditions": ledger.conditions,
+        "tags": dict(ledger.tags),
+        "entries": [
+            {
+                "arm": entry.fit.arm,
+                "seed": entry.fit.seed,
+                "setup": to_json(entry.fit.setup),
+                "digests": dict(entry.digests),
+                "tags": dict(entry.tags),
+                "folder": entry.folder,
+            }
+            for entry in ledger.entries
+        ],
+    }
