@@ -20,7 +20,14 @@ from lightning_modules.catalogue import (
     VGG_D,
     network,
 )
-from lightning_modules.layers import ACTIVATIONS, AFTER_ACTIVATION, BEFORE_ACTIVATION, group_norm, local_response_norm
+from lightning_modules.layers import (
+    ACTIVATIONS,
+    AFTER_ACTIVATION,
+    BEFORE_ACTIVATION,
+    LocalResponseNorm,
+    group_norm,
+    local_response_norm,
+)
 from lightning_modules.resnet import ZeroPadding
 from lightning_modules.spec import Blocks, Head, Scale
 from lightning_modules.values import InvalidValue
@@ -165,6 +172,26 @@ def test_local_response_norm_is_alexnets_formula():
         window = maps[:, max(0, channel - 2) : channel + 3]
         expected[:, channel] = maps[:, channel] / (2 + 1e-4 * window.square().sum(1)) ** 0.75
     torch.testing.assert_close(local_response_norm()(maps), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [4, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_local_response_norm_and_its_gradient_are_pytorchs(size, layout):
+    maps = torch.randn(2, 7, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found, expected = [], []
+    for kind, results in ((LocalResponseNorm, found), (nn.LocalResponseNorm, expected)):
+        x = maps.clone(memory_format=layout).requires_grad_()
+        y = kind(size, alpha=0.3, beta=0.75, k=2.0)(x)
+        results += [y.detach(), *torch.autograd.grad((y * maps.flip(1)).sum(), x)]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_local_response_norm_computes_in_single_precision_at_least():
+    maps = torch.randn(2, 7, 3, 3, generator=torch.Generator().manual_seed(2)).bfloat16().requires_grad_()
+    normalised = local_response_norm()(maps)
+    normalised.sum().backward()
+    assert normalised.dtype == torch.float32
+    assert maps.grad.dtype == torch.bfloat16
 
 
 def test_a_zero_padded_shortcut_keeps_every_second_position_and_learns_nothing():
