@@ -5,7 +5,8 @@ numbers go to ``benchmarks/results/error_rates.json``.
 
 Noise: arms x seeds with SD 0.2 points, a common effect of the seed (ρ = 0.3), and ε = 0.3 points. A verdict is wrong
 exactly if one of the statements it asserts is false; a study is wrong if one of its verdicts is. Where thousands of
-studies are judged at once, this file repeats the rule on whole batches; a test holds the two against each other.
+studies are judged at once, the rule is computed on whole batches (``reports.statistics.many``); a test holds the two
+against each other.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, Reverses, SaturatesAt
-from reports.statistics import Evidence, arm_interval, critical_value, crossed_interval, judge, share
-from reports.statistics.contrasts import GUARD_OTHER, GUARD_SHARED
+from reports.statistics import Evidence, arm_interval, crossed_interval, judge, share
+from reports.statistics.many import Array, half_widths
 
-Array = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
 
 RESULTS = Path(__file__).parent / "results" / "error_rates.json"
@@ -95,50 +95,6 @@ def truths(arms: int) -> dict[str, Array]:
     return {"all 0": 0 * ones, "all +ε": SMALLEST_EFFECT * ones, "all -ε": -SMALLEST_EFFECT * ones, "mixed": mixed}
 
 
-def batch(values: Array, rows: Array) -> dict[str, Array]:
-    """The rule on studies x arms x seeds without gaps: per study and contrast, the estimate and the half-widths."""
-    _, arms, seeds = values.shape
-    freedom, norms = (arms - 1) * (seeds - 1), np.sum(rows**2, axis=1)
-    differences = np.einsum("ca,bas->bcs", rows, values)
-    own = differences.var(axis=2, ddof=1)
-    residuals = (
-        values - values.mean(2, keepdims=True) - values.mean(1, keepdims=True) + values.mean((1, 2), keepdims=True)
-    )
-    pooled = np.maximum(np.sum(residuals**2, axis=(1, 2)) / freedom, np.mean(own / norms, axis=1))
-    errors = np.sqrt(norms * np.maximum(own / norms, pooled[:, None]) / seeds)
-    correlation = rows @ rows.T / np.sqrt(np.outer(norms, norms))
-    own_errors, noisy = np.sqrt(own / seeds), noisy_contrasts(values, rows)
-
-    def half(value: float, tail: float) -> Array:
-        widths: Array = np.where(
-            noisy, np.maximum(value * errors, stats.t.ppf(1 - tail, seeds - 1) * own_errors), value * errors
-        )
-        return widths
-
-    return {
-        "estimate": differences.mean(axis=2),
-        "two_sided": half(critical_value(correlation, freedom), 0.025 / len(rows)),
-        "one_sided": half(critical_value(correlation, freedom, two_sided=False), 0.05 / len(rows)),
-        "own_two_sided": half(float(stats.t.ppf(0.975, freedom)), 0.025),
-        "own_one_sided": half(float(stats.t.ppf(0.95, freedom)), 0.05),
-    }
-
-
-def noisy_contrasts(values: Array, rows: Array) -> npt.NDArray[np.bool_]:
-    """Studies x contrasts: where the noise guard fires."""
-    _, arms, seeds = values.shape
-    if arms < 3:
-        return np.zeros((len(values), len(rows)), dtype=bool)
-    variances = values.var(axis=2, ddof=1)
-    others = (variances.sum(axis=1, keepdims=True) - variances) / (arms - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # counts may not vary at all; NaN then fires no guard
-        ratios = variances / others
-    tails = stats.f.sf(ratios, seeds - 1, (arms - 1) * (seeds - 1))
-    lenient = (rows > 0) | (np.count_nonzero(rows, axis=0) > 1)
-    limit = np.where(lenient, 1 - GUARD_SHARED, 1 - GUARD_OTHER)
-    return np.asarray(np.any((rows != 0) & (tails[:, None, :] < limit), axis=2))
-
-
 def words_of_helps(found: Mapping[str, Array]) -> npt.NDArray[np.str_]:
     """Verdicts of ``Helps`` for every study and contrast."""
     centre, two, one = found["estimate"], found["two_sided"], found["one_sided"]
@@ -190,7 +146,7 @@ def familywise(studies: int, random: np.random.Generator) -> dict[str, dict[str,
 
 def worst_rate(draw: Draw, arms: int, seeds: int, studies: int, random: np.random.Generator) -> float:
     """The largest familywise rate of wrong verdicts over truths and over the two simple claims (%)."""
-    found, rates = batch(DEVIATION * draw(random, (studies, arms, seeds)), many_to_one(arms)), []
+    found, rates = half_widths(DEVIATION * draw(random, (studies, arms, seeds)), many_to_one(arms)), []
     for truth in truths(arms).values():
         shifted = found | {"estimate": found["estimate"] + truth}
         rates.append(np.mean(np.any(wrong_about_helps(words_of_helps(shifted), truth), axis=1)))
@@ -201,7 +157,9 @@ def worst_rate(draw: Draw, arms: int, seeds: int, studies: int, random: np.rando
 def power(studies: int, random: np.random.Generator) -> dict[str, dict[str, list[str]]]:
     """Per true improvement, the share of *supported* / *equivalent* verdicts of ``Helps`` (%), per contrast."""
     table: dict[str, dict[str, list[str]]] = {}
-    noise = {(k, n): batch(DEVIATION * normal(random, (studies, k, n)), many_to_one(k)) for k in (2, 6) for n in SEEDS}
+    noise = {
+        (k, n): half_widths(DEVIATION * normal(random, (studies, k, n)), many_to_one(k)) for k in (2, 6) for n in SEEDS
+    }
     for truth in (0.0, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0):
         words = {case: words_of_helps(found | {"estimate": found["estimate"] + truth}) for case, found in noise.items()}
         table[f"{truth:g} points"] = {f"k={k}": [both_words(words[k, n]) for n in SEEDS] for k in (2, 6)}
@@ -284,7 +242,7 @@ def coverage(studies: int, random: np.random.Generator) -> dict[str, list[float]
     """How often every printed interval covers (%), for 3, 5 and 10 seeds; nominally 95, Clopper-Pearson at least."""
     table: dict[str, list[float]] = {}
     for noise, draw in NOISE.items():
-        found = [batch(draw(random, (studies, 6, seeds)), many_to_one(6)) for seeds in SEEDS]
+        found = [half_widths(draw(random, (studies, 6, seeds)), many_to_one(6)) for seeds in SEEDS]
         table[f"six arms together, {noise}"] = [
             percent(np.mean(np.all(np.abs(each["estimate"]) <= each["two_sided"], axis=1))) for each in found
         ]

@@ -12,6 +12,7 @@ from reports.statistics.contrasts import (
 from reports.statistics.critical import critical_value
 from reports.statistics.crossed import CrossedInterval, crossed_interval
 from reports.statistics.factorial import Effect, factorial
+from reports.statistics.many import half_widths
 from reports.statistics.one_seed import NoiseRatio, TwoNetworks, noise_ratio, two_networks
 from reports.statistics.planning import (
     Resolution,
@@ -23,6 +24,12 @@ from reports.statistics.planning import (
     seeds_for_difference,
     seeds_for_equivalence,
     upper_limit_of_deviation,
+)
+from reports.statistics.power import (
+    detectable_difference,
+    power_of_difference,
+    power_of_equivalence,
+    seeds_needed,
 )
 from reports.statistics.readers import Evidence
 from reports.statistics.trainability import Share, fisher, share
@@ -46,18 +53,23 @@ __all__ = [
     "contrasts",
     "critical_value",
     "crossed_interval",
+    "detectable_difference",
     "equivalence_power",
     "estimates",
     "factorial",
     "fisher",
     "half_width",
+    "half_widths",
     "judge",
     "minimum_detectable_difference",
     "noise_ratio",
     "pairing_correlation",
+    "power_of_difference",
+    "power_of_equivalence",
     "resolution",
     "seeds_for_difference",
     "seeds_for_equivalence",
+    "seeds_needed",
     "share",
     "two_networks",
     "upper_limit_of_deviation",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ablations import DoesNotHelp, Helps
-from reports.statistics import estimates, judge
+from reports.statistics import estimates, half_widths, judge
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "error_rates.py"
 
@@ -25,7 +25,7 @@ def benchmark():
 def test_the_batches_of_the_benchmark_follow_the_rule(benchmark, arms, seeds, noise):
     values = benchmark.NOISE[noise](np.random.default_rng(arms), (20, arms, seeds))
     rows = benchmark.many_to_one(arms)
-    found = benchmark.batch(values, rows)
+    found = half_widths(values, rows)
     for study, table in enumerate(values):
         for place, each in enumerate(estimates(table, rows)):
             expected = {
@@ -43,7 +43,7 @@ def test_the_words_of_the_benchmark_are_those_of_the_verdicts(benchmark, kind):
     values = 0.2 * benchmark.normal(np.random.default_rng(0), (60, 4, 5))
     values -= np.array([0, 0, 0.3, 1.0])[:, None]
     read = benchmark.words_of_helps if kind is Helps else benchmark.words_of_does_not_help
-    words = read(benchmark.batch(values, benchmark.many_to_one(4)))
+    words = read(half_widths(values, benchmark.many_to_one(4)))
     claims = [kind(arm=arm, over="A") for arm in "BCD"]
     by_rule = [[found.word for found in judge(claims, "ABCD", benchmark.measured(table))] for table in values]
     assert words.tolist() == by_rule
@@ -60,7 +60,7 @@ def test_at_most_one_study_in_twenty_gets_a_wrong_verdict(benchmark, arms, seeds
 @pytest.mark.parametrize("noise", ["normal, equal SD", "arms t with 3 df", "one arm 3x SD", "one arm 10x SD"])
 def test_simultaneous_intervals_cover_together(benchmark, noise):
     values = benchmark.NOISE[noise](np.random.default_rng(1), (4000, 6, 5))
-    found = benchmark.batch(values, benchmark.many_to_one(6))
+    found = half_widths(values, benchmark.many_to_one(6))
     assert np.mean(np.all(np.abs(found["estimate"]) <= found["two_sided"], axis=1)) >= 0.943
 
 
