@@ -8,6 +8,12 @@ NAMES := $(ABLATIONS:ablations/%.py=%)
 
 PROTOCOL ?= digits
 SEEDS ?=
+LOOKS ?=
+MAX_SEEDS ?=
+TUNE ?=
+SAMPLER ?=
+PRUNING ?=
+SPACE ?=
 SET ?=
 FILE ?=
 DATA_ROOT ?=
@@ -18,8 +24,11 @@ MAX_CONCURRENT ?= 0
 PORT ?= 5000
 
 STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
-STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit))
-RUN := $(STUDY) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
+TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(PRUNING),--pruning $(PRUNING)) \
+	$(foreach dimension,$(SPACE),--space $(dimension))
+STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit)) \
+	$(if $(LOOKS),--looks $(LOOKS)) $(TUNING)
+RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
 	--gpus-per-trial $(GPUS_PER_TRIAL) --max-concurrent $(MAX_CONCURRENT)
 
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
@@ -34,6 +43,8 @@ help: ## List the targets
 	@echo
 	@echo "Studies:   $(NAMES)"
 	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR"
+	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
+	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
 	@echo "           GPUS_PER_TRIAL=0.5  MAX_CONCURRENT=2  RUNS=DIR  TRACKING_URI=URI  PORT=5000"
 
 $(READY): pyproject.toml constraints.txt

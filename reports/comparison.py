@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablations import ENDPOINT_WORDS, AllOf, Claim, DoesNotHelp, Endpoint
@@ -13,9 +13,12 @@ from reports.conduct import Check, Failure, donors_of, environments, failures, m
 from reports.crossing import Crossing, crossings
 from reports.endpoints import UNITS, Values, smallest_effect, untrained, values
 from reports.limits import Wrong, crossed, limits, wrong_predictions
+from reports.looks import Looks, alpha_of, judged, level, looks_of
 from reports.moved import moved_between
 from reports.numbers import Estimate, arrow, listed, plural, significant, typographic
 from reports.statistics import Contrast, Evidence, Verdict, contrasts, judge
+from reports.statistics.readers import ALPHA
+from reports.tuning import Budgets, as_tuned, budgets
 from studies.records import Registration, Start, StudyRecord, TrialRecord
 from studies.settings import without_credentials
 
@@ -33,6 +36,7 @@ class JudgedClaim:
         source: who made the claim; empty for the user's own.
         agreement: what this study says to that source; empty where there is none.
         bundles: the contrasts that the verdict reads and that are not clean, or not known to be, with what moved.
+        under_tuning: what comes out where every arm's recipe is tuned alike; empty where none was.
     """
 
     claim: Claim
@@ -44,11 +48,12 @@ class JudgedClaim:
     source: str
     agreement: str
     bundles: tuple[str, ...]
+    under_tuning: str = ""
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """All that must be known beside the verdict, the caveats first."""
-        return (*self.caveats, *self.notes, *self.bundles)
+        """All that must be known beside the verdict, what tuning changes and the caveats first."""
+        return (*filter(None, [self.under_tuning]), *self.caveats, *self.notes, *self.bundles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,8 @@ class Comparison:
         environments: what the trials ran on.
         starts: every start of the study.
         tracking: where the record was read, without credentials.
+        looks: the registered looks of a sequential study.
+        tuned: the other answer, where every arm's recipe was tuned.
     """
 
     registration: Registration
@@ -90,6 +97,13 @@ class Comparison:
     tracking: str
     run_id: str
     experiment_id: str
+    looks: Looks | None = None
+    tuned: TunedAnswer | None = None
+
+    @property
+    def level(self) -> str:
+        """The confidence of the simultaneous intervals, as printed."""
+        return level(self.registration)
 
     @property
     def measured(self) -> bool:
@@ -99,10 +113,56 @@ class Comparison:
 
 def compare(record: StudyRecord) -> Comparison:
     """What the record says: arms, verdicts, conduct and limits. Pure: the same record gives the same comparison."""
+    shared = _compared(record)
+    if record.tuning is None:
+        return shared
+    spent = budgets(record.registration, record.tuning)
+    other = None if spent.refused else _compared(as_tuned(record, record.tuning))
+    words = {claim.claim: claim.word for claim in other.claims} if other else {}
+    claims = tuple(replace(claim, under_tuning=_under_tuning(words, claim)) for claim in shared.claims)
+    return replace(
+        shared,
+        claims=claims,
+        cautions=(*spent.refused, *shared.cautions),
+        tuned=TunedAnswer(budgets=spent, comparison=other),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedAnswer:
+    """What came out where every arm's recipe was tuned alike.
+
+    Attributes:
+        comparison: of the arms under their own recipes; ``None`` where the budgets do not allow one.
+    """
+
+    budgets: Budgets
+    comparison: Comparison | None
+
+
+def unresolved(record: StudyRecord) -> tuple[str, ...]:
+    """The sentences of the registered claims that the record leaves open, under the shared recipe or tuned ones."""
+    shared = compare(record)
+    answers = [shared, *([shared.tuned.comparison] if shared.tuned and shared.tuned.comparison else [])]
+    open_claims = (claim.sentence for each in answers for claim in each.claims if claim.word == "inconclusive")
+    return tuple(dict.fromkeys(open_claims))
+
+
+def _under_tuning(words: Mapping[Claim, str], claim: JudgedClaim) -> str:
+    if claim.claim not in words:
+        return ""
+    other = words[claim.claim]
+    if other == claim.word:
+        return f"With every arm's recipe tuned alike: {other} as well."
+    return f"With every arm's recipe tuned alike: {other}. The verdict depends on the recipes."
+
+
+def _compared(record: StudyRecord) -> Comparison:
     registration = record.registration
     trials, donors = trials_of(record), donors_of(record)
     errors = values(record, "test_error")
-    verdicts = _verdicts(record)
+    looks = looks_of(record)
+    verdicts = _verdicts(record, looks)
     wrong = wrong_predictions(record)
     differences = _differences(record, errors, wrong)
     arms = arm_rows(record, trials, errors, differences)
@@ -126,6 +186,7 @@ def compare(record: StudyRecord) -> Comparison:
         tracking=without_credentials(record.tracking_uri),
         run_id=record.run_id,
         experiment_id=record.experiment_id,
+        looks=looks,
     )
 
 
@@ -135,10 +196,14 @@ def _crossed_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
     return ("test_error", "training_error") if "training_error" in claimed else ("test_error",)
 
 
-def _verdicts(record: StudyRecord) -> tuple[Verdict, ...]:
-    claims = record.registration.claims
-    if not claims:
+def _verdicts(record: StudyRecord, looks: Looks | None) -> tuple[Verdict, ...]:
+    if not record.registration.claims:
         return ()
+    return judged(record, looks, _judged_at) if looks else _judged_at(record, ALPHA)
+
+
+def _judged_at(record: StudyRecord, alpha: float) -> tuple[Verdict, ...]:
+    claims = record.registration.claims
     endpoints = dict.fromkeys(part.endpoint for claim in claims for part in parts_of(claim))
     evidence = {
         endpoint: Evidence(
@@ -149,7 +214,7 @@ def _verdicts(record: StudyRecord) -> tuple[Verdict, ...]:
         )
         for endpoint in endpoints
     }
-    return judge(claims, record.registration.arms, evidence)
+    return judge(claims, record.registration.arms, evidence, alpha=alpha)
 
 
 def _differences(record: StudyRecord, errors: Values, wrong: dict[str, Wrong]) -> tuple[PairDifference, ...]:
@@ -162,7 +227,7 @@ def _differences(record: StudyRecord, errors: Values, wrong: dict[str, Wrong]) -
     return tuple(
         _difference(record, contrast, is_registered, crossed(wrong[contrast.over], wrong[contrast.arm]))
         for family, is_registered in ((registered, True), (rest, False))
-        for contrast in contrasts(errors, registration.arms, family)
+        for contrast in contrasts(errors, registration.arms, family, alpha=alpha_of(registration))
     )
 
 
@@ -289,16 +354,17 @@ def _cautions(
         *(f"The pairing is broken: {check.alarm}." for check in checks if check.state == "broken"),
         *mixtures((*trials, *donors)),
         *_unplanned(record, (*trials, *donors)),
-        *_extended(record.starts),
+        *_extended(record.starts, record.registration.seeds if record.registration.looks else ()),
         *_noisy(differences),
         *_unclean(record.starts),
     )
 
 
-def _extended(starts: Sequence[Start]) -> Iterable[str]:
-    """Seeds that a later start added: whoever adds them has seen results."""
+def _extended(starts: Sequence[Start], registered: Iterable[int]) -> Iterable[str]:
+    """Seeds that a later start added: whoever adds them has seen results. Those of registered looks are none."""
     for number, start in enumerate(starts[1:], 2):
-        added = sorted(set(start.seeds) - {seed for earlier in starts[: number - 1] for seed in earlier.seeds})
+        before = {seed for earlier in starts[: number - 1] for seed in earlier.seeds}
+        added = sorted(set(start.seeds) - before - set(registered))
         if added:
             yield (
                 f"Start {number} added {plural(len(added), 'seed')} ({listed([str(seed) for seed in added])}), when "

@@ -40,6 +40,7 @@ def files(record: StudyRecord) -> dict[str, bytes]:
 def documents(comparison: Comparison, drawn: Sequence[Figure]) -> dict[str, str]:
     """The report as Markdown, LaTeX and CSV; they name the figures' files, and draw none."""
     effects = {"effects.csv": csv_tables.effects_table(comparison)} if comparison.effects else {}
+    tuning = {"tuning.csv": csv_tables.tuning_table(comparison)} if comparison.tuned else {}
     return {
         "report.md": markdown.render(comparison, drawn),
         "report.tex": latex.render(comparison, drawn),
@@ -47,6 +48,7 @@ def documents(comparison: Comparison, drawn: Sequence[Figure]) -> dict[str, str]
         "arms.csv": csv_tables.arms_table(comparison),
         "trials.csv": csv_tables.trials_table(comparison),
         **effects,
+        **tuning,
     }
 
 

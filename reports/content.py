@@ -24,6 +24,7 @@ from reports.numbers import (
     whole,
 )
 from reports.sections import Cell, Column, Section, Table, text
+from reports.tuned import SEARCH, told_tuned, tuned_section
 
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "practically equivalent": "≈", "inconclusive": "?"}
 NO_DIFFERENCE = "baseline"
@@ -34,9 +35,12 @@ def sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section
     drawn = [figure.name for figure in figures]
     return (
         _arms(comparison),
+        *([tuned_section(comparison, drawn)] if comparison.tuned else []),
         *([crossed(comparison, drawn)] if comparison.effects else []),
         contract(comparison),
-        Section(name="figures", title="Figures", figures=tuple(name for name in drawn if name != INTERACTION)),
+        Section(
+            name="figures", title="Figures", figures=tuple(name for name in drawn if name not in (INTERACTION, SEARCH))
+        ),
         _limits(comparison),
         _failures(comparison),
         _reproduction(comparison),
@@ -60,6 +64,8 @@ def facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         ("Seeds", f"{len(registration.seeds)} per arm, paired"),
         ("Trained", trained),
         ("Smallest effect of interest", f"{registration.smallest_effect:g} points"),
+        *([("Looks", comparison.looks.words)] if comparison.looks else []),
+        *([("Tuned", told_tuned(comparison.tuned))] if comparison.tuned else []),
         ("Data", f"{data.get('name', 'unknown')}{f' ({examples})' if examples else ''}"),
         ("Protocol", registration.protocol),
     )
@@ -82,7 +88,12 @@ def results_table(comparison: Comparison) -> Table:
     columns = [
         Column(title="Arm"),
         Column(title="Test error", unit="%", kind="number", about="mean over seeds ± half-width of its 95% interval"),
-        Column(title=f"Lower than {registration.baseline} by", unit="points", kind="number", about=_DIFFERENCE_ABOUT),
+        Column(
+            title=f"Lower than {registration.baseline} by",
+            unit="points",
+            kind="number",
+            about=f"{_DIFFERENCE_ABOUT} {comparison.level} interval",
+        ),
         Column(title="Trained", unit="of run"),
     ]
     if reference:
@@ -96,7 +107,7 @@ def results_table(comparison: Comparison) -> Table:
     )  # fmt: skip
 
 
-_DIFFERENCE_ABOUT = "positive: lower error than the baseline; simultaneous 95% interval"
+_DIFFERENCE_ABOUT = "positive: lower error than the baseline; simultaneous"
 
 
 def _arms(comparison: Comparison) -> Section:
@@ -146,7 +157,7 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
     notes = ["Test error: mean over the finished seeds ± half-width of the arm's own 95% t interval."]
     notes.append(
         "Differences: mean over the pairs of seeds that both finished, with an interval that covers its whole family "
-        "of differences at once in 95% of studies."
+        f"of differences at once in {comparison.level} of studies."
     )
     if any(not each.registered for each in comparison.differences):
         notes.append("° exploratory: no registered claim reads this difference, so it has no verdict.")

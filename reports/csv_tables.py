@@ -45,6 +45,30 @@ def effects_table(comparison: Comparison) -> str:
     return written(rows, COMPUTED_DIGITS)
 
 
+def tuning_table(comparison: Comparison) -> str:
+    """One row per fit that tuning spent: what it was given, and what it gave on validation."""
+    fits = comparison.tuned.budgets.fits if comparison.tuned else ()
+    rows: list[dict[str, Value]] = [
+        {
+            "arm": fit.arm,
+            "candidate": fit.number,
+            "rung": fit.rung,
+            "seed": fit.seed,
+            "of_donor": str(fit.of_donor).lower(),
+            "state": fit.state,
+            "epochs": fit.epochs,
+            "epochs_trained": fit.trained,
+            "validation_error_percent": fit.error,
+            "validation_loss_nats": fit.loss,
+            "train_seconds": fit.seconds,
+            "attempts": fit.attempts,
+            **fit.values,
+        }
+        for fit in fits
+    ]
+    return written(rows)
+
+
 def trials_parquet(comparison: Comparison) -> bytes:
     """The same rows and columns with their types; null where there is no number."""
     import pandas as pd

@@ -18,6 +18,7 @@ from reports.layers import gradients_by_layer
 from reports.learning import learning_curves
 from reports.numbers import bracketed, decimals, fixed, metric_unit, plus_minus, significant, time_unit
 from reports.receptive import receptive_fields
+from reports.search_curves import search_curves
 
 ROW_INCHES, FRAME_INCHES = 0.3, 0.85
 
@@ -32,6 +33,7 @@ def figures(comparison: Comparison) -> tuple[Figure, ...]:
         _costs(comparison),
         receptive_fields(comparison),
         _published(comparison),
+        search_curves(comparison),
     )
     return tuple(figure for figure in made if figure is not None)
 
@@ -63,8 +65,9 @@ def _seeds(comparison: Comparison) -> Figure | None:
         title = "Lower error of the second arm, points"
         panels.append(_panel("differences", title, told, partial(_draw_differences, comparison, differences), height))
         caption += (
-            " Right: mean difference over the pairs of seeds with its simultaneous 95% interval, positive where the "
-            "second arm has the lower error. The shaded band is the smallest effect of interest, "
+            " Right: mean difference over the pairs of seeds with its simultaneous "
+            f"{comparison.level} interval, positive where the second arm has the lower error. The shaded band is the "
+            "smallest effect of interest, "
             f"±{comparison.registration.smallest_effect:g} points. Hollow: no registered claim reads it."
         )
     return Figure(name="seeds", title="Every seed, and the differences", caption=caption, panels=tuple(panels))
@@ -275,7 +278,7 @@ def _errors_told(comparison: Comparison) -> str:
 def _differences_told(comparison: Comparison, differences: Sequence[PairDifference]) -> str:
     digits = places(comparison)
     told = [f"{each.over} to {each.arm} {bracketed(each.estimate, digits)}" for each in differences]
-    return f"Differences in percentage points with simultaneous 95% intervals: {'; '.join(told)}."
+    return f"Differences in percentage points with simultaneous {comparison.level} intervals: {'; '.join(told)}."
 
 
 def _cost_told(comparison: Comparison, name: str, values: Sequence[float]) -> str:

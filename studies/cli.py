@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,17 @@ import ablations
 from studies import protocols
 from studies.planning import REUSES
 from studies.settings import Settings, without_credentials
-from studies.terminal import FAILURE, CommandGroup, as_json, of_a_store, of_a_study, print_json, print_table
+from studies.terminal import (
+    FAILURE,
+    Asked,
+    CommandGroup,
+    Seeds,
+    as_json,
+    of_a_store,
+    of_a_study,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from studies.dispatch import Resources
@@ -58,7 +69,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @of_a_study
 @as_json
-def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any, as_json: bool) -> None:
+def show(name: str, asked: Asked, as_json: bool) -> None:
     """What a study would do, before anything is spent: arms, what each changes, what is held, costs, trials.
 
     NAME is an ablation's, or the path of its file: ./my_ablation.py.
@@ -66,7 +77,7 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     from studies.preview import preview
     from studies.shown import print_preview
 
-    study = _declared(name, protocol, seeds, overrides)
+    study = _declared(name, asked)
     shown = preview(study) | {"detectable": _detectable(study)}
     if as_json:
         print_json(shown)
@@ -91,14 +102,14 @@ def show(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any
     show_default=True,
     help="Which ended trials are used again.",
 )
+@click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved; see --max-seeds.")
+@click.option("--max-seeds", type=click.IntRange(min=2), help="Of --until-resolved: at most so many, in three looks.")
 @click.option("--dry-run", is_flag=True, help="List the study's trials, and stop.")
 @click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
 @as_json
 def run(
     name: str,
-    protocol: str,
-    seeds: tuple[int, ...] | None,
-    overrides: Any,
+    asked: Asked,
     data_root: str | None,
     runs: str | None,
     tracking_uri: str | None,
@@ -106,6 +117,8 @@ def run(
     cpus_per_trial: int,
     max_concurrent: int,
     reuse: Any,
+    until_resolved: bool,
+    max_seeds: int | None,
     dry_run: bool,
     with_report: bool,
     as_json: bool,
@@ -114,17 +127,22 @@ def run(
 
     NAME is an ablation's, or the path of its file: ./my_ablation.py.
     """
-    study = _declared(name, protocol, seeds, overrides)
+    study = _declared(name, _with_looks(asked, until_resolved, max_seeds))
     settings = Settings.of(runs, data_root, tracking_uri)
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run: a run shows its progress.")
     if dry_run:
         _print_dry_run(study, as_json=as_json)
         return
+    _run(study, settings, _resources(cpus_per_trial, gpus_per_trial, max_concurrent), reuse, with_report)
+
+
+def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_report: bool, run_id: str = "") -> None:
+    """Run what is left of a study; ``run_id`` is of the parent run that it must be, where it is to go on."""
     from studies.running import Driver
 
-    driver = Driver(study, settings, _resources(cpus_per_trial, gpus_per_trial, max_concurrent), click.echo)
-    record = driver.run(reuse)
+    driver = Driver(study, settings, resources, click.echo, goes_on=run_id)
+    record = driver.run(reuse, unresolved=_unresolved)
     failed = [trial for trial in record.trials if trial.state == "failed"]
     for trial in failed:
         last = (trial.result.error.strip().splitlines() if trial.result else [""])[-1]
@@ -134,10 +152,124 @@ def run(
     else:
         click.echo(
             f"recorded in {without_credentials(settings.tracking_uri)}; "
-            f"the report: ablate report {study.name} --protocol {protocol}"
+            f"the report: ablate report {study.name} --protocol {study.protocol.name}"
         )
     if failed:
         sys.exit(FAILURE)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
+@click.option("--seeds", type=Seeds(), required=True, help="How many there are to be in all, or which to add.")
+@click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
+@of_a_store
+@click.option("--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--max-concurrent", type=click.IntRange(min=0), default=0, help="Trials at once.  [as many as fit]")
+@click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
+def extend(
+    name: str,
+    protocol: str,
+    seeds: tuple[int, ...],
+    data_root: str | None,
+    runs: str | None,
+    tracking_uri: str | None,
+    gpus_per_trial: float,
+    cpus_per_trial: int,
+    max_concurrent: int,
+    with_report: bool,
+) -> None:
+    """Add seeds to a study as it was recorded last: paired for all arms, with the settings that it was run with.
+
+    The report says that it was extended: adding seeds until a claim looks significant makes it wrong too often. To be
+    free to add seeds, register looks before the first run: ablate run NAME --looks 3,5,10.
+    """
+    from studies.declaring import extended
+
+    settings = Settings.of(runs, data_root, tracking_uri)
+    record = _read(name, protocol, settings)
+    study = extended(name, record.registration, seeds)
+    _run(
+        study,
+        settings,
+        _resources(cpus_per_trial, gpus_per_trial, max_concurrent),
+        "matching",
+        with_report,
+        record.run_id,
+    )
+
+
+@main.command()
+@click.argument("name")
+@of_a_study
+@click.option(
+    "--difference", type=click.FloatRange(min=0, min_open=True), help="A true difference to be found, points."
+)
+@click.option(
+    "--equivalence",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Two equal arms to be shown equivalent within ± this, points.",
+)
+@click.option("--power", type=click.FloatRange(0.5, 0.99), default=0.8, show_default=True, help="How often.")
+@click.option(
+    "--spread",
+    type=click.FloatRange(min=0, min_open=True),
+    help="SD of a paired difference, points.  [the recorded study's]",
+)
+@click.option("--price-per-gpu-hour", type=click.FloatRange(min=0), help="To tell the cost in money.")
+@click.option(
+    "--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Of the planned run."
+)
+@of_a_store
+@as_json
+def plan(
+    name: str,
+    asked: Asked,
+    difference: float | None,
+    equivalence: float | None,
+    power: float,
+    spread: float | None,
+    price_per_gpu_hour: float | None,
+    gpus_per_trial: float,
+    runs: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """How many seeds a question takes: from the recorded study as a pilot, or from a spread that you state.
+
+    Without a question it asks both for the protocol's smallest effect of interest.
+    """
+    from reports.planned import plan_seeds, print_plan
+
+    study = _declared(name, asked)
+    found = plan_seeds(
+        study, None if spread else _pilot(name, asked.protocol, Settings.of(runs, None, tracking_uri)), spread=spread,
+        difference=difference, equivalence=equivalence, power=power, price_per_gpu_hour=price_per_gpu_hour,
+        gpus_per_trial=gpus_per_trial, seconds_of_arms=lambda: _seconds_of_arms(study),
+    )  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    print_plan(found, click.echo, print_table)
+
+
+def _pilot(name: str, protocol: str, settings: Settings) -> Any:
+    """The recorded study; ``None`` where there is none."""
+    from studies.tracking import TrackingError
+
+    try:
+        return _read(name, protocol, settings)
+    except TrackingError:
+        return None
+
+
+def _seconds_of_arms(study: Any) -> float | None:
+    """The estimated time of one trial of every arm, on one core of this machine."""
+    from studies.estimate import seconds_per_trial
+
+    times = [seconds_per_trial(setup) for setup in study.setups().values()]
+    return None if None in times else sum(each for each in times if each is not None)
 
 
 @main.command()
@@ -267,10 +399,32 @@ def _detectable(study: Any) -> float | None:
     return minimum_detectable_difference(1.0, len(study.seeds), arms=len(study.ablation.all_arms))
 
 
-def _declared(name: str, protocol: str, seeds: tuple[int, ...] | None, overrides: Any) -> Any:
-    from studies.declaring import declare
+def _declared(name: str, asked: Asked) -> Any:
+    from studies.declaring import declare, tuning_of
 
-    return declare(name, protocol, seeds, dict(overrides))
+    overrides = dict(asked.overrides)
+    tuning = tuning_of(
+        name, asked.protocol, overrides, trials=asked.tune, space=asked.space, sampler=asked.sampler,
+        pruning=asked.pruning, seeds=asked.tuning_seeds,
+    ) if asked.tune else None  # fmt: skip
+    return declare(name, asked.protocol, asked.seeds, overrides, tuning, asked.looks)
+
+
+def _with_looks(asked: Asked, until_resolved: bool, max_seeds: int | None) -> Asked:
+    """What was asked for, with the looks that --until-resolved stands for."""
+    if not until_resolved and not max_seeds:
+        return asked
+    if not (until_resolved and max_seeds) or asked.looks or asked.seeds:
+        raise click.UsageError("--until-resolved goes with --max-seeds N, and with neither --seeds nor --looks.")
+    from studies.trials import spread_looks
+
+    return replace(asked, looks=spread_looks(max_seeds))
+
+
+def _unresolved(record: Any) -> Any:
+    from reports.comparison import unresolved
+
+    return unresolved(record)
 
 
 def _resources(cpus: int, gpus: float, most: int) -> Resources:

@@ -14,7 +14,7 @@ from studies import protocols
 from studies.building import build_all, built, parts_changed
 from studies.records import Registration
 from studies.trials import Study
-from studies.tuning import Tuning
+from studies.tuning import DEFAULT_SPACE, FIRST_TUNING_SEED, Pruning, Sampler, Tuning, parse_dimension
 
 RESOLUTION = "scale.resolution"
 
@@ -56,6 +56,53 @@ def declare(
         tuning=tuning,
         looks=tuple(looks),
     )
+
+
+def tuning_of(
+    name: str,
+    protocol: str,
+    overrides: Mapping[str, Leaf],
+    *,
+    trials: int,
+    space: Sequence[str] = (),
+    sampler: Sampler = "random",
+    pruning: Pruning = "none",
+    seeds: Sequence[int] | None = None,
+) -> Tuning:
+    """A tuning declaration from text; without a space it is the default one, less what the study varies itself.
+
+    Raises:
+        InvalidValue: for a space that cannot be read, and for what cannot be tuned.
+    """
+    study = declare(name, protocol, None, overrides)
+    declared = Tuning(
+        trials=trials,
+        space=tuple(parse_dimension(text, study.base) for text in space) or DEFAULT_SPACE,
+        sampler=sampler,
+        pruning=pruning,
+        seeds=tuple(seeds or (FIRST_TUNING_SEED,)),
+    )
+    return declared if space else declared.without(study.varied)
+
+
+def extended(name: str, registration: Registration, seeds: Sequence[int]) -> Study:
+    """A recorded study with more seeds, and otherwise as it was registered.
+
+    Raises:
+        InvalidValue: where its number of seeds was registered with its looks, or no seed is new.
+    """
+    if registration.looks:
+        raise InvalidValue(
+            f"{registration.study} was registered with looks at {', '.join(map(str, registration.looks))} seeds: it "
+            "ends there, or its error rate is lost. Register another study, with --looks that go further."
+        )
+    known = {*registration.seeds}
+    if {*seeds} <= known:
+        raise InvalidValue(
+            f"{registration.study} has the seeds {', '.join(map(str, registration.seeds))} already; expected a larger "
+            "number of them, or seeds that are new."
+        )
+    return declare(name, registration.protocol, sorted(known | {*seeds}), registration.overrides, registration.tuning)
 
 
 def _read_all(baseline: Arm, setup: Setup, overrides: Mapping[str, Leaf]) -> dict[str, Leaf]:

@@ -82,12 +82,12 @@ class Progressing:
         row.seconds.append(values["seconds"])
         self.progress.update(self.task, completed=sum(row.epoch for row in self.rows.values()))
 
-    def finished(self, arm: str, seed: int, state: str, error: float | None) -> None:
-        """A trial has ended: one lasting line."""
+    def finished(self, arm: str, seed: int, state: str, error: float | None, part: str = "test") -> None:
+        """A trial has ended: one lasting line, with its error on a part of the data."""
         row = self.rows[arm, seed]
         row.state, row.epoch = state, row.epochs
         self.ended += 1
-        outcome = f"test error {error:.2f} %" if error is not None else ""
+        outcome = f"{part} error {error:.2f} %" if error is not None else ""
         seconds = time.monotonic() - row.started
         line = f"[{self.ended:>3}/{len(self.rows)}] {arm}, seed {seed}: {state} {outcome} in {seconds:.0f} s"
         self.console.print(Text(line, style=STYLES.get(state, "")), highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -43,7 +44,7 @@ def preview(study: Study) -> dict[str, Any]:
     workers = cores()
     known = [each for each in (*seconds.values(), *donors.values()) if each is not None]
     complete = len(known) == len(seconds) + len(donors)
-    total = seconds_per_study(sum(known), len(study.seeds), workers) if complete else None
+    total = seconds_per_study(_seconds_of_all(study, setups, seconds, sum(known)), 1, workers) if complete else None
     return {
         "study": study.name,
         "question": study.ablation.question.strip(),
@@ -57,10 +58,32 @@ def preview(study: Study) -> dict[str, Any]:
         "held": held,
         "claims": [claim.sentence for claim in study.ablation.claims],
         "seeds": list(study.seeds),
+        "looks": list(study.looks),
+        "tuning": _told_tuning(study, setups),
         "trials": len(study.trials()),
         "workers": workers,
         "minutes": total / 60 if total is not None else None,
     }
+
+
+def _seconds_of_all(
+    study: Study, setups: Mapping[str, Setup], seconds: Mapping[str, float | None], of_seed: float
+) -> float:
+    """Every trial of the study, one after the other: under its seeds, as candidates, and under the tuned recipes."""
+    total = of_seed * len(study.seeds)
+    if study.tuning is None:
+        return total
+    lengths = {arm: setup.recipe.epochs for arm, setup in setups.items()}
+    tuning = sum((seconds[arm] or 0) * study.tuning.epochs(length) / length for arm, length in lengths.items())
+    return 2 * total + tuning
+
+
+def _told_tuning(study: Study, setups: Mapping[str, Setup]) -> dict[str, Any] | None:
+    """The budget in words, and what every arm's candidates are trained for, in epochs."""
+    if study.tuning is None:
+        return None
+    epochs = {arm: study.tuning.epochs(setup.recipe.epochs) for arm, setup in setups.items()}
+    return {"budget": study.tuning.words, "epochs": epochs, "seeds": list(study.tuning.seeds)}
 
 
 def _donors(study: Study) -> dict[str, Setup]:

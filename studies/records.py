@@ -170,6 +170,7 @@ class CandidateRecord:
         values: what was tuned, as text, by path.
         attempts: runs of this fit, failed ones included.
         of_donor: whether this is the fit that the candidate starts from.
+        tested: whether it was tested on the test part, which no candidate may be.
     """
 
     arm: str
@@ -186,6 +187,7 @@ class CandidateRecord:
     run_id: str
     attempts: int = 1
     of_donor: bool = False
+    tested: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

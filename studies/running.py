@@ -56,6 +56,7 @@ class Driver:
     settings: Settings
     resources: Resources
     say: Callable[[str], None]
+    goes_on: str = ""  # the parent run that this start must belong to; empty where it may be a new one
     began: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -190,6 +191,7 @@ class Driver:
         )
 
     def _run(self, reuse: Reuse, unresolved: Unresolved, *, quiet: bool) -> StudyRecord:
+        self._require_the_same_study(self.conditions)
         self.parent = self.store.register(self.registration, self.conditions, self.tags)
         complete = False
         try:
@@ -199,6 +201,16 @@ class Driver:
         finally:
             self._close(complete=complete)
         return self.store.read(self.study.name, run_id=self.parent)
+
+    def _require_the_same_study(self, conditions: str) -> None:
+        """Refuse to go on with a study whose arms or data are no longer those that were recorded."""
+        recorded = {row["run_id"]: row["conditions"] for row in self.store.studies()} if self.goes_on else {}
+        if self.goes_on and recorded.get(self.goes_on) != conditions:
+            raise InvalidValue(
+                f"{self.study.name} is recorded under other conditions than its file and data make today: its arms, "
+                "its protocol or the data have changed since, so that new seeds would not be paired with the old "
+                "ones. Run it anew with `ablate run`."
+            )
 
     def _work(self, work: Work, conditions: str, unresolved: Unresolved) -> None:
         """Stage by stage: the arms under the shared recipe, and under their own where they are tuned."""
@@ -444,7 +456,9 @@ class _Recorder(Watcher):
 
     def _ended(self, job: Job, result: Result) -> None:
         self._record(job.fit, lambda: self._end(job.fit, result))
-        self.view.finished(self.label(job.fit), job.fit.seed, result.status, result.metrics.get("test_error"))
+        part = "validation" if job.fit.tunes else "test"
+        error = result.metrics.get(f"{part}_error")
+        self.view.finished(self.label(job.fit), job.fit.seed, result.status, error, part)
 
     def _log_waiting(self, fit: Fit) -> None:
         if fit in self.runs:

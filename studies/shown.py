@@ -36,6 +36,7 @@ def print_preview(shown: Mapping[str, Any]) -> None:
     donors = len(set(shown["donors"].values()))
     also = f" and {donors} donors" if donors > 1 else " and a donor" if donors else ""
     click.echo(f"trials   {shown['trials']}: {arms} arms{also} x {seeds} seeds {shown['seeds']}")
+    _print_design(shown)
     about = UNKNOWN if shown["minutes"] is None else f"about {shown['minutes']:.1f} minutes"
     click.echo(f"time     {about} on this machine's {shown['workers']} CPU cores")
     if shown["detectable"]:
@@ -43,6 +44,18 @@ def print_preview(shown: Mapping[str, Any]) -> None:
             f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
             f"{shown['detectable']:.2f} standard deviations of a paired difference"
         )
+
+
+def _print_design(shown: Mapping[str, Any]) -> None:
+    """How the study is tuned and when it looks, where it does."""
+    tuning = shown["tuning"]
+    if tuning:
+        each = sorted(set(tuning["epochs"].values()))
+        epochs = f"{each[0]:,} epochs" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,} epochs"
+        seeds = ", ".join(map(str, tuning["seeds"]))
+        click.echo(f"tuning   per arm, {tuning['budget']}; {epochs} under seed {seeds}; then every seed again")
+    if shown["looks"]:
+        click.echo(f"looks    after {', '.join(map(str, shown['looks']))} seeds; the study stops when all is resolved")
 
 
 def _print_arms(arms: Mapping[str, Mapping[str, Any]]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
 from lightning_modules.values import Misuse
 from studies import protocols
+from studies.tuning import PRUNINGS, SAMPLERS
 
 MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +52,21 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
         return numbers
 
 
+class Looks(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """Growing numbers of seeds: ``3,5,10``."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read them; whether they grow is for the study to say."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(text) for text in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers of seeds, such as 3,5,10.", param, ctx)
+
+
 def of_a_store(command: Command) -> Command:
     """The options of every command that reads or writes a store."""
     options = (
@@ -60,8 +78,40 @@ def of_a_store(command: Command) -> Command:
     return command
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a study was asked for on the command line, as text where only its ablation can tell the type.
+
+    Attributes:
+        tune: candidates per arm; 0 tunes nothing.
+        space: dimensions as text; none stands for the default space.
+        looks: numbers of seeds after which the claims are looked at.
+    """
+
+    protocol: str
+    seeds: tuple[int, ...] | None
+    overrides: tuple[tuple[str, str], ...]
+    tune: int
+    space: tuple[str, ...]
+    sampler: Any
+    pruning: Any
+    tuning_seeds: tuple[int, ...] | None
+    looks: tuple[int, ...]
+
+
 def of_a_study(command: Command) -> Command:
-    """The options of every command that declares a study."""
+    """The options of every command that declares a study; they reach it together, as ``asked``."""
+    names = tuple(field.name for field in fields(Asked))
+
+    @wraps(command)
+    def gathered(**options: Any) -> Any:
+        asked = Asked(**{name: options.pop(name) for name in names})
+        if not asked.tune and (
+            asked.space or asked.tuning_seeds or asked.pruning != "none" or asked.sampler != "random"
+        ):
+            raise click.UsageError("--space, --sampler, --pruning and --tuning-seeds go with --tune N.")
+        return command(asked=asked, **options)
+
     options = (
         click.option(
             "--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share."
@@ -70,10 +120,28 @@ def of_a_study(command: Command) -> Command:
         click.option(
             "--set", "overrides", type=Overrides(), multiple=True, help="Change a setting for all arms; repeatable."
         ),
-    )
-    for option in options:
-        command = option(command)
-    return command
+        click.option(
+            "--tune", type=click.IntRange(min=0), default=0, metavar="N",
+            help="Tune every arm's recipe as well: N candidates each, on validation.",
+        ),
+        click.option(
+            "--space", multiple=True, metavar="PATH=LOW..HIGH",
+            help="What is tuned; x0.2..x5 for multiples, :linear, or a,b,c; repeatable.  [rate, weight decay]",
+        ),
+        click.option("--sampler", type=click.Choice(SAMPLERS), default="random", show_default=True),
+        click.option(
+            "--pruning", type=click.Choice(PRUNINGS), default="none", show_default=True,
+            help="Successive halving gives every arm the same trials and epochs.",
+        ),
+        click.option("--tuning-seeds", type=Seeds(), help="Of the candidates.  [one, far from others]"),
+        click.option(
+            "--looks", type=Looks(), default=(), metavar="3,5,10",
+            help="Stop after so many seeds if every claim is resolved; the error rate is split.",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

@@ -396,7 +396,8 @@ class Store:
         told = {arm: json.loads(run.data.tags.get("found", "{}")) for arm, run in searches.items()}
         found = {arm: each for arm, each in told.items() if each.get("chosen")}
         shared = {path: registration.held[path] for path in registration.tuning.paths if path in registration.held}
-        unchanged = [arm for arm, each in found.items() if each["chosen"] == shared]
+        unchanged = {arm for arm, each in found.items() if each["chosen"] == shared}
+        unchanged |= {donor for arm, donor in registration.donors.items() if arm in unchanged}
         return TuningRecord(
             candidates=candidates_of(
                 [run for run in runs if run.data.tags["kind"] == "candidate"], registration.tuning
@@ -523,6 +524,7 @@ def _candidate(run: Run, tuning: Tuning) -> CandidateRecord:
         values={path: params[path] for path in tuning.paths},
         run_id=run.info.run_id,
         of_donor=tags["arm"] != tags["search"],
+        tested="test_error" in metrics,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -163,6 +164,11 @@ class Study:
         }
         designed = {"tuning": to_json(self.tuning), "looks": list(self.looks), "user_code": user_code}
         return hashed(content | {name: told for name, told in designed.items() if told})
+
+
+def spread_looks(most: int) -> tuple[int, ...]:
+    """Three looks, or fewer, at about a third, a half and all of ``most`` seeds: 3, 5 and 10 of ten."""
+    return tuple(sorted({max(2, math.ceil(0.3 * most)), max(2, math.ceil(0.5 * most)), most}))
 
 
 def fits_of(setups: Mapping[str, Setup], seeds: Iterable[int]) -> tuple[Fit, ...]:

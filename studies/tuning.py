@@ -251,10 +251,11 @@ class Tuning:
     @property
     def words(self) -> str:
         """The budget in a sentence."""
-        rounds = ", then ".join(
-            f"{rung.candidates} for {'all' if rung.share == 1 else f'{rung.share:.3g} of'} epochs"
+        first, *further = (
+            f"{rung.candidates} {{}}for {'all' if rung.share == 1 else f'{100 * rung.share:.3g}% of the'} epochs"
             for rung in self.schedule
         )
+        rounds = ", then the best ".join((first.format("candidates "), *(each.format("") for each in further)))
         seeds = f", each under {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         return f"{rounds}{seeds}; sampler {self.sampler}; {'; '.join(map(str, self.space))}"
 
