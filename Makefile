@@ -20,7 +20,11 @@ DATA_ROOT ?=
 RUNS ?=
 TRACKING_URI ?=
 GPUS_PER_TRIAL ?= 0
+CPUS_PER_TRIAL ?= 1
+WORKERS_PER_TRIAL ?= 1
+FOR_ARM ?=
 MAX_CONCURRENT ?= 0
+RAY_ADDRESS ?=
 PORT ?= 5000
 
 STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
@@ -29,7 +33,9 @@ TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(i
 STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit)) \
 	$(if $(LOOKS),--looks $(LOOKS)) $(TUNING)
 RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
-	--gpus-per-trial $(GPUS_PER_TRIAL) --max-concurrent $(MAX_CONCURRENT)
+	--gpus-per-trial $(GPUS_PER_TRIAL) --cpus-per-trial $(CPUS_PER_TRIAL) --workers-per-trial $(WORKERS_PER_TRIAL) \
+	--max-concurrent $(MAX_CONCURRENT) $(foreach arm,$(FOR_ARM),--for-arm '$(arm)') \
+	$(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
 
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
@@ -45,7 +51,8 @@ help: ## List the targets
 	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR"
 	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
-	@echo "           GPUS_PER_TRIAL=0.5  MAX_CONCURRENT=2  RUNS=DIR  TRACKING_URI=URI  PORT=5000"
+	@echo "           GPUS_PER_TRIAL=0.5  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
+	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  TRACKING_URI=URI  PORT=5000"
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

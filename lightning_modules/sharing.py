@@ -6,7 +6,7 @@ Whoever starts the workers (Ray Train, ``torchrun``) joins them in torch's defau
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+Told = TypeVar("Told")
 
 
 class Share:
@@ -72,6 +73,14 @@ class Share:
                 kinds.setdefault((parameter.grad.dtype, parameter.grad.device), []).append(parameter.grad)
         for gradients in kinds.values():
             self.add_up(*gradients)
+
+    def told_by_the_first(self, value: Told) -> Told:
+        """What the first worker has there, on all workers."""
+        if self.alone:
+            return value
+        told = [value]
+        distributed.broadcast_object_list(told, src=0)
+        return told[0]
 
     def require_same(self, value: int, meaning: str) -> None:
         """Prove that all workers found the same.

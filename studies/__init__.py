@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from studies.declaring import declare
-    from studies.dispatch import Resources
+    from studies.resources import Resources
     from studies.running import run
 
 __all__ = ["Resources", "declare", "run"]
 
-_HOMES = {"run": "studies.running", "declare": "studies.declaring", "Resources": "studies.dispatch"}
+_HOMES = {"run": "studies.running", "declare": "studies.declaring", "Resources": "studies.resources"}
 
 
 def __getattr__(name: str) -> Any:

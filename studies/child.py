@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import platform
 import select
 import sys
 import time
@@ -12,14 +13,18 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from studies.digests import class_paths, user_code_digest
 from studies.jobs import Job
 from studies.leases import Beating, Holder, Lease, LeaseLost, acquire, holder
-from studies.machine import Machine
+from studies.machine import Machine, device_name
 from studies.settings import Settings
 from studies.spool import Spool
+
+if TYPE_CHECKING:
+    from lightning_modules.sharing import Share
 
 EDITED = (
     "the code behind it is not what it was as the study started. Expected the same files until the last trial has "
@@ -29,6 +34,10 @@ LOST_LEASE = 75  # the exit code of a process whose trial another one has taken 
 BEAT_SECONDS = 2.0  # between two signs of life on the pipe
 
 Kind = Literal["epoch", "beat", "note", "ended", "elsewhere", "fault"]
+
+
+class WrongMachine(RuntimeError):
+    """A node of another kind than the study was planned for."""
 
 
 class TrialLost(RuntimeError):
@@ -76,10 +85,7 @@ class Child:
             if message.kind != "beat":
                 return message
         self.stop()
-        raise TrialLost(
-            f"the trial gave no sign of life for {self.hang_after_seconds:g} s (no step, no batch evaluated) and was "
-            "killed. Where a single step may take longer, give a larger --hang-after."
-        )
+        raise TrialLost(hung(self.hang_after_seconds))
 
     def stop(self) -> None:
         """End the process; what it has written stays."""
@@ -94,14 +100,17 @@ class Child:
         raise TrialLost(f"the trial's process ended with exit code {self.process.exitcode} and left no result")
 
 
+def hung(seconds: float) -> str:
+    """Why a trial that was silent for too long was killed."""
+    return (
+        f"the trial gave no sign of life for {seconds:g} s (no step, no batch evaluated) and was killed. Where a "
+        "single step may take longer, give a larger --hang-after."
+    )
+
+
 def train_in_child(job: Job, settings: Settings, machine: Machine, sender: Connection) -> None:
     """Train a job in this process, unless another one is at it, and tell how it went."""
-    import warnings
-
-    sys.path[:0] = job.import_paths
-    multiprocessing.set_start_method(None, force=True)  # the platform's own, for data loaders that have workers
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+    prepare_process(job)
     tell = _teller(sender)
     try:
         lease = acquire(job.folder)
@@ -109,7 +118,7 @@ def train_in_child(job: Job, settings: Settings, machine: Machine, sender: Conne
             tell(Message("elsewhere", str(holder(job.folder) or "another process")))
             return
         with Beating(lease, on_lost=lambda: os._exit(LOST_LEASE), is_wanted=lambda: _is_listened_to(sender)):
-            _train_once(job, settings, machine, lease, tell)
+            train_once(job, settings, machine, lease, tell)
     except LeaseLost:
         os._exit(LOST_LEASE)
     except Exception:  # what reaches this place is no result of the trial
@@ -118,20 +127,38 @@ def train_in_child(job: Job, settings: Settings, machine: Machine, sender: Conne
     tell(Message("ended"))
 
 
-def _train_once(job: Job, settings: Settings, machine: Machine, lease: Lease, tell: Callable[[Message], None]) -> None:
-    """Train, unless the trial has ended while it waited for its turn."""
+def prepare_process(job: Job) -> None:
+    """Make a process one that trains: it finds the user's modules, and its frameworks are quiet."""
+    import warnings
+
+    # On a cluster's node the user's folders lie beside this package, and are named by that.
+    sys.path[:0] = [str(Path(__file__).parent.parent / path) for path in job.import_paths]
+    multiprocessing.set_start_method(None, force=True)  # the platform's own, for data loaders that have workers
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+
+
+def train_once(
+    job: Job,
+    settings: Settings,
+    machine: Machine,
+    lease: Lease,
+    tell: Callable[[Message], None],
+    share: Share | None = None,
+) -> None:
+    """Train, unless the trial has ended while it waited for its turn.
+
+    Args:
+        lease: of this process, or of the first of several workers.
+    """
     from lightning_modules.reading import examples_of
-    from studies.results import failed
+    from lightning_modules.sharing import Share
     from studies.training import train
 
-    spool = Spool(job.folder, guard=lease.check)
-    if spool.has_ended and spool.weights.exists() and not job.again:
+    share = share or Share()
+    if not share.told_by_the_first(share.leads and _is_to_be_trained(job, lease)):
         return
-    spool.begin(str(lease.holder))
-    if _is_edited(job):
-        reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
-        spool.write(failed(job.fit.fingerprint, job.digests, reason))
-        return
+    require_model(job, machine)
     examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
     train(
         job.fit,
@@ -145,7 +172,23 @@ def _train_once(job: Job, settings: Settings, machine: Machine, lease: Lease, te
         beat=_beat(tell),
         guard=lease.check,
         checkpoint_seconds=settings.checkpoint_seconds,
+        share=share,
     )
+
+
+def _is_to_be_trained(job: Job, lease: Lease) -> bool:
+    """Begin an attempt; not where the trial has ended, nor where its code was edited, which is its result then."""
+    from studies.results import failed
+
+    spool = Spool(job.folder, guard=lease.check)
+    if spool.has_ended and spool.weights.exists() and not job.again:
+        return False
+    spool.begin(str(lease.holder))
+    if not _is_edited(job):
+        return True
+    reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
+    spool.write(failed(job.fit.fingerprint, job.digests, reason))
+    return False
 
 
 def _teller(sender: Connection) -> Callable[[Message], None]:
@@ -178,6 +221,20 @@ def _is_listened_to(sender: Connection) -> bool:
     watched = select.poll()
     watched.register(sender.fileno(), 0)
     return not watched.poll(0)
+
+
+def require_model(job: Job, machine: Machine) -> None:
+    """Refuse a machine on which the trial's bits would not be what its digest says: a node that came later.
+
+    Raises:
+        WrongMachine: where it is none of the models that the study was planned for.
+    """
+    found = device_name(machine.device) if job.models else ""
+    if job.models and found not in job.models:
+        raise WrongMachine(
+            f"the node {platform.node()} has a {found}, and the study was planned for {' or '.join(job.models)}: a "
+            "node that joined later. Call `ablate run` again, which asks all nodes anew."
+        )
 
 
 def _is_edited(job: Job) -> bool:

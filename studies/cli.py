@@ -22,12 +22,13 @@ from studies.terminal import (
     as_json,
     of_a_store,
     of_a_study,
+    of_resources,
     print_json,
     print_table,
 )
 
 if TYPE_CHECKING:
-    from studies.dispatch import Resources
+    from studies.resources import Resources
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -90,11 +91,7 @@ def show(name: str, asked: Asked, as_json: bool) -> None:
 @of_a_study
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
-@click.option(
-    "--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True, help="May be a fraction."
-)
-@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a trial.")
-@click.option("--max-concurrent", type=click.IntRange(min=0), default=0, help="Trials at once.  [as many as fit]")
+@of_resources
 @click.option(
     "--reuse",
     type=click.Choice(REUSES),
@@ -113,9 +110,7 @@ def run(
     data_root: str | None,
     runs: str | None,
     tracking_uri: str | None,
-    gpus_per_trial: float,
-    cpus_per_trial: int,
-    max_concurrent: int,
+    resources: Resources,
     reuse: Any,
     until_resolved: bool,
     max_seeds: int | None,
@@ -134,7 +129,7 @@ def run(
     if dry_run:
         _print_dry_run(study, as_json=as_json)
         return
-    _run(study, settings, _resources(cpus_per_trial, gpus_per_trial, max_concurrent), reuse, with_report)
+    _run(study, settings, resources, reuse, with_report)
 
 
 def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_report: bool, run_id: str = "") -> None:
@@ -164,9 +159,7 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
 @click.option("--seeds", type=Seeds(), required=True, help="How many there are to be in all, or which to add.")
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
-@click.option("--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True)
-@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--max-concurrent", type=click.IntRange(min=0), default=0, help="Trials at once.  [as many as fit]")
+@of_resources
 @click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
 def extend(
     name: str,
@@ -175,9 +168,7 @@ def extend(
     data_root: str | None,
     runs: str | None,
     tracking_uri: str | None,
-    gpus_per_trial: float,
-    cpus_per_trial: int,
-    max_concurrent: int,
+    resources: Resources,
     with_report: bool,
 ) -> None:
     """Add seeds to a study as it was recorded last: paired for all arms, with the settings that it was run with.
@@ -193,7 +184,7 @@ def extend(
     _run(
         study,
         settings,
-        _resources(cpus_per_trial, gpus_per_trial, max_concurrent),
+        resources,
         "matching",
         with_report,
         record.run_id,
@@ -425,12 +416,6 @@ def _unresolved(record: Any) -> Any:
     from reports.comparison import unresolved
 
     return unresolved(record)
-
-
-def _resources(cpus: int, gpus: float, most: int) -> Resources:
-    from studies.dispatch import Resources
-
-    return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, max_concurrent=most)
 
 
 def _read(name: str, protocol: str, settings: Settings) -> Any:

@@ -58,9 +58,15 @@ def _what_trains() -> frozenset[str]:
     return frozenset(imported_modules(ENTRY))
 
 
-def platform_digest(device: str, threads: int) -> str:
-    """A digest of what changes bits on equal code: versions of torch and numpy, model of CPU or GPU, threads."""
-    facts = (metadata.version("torch"), metadata.version("numpy"), device, device_name(device), str(threads))
+def platform_digest(device: str, threads: int, models: Iterable[str] = (), workers: int = 1) -> str:
+    """A digest of what changes bits on equal code: versions of torch and numpy, models, threads, workers of a trial.
+
+    Args:
+        models: of CPU or GPU, of all machines that may train it; this machine's by default.
+    """
+    model = " or ".join(models) or device_name(device)
+    together = (f"{workers} workers",) if workers > 1 else ()
+    facts = (metadata.version("torch"), metadata.version("numpy"), device, model, str(threads), *together)
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
 
 

@@ -2,96 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
+import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # bind to the loopback interface alone
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # see studies.resources.choose_ray
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the record is MLflow's, not Tune's
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")  # the line lets in only whom there is room for
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.cluster
 
-import ray
 from ray import tune
+from ray.tune.search import Searcher
 
-from lightning_modules.values import check, require
+from studies import cluster
 from studies.child import Child
-from studies.jobs import Job
-from studies.machine import Machine, cores
+from studies.jobs import Job, Watcher
+from studies.line import Line
+from studies.machine import Machine
+from studies.resources import Need, Resources, share_of
 from studies.settings import Settings
 from studies.waiting import wait_for_others
 
+if TYPE_CHECKING:
+    from studies.together import Together
+
 RETRIES = 2  # of a trial that met a fault of the machine; an exception of its own is a result and is not retried here
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What one trial takes, and how many may run at once (0: as many as fit).
-
-    Raises:
-        InvalidValue: for more than this machine has: such a trial would wait for ever.
-    """
-
-    cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    max_concurrent: int = 0
-
-    def __post_init__(self) -> None:
-        check(self)
-        require(1 <= self.cpus_per_trial <= cores(), self, "cpus_per_trial", f"1 to this machine's {cores()} cores")
-        require(0 <= self.gpus_per_trial <= 1, self, "gpus_per_trial", "0 (no GPU), a share of one, or 1")
-        require(self.max_concurrent >= 0, self, "max_concurrent", "0 (as many as fit) or more")
-        if self.gpus_per_trial:
-            import torch
-
-            require(torch.cuda.is_available(), self, "gpus_per_trial", "0: no GPU is visible to this process")
-
-    @property
-    def device(self) -> str:
-        """``cuda`` where a trial takes a GPU or a share of one, else ``cpu``."""
-        return "cuda" if self.gpus_per_trial else "cpu"
-
-
-class Watcher(Protocol):
-    """What the driver wants to know while trials run; called in the driver's own thread."""
-
-    def on_start(self, job: Job) -> None:
-        """A trial has a worker; called again where its process died and it is tried once more."""
-
-    def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
-        """A trial has trained an epoch."""
-
-    def on_end(self, job: Job) -> None:
-        """A trial has written its result."""
-
-    def on_lost(self, job: Job, reason: str) -> None:
-        """A trial met a fault of the machine again and again, and has no result."""
-
-    def on_elsewhere(self, job: Job, who: str) -> None:
-        """A trial is being trained by another process, of another study or host: it is waited for."""
-
-    def on_note(self, job: Job, text: str) -> None:
-        """A trial has news in words."""
-
-
-@contextmanager
-def engine() -> Iterator[None]:
-    """Ray, for as long as this lasts: what dispatches several times within it starts Ray once."""
-    if ray.is_initialized():
-        yield
-        return
-    _start_ray()
-    try:
-        yield
-    finally:
-        ray.shutdown()
+COUNT_NODES_EVERY_SECONDS = 2.0
+HARDLY_ANYTHING = 0.001  # of a resource that every cluster's head node has, once
 
 
 def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> None:
@@ -100,40 +45,36 @@ def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watc
     Raises:
         KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
     """
-    with engine():
-        for generation in generations(jobs):
-            remaining = list(generation)
-            while remaining:
-                elsewhere = _run(remaining, settings, resources, watcher)
-                remaining = wait_for_others(elsewhere, watcher)
+    with cluster.engine(resources, jobs[0].import_paths if jobs else ()):
+        remaining = list(jobs)
+        while remaining:
+            line = _run(remaining, settings, resources, watcher)
+            elsewhere = [job for job in remaining if job.folder in line.elsewhere]
+            remaining = [*wait_for_others(elsewhere, watcher, until_one=bool(line.held)), *line.held]
 
 
-def generations(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in groups, one after the other: none starts from a donor that is in its own group or in a later one."""
-    waiting, groups = list(jobs), []
-    while waiting:
-        folders = {job.folder for job in waiting}
-        groups.append([job for job in waiting if job.donor not in folders])
-        waiting = [job for job in waiting if job.donor in folders]
-    return groups
-
-
-def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> list[Job]:
-    """Run jobs; gives back those that another process was training."""
-    scratch = settings.runs / f"ray-{os.getpid()}"
+def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> Line:
+    """Run jobs, save those that another process is training and those that start from such a one."""
+    scratch = settings.shared / f"ray-{platform.node()}-{os.getpid()}"
+    line = Line(jobs, _share(resources), resources.max_concurrent)
+    taken = [_taken_by(resources.of(job.fit.arm)) for job in jobs]
     worker = tune.with_resources(
-        tune.with_parameters(_Worker, jobs=list(jobs), settings=settings, resources=resources),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+        tune.with_parameters(
+            _Worker,
+            jobs=_as_sent(jobs, resources),
+            settings=_public(settings),
+            resources=resources,
+            scratch=scratch,
+        ),
+        lambda config: taken[config["job"]],
     )
-    report = _Report(jobs, watcher)
     tuner = tune.Tuner(
         worker,
-        param_space={"job": tune.grid_search(list(range(len(jobs))))},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent or None),
+        tune_config=tune.TuneConfig(reuse_actors=True, num_samples=len(jobs), search_alg=_Next(line)),
         run_config=tune.RunConfig(
             name="dispatch",
             storage_path=str(scratch),
-            callbacks=[report],
+            callbacks=[_Report(line, watcher)],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
@@ -144,28 +85,83 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if report.interrupted:
+    if line.running or not line.is_over:
         raise KeyboardInterrupt
-    return report.elsewhere
+    return line
 
 
-def _start_ray() -> None:
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # faults reach the user as results, with their traceback
-    ray.init(
-        address="local",
-        num_cpus=cores(),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+def _as_sent(jobs: Sequence[Job], resources: Resources) -> list[Job]:
+    """The jobs as their workers see them: on a cluster the user's modules lie beside this package."""
+    if not resources.address:
+        return list(jobs)
+    return [replace(job, import_paths=cluster.sent(job.import_paths)) for job in jobs]
+
+
+def _public(settings: Settings) -> Settings:
+    """Without the store's address, which may hold a password: workers do not reach the store."""
+    return replace(settings, tracking_uri="")
+
+
+def _share(resources: Resources) -> Callable[[Job], float]:
+    """Which share of all machines a job takes; the machines of a cluster come and go."""
+    counted_at, nodes = 0.0, cluster.present()
+
+    def share(job: Job) -> float:
+        nonlocal counted_at, nodes
+        if resources.address and time.monotonic() - counted_at > COUNT_NODES_EVERY_SECONDS:
+            counted_at, nodes = time.monotonic(), cluster.present()
+        return share_of(resources.of(job.fit.arm), nodes)
+
+    return share
+
+
+def _taken_by(need: Need) -> tune.PlacementGroupFactory:
+    """What Tune sets aside for a trial; for several workers nothing: Ray Train sets aside what they take."""
+    if need.workers_per_trial > 1:
+        return tune.PlacementGroupFactory([{"node:__internal_head__": HARDLY_ANYTHING}])
+    bundle = {"CPU": float(need.cpus_per_trial)}
+    return tune.PlacementGroupFactory([bundle | ({"GPU": need.gpus_per_trial} if need.gpus_per_trial else {})])
+
+
+class _Next(Searcher):
+    """Tells Tune which trial starts next."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self.line = line
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles it for a restore that is never asked for."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration; ``None`` where there is no room, or its donor is being trained."""
+        number = self.line.start()
+        if number is not None:
+            return {"job": number}
+        return Searcher.FINISHED if self.line.is_over else None
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """There is nothing to search for."""
+        return True
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The report has noted it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was kept."""
 
 
 class _Worker(tune.Trainable):
     """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded."""
 
-    def setup(self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources) -> None:  # type: ignore[override]
-        self.jobs, self.settings = jobs, settings
-        self.machine = Machine(device=resources.device, threads=resources.cpus_per_trial)
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources, scratch: Path
+    ) -> None:
+        self.jobs, self.settings, self.resources, self.scratch = jobs, settings, resources, scratch
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["studies.training", "studies.child"])
         self._begin(config)
@@ -184,48 +180,58 @@ class _Worker(tune.Trainable):
         self.child.stop()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.child = Child(self.context, self.jobs[config["job"]], self.settings, self.machine)
+        job = self.jobs[config["job"]]
+        need = self.resources.of(job.fit.arm)
+        self.child: Child | Together = (
+            self._together(job, need) if need.workers_per_trial > 1 else self._alone(job, need)
+        )
+
+    def _alone(self, job: Job, need: Need) -> Child:
+        machine = Machine(
+            device=need.device, threads=need.cpus_per_trial, gpu_share=min(1.0, need.gpus_per_trial or 1.0)
+        )
+        return Child(self.context, job, self.settings, machine)
+
+    def _together(self, job: Job, need: Need) -> Together:
+        from studies.together import Together  # Ray Train, which takes a second to load
+
+        return Together(job, self.settings, need, self.scratch, loopback=not self.resources.address)
 
 
 class _Report(tune.Callback):  # the signatures are Tune's
     """Tune's events, as the driver's watcher wants them."""
 
-    def __init__(self, jobs: Sequence[Job], watcher: Watcher) -> None:
-        self.jobs, self.watcher = jobs, watcher
-        self.ended: set[int] = set()
-        self.elsewhere: list[Job] = []
+    def __init__(self, line: Line, watcher: Watcher) -> None:
+        self.line, self.watcher = line, watcher
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a restore that is never asked for, and views hold locks."""
         return {}
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether Tune returned before every job had come to an end."""
-        return len(self.ended) < len(self.jobs)
-
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watcher.on_start(self.jobs[trial.config["job"]])
+        self.watcher.on_start(self._job(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        job, message = self.jobs[trial.config["job"]], result["message"]
+        job, message = self._job(trial), result["message"]
         if message.kind == "epoch":
             self.watcher.on_epoch(job, message.values)
         elif message.kind == "note":
             self.watcher.on_note(job, message.text)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ended.add(trial.config["job"])
-        job, message = self.jobs[trial.config["job"]], trial.last_result["message"]
+        job, message = self._job(trial), trial.last_result["message"]
+        self.line.end(trial.config["job"], elsewhere=message.kind == "elsewhere")
         if message.kind == "elsewhere":
-            self.elsewhere.append(job)
             self.watcher.on_elsewhere(job, message.text)
         else:
             self.watcher.on_end(job)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ended.add(trial.config["job"])
-        reason = str(trial.get_error() or "its worker died")
-        self.watcher.on_lost(self.jobs[trial.config["job"]], reason)
+        self.line.end(trial.config["job"])
+        self.watcher.on_lost(self._job(trial), str(trial.get_error() or "its worker died"))
+
+    def _job(self, trial: Any) -> Job:
+        job: Job = self.line.jobs[trial.config["job"]]
+        return job

@@ -12,10 +12,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a trial may use: ``cpu`` or ``cuda``, and threads for its arithmetic."""
+    """What a trial may use: ``cpu`` or ``cuda``, threads for its arithmetic, and which share of a GPU's memory."""
 
     device: str = "cpu"
     threads: int = 1
+    gpu_share: float = 1.0
 
 
 def cores() -> int:
@@ -26,6 +27,15 @@ def cores() -> int:
 def memory_gib() -> float:
     """Physical memory, GiB."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def gpus() -> int:
+    """CUDA devices that this process sees; 0 without looking where no NVIDIA driver is loaded."""
+    if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvidia0").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def device_name(device: str) -> str:

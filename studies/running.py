@@ -26,14 +26,13 @@ from lightning_modules.values import InvalidValue, Leaf
 from studies import protocols
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
-from studies.dispatch import Resources, Watcher, dispatch, engine
 from studies.fits import Fit, hashed, with_donors
-from studies.jobs import Job
+from studies.jobs import Job, Watcher
 from studies.leases import acquire
 from studies.live import Progressing, Row
-from studies.machine import cores, device_name, memory_gib
 from studies.planning import Plan, Reuse, merged, plan, with_weights
 from studies.records import Identity, Start, StudyRecord
+from studies.resources import Need, Node, Resources, choose_ray, described, models_of
 from studies.results import Result, failed
 from studies.settings import Settings, without_credentials
 from studies.spool import Spool
@@ -62,11 +61,15 @@ class Driver:
     def __post_init__(self) -> None:
         self.settings.make()
         self.store = Store(self.settings)
+        choose_ray(self.resources.address)
+        self.resources.require_arms((*self.study.setups(), *self.study.donors.values()))
         self.data = self._inventory()
+        self.nodes = self._nodes()
+        self.models = models_of(self.nodes, self.resources.device)
         self.digests = {
             "data": self.data.digest,
             "code": code_digest(),
-            "platform": platform_digest(self.resources.device, self.resources.cpus_per_trial),
+            "platform": self._platform(self.resources.needs[0]),
         }
         fits = self.study.trials()
         self.places: dict[Fit, Place] = {}
@@ -87,6 +90,18 @@ class Driver:
         self.registration = register(self.study, self.data)
         self.parent = ""
 
+    def _nodes(self) -> tuple[Node, ...]:
+        """The machines that train."""
+        if not self.resources.address:
+            return (Node.here(),)
+        from studies.cluster import survey
+
+        self.say(f"asking the nodes of the cluster {self.resources.address}")
+        return survey(self.resources, self.settings, self.study.import_paths)
+
+    def _platform(self, need: Need) -> str:
+        return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial)
+
     def _inventory(self) -> Inventory:
         """What the arms read; they may differ in how they read it, and are tested on the same examples."""
         setups = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
@@ -105,7 +120,8 @@ class Driver:
     def digests_of(self, fit: Fit) -> dict[str, str]:
         """What decides a fit's bits beside setup and seed; of the user's code, what this very fit uses."""
         user_code = self.user_code_by_paths[class_paths([fit.setup])]
-        return self.digests | ({"user_code": user_code} if user_code else {})
+        platform = {"platform": self._platform(self.resources.of(fit.arm))}
+        return self.digests | platform | ({"user_code": user_code} if user_code else {})
 
     def identity(self, fit: Fit) -> Identity:
         """What must agree before an ended trial is used again."""
@@ -310,11 +326,14 @@ class Driver:
                 digests=self.digests_of(fit),
                 donor=self.spool(fit.donor).folder if fit.donor else None,
                 import_paths=self.study.import_paths,
+                models=self.models,
                 again=again,
             )
             for fit in ordered
         ]
         rows = [Row(arm=self.place(fit).label, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
+        from studies.dispatch import dispatch
+
         with Progressing(rows, quiet=quiet) as view:
             dispatch(jobs, self.settings, self.resources, _Recorder(self, view))
 
@@ -357,7 +376,7 @@ class Driver:
             clean=self.clean,
             versions={"python": platform.python_version()}
             | {name: metadata.version(name) for name in REPORTED_VERSIONS},
-            hardware=hardware(self.resources),
+            hardware=described(self.nodes, self.resources),
             seeds=self.begun,
             wall_seconds=round(time.time() - self.began, 1),
         )
@@ -399,7 +418,9 @@ class Work:
             driver.log(driver.begin(fit), driver.result(fit), driver.spool(fit).attempts, curves=True)
         if todo.train:
             if not self.started:
-                self.stack.enter_context(engine())
+                from studies.cluster import engine
+
+                self.stack.enter_context(engine(driver.resources, driver.study.import_paths))
                 self.started = True
             driver.train(todo.train, again=self.reuse == "none", quiet=self.quiet)
 
@@ -512,6 +533,8 @@ def run(
         seeds: how many, or which; the same for every arm; the protocol's own by default.
         overrides: dotted paths and values, applied to every arm alike.
         data_root, runs, tracking_uri: see :class:`studies.settings.Settings`.
+        resources: what trials take, and where they run; one of this machine's cores each by default, or of the cluster
+            at ``RAY_ADDRESS``.
         reuse: which ended trials are used again; see :func:`studies.planning.plan`.
         tuning: how every arm's recipe is tuned, beside the comparison under the shared one; or a number of candidates.
         looks: numbers of seeds of a sequential study, which stops at the first look that resolves its claims.
@@ -526,7 +549,12 @@ def run(
     """
     study = declare(name, protocol, seeds, overrides, tuning, looks)
     settings = Settings.of(runs, data_root, tracking_uri)
-    driver = Driver(study, settings, resources or Resources(), say or (_silent if quiet else _print))
+    driver = Driver(
+        study,
+        settings,
+        resources or Resources(address=os.environ.get("RAY_ADDRESS", "")),
+        say or (_silent if quiet else _print),
+    )
     return driver.run(reuse, quiet=quiet, unresolved=unresolved)
 
 
@@ -580,14 +608,6 @@ def git_revision() -> tuple[str, bool]:
         return git("rev-parse", "--short=12", "HEAD"), not changed
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
-
-
-def hardware(resources: Resources) -> str:
-    """The machine in words."""
-    words = f"{cores()} cores of {device_name('cpu')}, {memory_gib():.0f} GiB memory"
-    if not resources.gpus_per_trial:
-        return f"{words}, no GPU"
-    return f"{words}, {resources.gpus_per_trial:g} of a {device_name('cuda')} per trial"
 
 
 def _print(news: str) -> None:

@@ -13,6 +13,7 @@ import click
 
 from lightning_modules.values import Misuse
 from studies import protocols
+from studies.resources import PER_TRIAL, Resources
 from studies.tuning import PRUNINGS, SAMPLERS
 
 MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -65,6 +66,70 @@ class Looks(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
             return tuple(int(text) for text in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is no list of numbers of seeds, such as 3,5,10.", param, ctx)
+
+
+class ForArm(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """``ARM:gpus=2,cpus=4``."""
+
+    name = "ARM:gpus=2,cpus=4"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, dict[str, float]]:
+        """Split at the last colon: an arm's name may have one."""
+        if isinstance(value, tuple):
+            return value
+        arm, colon, text = str(value).rpartition(":")
+        try:
+            values = {
+                name.strip(): float(number) for name, _, number in (each.partition("=") for each in text.split(","))
+            }
+        except ValueError:
+            values = {}
+        if not (colon and arm and values):
+            self.fail(f"{value!r} is not of the form ARM:gpus=2,cpus=4 ({', '.join(PER_TRIAL)}).", param, ctx)
+        return arm, values
+
+
+def of_resources(command: Command) -> Command:
+    """The options that say where trials run and what one takes; they reach the command together, as ``resources``."""
+
+    @wraps(command)
+    def gathered(for_arm: Any, ray_address: str | None, **options: Any) -> Any:
+        names = (*PER_TRIAL.values(), "max_concurrent")
+        resources = Resources(address=ray_address or "", **{name: options.pop(name) for name in names})
+        for arm, values in for_arm:
+            resources = resources.for_arm(arm, **values)
+        return command(resources=resources, **options)
+
+    options = (
+        click.option(
+            "--ray-address", envvar="RAY_ADDRESS", metavar="HOST:PORT",
+            help="A Ray cluster to run on.  [RAY_ADDRESS, this machine]",
+        ),
+        click.option(
+            "--gpus-per-trial", type=click.FloatRange(min=0), default=0.0, show_default=True,
+            help="A share of one (0.5), one, or several: a worker on each.",
+        ),
+        click.option(
+            "--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True,
+            help="Threads of a trial; of each of its workers.",
+        ),
+        click.option(
+            "--workers-per-trial", type=click.IntRange(min=1), default=1, show_default=True,
+            help="Processes that train one trial together, each on its part of every batch.",
+        ),
+        click.option(
+            "--max-concurrent", type=click.IntRange(min=0), default=0, help="Trials at once.  [as many as fit]"
+        ),
+        click.option(
+            "--for-arm", type=ForArm(), multiple=True,
+            help="What the trials of one arm take instead; repeatable.",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
 
 
 def of_a_store(command: Command) -> Command:

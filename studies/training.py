@@ -147,6 +147,8 @@ def _train(
     torch.set_num_threads(machine.threads)
     setup = fit.setup
     device = torch.device(machine.device)
+    if machine.device == "cuda" and machine.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(machine.gpu_share)
     data = trial_data(setup, examples, fit.seed, device, share)
     if fit.tunes:
         data.withhold_test()

@@ -21,16 +21,21 @@ class Waiting(Protocol):
 
 
 def wait_for_others(
-    jobs: Sequence[Job], watcher: Waiting, pause: Callable[[], None] = lambda: time.sleep(LOOK_EVERY_SECONDS)
+    jobs: Sequence[Job],
+    watcher: Waiting,
+    pause: Callable[[], None] = lambda: time.sleep(LOOK_EVERY_SECONDS),
+    *,
+    until_one: bool = False,
 ) -> list[Job]:
-    """Wait until every job has ended, or may be trained here; gives back the latter, as soon as there is one.
+    """Wait until every job has ended, or may be trained here; gives back those left, as soon as there is one of these.
 
     Args:
         pause: called between two looks at the trials' folders.
+        until_one: come back as soon as any job has ended: others start from it.
     """
     remaining = list(jobs)
     free: list[Job] = []
-    while remaining and not free:
+    while remaining and not free and not (until_one and len(remaining) < len(jobs)):
         held = [job for job in remaining if who_trains(job)]
         for job in remaining:
             if job not in held and has_ended(job):

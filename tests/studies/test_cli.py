@@ -86,7 +86,7 @@ def test_profile_prints_layers_and_sums():
         (("run", "depth", "--seeds", "a"), "neither a number of seeds"),
         (("run", "depth", "--seeds", "1,1"), "expected different whole numbers"),
         (("run", "depth", "--tracking-uri", "ftp://x"), "expected a database"),
-        (("run", "depth", "--gpus-per-trial", "2"), "a share of one, or 1"),
+        (("run", "depth", "--gpus-per-trial", "1.5"), "a share of one (0.5), or a whole number"),
         (("run", "depth", "--cpus-per-trial", "10000"), "this machine's"),
         (("show", "dept"), "Did you mean 'depth'?"),
         (("profile", "vgg-f"), "No network named 'vgg-f'."),

@@ -1,7 +1,6 @@
 """A warm start is a dependency between trials: its donor first, its weights by name, its epochs charged."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from lightning_modules.values import InvalidValue, Misuse
 from studies import protocols
 from studies.building import build_all
 from studies.declaring import declare
-from studies.dispatch import Job, generations
 from studies.fits import Fit, donor_name, with_donors
 from studies.planning import plan, with_weights
 from studies.records import Ended, Identity
@@ -69,23 +67,6 @@ def test_every_seed_of_a_study_has_its_donor():
     study = declare("initialization", seeds=(0, 1))
     assert study.donors == {"warm start": "donor of warm start"}
     assert len(study.trials()) == 2 * (7 + 1)
-
-
-def jobs(*fits):
-    return [
-        Job(fit=fit, folder=Path(fit.fingerprint), digests={}, donor=Path(fit.donor.fingerprint) if fit.donor else None)
-        for fit in fits
-    ]
-
-
-def test_who_waits_for_a_donor_runs_after_it_and_all_others_at_once():
-    warm = fit_of(start=WARM)
-    groups = generations(jobs(warm, fit_of(arm="cold"), warm.donor))
-    assert [[job.fit.arm for job in group] for group in groups] == [["cold", "donor of warm"], ["warm"]]
-
-
-def test_who_has_its_donor_already_waits_for_nobody():
-    assert [[job.fit.arm for job in group] for group in generations(jobs(fit_of(start=WARM)))] == [["warm"]]
 
 
 def planned(trained, *, weights):

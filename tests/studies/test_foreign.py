@@ -29,9 +29,9 @@ from studies.building import build_all, built, parts_changed
 from studies.cli import main
 from studies.declaring import declare
 from studies.digests import class_paths, code_digest, user_code_digest
-from studies.dispatch import Resources
 from studies.fits import Fit
 from studies.preview import preview
+from studies.resources import Resources
 from studies.running import Driver
 from studies.settings import Settings
 from studies.spool import Spool, result_to_json

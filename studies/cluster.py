@@ -1,0 +1,224 @@
+"""Ray, on this machine or on a cluster: its start, the code that goes to the nodes, and what the nodes are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # see studies.resources.choose_ray
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # who takes no GPU may still ask which there are
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a user's relative paths mean what they mean in the driver
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from studies.digests import FIRST_PARTY
+from studies.machine import cores
+from studies.resources import Node, Resources
+from studies.settings import Settings, SettingsError
+
+LEFT_OUT = frozenset(("runs", "data", "node_modules", "__pycache__", "build", "dist"))
+LARGEST_FILE = 2**20  # bytes; of what lies beside the user's modules, such as tables they read
+MOST_BYTES = 100 * 2**20  # of all that is sent
+SAME_EVERYWHERE = ("torch", "numpy", "pytorch-lightning")
+ANSWER_SECONDS = 120.0
+USERS_CODE = "users-{}"
+SAME_ENVIRONMENT = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
+
+
+@contextmanager
+def engine(resources: Resources | None = None, import_paths: Sequence[str] = ()) -> Iterator[None]:
+    """Ray, for as long as this lasts: what dispatches several times within it starts Ray once.
+
+    Args:
+        import_paths: folders of the user's modules; to a cluster they are sent along with this package.
+
+    Raises:
+        SettingsError: where there is no cluster at the address, or it does not let us in.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # faults reach the user as results, with their traceback
+    address = resources.address if resources else ""
+    with _connected(address, import_paths) if address else _started():
+        yield
+
+
+@contextmanager
+def _started() -> Iterator[None]:
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    ray.init(address="local", num_cpus=cores(), **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _connected(address: str, import_paths: Sequence[str]) -> Iterator[None]:
+    if os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0":
+        raise SettingsError(
+            f"the cluster {address} cannot be joined: this process has loaded Ray for this machine alone. "
+            "Set RAY_ADDRESS before Python starts, or call `ablate run` with --ray-address."
+        )
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # where this is itself a job of the cluster
+    with tempfile.TemporaryDirectory() as folder:
+        gather(import_paths, Path(folder))
+        try:
+            ray.init(
+                address=address,
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {name: os.environ[name] for name in SAME_ENVIRONMENT},
+                },
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise SettingsError(
+                f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, and where it asks "
+                "for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as well."
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def gather(import_paths: Sequence[str], target: Path) -> None:
+    """Copy what the nodes need to import: this package, and the user's folders, each under a name of its own.
+
+    Of the user's, folders of runs, data, environments and caches are left out, and large files.
+
+    Raises:
+        SettingsError: where all that is too much to send.
+    """
+    room = MOST_BYTES
+    for name in FIRST_PARTY:
+        room = _copy(Path(__file__).parent.parent / name, target / name, room)
+    for number, path in enumerate(import_paths):
+        room = _copy(Path(path), target / USERS_CODE.format(number), room)
+
+
+def sent(import_paths: Sequence[str]) -> tuple[str, ...]:
+    """Where a worker finds the user's folders: beside this package, in the folder in which Ray starts it."""
+    return tuple(USERS_CODE.format(number) for number in range(len(import_paths)))
+
+
+def _copy(source: Path, target: Path, room: int) -> int:
+    """Copy a folder; gives back how many bytes may still follow."""
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(source.iterdir()):
+        if entry.name.startswith(".") or entry.name in LEFT_OUT or entry.is_symlink():
+            continue
+        if entry.is_dir() and not (entry / "pyvenv.cfg").exists():
+            room = _copy(entry, target / entry.name, room)
+        elif entry.is_file() and entry.stat().st_size <= LARGEST_FILE:
+            room -= entry.stat().st_size
+            shutil.copy2(entry, target / entry.name)
+        if room < 0:
+            raise SettingsError(
+                f"the modules beside your ablation are to be sent to the cluster, and come to more than "
+                f"{MOST_BYTES // 2**20} MB (as far as {entry}). Put the ablation and what it imports into a folder of "
+                "their own."
+            )
+    return room
+
+
+def survey(resources: Resources, settings: Settings, import_paths: Sequence[str] = ()) -> tuple[Node, ...]:
+    """The machines that train: this one, or those of the cluster, each asked by a task that runs there.
+
+    Raises:
+        SettingsError: for nodes with other versions than here, or that do not see the folder of runs.
+        InvalidValue: where the trials take more than there is.
+    """
+    if not resources.address:
+        return (Node.here(),)
+    with engine(resources, import_paths), _left_behind(settings.trials) as mark:
+        nodes = tuple(_asked(mark))
+    if not nodes:
+        raise SettingsError(f"the cluster {resources.address} has no node with a CPU to give. Add one, and run again.")
+    resources.require_room(nodes)
+    return nodes
+
+
+@contextmanager
+def _left_behind(folder: Path) -> Iterator[Path]:
+    """A small file by which a node shows that it sees a folder."""
+    mark = folder / f".seen-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_bytes(b"")
+    try:
+        yield mark
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _asked(mark: Path) -> Iterator[Node]:
+    found = [node for node in _alive() if node["Resources"].get("CPU", 0) > 0]
+    answers = {node["NodeID"]: _answer(node["NodeID"], mark) for node in found}
+    try:
+        told = dict(zip(answers, ray.get(list(answers.values()), timeout=ANSWER_SECONDS), strict=True))
+    except ray.exceptions.GetTimeoutError as error:
+        raise SettingsError(f"the cluster's nodes did not answer within {ANSWER_SECONDS:.0f} s.") from error
+    here = versions()
+    for node in found:
+        answer, name = told[node["NodeID"]], f"the node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        if answer["versions"] != here:
+            raise SettingsError(
+                f"{name} has {_listed(answer['versions'])}, and here is {_listed(here)}. Install the same everywhere."
+            )
+        if not answer["sees"]:
+            raise SettingsError(
+                f"{name} does not see the folder of trials, {mark.parent}. Expected a shared file system, at one path "
+                "on all nodes."
+            )
+        yield replace(answer["node"], name=name, cpus=node["Resources"]["CPU"], gpus=node["Resources"].get("GPU", 0.0))
+
+
+def _answer(node_id: str, mark: Path) -> Any:
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    asked: Any = ray.remote(_about).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+    return asked.remote(mark)
+
+
+def _about(mark: Path) -> dict[str, Any]:
+    return {"node": Node.here(), "versions": versions(), "sees": mark.exists()}
+
+
+def versions() -> dict[str, str]:
+    """Of what decides bits, as installed here."""
+    return {name: metadata.version(name) for name in SAME_EVERYWHERE}
+
+
+def _listed(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def present() -> tuple[Node, ...]:
+    """The machines of the cluster as they are now, without asking them."""
+    return tuple(
+        Node(
+            name=node["NodeManagerAddress"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+            model={},
+        )
+        for node in _alive()
+    )
+
+
+def _alive() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]

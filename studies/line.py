@@ -1,0 +1,77 @@
+"""The line that jobs stand in: who may start now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from studies.jobs import Job
+
+ROUNDING = 1e-6
+
+
+class Line:
+    """Jobs in their order. A job is ready once its donor, where that stands in the line as well, has ended.
+
+    Nobody overtakes a ready job for which there is no room yet: one that takes many GPUs would wait for ever.
+    """
+
+    def __init__(self, jobs: Sequence[Job], share: Callable[[Job], float], most: int = 0) -> None:
+        """A line.
+
+        Args:
+            share: which share of all machines a job takes, as they are now.
+            most: how many may run at once; 0 for as many as fit.
+        """
+        self.jobs, self.share, self.most = tuple(jobs), share, most
+        self.waiting = list(range(len(self.jobs)))
+        self.running: set[int] = set()
+        self.undone = {job.folder for job in self.jobs}
+        self.elsewhere: set[Path] = set()
+
+    def start(self) -> int | None:
+        """The number of the next job, which starts now; ``None`` where none can."""
+        if self.most and len(self.running) >= self.most:
+            return None
+        ready = next((number for number in self.waiting if self.jobs[number].donor not in self.undone), None)
+        if ready is None or not self._has_room_for(ready):
+            return None
+        self.waiting.remove(ready)
+        self.running.add(ready)
+        return ready
+
+    def _has_room_for(self, number: int) -> bool:
+        taken = sum(self.share(self.jobs[each]) for each in self.running)
+        return not self.running or taken + self.share(self.jobs[number]) <= 1 + ROUNDING
+
+    def end(self, number: int, *, elsewhere: bool = False) -> None:
+        """Note that a job has ended, here; or that somebody else is at it."""
+        self.running.discard(number)
+        if elsewhere:
+            self.elsewhere.add(self.jobs[number].folder)
+        else:
+            self.undone.discard(self.jobs[number].folder)
+
+    @property
+    def held(self) -> list[Job]:
+        """Jobs whose donor, or the donor of that, is trained elsewhere: none of them can start here yet."""
+        folders, found = set(self.elsewhere), list[Job]()
+        for number in self._donors_first():
+            if self.jobs[number].donor in folders:
+                folders.add(self.jobs[number].folder)
+                found.append(self.jobs[number])
+        return found
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no job will start any more."""
+        return not self.waiting or (bool(self.elsewhere) and len(self.waiting) == len(self.held))
+
+    def _donors_first(self) -> list[int]:
+        """The waiting jobs, each after its donor."""
+        ordered, waiting = list[int](), list(self.waiting)
+        while waiting:
+            folders = {self.jobs[number].folder for number in waiting}
+            ordered += [number for number in waiting if self.jobs[number].donor not in folders]
+            waiting = [number for number in waiting if self.jobs[number].donor in folders]
+        return ordered
