@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ LARGEST_FILE = 2**20  # bytes; of what lies beside the user's modules, such as t
 MOST_BYTES = 100 * 2**20  # of all that is sent
 SAME_EVERYWHERE = ("torch", "numpy", "pytorch-lightning")
 ANSWER_SECONDS = 120.0
+CONNECT_SECONDS = 10.0
 USERS_CODE = "users-{}"
 SAME_ENVIRONMENT = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
 
@@ -71,6 +73,7 @@ def _connected(address: str, import_paths: Sequence[str]) -> Iterator[None]:
             f"the cluster {address} cannot be joined: this process has loaded Ray for this machine alone. "
             "Set RAY_ADDRESS before Python starts, or call `ablate run` with --ray-address."
         )
+    _require_answer(address)
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # where this is itself a job of the cluster
     with tempfile.TemporaryDirectory() as folder:
         gather(import_paths, Path(folder))
@@ -85,15 +88,33 @@ def _connected(address: str, import_paths: Sequence[str]) -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise SettingsError(
-                f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, and where it asks "
-                "for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as well."
-            ) from error
+            raise SettingsError(_no_cluster(address, str(error).strip().splitlines()[0])) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray itself would try again and again."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in host or not (host and port.isdecimal()):
+        raise SettingsError(
+            f"the Ray address is {address!r}; expected host:port, as `ray start --head` prints it, or auto."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise SettingsError(_no_cluster(address, error.strerror or str(error))) from error
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return (
+        f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, and where it asks for a "
+        "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as well."
+    )
 
 
 def gather(import_paths: Sequence[str], target: Path) -> None:
