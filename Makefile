@@ -26,6 +26,7 @@ FOR_ARM ?=
 MAX_CONCURRENT ?= 0
 RAY_ADDRESS ?=
 PORT ?= 5000
+ROUNDS ?= 1
 
 STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
 TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(PRUNING),--pruning $(PRUNING)) \
@@ -40,7 +41,7 @@ RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(S
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies ui test lint format bench docs clean
+.PHONY: help setup study studies ui test test-faults lint format bench docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -91,6 +92,9 @@ ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-faults: $(READY) ## Do to a running study whatever can befall it, ROUNDS times: make test-faults ROUNDS=20
+	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS)
 
 lint: $(READY) ## Check style, docstrings, types
 	@$(BIN)/ruff format --check .

@@ -95,6 +95,21 @@ def failures(trials: Iterable[TrialRecord]) -> tuple[Failure, ...]:
     )
 
 
+def repeated(trials: Iterable[TrialRecord]) -> str:
+    """Which trials were begun more than once, and what they met; empty where none was."""
+    told = [
+        f"{trial.arm}, seed {trial.seed} ({'; '.join((f'{trial.attempts} times', *trial.faults))})"
+        for trial in trials
+        if trial.attempts > 1
+    ]
+    if not told:
+        return ""
+    return (
+        "Begun more than once, with the same seed, because the study was interrupted, the machine failed or the trial "
+        f"did; each went on from its last checkpoint, where it had one: {'; '.join(told)}."
+    )
+
+
 def mixtures(trials: Iterable[TrialRecord]) -> tuple[str, ...]:
     """A sentence for each of data, code and platform in which the trials that ended are not all alike."""
     ended = [(trial.arm, trial.result) for trial in trials if trial.state in ("finished", "diverged") and trial.result]

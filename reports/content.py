@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from reports.arms import ArmRow
 from reports.comparison import Comparison
+from reports.conduct import repeated
 from reports.contract import contract
 from reports.costs import cost_table, donors_table, networks_table
 from reports.drawing import Figure
@@ -227,6 +228,7 @@ def _failures(comparison: Comparison) -> Section:
         paragraphs.append(
             "Nothing is dropped: diverged and failed trials stay in the denominator, and no arm gets seeds of its own."
         )
+    paragraphs += [repeated(comparison.trials)] if repeated(comparison.trials) else []
     return Section(name="failures", title="Failures", paragraphs=tuple(paragraphs), tables=(table,) if rows else ())
 
 

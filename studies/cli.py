@@ -22,6 +22,7 @@ from studies.terminal import (
     as_json,
     of_a_store,
     of_a_study,
+    of_patience,
     of_resources,
     print_json,
     print_table,
@@ -92,6 +93,7 @@ def show(name: str, asked: Asked, as_json: bool) -> None:
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
 @of_resources
+@of_patience
 @click.option(
     "--reuse",
     type=click.Choice(REUSES),
@@ -111,6 +113,7 @@ def run(
     runs: str | None,
     tracking_uri: str | None,
     resources: Resources,
+    patience: dict[str, Any],
     reuse: Any,
     until_resolved: bool,
     max_seeds: int | None,
@@ -123,7 +126,7 @@ def run(
     NAME is an ablation's, or the path of its file: ./my_ablation.py.
     """
     study = _declared(name, _with_looks(asked, until_resolved, max_seeds))
-    settings = Settings.of(runs, data_root, tracking_uri)
+    settings = replace(Settings.of(runs, data_root, tracking_uri), **patience)
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run: a run shows its progress.")
     if dry_run:
@@ -160,6 +163,7 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
 @of_resources
+@of_patience
 @click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
 def extend(
     name: str,
@@ -169,6 +173,7 @@ def extend(
     runs: str | None,
     tracking_uri: str | None,
     resources: Resources,
+    patience: dict[str, Any],
     with_report: bool,
 ) -> None:
     """Add seeds to a study as it was recorded last: paired for all arms, with the settings that it was run with.
@@ -178,7 +183,7 @@ def extend(
     """
     from studies.declaring import extended
 
-    settings = Settings.of(runs, data_root, tracking_uri)
+    settings = replace(Settings.of(runs, data_root, tracking_uri), **patience)
     record = _read(name, protocol, settings)
     study = extended(name, record.registration, seeds)
     _run(

@@ -58,7 +58,7 @@ def engine(resources: Resources | None = None, import_paths: Sequence[str] = ())
 
 @contextmanager
 def _started() -> Iterator[None]:
-    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     ray.init(address="local", num_cpus=cores(), **quiet)
     try:
         yield
@@ -85,7 +85,7 @@ def _connected(address: str, import_paths: Sequence[str]) -> Iterator[None]:
                     "env_vars": {name: os.environ[name] for name in SAME_ENVIRONMENT},
                 },
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,
             )
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise SettingsError(_no_cluster(address, str(error).strip().splitlines()[0])) from error

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from studies import cluster
-from studies.child import Child
+from studies.child import Child, Message, TrialLost
 from studies.jobs import Job, Watcher
 from studies.line import Line
 from studies.machine import Machine
@@ -55,8 +56,8 @@ def dispatch(jobs: Sequence[Job], settings: Settings, resources: Resources, watc
 
 def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher: Watcher) -> Line:
     """Run jobs, save those that another process is training and those that start from such a one."""
-    scratch = settings.shared / f"ray-{platform.node()}-{os.getpid()}"
-    line = Line(jobs, _share(resources), resources.max_concurrent)
+    scratch = _scratch(settings, resources)
+    line = Line(jobs, _share(resources), resources.max_concurrent, RETRIES)
     taken = [_taken_by(resources.of(job.fit.arm)) for job in jobs]
     worker = tune.with_resources(
         tune.with_parameters(
@@ -70,12 +71,12 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
     )
     tuner = tune.Tuner(
         worker,
-        tune_config=tune.TuneConfig(reuse_actors=True, num_samples=len(jobs), search_alg=_Next(line)),
+        tune_config=tune.TuneConfig(reuse_actors=True, num_samples=len(jobs) * (1 + RETRIES), search_alg=_Next(line)),
         run_config=tune.RunConfig(
             name="dispatch",
             storage_path=str(scratch),
             callbacks=[_Report(line, watcher)],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            failure_config=tune.FailureConfig(max_failures=0),  # the line tries again: also whose worker died before
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
@@ -88,6 +89,12 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
     if line.running or not line.is_over:
         raise KeyboardInterrupt
     return line
+
+
+def _scratch(settings: Settings, resources: Resources) -> Path:
+    """Where Tune and Ray Train keep what they need while they run; on one machine not on the disk of the trials."""
+    shared = settings.shared if resources.address else Path(tempfile.gettempdir())
+    return shared / f"ray-{platform.node()}-{os.getpid()}"
 
 
 def _as_sent(jobs: Sequence[Job], resources: Resources) -> list[Job]:
@@ -139,7 +146,7 @@ class _Next(Searcher):
         number = self.line.start()
         if number is not None:
             return {"job": number}
-        return Searcher.FINISHED if self.line.is_over else None
+        return Searcher.FINISHED if self.line.is_over and not self.line.running else None
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """There is nothing to search for."""
@@ -172,9 +179,12 @@ class _Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next epoch of the child, or its end."""
-        message = self.child.listen()
-        return {"message": message, "done": message.kind in ("ended", "elsewhere")}
+        """The next epoch of the child, or its end; a fault of the machine is its end as well, and the worker lives."""
+        try:
+            message = self.child.listen()
+        except TrialLost as error:
+            message = Message("fault", str(error))
+        return {"message": message, "done": message.kind in ("ended", "elsewhere", "fault")}
 
     def cleanup(self) -> None:
         self.child.stop()
@@ -222,6 +232,9 @@ class _Report(tune.Callback):  # the signatures are Tune's
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         job, message = self._job(trial), trial.last_result["message"]
+        if message.kind == "fault":
+            self._fault(trial, message.text)
+            return
         self.line.end(trial.config["job"], elsewhere=message.kind == "elsewhere")
         if message.kind == "elsewhere":
             self.watcher.on_elsewhere(job, message.text)
@@ -229,8 +242,14 @@ class _Report(tune.Callback):  # the signatures are Tune's
             self.watcher.on_end(job)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.line.end(trial.config["job"])
-        self.watcher.on_lost(self._job(trial), str(trial.get_error() or "its worker died"))
+        self._fault(trial, "its worker died")
+
+    def _fault(self, trial: Any, reason: str) -> None:
+        tries = self.line.fault(trial.config["job"])
+        if tries:
+            self.watcher.on_fault(self._job(trial), reason, tries, 1 + RETRIES)
+        else:
+            self.watcher.on_lost(self._job(trial), reason)
 
     def _job(self, trial: Any) -> Job:
         job: Job = self.line.jobs[trial.config["job"]]

@@ -36,13 +36,16 @@ class Watcher(Protocol):
     """What the driver wants to know while trials run; called in the driver's own thread."""
 
     def on_start(self, job: Job) -> None:
-        """A trial has a worker; called again where its process died and it is tried once more."""
+        """A trial has a worker; called again where it is tried once more."""
 
     def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
         """A trial has trained an epoch."""
 
     def on_end(self, job: Job) -> None:
         """A trial has written its result."""
+
+    def on_fault(self, job: Job, reason: str, tries: int, most: int) -> None:
+        """A trial met a fault of the machine and is tried again; it has been begun so often, and may be at most."""
 
     def on_lost(self, job: Job, reason: str) -> None:
         """A trial met a fault of the machine again and again, and has no result."""

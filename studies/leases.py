@@ -7,6 +7,7 @@ counts, and a process is known by its host, its place in the host's table of pro
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from types import TracebackType
 SCHEMA = 1
 EXPIRES_SECONDS = 60.0  # after the last sign of life of a holder that cannot be asked otherwise
 BEAT_SECONDS = 5.0
+NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class LeaseLost(BaseException):
@@ -189,8 +191,8 @@ class Beating:
 def _make(lease: Lease) -> bool:
     """Make a lease's file, whole and only where there is none of its number."""
     partial = lease.folder / f".lease-{lease.holder.token}"
-    partial.write_text(json.dumps(asdict(lease.holder)))
     try:
+        partial.write_text(json.dumps(asdict(lease.holder)))
         _link(partial, lease.file)
     except FileExistsError:
         return False
@@ -203,9 +205,9 @@ def _link(partial: Path, file: Path) -> None:
     """Give a whole file its name where that is free; where there are no hard links, make it and fill it after."""
     try:
         os.link(partial, file)
-    except FileExistsError:
-        raise
-    except OSError:
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
         with file.open("x") as target:
             target.write(partial.read_text())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,14 +17,16 @@ class Line:
     Nobody overtakes a ready job for which there is no room yet: one that takes many GPUs would wait for ever.
     """
 
-    def __init__(self, jobs: Sequence[Job], share: Callable[[Job], float], most: int = 0) -> None:
+    def __init__(self, jobs: Sequence[Job], share: Callable[[Job], float], most: int = 0, retries: int = 0) -> None:
         """A line.
 
         Args:
             share: which share of all machines a job takes, as they are now.
             most: how many may run at once; 0 for as many as fit.
+            retries: how often a job that met a fault may start once more.
         """
-        self.jobs, self.share, self.most = tuple(jobs), share, most
+        self.jobs, self.share, self.most, self.retries = tuple(jobs), share, most, retries
+        self.faults: Counter[int] = Counter()
         self.waiting = list(range(len(self.jobs)))
         self.running: set[int] = set()
         self.undone = {job.folder for job in self.jobs}
@@ -51,6 +54,16 @@ class Line:
             self.elsewhere.add(self.jobs[number].folder)
         else:
             self.undone.discard(self.jobs[number].folder)
+
+    def fault(self, number: int) -> int:
+        """Note that a job met a fault of the machine; gives back how often it has begun if it starts again, else 0."""
+        self.faults[number] += 1
+        if self.faults[number] > self.retries:
+            self.end(number)
+            return 0
+        self.running.discard(number)
+        self.waiting.insert(0, number)
+        return self.faults[number]
 
     @property
     def held(self) -> list[Job]:

@@ -131,6 +131,7 @@ class TrialRecord:
         progress: the last values logged of a trial that runs.
         recipe: ``shared`` by all arms, or what was ``tuned`` for its own.
         attempts: how often it was begun: more than once where it failed, or was interrupted and went on.
+        faults: of the machine that it met, each in a line; after each it was tried again, or given up.
     """
 
     arm: str
@@ -142,6 +143,7 @@ class TrialRecord:
     progress: Mapping[str, float] = field(default_factory=dict)
     recipe: Literal["shared", "tuned"] = "shared"
     attempts: int = 1
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -342,9 +343,9 @@ class Driver:
         place = self.place(fit)
         return self.store.begin(place.parent, fit, self.identity(fit), {**self.tags, **place.tags})
 
-    def log(self, run_id: str, result: Result, attempts: int, *, curves: bool) -> None:
+    def log(self, run_id: str, fit: Fit, result: Result, *, curves: bool) -> None:
         """Record a trial's result; its curves as well, where they were not logged as it ran."""
-        log(self.store, run_id, result, attempts, curves=curves)
+        log(self.store, run_id, result, self.spool(fit), curves=curves)
 
     def give_up(self, job: Job, reason: str) -> Result:
         """The result of a trial that never came to one; kept in its folder, where that can be written."""
@@ -415,7 +416,7 @@ class Work:
             place = driver.place(fit)
             driver.store.reuse(place.parent, fit, original, {**driver.tags, **place.tags})
         for fit in todo.spooled:
-            driver.log(driver.begin(fit), driver.result(fit), driver.spool(fit).attempts, curves=True)
+            driver.log(driver.begin(fit), fit, driver.result(fit), curves=True)
         if todo.train:
             if not self.started:
                 from studies.cluster import engine
@@ -472,7 +473,13 @@ class _Recorder(Watcher):
     def on_end(self, job: Job) -> None:
         self._ended(job, self.driver.result(job.fit))
 
+    def on_fault(self, job: Job, reason: str, tries: int, most: int) -> None:
+        told = _in_a_line(reason)
+        self.driver.spool(job.fit).note_fault(told)
+        self.view.note(f"{self.label(job.fit)}, seed {job.fit.seed}: {told} (tried again: {tries + 1} of {most})")
+
     def on_lost(self, job: Job, reason: str) -> None:
+        self.driver.spool(job.fit).note_fault(_in_a_line(reason))
         self._ended(job, self.driver.give_up(job, reason))
 
     def _ended(self, job: Job, result: Result) -> None:
@@ -491,7 +498,7 @@ class _Recorder(Watcher):
         self._log_waiting(fit)
         run_id = self.runs.get(fit) or self.driver.begin(fit)
         curves = fit in self.missed or fit in self.elsewhere
-        self.driver.log(run_id, result, self.driver.spool(fit).attempts, curves=curves)
+        self.driver.log(run_id, fit, result, curves=curves)
 
     def _record(self, fit: Fit, write: Callable[[], None]) -> None:
         if time.monotonic() < self.rests_until:
@@ -556,6 +563,11 @@ def run(
         say or (_silent if quiet else _print),
     )
     return driver.run(reuse, quiet=quiet, unresolved=unresolved)
+
+
+def _in_a_line(reason: str) -> str:
+    """The last line of a reason, which may be a traceback."""
+    return textwrap.shorten((reason.strip().splitlines() or ["no reason given"])[-1], 200, placeholder=" ...")
 
 
 def _name_of(setup: Setup) -> str:

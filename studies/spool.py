@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -57,16 +58,39 @@ class Spool:
     @property
     def attempts(self) -> int:
         """How often the trial was begun."""
+        return len(self._lines("attempts.jsonl"))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The faults of the machine that it met, each in a line."""
+        return tuple(json.loads(line)["fault"] for line in self._lines("faults.jsonl"))
+
+    def note_fault(self, reason: str) -> None:
+        """Keep why an attempt came to nothing; where that cannot be written, the attempt still counts."""
+        with contextlib.suppress(OSError):
+            self._append("faults.jsonl", {"fault": reason})
+
+    def _append(self, name: str, what: dict[str, str]) -> None:
+        """Add a line to a file, on a line of its own also where the one before was cut off."""
+        with (self.folder / name).open("a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            file.write(start + json.dumps({"time": round(time.time(), 1), **what}).encode() + b"\n")
+
+    def _lines(self, name: str) -> list[str]:
+        """Those of a file that is appended to; one that was cut off, as on a full disk, does not count."""
         try:
-            return len((self.folder / "attempts.jsonl").read_text().splitlines())
+            lines = (self.folder / name).read_text().splitlines()
         except OSError:
-            return 0
+            return []
+        return [line for line in lines if line.startswith("{") and line.endswith("}")]
 
     def begin(self, who: str) -> None:
-        """Note one more attempt, and drop the result of an earlier one; its checkpoint stays."""
+        """Note one more attempt, and drop the result of an earlier one and what it left half; its checkpoint stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "attempts.jsonl").open("a") as file:
-            file.write(json.dumps({"time": round(time.time(), 1), "by": who}) + "\n")
+        for left in self.folder.glob("*.partial"):
+            left.unlink(missing_ok=True)
+        self._append("attempts.jsonl", {"by": who})
         (self.folder / "result.json").unlink(missing_ok=True)
 
     def result(self) -> Result | None:

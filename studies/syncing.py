@@ -120,11 +120,11 @@ def alone(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[Non
         yield
 
 
-def log(store: Store, run_id: str, result: Result, attempts: int, *, curves: bool) -> None:
-    """Record a trial's result; its curves as well, where they were not logged as it ran."""
+def log(store: Store, run_id: str, result: Result, spool: Spool, *, curves: bool) -> None:
+    """Record a trial's result, and how it came to it; its curves as well, where they were not logged as it ran."""
     if curves:
         store.log_curves(run_id, result)
-    store.end(run_id, result, attempts)
+    store.end(run_id, result, spool.attempts, spool.faults)
 
 
 def sync(settings: Settings, name: str | None, start: Callable[[Ledger], Start], say: Callable[[str], None]) -> int:
@@ -169,7 +169,7 @@ def _sync_one(
         missed = list(missing(store, parent, settings, ledger))
         for entry, result in missed:
             run_id = store.begin(parent, entry.fit, entry.identity, {**ledger.tags, **entry.tags})
-            log(store, run_id, result, entry.spool(settings).attempts, curves=True)
+            log(store, run_id, result, entry.spool(settings), curves=True)
         waiting = sum(not entry.spool(settings).has_ended for entry in ledger.entries)
         store.close(parent, start(ledger), ledger.labels, complete=not waiting)
     say(

@@ -14,6 +14,7 @@ import click
 from lightning_modules.values import Misuse
 from studies import protocols
 from studies.resources import PER_TRIAL, Resources
+from studies.settings import CHECKPOINT_SECONDS, HANG_AFTER_SECONDS
 from studies.tuning import PRUNINGS, SAMPLERS
 
 MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -89,6 +90,29 @@ class ForArm(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         if not (colon and arm and values):
             self.fail(f"{value!r} is not of the form ARM:gpus=2,cpus=4 ({', '.join(PER_TRIAL)}).", param, ctx)
         return arm, values
+
+
+def of_patience(command: Command) -> Command:
+    """The options that say how a trial outlives faults; they reach the command together, as ``patience``."""
+
+    @wraps(command)
+    def gathered(hang_after: float, checkpoint_every: float, **options: Any) -> Any:
+        patience = {"hang_after_seconds": hang_after, "checkpoint_seconds": checkpoint_every}
+        return command(patience=patience, **options)
+
+    options = (
+        click.option(
+            "--hang-after", type=click.FloatRange(min=0), default=HANG_AFTER_SECONDS, show_default=True,
+            metavar="SECONDS", help="End a trial that does no step for so long, and try it again; 0: never.",
+        ),
+        click.option(
+            "--checkpoint-every", type=click.FloatRange(min=0), default=CHECKPOINT_SECONDS, show_default=True,
+            metavar="SECONDS", help="Between two checkpoints of a trial, at least; they lie between epochs.",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
 
 
 def of_resources(command: Command) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
@@ -57,6 +58,7 @@ from studies.tuning import Tuning
 
 LARGEST_BATCH = {"metrics": 1000, "params": 100}
 PAGE = 1000
+MOST_FAULTS = 10  # named in a run; each is a line
 RunKind = Literal["fit", "candidate"]
 ENDED: dict[RunKind, tuple[str, ...]] = {
     "fit": ("finished", "diverged"),
@@ -90,7 +92,8 @@ class Store:
             raise TrackingError(f"there is no store {settings.database}: nothing has been run there yet.")
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        with _reaching(settings.tracking_uri):
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs it raises as well
+        with _reaching(settings.tracking_uri), _made_by_one(settings.database if create else None):
             self.client = mlflow.MlflowClient(settings.tracking_uri)
             self.client.search_experiments(max_results=1)
 
@@ -188,8 +191,10 @@ class Store:
         runs = self._search([experiment], f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'fit'")
         return {(_identity(run), run.data.tags["status"]) for run in runs if run.info.status in ("FINISHED", "FAILED")}
 
-    def end(self, run_id: str, result: Result, attempts: int = 1) -> None:
-        """Final metrics, cost, evidence and artifacts of a trial, and how often it was begun; then its status.
+    def end(self, run_id: str, result: Result, attempts: int = 1, faults: Sequence[str] = ()) -> None:
+        """Final metrics, cost, evidence and artifacts of a trial, how often it was begun, and the faults that it met.
+
+        Its status comes last: a run that says how it ended has everything.
 
         A final value whose name a curve bears (``train_error``: there as seen in training, here in evaluation mode) is
         logged as ``final_<name>``.
@@ -198,8 +203,8 @@ class Store:
         finals = {f"final_{name}" if name in result.curves else name: value for name, value in result.metrics.items()}
         values = {**finals, **result.cost}
         metrics = [Metric(name, value, stamp, len(result.times)) for name, value in values.items()]
-        tags = [RunTag("status", result.status), RunTag("epochs", str(len(result.times)))]
-        tags.append(RunTag("attempts", str(attempts)))
+        tags = [RunTag("epochs", str(len(result.times))), RunTag("attempts", str(attempts))]
+        tags += [RunTag("faults", json.dumps(faults[-MOST_FAULTS:]))] if faults else []
         tags += [
             RunTag(f"evidence.{name}", str(result.evidence[name])) for name in _EVIDENCE if name in result.evidence
         ]
@@ -211,6 +216,7 @@ class Store:
         self.client.log_dict(run_id, result_to_json(result), "result.json")
         self.client.log_batch(run_id, metrics=metrics, tags=tags)
         self.client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
+        self.client.set_tag(run_id, "status", result.status)
 
     def reuse(self, parent: str, fit: Fit, original: Ended, tags: Mapping[str, str]) -> None:
         """A child run that carries what another study's run of the same trial gave, and names that run."""
@@ -382,6 +388,7 @@ class Store:
                 result=(known.get(run.info.run_id) or self._result(run)) if ended else None,
                 reused_from=tags.get("reused_from", ""),
                 attempts=int(tags.get("attempts", 1)),
+                faults=tuple(json.loads(tags.get("faults", "[]"))),
                 progress={} if ended else dict(run.data.metrics),
                 recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
             )
@@ -564,6 +571,17 @@ def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+@contextmanager
+def _made_by_one(database: Path | None) -> Iterator[None]:
+    """Keep others from making the same local database now: two at once break it, for good."""
+    if database is None:
+        yield
+        return
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -16,11 +16,11 @@ class Waiting:
     donor: Path | None = None
 
 
-def line_of(*names, most=0, shares=None):
+def line_of(*names, most=0, shares=None, retries=0):
     """A line of jobs; ``b<a`` starts from ``a``, and each takes a quarter of all machines unless told otherwise."""
     pairs = [name.partition("<") for name in names]
     jobs = [Waiting(Path(name), Path(donor) if donor else None) for name, _, donor in pairs]
-    return Line(jobs, lambda job: (shares or {}).get(str(job.folder), 0.25), most)
+    return Line(jobs, lambda job: (shares or {}).get(str(job.folder), 0.25), most, retries)
 
 
 def started(line):
@@ -47,6 +47,20 @@ def test_no_more_start_at_once_than_were_allowed():
     assert started(line) == ["a", "b"]
     end(line, "a")
     assert started(line) == ["c"]
+
+
+def test_who_met_a_fault_starts_again_before_all_others_and_so_often_only():
+    line = line_of(*"abc", "warm<a", most=1, retries=2)
+    assert started(line) == ["a"]
+    assert line.fault(0) == 1
+    assert started(line) == ["a"]
+    assert line.fault(0) == 2
+    assert started(line) == ["a"]
+    assert line.fault(0) == 0
+    assert started(line) == ["b"]
+    end(line, "b")
+    end(line, *started(line))
+    assert started(line) == ["warm"]
 
 
 def test_who_starts_from_a_donor_waits_for_it_alone_and_no_longer():
