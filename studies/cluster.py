@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from studies.digests import FIRST_PARTY
 from studies.machine import cores
 from studies.resources import Node, Resources
-from studies.settings import Settings, SettingsError
+from studies.settings import SettingsError
 
 LEFT_OUT = frozenset(("runs", "data", "node_modules", "__pycache__", "build", "dist"))
 LARGEST_FILE = 2**20  # bytes; of what lies beside the user's modules, such as tables they read
@@ -157,17 +158,18 @@ def _copy(source: Path, target: Path, room: int) -> int:
     return room
 
 
-def survey(resources: Resources, settings: Settings, import_paths: Sequence[str] = ()) -> tuple[Node, ...]:
-    """The machines that train: this one, or those of the cluster, each asked by a task that runs there.
+def survey(resources: Resources, seen: Sequence[Path], import_paths: Sequence[str] = ()) -> tuple[Node, ...]:
+    """The machines of a cluster that train, each asked by a task that runs there.
+
+    Args:
+        seen: folders that all of them must see at the path that they have here, and with what is written here.
 
     Raises:
-        SettingsError: for nodes with other versions than here, or that do not see the folder of runs.
+        SettingsError: for nodes with other versions than here, or that do not see a folder.
         InvalidValue: where the trials take more than there is.
     """
-    if not resources.address:
-        return (Node.here(),)
-    with engine(resources, import_paths), _left_behind(settings.trials) as mark:
-        nodes = tuple(_asked(mark))
+    with engine(resources, import_paths), ExitStack() as stack:
+        nodes = tuple(_asked([stack.enter_context(_left_behind(folder)) for folder in seen]))
     if not nodes:
         raise SettingsError(f"the cluster {resources.address} has no node with a CPU to give. Add one, and run again.")
     resources.require_room(nodes)
@@ -176,19 +178,23 @@ def survey(resources: Resources, settings: Settings, import_paths: Sequence[str]
 
 @contextmanager
 def _left_behind(folder: Path) -> Iterator[Path]:
-    """A small file by which a node shows that it sees a folder."""
-    mark = folder / f".seen-{os.getpid()}"
+    """A small file by which a node shows that it sees a folder; the folder itself where nothing can be written."""
+    mark = folder / f".seen-{secrets.token_hex(4)}"
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_bytes(b"")
+    try:
+        mark.touch()
+    except OSError:
+        mark = folder
     try:
         yield mark
     finally:
-        mark.unlink(missing_ok=True)
+        if mark != folder:
+            mark.unlink(missing_ok=True)
 
 
-def _asked(mark: Path) -> Iterator[Node]:
+def _asked(marks: Sequence[Path]) -> Iterator[Node]:
     found = [node for node in _alive() if node["Resources"].get("CPU", 0) > 0]
-    answers = {node["NodeID"]: _answer(node["NodeID"], mark) for node in found}
+    answers = {node["NodeID"]: _answer(node["NodeID"], marks) for node in found}
     try:
         told = dict(zip(answers, ray.get(list(answers.values()), timeout=ANSWER_SECONDS), strict=True))
     except ray.exceptions.GetTimeoutError as error:
@@ -200,22 +206,23 @@ def _asked(mark: Path) -> Iterator[Node]:
             raise SettingsError(
                 f"{name} has {_listed(answer['versions'])}, and here is {_listed(here)}. Install the same everywhere."
             )
-        if not answer["sees"]:
+        for mark in answer["unseen"]:
             raise SettingsError(
-                f"{name} does not see the folder of trials, {mark.parent}. Expected a shared file system, at one path "
-                "on all nodes."
+                f"{name} does not see what is written here to {mark.parent}. Expected a shared file system, at one "
+                "path on all nodes: give a folder of it as --runs, and of the data as --data-root."
             )
         yield replace(answer["node"], name=name, cpus=node["Resources"]["CPU"], gpus=node["Resources"].get("GPU", 0.0))
 
 
-def _answer(node_id: str, mark: Path) -> Any:
+def _answer(node_id: str, marks: Sequence[Path]) -> Any:
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
     asked: Any = ray.remote(_about).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-    return asked.remote(mark)
+    return asked.remote(list(marks))
 
 
-def _about(mark: Path) -> dict[str, Any]:
-    return {"node": Node.here(), "versions": versions(), "sees": mark.exists()}
+def _about(marks: list[Path]) -> dict[str, Any]:
+    unseen = [mark for mark in marks if not mark.exists()]
+    return {"node": Node.here(), "versions": versions(), "unseen": unseen}
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
-from lightning_modules.spec import ForeignData, Setup
+from lightning_modules.spec import Data, ForeignData, Setup
 from lightning_modules.values import InvalidValue, Leaf
 from studies import protocols
 from studies.declaring import declare, register
@@ -38,6 +38,7 @@ from studies.results import Result, failed
 from studies.settings import Settings, without_credentials
 from studies.spool import Spool
 from studies.syncing import Entry, Ledger, alone, log
+from studies.teams import synchronised
 from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError
 from studies.trials import Study, fits_of, longest_first
 from studies.tuning import Tuning
@@ -65,6 +66,8 @@ class Driver:
         choose_ray(self.resources.address)
         self.resources.require_arms((*self.study.setups(), *self.study.donors.values()))
         self.data = self._inventory()
+        for told in synchronised(self.study.setups(), lambda arm: self.resources.of(arm).workers_per_trial):
+            self.say(told)
         self.nodes = self._nodes()
         self.models = models_of(self.nodes, self.resources.device)
         self.digests = {
@@ -98,7 +101,9 @@ class Driver:
         from studies.cluster import survey
 
         self.say(f"asking the nodes of the cluster {self.resources.address}")
-        return survey(self.resources, self.settings, self.study.import_paths)
+        sources = {setup.data.source for setup in self.study.setups().values() if isinstance(setup.data, Data)}
+        seen = [self.settings.trials] + ([self.settings.data_root] if sources - {"digits"} else [])
+        return survey(self.resources, seen, self.study.import_paths)
 
     def _platform(self, need: Need) -> str:
         return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial)

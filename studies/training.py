@@ -49,6 +49,12 @@ FAULTS_OF_THE_MACHINE = frozenset(
         *(errno.ENOMEM, errno.EMFILE, errno.ENFILE),
     )
 )
+OTHER_WORKER_LOST = (
+    "gloo/transport",
+    "NCCL",
+    "onnection closed by peer",
+    "onnection reset by peer",
+)  # of RuntimeErrors
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # of torch's RuntimeErrors, on a CPU and on a GPU
 
 Report = Callable[[Mapping[str, float]], None]
@@ -124,12 +130,18 @@ class Recording:
 
 
 def is_fault_of_the_machine(error: BaseException | None) -> bool:
-    """Whether an exception, or one behind it, says that memory or disk is full or fails: nothing of the trial's own."""
+    """Whether an exception, or one behind it, says that memory, disk or another worker of the trial is gone or fails.
+
+    That is nothing of the trial's own.
+    """
     if error is None:
         return False
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE):
         return True
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
+    if isinstance(error, torch.distributed.DistError):  # of several workers on a trial, another one is gone
+        return True
+    told = (*OUT_OF_MEMORY, *OTHER_WORKER_LOST)
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in told):
         return True
     return is_fault_of_the_machine(error.__cause__)
 

@@ -177,10 +177,20 @@ def fits_of(setups: Mapping[str, Setup], seeds: Iterable[int]) -> tuple[Fit, ...
 
 
 def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tuple[Fit, ...]:
-    """Fits seed by seed, so that a study cut short leaves whole pairs; within a seed, the costliest arm first."""
+    """Fits seed by seed, so that a study cut short leaves whole pairs; within a seed, the costliest first.
+
+    A donor counts with the costliest of those who wait for it.
+    """
     fits = tuple(fits)
     place = {seed: index for index, seed in enumerate(dict.fromkeys(fit.seed for fit in fits))}
-    return tuple(sorted(fits, key=lambda fit: (place[fit.seed], -multiply_adds[fit.arm])))
+    costs: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    for fit in reversed(with_donors(fits)):
+        costs[fit.fingerprint] = multiply_adds.get(fit.arm, 0) + waiting.get(fit.fingerprint, 0)
+        if fit.donor:
+            donor = fit.donor.fingerprint
+            waiting[donor] = max(waiting.get(donor, 0), costs[fit.fingerprint])
+    return tuple(sorted(fits, key=lambda fit: (place[fit.seed], -costs[fit.fingerprint])))
 
 
 def _is_seed(seed: object) -> bool:

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import studies
 from studies import cluster
+from studies.cli import main
 from studies.digests import code_digest, user_code_digest
 from studies.resources import Resources
 from studies.settings import Settings, SettingsError
@@ -183,3 +185,11 @@ def test_a_process_that_has_loaded_ray_for_this_machine_alone_says_so(monkeypatc
         cluster.engine(Resources(address="a:1")),
     ):
         pass
+
+
+def test_the_examples_for_clusters_are_read_by_their_tools():
+    launcher = yaml.safe_load((EXAMPLE.parent / "ray_cluster.yaml").read_text())
+    assert {"provider", "head_start_ray_commands", "worker_start_ray_commands"} <= set(launcher)
+    job = yaml.safe_load((EXAMPLE.parent / "kuberay.yaml").read_text())
+    assert main.get_command(None, job["spec"]["entrypoint"].split()[1]) is not None
+    subprocess.run(["bash", "-n", EXAMPLE.parent / "slurm.sh"], check=True)

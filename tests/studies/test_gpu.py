@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+import studies
 from studies.fits import Fit
+from studies.resources import Resources
 from studies.training import Machine, train
+from tests.studies.conftest import SHORT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
@@ -22,3 +25,29 @@ def test_a_trial_learns_on_a_gpu_and_twice_the_same(small, digits, tmp_path, pre
     assert [result.status for result in results] == ["finished", "finished"], results[0].error
     assert results[0].metrics == results[1].metrics
     assert results[0].cost["peak_memory_bytes"] > 0
+
+
+def test_a_share_of_a_gpu_limits_the_memory_of_a_trial(small, digits, tmp_path):
+    """More than its share is a fault of the machine, and no result."""
+    fit = Fit(arm="A", setup=replace(small, scale=replace(small.scale, width=4.0)), seed=0)
+    machine = Machine(device="cuda", gpu_share=1e-4)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            train(fit, digits, tmp_path, digests=DIGESTS, machine=machine)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices here")
+def test_a_trial_on_two_gpus_comes_to_what_one_comes_to(tmp_path):
+    overrides = {**SHORT, "recipe.learning_rate": 0.02, "scale.width": 0.125}
+    one, two = (
+        studies.run(
+            "lrn", seeds=(0,), overrides=overrides, runs=tmp_path / str(count), quiet=True, say=[].append,
+            resources=Resources(gpus_per_trial=count),
+        ).of("A", 0).result
+        for count in (1, 2)
+    )  # fmt: skip
+    assert two.environment["workers"] == 2
+    assert two.evidence == one.evidence
+    assert two.metrics["test_loss"] == pytest.approx(one.metrics["test_loss"], rel=0.01)

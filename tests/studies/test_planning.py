@@ -8,8 +8,10 @@ import pytest
 import ablations
 from ablations import Ablation, Arm, ByResolution
 from lightning_modules.catalogue import RESNET_18, VGG_A
+from lightning_modules.spec import WarmStart
 from lightning_modules.values import InvalidValue, UnknownPath
 from studies.declaring import declare
+from studies.fits import Fit, with_donors
 from studies.planning import plan
 from studies.records import Ended, Identity
 from studies.trials import Study, longest_first
@@ -88,6 +90,13 @@ def test_trials_come_seed_by_seed_so_that_a_study_cut_short_leaves_pairs():
 def test_trials_go_seed_by_seed_and_within_a_seed_the_costliest_first():
     ordered = longest_first(FITS, {"A": 1, "B": 2, "D": 3, "E": 4})
     assert [(fit.seed, fit.arm) for fit in ordered] == [(seed, arm) for seed in (0, 1) for arm in "EDBA"]
+
+
+def test_a_donor_goes_as_early_as_the_costliest_who_waits_for_it():
+    warm = replace(FITS[3].setup, start=WarmStart(network=VGG_A, layers=("head",)))
+    fits = with_donors([*FITS[1:3], Fit(arm="warm", setup=warm, seed=0)])
+    costs = {"B": 2, "D": 3, "warm": 4, "donor of warm": 1}
+    assert [fit.arm for fit in longest_first(fits, costs)] == ["donor of warm", "warm", "D", "B"]
 
 
 def test_a_trial_on_other_data_is_never_used_again():

@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import pytest
+import pytorch_lightning as lightning
 from click.testing import CliRunner
 
+from lightning_modules.spec import Custom
 from lightning_modules.values import InvalidValue
 from studies.cli import main
 from studies.digests import platform_digest
 from studies.machine import cores
 from studies.resources import Need, Node, Resources, described, models_of, share_of
+from studies.teams import synchronised
+from tests.conftest import SMALL as SMALL_SETUP
 
 XEON, EPYC = {"cpu": "Xeon"}, {"cpu": "EPYC"}
 SMALL = Node(name="small", cpus=4, gpus=0, model=XEON, memory_gib=16)
@@ -127,3 +131,31 @@ def test_the_command_line_says_how_an_arms_resources_are_written(given, told):
     shown = CliRunner().invoke(main, ["run", "depth", "--for-arm", given, "--dry-run"])
     assert shown.exit_code == 2
     assert told in shown.output
+
+
+def test_what_several_workers_synchronise_is_told_by_arm():
+    norms = replace(SMALL_SETUP, network=replace(SMALL_SETUP.network, norm="batch"))
+    told = synchronised(
+        {"A": SMALL_SETUP, "A, batch norm": norms, "B": norms}, {"A": 2, "A, batch norm": 4, "B": 1}.get
+    )
+    assert told == [
+        "A: 2 workers per trial, each on 32 of the 64 examples of a batch; it has no batch norm",
+        "A, batch norm: 4 workers per trial, each on 16 of the 64 examples of a batch; "
+        "its 8 batch norms take mean and variance over the whole batch",
+    ]
+
+
+def test_more_workers_than_examples_in_a_batch_are_refused():
+    alone = replace(SMALL_SETUP, recipe=replace(SMALL_SETUP.recipe, batch_size=1))
+    with pytest.raises(InvalidValue, match="A has batches of 1, and its trials are to have 2 workers; expected 1"):
+        synchronised({"A": alone}, lambda _: 2)
+
+
+class TrainsItself(lightning.LightningModule):
+    """A module with a training of its own."""
+
+
+def test_several_workers_for_a_module_that_trains_itself_are_refused_before_anything_runs():
+    foreign = replace(SMALL_SETUP, network=Custom(class_path=f"{__name__}.TrainsItself"))
+    with pytest.raises(InvalidValue, match="TrainsItself of A trains itself, and its trials are to have 2 workers"):
+        synchronised({"A": foreign}, lambda _: 2)

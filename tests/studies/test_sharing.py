@@ -21,7 +21,7 @@ from lightning_modules.spec import Custom
 from lightning_modules.values import Misuse, to_json
 from studies.fits import Fit
 from studies.spool import Spool
-from studies.training import Machine, train
+from studies.training import Machine, is_fault_of_the_machine, train
 from tests.conftest import SMALL
 from tests.studies.together import DIGESTS
 
@@ -131,6 +131,18 @@ def test_an_examples_mask_is_that_of_a_lone_worker(kind, layout):
         mine = share.begin(5)
         torch.manual_seed(0)
         assert torch.equal(SharedDropout(kind(0.5), share)(values[mine]), expected[mine])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_fault"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:7572: Connection reset by peer"), True),
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_the_death_of_another_worker_is_no_result_of_the_trial(error, is_fault):
+    assert is_fault_of_the_machine(error) is is_fault
 
 
 class TrainsItself(lightning.LightningModule):
