@@ -513,7 +513,7 @@ class _Recorder(Watcher):
             write()
         except StoreFault as error:
             if fit not in self.missed:
-                told = without_credentials(str(error).strip().splitlines()[0])
+                told = without_credentials(_in_a_line(_root_of(error)))
                 self.view.note(
                     f"{self.label(fit)}, seed {fit.seed}: the store took not all ({told}); it is logged later"
                 )
@@ -568,6 +568,13 @@ def run(
         say or (_silent if quiet else _print),
     )
     return driver.run(reuse, quiet=quiet, unresolved=unresolved)
+
+
+def _root_of(error: BaseException) -> str:
+    """What an exception that was wrapped again and again said at first."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {error}"
 
 
 def _in_a_line(reason: str) -> str:

@@ -33,6 +33,7 @@ class Outcome:
         lost, duplicated, equal: how many of them were, in spool or store; bit for bit equal to the undisturbed ones.
         interrupted: how many had a checkpoint and no result when the fault struck; ``resumed`` of these went on.
         wrong: whatever else is not as it should be, in words.
+        shown: what the commands printed.
     """
 
     fault: str
@@ -47,6 +48,7 @@ class Outcome:
     resumed: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
     @property
     def is_good(self) -> bool:
@@ -77,8 +79,7 @@ def try_fault(common: Ground, name: str, number: int, seed: int = 0) -> Outcome:
             judge_store(at, study, outcome)
         judge_spool(at, told, outcome)
         judge_checkpoints(at, notes, outcome)
-        if not outcome.is_good:
-            outcome.wrong += [f"{file.name}: {file.read_text().strip()[-1500:]}" for file in at.folder.glob("*.log")]
+        outcome.shown = [f"{file.name}: {file.read_text().strip()}" for file in sorted(at.folder.glob("*.log"))]
     outcome.seconds = time.monotonic() - began
     return outcome
 

@@ -22,4 +22,4 @@ def test_a_study_outlives(name, ground):
         pytest.skip(reason)
     outcome = try_fault(ground, name, 0)
     print(outcome)
-    assert outcome.is_good, str(outcome)
+    assert outcome.is_good, "\n".join((str(outcome), *outcome.shown))
