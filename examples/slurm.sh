@@ -27,7 +27,8 @@ GPUS=${SLURM_GPUS_ON_NODE:-0}
 PORT=$((20000 + SLURM_JOB_ID % 10000))
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 head=$(srun --nodes=1 --ntasks=1 -w "${nodes[0]}" hostname --ip-address | cut -d ' ' -f 1)
-on() { srun --nodes=1 --ntasks=1 --overlap -w "$1" ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "${@:2}"; }
+# Called in the background alone: srun takes the place of the subshell, so that it is what the trap ends.
+on() { exec srun --nodes=1 --ntasks=1 --overlap -w "$1" ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" "${@:2}"; }
 
 on "${nodes[0]}" --head --node-ip-address="$head" --port="$PORT" --include-dashboard=false &
 until python -c "import socket; socket.create_connection(('$head', $PORT), 1)" 2>/dev/null; do sleep 1; done
