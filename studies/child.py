@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import platform
 import select
+import signal
 import sys
 import time
 import traceback
@@ -97,6 +98,8 @@ class Child:
         self.process.join()
         if self.process.exitcode == LOST_LEASE:
             return Message("elsewhere", "another process, which took it over")
+        if self.process.exitcode == -signal.SIGKILL:
+            raise TrialLost("the trial's process was killed, as the system does where memory runs out")
         raise TrialLost(f"the trial's process ended with exit code {self.process.exitcode} and left no result")
 
 

@@ -116,9 +116,9 @@ class Lease:
 def acquire(folder: Path) -> Lease | None:
     """Take the lease on a folder; ``None`` where someone else holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if holder(folder) is not None:
+    numbers = _numbers(folder)  # asked once: of several who see the same ones, one makes the next
+    if numbers and _holds(folder, numbers[-1]) is not None:
         return None
-    numbers = _numbers(folder)
     lease = Lease(folder, (numbers[-1] if numbers else 0) + 1, Holder.me())
     if not _make(lease):
         return None
@@ -130,9 +130,12 @@ def acquire(folder: Path) -> Lease | None:
 def holder(folder: Path) -> Holder | None:
     """Who holds the lease on a folder now; ``None`` where nobody does, or one who is dead or was silent too long."""
     numbers = _numbers(folder)
-    if not numbers:
-        return None
-    file = Lease(folder, numbers[-1], Holder.me()).file
+    return _holds(folder, numbers[-1]) if numbers else None
+
+
+def _holds(folder: Path, number: int) -> Holder | None:
+    """Who holds the lease of a number."""
+    file = Lease(folder, number, Holder.me()).file
     found = _read(file)
     if found is None or found.is_known_dead or _silent_seconds(file) > EXPIRES_SECONDS:
         return None
