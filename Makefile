@@ -94,7 +94,7 @@ test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-faults: $(READY) ## Do to a running study whatever can befall it, ROUNDS times: make test-faults ROUNDS=20
-	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS)
+	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS) $(if $(WRITE),--write)
 
 lint: $(READY) ## Check style, docstrings, types
 	@$(BIN)/ruff format --check .
