@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,7 +67,8 @@ class Child:
         self.hang_after_seconds = settings.hang_after_seconds
         self.receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=train_in_child, args=(job, settings, machine, sender))
-        self.process.start()
+        with _without_main():
+            self.process.start()
         sender.close()
 
     def listen(self) -> Message:
@@ -101,6 +103,18 @@ class Child:
         if self.process.exitcode == -signal.SIGKILL:
             raise TrialLost("the trial's process was killed, as the system does where memory runs out")
         raise TrialLost(f"the trial's process ended with exit code {self.process.exitcode} and left no result")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A process started within this does not import its parent's main module again: a worker's is all of Ray."""
+    main = vars(sys.modules["__main__"])
+    hidden = {name: main.pop(name) for name in ("__file__",) if name in main}
+    spec, main["__spec__"] = main.get("__spec__"), None
+    try:
+        yield
+    finally:
+        main.update(hidden, __spec__=spec)
 
 
 def hung(seconds: float) -> str:

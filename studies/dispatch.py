@@ -170,7 +170,7 @@ class _Worker(tune.Trainable):
     ) -> None:
         self.jobs, self.settings, self.resources, self.scratch = jobs, settings, resources, scratch
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["studies.training", "studies.child"])
+        self.context.set_forkserver_preload(["studies.preloaded"])
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

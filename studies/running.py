@@ -42,6 +42,7 @@ from studies.teams import synchronised
 from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError
 from studies.trials import Study, fits_of, longest_first
 from studies.tuning import Tuning
+from studies.writing import Writer
 
 Unresolved = Callable[[StudyRecord], Sequence[str]]  # the sentences of the claims that are still open
 LOG_EVERY_SECONDS = 2.0  # per trial: epochs of small networks are shorter than a write to the store is worth
@@ -340,8 +341,8 @@ class Driver:
         rows = [Row(arm=self.place(fit).label, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
         from studies.dispatch import dispatch
 
-        with Progressing(rows, quiet=quiet) as view:
-            dispatch(jobs, self.settings, self.resources, _Recorder(self, view))
+        with Progressing(rows, quiet=quiet) as view, Writer() as writer:
+            dispatch(jobs, self.settings, self.resources, _Recorder(self, view, writer))
 
     def begin(self, fit: Fit) -> str:
         """A run in the record for a trial that starts now."""
@@ -440,16 +441,19 @@ def _look(number: int, stages: Sequence[Sequence[int]], open_claims: Sequence[st
 
 
 class _Recorder(Watcher):
-    """Shows and records what the trials report. What the store does not take is recorded from the spool later."""
+    """Shows and records what the trials report. What the store does not take is recorded from the spool later.
 
-    def __init__(self, driver: Driver, view: Progressing) -> None:
-        self.driver, self.view = driver, view
+    ``runs``, ``missed`` and ``rests_until`` are the writer's, the others the dispatcher's: no thread waits for another.
+    """
+
+    def __init__(self, driver: Driver, view: Progressing, writer: Writer) -> None:
+        self.driver, self.view, self.writer = driver, view, writer
         self.runs: dict[Fit, str] = {}
+        self.missed: set[Fit] = set()
+        self.rests_until = 0.0
         self.waiting: dict[Fit, list[Mapping[str, float]]] = {}
         self.logged_at: dict[Fit, float] = {}
-        self.missed: set[Fit] = set()
         self.elsewhere: set[Fit] = set()
-        self.rests_until = 0.0
 
     def label(self, fit: Fit) -> str:
         """How the view names a fit."""
@@ -465,7 +469,9 @@ class _Recorder(Watcher):
         self.elsewhere.discard(job.fit)
         self.waiting.setdefault(job.fit, []).append(values)
         if time.monotonic() - self.logged_at.get(job.fit, 0.0) > LOG_EVERY_SECONDS:
-            self._record(job.fit, lambda: self._log_waiting(job.fit))
+            self.logged_at[job.fit] = time.monotonic()
+            epochs = self.waiting.pop(job.fit)
+            self._record(job.fit, lambda: self._log(job.fit, epochs))
 
     def on_note(self, job: Job, text: str) -> None:
         self.view.note(f"{self.label(job.fit)}, seed {job.fit.seed}: {text}")
@@ -488,24 +494,26 @@ class _Recorder(Watcher):
         self._ended(job, self.driver.give_up(job, reason))
 
     def _ended(self, job: Job, result: Result) -> None:
-        self._record(job.fit, lambda: self._end(job.fit, result))
+        epochs, elsewhere = self.waiting.pop(job.fit, []), job.fit in self.elsewhere
+        self._record(job.fit, lambda: self._end(job.fit, result, epochs, elsewhere=elsewhere))
         part = "validation" if job.fit.tunes else "test"
         error = result.metrics.get(f"{part}_error")
         self.view.finished(self.label(job.fit), job.fit.seed, result.status, error, part)
 
-    def _log_waiting(self, fit: Fit) -> None:
+    def _log(self, fit: Fit, epochs: Sequence[Mapping[str, float]]) -> None:
         if fit in self.runs:
-            self.driver.store.log_epochs(self.runs[fit], self.waiting.get(fit, ()))
-            self.waiting.pop(fit, None)
-            self.logged_at[fit] = time.monotonic()
+            self.driver.store.log_epochs(self.runs[fit], epochs)
 
-    def _end(self, fit: Fit, result: Result) -> None:
-        self._log_waiting(fit)
+    def _end(self, fit: Fit, result: Result, epochs: Sequence[Mapping[str, float]], *, elsewhere: bool) -> None:
+        self._log(fit, epochs)
         run_id = self.runs.get(fit) or self.driver.begin(fit)
-        curves = fit in self.missed or fit in self.elsewhere
+        curves = elsewhere or fit in self.missed
         self.driver.log(run_id, fit, result, curves=curves)
 
     def _record(self, fit: Fit, write: Callable[[], None]) -> None:
+        self.writer.add(lambda: self._write(fit, write))
+
+    def _write(self, fit: Fit, write: Callable[[], None]) -> None:
         if time.monotonic() < self.rests_until:
             self.missed.add(fit)
             return
