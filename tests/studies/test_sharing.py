@@ -28,13 +28,19 @@ from tests.studies.together import DIGESTS
 ROOT = Path(studies.__file__).parent.parent
 TRAINED_ON = 480  # of the digits, under a validation fraction of 0.2
 WITH_NORM = replace(SMALL, network=RESNET_20, scale=replace(SMALL.scale, width=0.25, resolution=16))
+CALM = "at a rate that hardly amplifies rounding"
 SETUPS = {
     "dropout": SMALL,
     "a last batch of one": replace(SMALL, recipe=replace(SMALL.recipe, batch_size=TRAINED_ON - 1, epochs=3)),
     "batch norm": replace(WITH_NORM, recipe=replace(SMALL.recipe, batch_size=127, epochs=2)),
     "batch norm, a last batch of one": replace(WITH_NORM, recipe=replace(SMALL.recipe, batch_size=TRAINED_ON - 1)),
+    f"dropout, {CALM}": replace(SMALL, recipe=replace(SMALL.recipe, learning_rate=0.001, epochs=3)),
+    f"batch norm, {CALM}": replace(
+        WITH_NORM, recipe=replace(SMALL.recipe, learning_rate=0.001, batch_size=TRAINED_ON - 1)
+    ),
 }
 ROUNDING = 2e-3  # relative, of losses after two epochs; a wrong weight of a last batch moves them by a tenth
+CALM_ROUNDING = 2e-5  # of losses; two threads on one worker move them by 5e-6, and gradient norms by 3e-4
 
 
 def together(folder, setups, workers=2):
@@ -76,12 +82,14 @@ def by_one(digits, tmp_path_factory):
 @pytest.mark.parametrize("name", SETUPS)
 def test_two_workers_come_to_what_one_comes_to(by_one, by_two, name):
     one, two = by_one[name], by_two[name]
+    rounding = CALM_ROUNDING if CALM in name else ROUNDING
+    tolerances = {"train_loss": rounding, "validation_loss": rounding, "gradient_norm": ROUNDING}
     assert two.status != "failed", two.error
     assert two.evidence == one.evidence
-    for curve in ("train_loss", "validation_loss", "gradient_norm"):
-        np.testing.assert_allclose(two.curves[curve], one.curves[curve], rtol=ROUNDING, err_msg=curve)
+    for curve, tolerance in tolerances.items():
+        np.testing.assert_allclose(two.curves[curve], one.curves[curve], rtol=tolerance, err_msg=curve)
     for metric in ("train_loss", "validation_loss", "test_loss"):
-        assert two.metrics[metric] == pytest.approx(one.metrics[metric], rel=ROUNDING)
+        assert two.metrics[metric] == pytest.approx(one.metrics[metric], rel=rounding)
     assert (two.predictions != one.predictions).mean() < 0.005
     assert set(two.curves) == set(one.curves)
 
