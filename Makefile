@@ -13,6 +13,7 @@ MAX_SEEDS ?=
 TUNE ?=
 SAMPLER ?=
 PRUNING ?=
+RUNGS ?=
 SPACE ?=
 SET ?=
 FILE ?=
@@ -30,7 +31,7 @@ ROUNDS ?= 1
 
 STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
 TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(PRUNING),--pruning $(PRUNING)) \
-	$(foreach dimension,$(SPACE),--space $(dimension))
+	$(if $(RUNGS),--rungs $(RUNGS)) $(foreach dimension,$(SPACE),--space $(dimension))
 STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit)) \
 	$(if $(LOOKS),--looks $(LOOKS)) $(TUNING)
 RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \

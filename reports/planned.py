@@ -130,6 +130,8 @@ def plan_seeds(
         if present > 1
         else None,
         "smallest_effect": study.protocol.smallest_effect,
+        "difference": difference,
+        "equivalence": equivalence,
         "answers": [asdict(answer) for answer in answers],
     }
 
@@ -157,6 +159,8 @@ def print_plan(found: Mapping[str, Any], say: Callable[[str], None], print_table
             f"{plural(seeds, 'seed')} find a true difference of {significant(found['detectable_at_hand'], 2)} points "
             f"{found['power']:.0%} of the time; the smallest effect of interest is {found['smallest_effect']:g}."
         )
+    if found["difference"] is not None and found["difference"] < found["smallest_effect"]:
+        say("A difference below the smallest effect of interest may be found and yet be called practically equivalent.")
     if has_pilot:
         say("Cautious: planned with the upper limit of the noise, since few seeds may have been quiet by luck.")
 

@@ -129,7 +129,7 @@ def _ledger(tuned: TunedAnswer) -> Table:
         Column(title="Arm"),
         Column(title="Candidates", kind="number"),
         Column(title="Epochs given", kind="number", about="all rungs and tuning seeds together"),
-        Column(title="trained", kind="number", about="a fit that diverges stops"),
+        Column(title="Epochs trained", kind="number", about="a fit that diverges stops"),
         *([Column(title="Donors' epochs", kind="number")] if has_donors else []),
         Column(title="Time", kind="number"),
         Column(title="Diverged", kind="number"),
@@ -139,11 +139,13 @@ def _ledger(tuned: TunedAnswer) -> Table:
         *(Column(title=path.removeprefix("recipe."), kind="code") for path in tuning.paths),
     ]
     rows = tuple(_spent(budget, tuning.paths, has_donors) for budget in tuned.budgets.arms)
-    notes = (
+    note = (
         "Errors on validation at full length, under the tuning seeds: they flatter the best of several, and decide "
-        "nothing but the choice. No figure: the shared recipe was not trained at full length, as in halving.",
+        "nothing but the choice."
     )
-    return Table(name="ledger", caption="The tuning ledger", columns=tuple(columns), rows=rows, notes=notes)
+    if any(math.isnan(budget.shared_error) for budget in tuned.budgets.arms):
+        note += " No figure: the shared recipe did not come to a full length, or is no point of the grid."
+    return Table(name="ledger", caption="The tuning ledger", columns=tuple(columns), rows=rows, notes=(note,))
 
 
 def _spent(budget: Budget, paths: Sequence[str], has_donors: bool) -> tuple[Cell, ...]:

@@ -401,7 +401,7 @@ def _declared(name: str, asked: Asked) -> Any:
     overrides = dict(asked.overrides)
     tuning = tuning_of(
         name, asked.protocol, overrides, trials=asked.tune, space=asked.space, sampler=asked.sampler,
-        pruning=asked.pruning, seeds=asked.tuning_seeds,
+        pruning=asked.pruning, rungs=asked.rungs, seeds=asked.tuning_seeds,
     ) if asked.tune else None  # fmt: skip
     return declare(name, asked.protocol, asked.seeds, overrides, tuning, asked.looks)
 

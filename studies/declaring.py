@@ -14,7 +14,7 @@ from studies import protocols
 from studies.building import build_all, built, parts_changed
 from studies.records import Registration
 from studies.trials import Study
-from studies.tuning import DEFAULT_SPACE, FIRST_TUNING_SEED, Pruning, Sampler, Tuning, parse_dimension
+from studies.tuning import DEFAULT_SPACE, FIRST_TUNING_SEED, RUNGS, Pruning, Sampler, Tuning, parse_dimension
 
 RESOLUTION = "scale.resolution"
 
@@ -67,6 +67,7 @@ def tuning_of(
     space: Sequence[str] = (),
     sampler: Sampler = "random",
     pruning: Pruning = "none",
+    rungs: int = RUNGS,
     seeds: Sequence[int] | None = None,
 ) -> Tuning:
     """A tuning declaration from text; without a space it is the default one, less what the study varies itself.
@@ -80,6 +81,7 @@ def tuning_of(
         space=tuple(parse_dimension(text, study.base) for text in space) or DEFAULT_SPACE,
         sampler=sampler,
         pruning=pruning,
+        rungs=rungs,
         seeds=tuple(seeds or (FIRST_TUNING_SEED,)),
     )
     return declared if space else declared.without(study.varied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -57,10 +58,10 @@ class Search:
 
     def candidates(self, count: int) -> tuple[Candidate, ...]:
         """The first ``count`` candidates; those that have not been asked for yet are drawn now."""
-        shared = self._shared()
-        if shared and not self._trials():
-            self.study.enqueue_trial(shared)
         for number in range(len(self._asked()), count):
+            known = self._known(number)
+            if known and len(self._trials()) == number:  # else a driver that was killed here has left it behind
+                self.study.enqueue_trial(known)
             self.study.sampler = SAMPLERS[self.tuning.sampler](self.tuning, number)
             self.study.ask(self.space)
         return tuple(self._candidate(trial) for trial in self._asked()[:count])
@@ -85,6 +86,13 @@ class Search:
             warnings.simplefilter("ignore")  # experimental, says Optuna
             found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
         return {path: float(share) for path, share in found.items()}
+
+    def _known(self, number: int) -> dict[str, Leaf]:
+        """A candidate that no sampler draws: a point of the grid, or the shared recipe; empty for one that is drawn."""
+        if self.tuning.sampler == "grid":
+            choices = [each.values for each in self.tuning.space if isinstance(each, Choice)]
+            return dict(zip(self.space, list(itertools.product(*choices))[number], strict=True))
+        return self._shared() if number == 0 else {}
 
     def _shared(self) -> dict[str, Leaf]:
         """The shared recipe as a candidate; empty where the space does not hold it."""
@@ -122,15 +130,8 @@ def _tpe(tuning: Tuning, number: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=number, n_startup_trials=tuning.batch)
 
 
-def _grid(tuning: Tuning, number: int) -> optuna.samplers.BaseSampler:
-    """One order of the points for all candidates: a sampler passes over the points that were asked for."""
-    del number
-    choices = {each.path: list(each.values) for each in tuning.space if isinstance(each, Choice)}
-    return optuna.samplers.GridSampler(choices, seed=0)
-
-
 SAMPLERS: dict[Sampler, Callable[[Tuning, int], optuna.samplers.BaseSampler]] = {
     "random": _random,
     "tpe": _tpe,
-    "grid": _grid,
+    "grid": _random,  # every point is known beforehand
 }

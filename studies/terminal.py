@@ -15,7 +15,7 @@ from lightning_modules.values import Misuse
 from studies import protocols
 from studies.resources import PER_TRIAL, Resources
 from studies.settings import CHECKPOINT_SECONDS, HANG_AFTER_SECONDS
-from studies.tuning import PRUNINGS, SAMPLERS
+from studies.tuning import PRUNINGS, RUNGS, SAMPLERS
 
 MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -184,6 +184,7 @@ class Asked:
     space: tuple[str, ...]
     sampler: Any
     pruning: Any
+    rungs: int
     tuning_seeds: tuple[int, ...] | None
     looks: tuple[int, ...]
 
@@ -199,6 +200,8 @@ def of_a_study(command: Command) -> Command:
             asked.space or asked.tuning_seeds or asked.pruning != "none" or asked.sampler != "random"
         ):
             raise click.UsageError("--space, --sampler, --pruning and --tuning-seeds go with --tune N.")
+        if asked.rungs != RUNGS and asked.pruning != "halving":
+            raise click.UsageError("--rungs goes with --pruning halving.")
         return command(asked=asked, **options)
 
     options = (
@@ -221,6 +224,10 @@ def of_a_study(command: Command) -> Command:
         click.option(
             "--pruning", type=click.Choice(PRUNINGS), default="none", show_default=True,
             help="Successive halving gives every arm the same trials and epochs.",
+        ),
+        click.option(
+            "--rungs", type=click.IntRange(min=2), default=RUNGS, show_default=True,
+            help="Of halving: rounds, each with half the candidates and twice the epochs.",
         ),
         click.option("--tuning-seeds", type=Seeds(), help="Of the candidates.  [one, far from others]"),
         click.option(

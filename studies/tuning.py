@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, get_args
 
 from ablations import Times, touches
@@ -16,6 +17,7 @@ Pruning = Literal["none", "halving"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
 FIRST_TUNING_SEED = 1_000_000  # far from the seeds that people choose for a comparison
+RUNGS = 3
 TPE_BATCH = 4  # candidates asked at once: fixed, so that the number of workers decides nothing
 DIGITS = 4  # significant, of what a sampler draws: enough for any rate, and readable in a table
 
@@ -150,7 +152,7 @@ class Tuning:
     space: tuple[Dimension, ...] = DEFAULT_SPACE
     sampler: Sampler = "random"
     pruning: Pruning = "none"
-    rungs: int = 3
+    rungs: int = RUNGS
     reduction: int = 2
     seeds: tuple[int, ...] = (FIRST_TUNING_SEED,)
 
@@ -231,7 +233,17 @@ class Tuning:
                 )
             if stands == {None}:
                 raise InvalidValue(f"{path} is no setting of the study's recipe.")
+        for arm, setup in setups.items():
+            self._require_growing_rungs(arm, setup.recipe.epochs)
         return replace(self, space=tuple(dimension.over(baseline) for dimension in self.space))
+
+    def _require_growing_rungs(self, arm: str, whole: int) -> None:
+        lengths = [rung.epochs(whole) for rung in self.schedule]
+        if any(later <= earlier for earlier, later in pairwise(lengths)):
+            raise InvalidValue(
+                f"the {whole} epochs of {arm} are too few for {len(lengths)} rungs: these would have "
+                f"{', '.join(map(str, lengths))} epochs. Expected more from rung to rung: take fewer rungs."
+            )
 
     def without(self, varied: Iterable[str]) -> Tuning:
         """The declaration less the dimensions that a study varies itself: for a space that nobody chose for it.

@@ -209,7 +209,10 @@ class Reader(ABC):
         if math.isinf(high):
             return f"lower bound {self.number(bounds.low_one_sided)} {unit} {verb} above {self.number(low)}"
         found = f"bounds ({self.number(bounds.low_one_sided)}, {self.number(bounds.high_one_sided)}) {unit}"
-        return f"{found} {'lie' if holds else 'do not lie'} within ({self.number(low)}, {self.number(high)})"
+        within = (
+            f"within ({self.number(low)}, {self.number(high)})" if low < high else f"exactly at {self.number(high)}"
+        )
+        return f"{found} {'lie' if holds else 'do not lie'} {within}"
 
 
 class Measured(Reader):

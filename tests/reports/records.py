@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ablations import Claim, Difference, DoesNotHelp, Factor, Factorial, FallsWith, Helps, Reference, Reverses
-from studies.records import Registration, Start, StudyRecord, TrialRecord
+from studies.records import CandidateRecord, Registration, Start, StudyRecord, TrialRecord, TuningRecord
 from studies.results import Result
+from studies.tuning import Range, Tuning
 
 ARMS = ("A", "B", "D", "E")
 ERRORS = {"A": 9.4, "B": 8.2, "D": 7.1, "E": 7.3}
@@ -454,3 +455,57 @@ def _started(made: TrialRecord) -> TrialRecord:
         evidence |= {"donor": f"{DONOR}-{made.seed}", "copied": ",".join(COPIED)}
     evidence |= {f"weights.{layer}": f"{made.arm}-{made.seed}-{layer}" for layer in COPIED}
     return replace(made, result=replace(made.result, evidence=evidence))
+
+
+# -- recipes tuned arm by arm ------------------------------------------------------------------------------------------
+
+RATE, DECAY = "recipe.learning_rate", "recipe.weight_decay"
+SPACE = (Range(path=RATE, low=0.01, high=0.25), Range(path=DECAY, low=5e-5, high=5e-3))
+
+
+def tuned(seeds: int = 5, tuning: Tuning | None = None, gain: float = 3.0, **fields: object) -> StudyRecord:
+    """Two arms, A and B, tuned alike; tuning takes so many points off the error of A, and none off that of B."""
+    tuning = tuning or Tuning(trials=8, space=SPACE)
+    shared = record(("A", "B"), seeds, tuning=tuning, claims=(Helps(arm="B", over="A"),), **fields)
+    candidates = tuple(
+        fit for place, arm in enumerate(("A", "B")) for fit in candidates_of(arm, tuning, np.random.default_rng(place))
+    )
+    best = {arm: min(_last_rung(candidates, arm, tuning), key=lambda fit: fit.error) for arm in ("A", "B")}
+    trials = tuple(
+        replace(
+            trial(each.arm, each.seed, each.result.metrics["test_error"] - (gain if each.arm == "A" else 0)),
+            run_id=f"tuned-{each.run_id}",
+            recipe="tuned",
+        )
+        for each in shared.trials
+        if each.result
+    )
+    made = TuningRecord(
+        candidates=candidates,
+        chosen={arm: {path: float(fit.values[path]) for path in tuning.paths} for arm, fit in best.items()},
+        best={arm: fit.number for arm, fit in best.items()},
+        importance={arm: {RATE: 0.8, DECAY: 0.2} for arm in best},
+        trials=trials,
+    )
+    return replace(shared, tuning=made)
+
+
+def candidates_of(arm: str, tuning: Tuning, random: np.random.Generator) -> Iterator[CandidateRecord]:
+    """Every fit of an arm's search, rung by rung."""
+    values = {
+        number: {RATE: f"{0.05 * 1.3 ** (number * (-1) ** number):.4g}", DECAY: "0.0005"}
+        for number in range(tuning.trials)
+    }
+    errors = {number: 9 + 0.5 * number + random.normal(0, 0.3) for number in values}
+    for rung, planned in enumerate(tuning.schedule):
+        for number in sorted(errors, key=errors.__getitem__)[: planned.candidates]:
+            for seed in tuning.seeds:
+                yield CandidateRecord(
+                    arm=arm, number=number, rung=rung, seed=seed, epochs=planned.epochs(EPOCHS),
+                    trained=planned.epochs(EPOCHS), state="finished", error=errors[number], loss=0.3, seconds=20.0,
+                    values=values[number], run_id=f"{arm}-{number}-{rung}-{seed}",
+                )  # fmt: skip
+
+
+def _last_rung(candidates: tuple[CandidateRecord, ...], arm: str, tuning: Tuning) -> list[CandidateRecord]:
+    return [fit for fit in candidates if fit.arm == arm and fit.rung == len(tuning.schedule) - 1]

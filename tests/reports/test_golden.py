@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -66,6 +67,13 @@ def test_the_committed_records_are_those_that_the_command_makes():
 
 def invoke(kept, *arguments):
     return CliRunner().invoke(main, ["report", "depth", "--runs", str(kept[0].settings.runs), *arguments])
+
+
+def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
+    line = ["plan", "depth", "--runs", str(kept[0].settings.runs), "--difference", "0.3", "--json"]
+    found = json.loads(CliRunner().invoke(main, line).output)
+    assert found["spread"]["source"] == "from 5 recorded seeds (12 degrees of freedom)"
+    assert found["answers"][0]["cautious"] > found["answers"][0]["seeds"] > found["seeds_at_hand"] == 5
 
 
 @pytest.mark.parametrize("by", ["protocol", "id"])
