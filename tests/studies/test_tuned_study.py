@@ -213,7 +213,7 @@ def test_what_cannot_be_extended_is_told(fields, seeds, text, record):
 def test_a_study_whose_arms_have_changed_since_is_not_extended(record, copied):
     """What stands for a changed file here is another recipe under the same name."""
     from studies.declaring import declare
-    from studies.dispatch import Resources
+    from studies.resources import Resources
     from studies.running import Driver
 
     study = declare("lrn", seeds=(0, 1, 2), overrides={**SHORT, "recipe.momentum": 0.8})
