@@ -39,7 +39,7 @@ from studies.settings import Settings, without_credentials
 from studies.spool import Spool
 from studies.syncing import Entry, Ledger, alone, log
 from studies.teams import synchronised
-from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError
+from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError, answering, root_of
 from studies.trials import Study, fits_of, longest_first
 from studies.tuning import Tuning
 from studies.writing import Writer
@@ -175,13 +175,14 @@ class Driver:
 
         Raises:
             SettingsError: where another process runs the same study under the same conditions.
+            TrackingError: where the store falters as the study is planned; while trials run, it is waited for.
             InvalidValue: for a sequential study and nobody to say what is resolved.
         """
         if len(self.study.stages) > 1 and unresolved is None:
             raise InvalidValue(
                 "a study with looks stops when its claims are resolved: pass unresolved=reports.unresolved."
             )
-        with alone(self.folder, self.study.name, on_lost=interrupt_main):
+        with alone(self.folder, self.study.name, on_lost=interrupt_main), answering(self.settings.tracking_uri):
             return self._run(reuse, unresolved or (lambda _: ()), quiet=quiet)
 
     @property
@@ -521,7 +522,7 @@ class _Recorder(Watcher):
             write()
         except StoreFault as error:
             if fit not in self.missed:
-                told = without_credentials(_in_a_line(_root_of(error)))
+                told = without_credentials(_in_a_line(root_of(error)))
                 self.view.note(
                     f"{self.label(fit)}, seed {fit.seed}: the store took not all ({told}); it is logged later"
                 )
@@ -576,13 +577,6 @@ def run(
         say or (_silent if quiet else _print),
     )
     return driver.run(reuse, quiet=quiet, unresolved=unresolved)
-
-
-def _root_of(error: BaseException) -> str:
-    """What an exception that was wrapped again and again said at first."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return f"{type(error).__name__}: {error}"
 
 
 def _in_a_line(reason: str) -> str:

@@ -575,6 +575,30 @@ def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:
 
 
 @contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Say it in words where a store that answered at first goes away.
+
+    Raises:
+        TrackingError: in place of MLflow's own.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        reason = textwrap.shorten(root_of(error), 200, placeholder=" ...")
+        raise TrackingError(
+            f"the tracking store {without_credentials(uri)} does not answer any more ({reason}). What was trained is "
+            "kept: call `ablate run` again when it does."
+        ) from error
+
+
+def root_of(error: BaseException) -> str:
+    """What an exception that was wrapped again and again said at first."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
 def _made_by_one(database: Path | None) -> Iterator[None]:
     """Keep others from making the same local database now: two at once break it, for good."""
     if database is None:

@@ -166,9 +166,7 @@ class Server:
 def server_away(at: Place, note: Callable[[], None]) -> Told:
     """Killed; and back after a while, which may be after the study's end."""
     command = at.start()
-    at.wait_for(at.trials, command)  # before a study is registered there is nothing to survive
-    time.sleep(at.random.uniform(0.0, at.ground.training_seconds * 3))
-    struck = "training" if command.runs else "over"
+    struck = at.wait_for_a_moment(command)
     note()
     at.server.stop()
     away = at.random.choice((at.random.uniform(0.2, 4.0), ground.LONGEST_SECONDS))

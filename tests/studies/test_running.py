@@ -311,6 +311,25 @@ def test_a_run_folder_that_is_a_file_is_one_clear_line(tmp_path):
     assert "cannot write to the run folder" in shown.stderr
 
 
+def test_a_store_that_goes_away_as_the_study_is_planned_is_one_clear_line(recorded, monkeypatch):
+    def gone(*_):
+        raise mlflow.exceptions.MlflowException("no answer") from ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(Store, "ended", gone)
+    with pytest.raises(
+        TrackingError, match=r"does not answer any more .*Connection refused.* What was trained is kept"
+    ):
+        again(recorded)
+
+
+def test_what_a_trial_met_is_in_its_record(copied):
+    trial = copied.record.of("D", 1)
+    copied.store.end(trial.run_id, trial.result, attempts=3, faults=("the disk was full", "its worker died"))
+    found = copied.store.read("depth").of("D", 1)
+    assert (found.attempts, found.faults) == (3, ("the disk was full", "its worker died"))
+    assert found.result == trial.result
+
+
 def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorded, tmp_path, monkeypatch):
     """The store fails whenever a trial ends, as if its server had gone away: training goes on, nothing is lost."""
 
