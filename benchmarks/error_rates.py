@@ -15,7 +15,8 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ import numpy.typing as npt
 from scipy import stats
 
 from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, Reverses, SaturatesAt
-from reports.statistics import Evidence, arm_interval, crossed_interval, judge, share
+from reports.statistics import (
+    Evidence,
+    arm_interval,
+    crossed_interval,
+    judge,
+    power_of_difference,
+    power_of_equivalence,
+    seeds_needed,
+    share,
+)
 from reports.statistics.many import Array, half_widths
 
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
@@ -282,6 +292,72 @@ def share_coverage(run: int) -> float:
     return percent(np.min(np.sum(stats.binom.pmf(np.array(counts)[:, None], run, truth) * inside, axis=0)))
 
 
+LOOKS = (3, 5, 10)
+EVERY_SEED = tuple(range(3, 11))
+Practice = tuple[tuple[int, ...], int, bool]  # looks; among how many the 5% are split; is significance all that stops?
+PRACTICES: dict[str, Practice] = {
+    "ten seeds, looked at once": ((10,), 1, False),
+    "registered looks at 3, 5 and 10 seeds": (LOOKS, len(LOOKS), False),
+    "stop at the first significant of 3, 5 and 10 seeds": (LOOKS, 1, True),
+    "stop at the first significant of 3, 4, ... 10 seeds": (EVERY_SEED, 1, True),
+}
+
+
+def sequential(studies: int, random: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Per practice and number of arms, the worst rate of wrong studies (%) where each claim keeps its first verdict."""
+    return {
+        name: {f"k={arms}": sequential_rate(practice, arms, studies, random) for arms in ARMS}
+        for name, practice in PRACTICES.items()
+    }
+
+
+def sequential_rate(practice: Practice, arms: int, studies: int, random: np.random.Generator) -> float:
+    """The largest familywise rate of wrong first verdicts over truths and over the two simple claims (%)."""
+    looks, split, only_significance = practice
+    values, rates = DEVIATION * normal(random, (studies, arms, looks[-1])), []
+    found = [half_widths(values[:, :, :count], many_to_one(arms), alpha=0.05 / split) for count in looks]
+    if only_significance:
+        found = [each | {"one_sided": np.full_like(each["one_sided"], np.inf)} for each in found]
+    for truth in truths(arms).values():
+        shifted = [each | {"estimate": each["estimate"] + truth} for each in found]
+        for read, wrong in (
+            (words_of_helps, wrong_about_helps),
+            (words_of_does_not_help, wrong_about_does_not_help),
+        ):
+            words = first_resolved([read(each) for each in shifted])
+            rates.append(np.mean(np.any(wrong(words, truth), axis=1)))
+    return percent(max(rates))
+
+
+def first_resolved(looks: Sequence[npt.NDArray[np.str_]]) -> npt.NDArray[np.str_]:
+    """For every claim, the verdict of the first look that is none of *inconclusive*."""
+    words = looks[-1]
+    for earlier in reversed(looks[:-1]):
+        words = np.where(earlier != "inconclusive", earlier, words)
+    return words
+
+
+def planned(studies: int, random: np.random.Generator) -> dict[str, dict[str, float]]:
+    """How often seeds planned for 80% power find what they were planned for (%), by the rule's own verdicts."""
+    table: dict[str, dict[str, float]] = {}
+    for arms in (2, 4, 6):
+        rows = many_to_one(arms)
+        for deviation in (0.3, 0.45, 0.6):
+            cell = f"k={arms}, SD of a paired difference {deviation:g}"
+            for word, truth, power_at in (
+                ("supported", SMALLEST_EFFECT, power_of_difference),
+                ("practically equivalent", 0.0, power_of_equivalence),
+            ):
+                seeds = seeds_needed(partial(power_at, SMALLEST_EFFECT, deviation, rows=rows))
+                assert seeds is not None
+                noise = deviation / np.sqrt(2) * random.normal(size=(studies, arms, seeds))
+                found = half_widths(noise, rows)
+                words = words_of_helps(found | {"estimate": found["estimate"] + truth})
+                key = f"{word}: {seeds} seeds"
+                table.setdefault(cell, {})[key] = percent(np.mean(words == word, axis=0).min())
+    return table
+
+
 def percent(share_of_one: float | np.floating[Any]) -> float:
     """One decimal."""
     return round(100 * float(share_of_one), 1)
@@ -289,7 +365,7 @@ def percent(share_of_one: float | np.floating[Any]) -> float:
 
 def measure(studies: int = 20_000) -> dict[str, Any]:
     """All tables."""
-    random = np.random.default_rng(20_260)
+    random, later = np.random.default_rng(20_260), np.random.default_rng(20_261)
     return {
         "studies": studies,
         "familywise wrong verdicts, worst truth and claim": familywise(studies, random),
@@ -304,6 +380,8 @@ def measure(studies: int = 20_000) -> dict[str, Any]:
         "conjunctions: power": conjunctions(POWERS, studies // 16, random),
         "lost seeds": lost_seeds(studies // 10, random),
         "coverage": coverage(studies, random),
+        "adding seeds: wrong verdicts": sequential(studies, later),
+        "seeds planned for 80% power": planned(studies, later),
     }
 
 

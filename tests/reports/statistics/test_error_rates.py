@@ -74,3 +74,15 @@ def test_dropping_diverged_seeds_silently_hides_them(benchmark):
     found = benchmark.lost_seeds(150, np.random.default_rng(3))["gain 0: practically equivalent"]
     assert found["silent drop"] > 50
     assert found["this rule"] < 10
+
+
+@pytest.mark.parametrize("arms", [2, 6])
+def test_registered_looks_keep_the_error_rate_and_stopping_at_significance_does_not(benchmark, arms):
+    rates = {
+        name: benchmark.sequential_rate(practice, arms, 3000, np.random.default_rng(arms))
+        for name, practice in benchmark.PRACTICES.items()
+    }
+    once, looks, stopping, stopping_at_every_seed = rates.values()
+    assert looks <= 5.0 + 1.96 * 0.4
+    assert stopping > 1.5 * once
+    assert stopping_at_every_seed > 10
