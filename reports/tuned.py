@@ -27,7 +27,7 @@ def tuned_section(comparison: Comparison, drawn: Sequence[str]) -> Section:
     tables = (
         [_answers(comparison, tuned.comparison), _verdicts(comparison, tuned.comparison)] if tuned.comparison else []
     )
-    tables += [_ledger(tuned), _importance(tuned)]
+    tables += [_ledger(tuned), _chosen(tuned), _importance(tuned)]
     return Section(
         name="tuning",
         title="Tuned arm by arm",
@@ -123,9 +123,8 @@ def _verdicts(comparison: Comparison, other: Comparison) -> Table:
 
 
 def _ledger(tuned: TunedAnswer) -> Table:
-    tuning = tuned.budgets.tuning
     has_donors = any(budget.donor_epochs for budget in tuned.budgets.arms)
-    columns = [
+    columns = (
         Column(title="Arm"),
         Column(title="Candidates", kind="number"),
         Column(title="Epochs given", kind="number", about="all rungs and tuning seeds together"),
@@ -134,21 +133,12 @@ def _ledger(tuned: TunedAnswer) -> Table:
         Column(title="Time", kind="number"),
         Column(title="Diverged", kind="number"),
         Column(title="Failed", kind="number"),
-        Column(title="Shared recipe", unit="% on validation", kind="number"),
-        Column(title="Best", unit="% on validation", kind="number"),
-        *(Column(title=path.removeprefix("recipe."), kind="code") for path in tuning.paths),
-    ]
-    rows = tuple(_spent(budget, tuning.paths, has_donors) for budget in tuned.budgets.arms)
-    note = (
-        "Errors on validation at full length, under the tuning seeds: they flatter the best of several, and decide "
-        "nothing but the choice."
     )
-    if any(math.isnan(budget.shared_error) for budget in tuned.budgets.arms):
-        note += " No figure: the shared recipe did not come to a full length, or is no point of the grid."
-    return Table(name="ledger", caption="The tuning ledger", columns=tuple(columns), rows=rows, notes=(note,))
+    rows = tuple(_spent(budget, has_donors) for budget in tuned.budgets.arms)
+    return Table(name="ledger", caption="The tuning ledger", columns=columns, rows=rows)
 
 
-def _spent(budget: Budget, paths: Sequence[str], has_donors: bool) -> tuple[Cell, ...]:
+def _spent(budget: Budget, has_donors: bool) -> tuple[Cell, ...]:
     donors = (_count(budget.donor_epochs),) if has_donors else ()
     repeated = f" ({budget.repeated} repeated)" if budget.repeated else ""
     return (
@@ -160,11 +150,37 @@ def _spent(budget: Budget, paths: Sequence[str], has_donors: bool) -> tuple[Cell
         Cell(text=duration(budget.seconds), sort=budget.seconds),
         _count(budget.diverged, alert=True),
         _count(budget.failed, alert=True),
-        Cell(text=fixed(budget.shared_error, 1), sort=budget.shared_error),
-        Cell(text=fixed(budget.best_error, 1), sort=budget.best_error),
-        *(text(f"{budget.values[path]:g}" if _is_number(budget.values.get(path)) else budget.values.get(path, MISSING))
-          for path in paths),
-    )  # fmt: skip
+    )
+
+
+def _chosen(tuned: TunedAnswer) -> Table:
+    paths = tuned.budgets.tuning.paths
+    columns = (
+        Column(title="Arm"),
+        Column(title="Shared recipe", unit="% on validation", kind="number"),
+        Column(title="Best", unit="% on validation", kind="number"),
+        *(Column(title=path.removeprefix("recipe."), kind="code") for path in paths),
+    )
+    rows = tuple(
+        (
+            text(budget.arm, "strong"),
+            Cell(text=fixed(budget.shared_error, 1), sort=budget.shared_error),
+            Cell(text=fixed(budget.best_error, 1), sort=budget.best_error),
+            *(_value(budget.values.get(path, MISSING)) for path in paths),
+        )
+        for budget in tuned.budgets.arms
+    )
+    note = (
+        "Errors on validation at full length, under the tuning seeds: they flatter the best of several, and decide "
+        "nothing but the choice."
+    )
+    if any(math.isnan(budget.shared_error) for budget in tuned.budgets.arms):
+        note += " No figure: the shared recipe did not come to a full length, or is no point of the grid."
+    return Table(name="chosen", caption="What was chosen", columns=columns, rows=rows, notes=(note,))
+
+
+def _value(leaf: object) -> Cell:
+    return text(f"{leaf:g}" if _is_number(leaf) else str(leaf))
 
 
 def _is_number(value: object) -> bool:

@@ -47,7 +47,7 @@ def test_both_answers_stand_side_by_side():
     )
     section = next(each for each in sections(found, ()) if each.name == "tuning")
     assert "1 of 1 verdict depends on it: B improves on A in test error." in " ".join(section.paragraphs)
-    assert [table.name for table in section.tables] == ["answers", "verdicts", "ledger", "importance"]
+    assert [table.name for table in section.tables] == ["answers", "verdicts", "ledger", "chosen", "importance"]
 
 
 def test_an_answer_that_does_not_depend_on_the_recipes_is_said_so():
