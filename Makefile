@@ -42,7 +42,7 @@ RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(S
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies ui test test-faults lint format bench docs clean
+.PHONY: help setup study studies status ui test test-faults lint format bench docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -87,6 +87,12 @@ latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex
 
 show-%: $(READY) ## Say what a study would do, before anything is spent
 	@$(BIN)/ablate show $* $(STUDY)
+
+status: $(READY) ## Say where all studies stand
+	@$(BIN)/ablate status $(STORE)
+
+status-%: $(READY) ## Say where a study stands
+	@$(BIN)/ablate status $* $(STORE)
 
 ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
 	@$(BIN)/ablate ui $(STORE) --port $(PORT)

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from studies.board import note_progress
 from studies.digests import class_paths, user_code_digest
 from studies.jobs import Job
 from studies.leases import Beating, Holder, Lease, LeaseLost, acquire, holder
@@ -51,8 +52,9 @@ class Message:
     """What a trial's process tells its worker.
 
     Attributes:
-        kind: ``epoch`` with its values; ``beat``, a sign of life; ``note``, news in words; ``ended``: the result is
-            written; ``elsewhere``: another process trains this trial; ``fault`` of the machine, with its traceback.
+        kind: ``epoch`` with its values, and the node's name as text; ``beat``, a sign of life; ``note``, news in words;
+            ``ended``: the result is written; ``elsewhere``: another process trains this trial; ``fault`` of the
+            machine, with its traceback.
     """
 
     kind: Kind
@@ -184,7 +186,7 @@ def train_once(
         digests=job.digests,
         machine=machine,
         donor=job.donor,
-        report=lambda values: tell(Message("epoch", values=dict(values))),
+        report=_reporter(job, tell),
         note=lambda text: tell(Message("note", text)),
         beat=_beat(tell),
         guard=lease.check,
@@ -218,6 +220,28 @@ def _teller(sender: Connection) -> Callable[[Message], None]:
             os._exit(1)
 
     return tell
+
+
+def _reporter(job: Job, tell: Callable[[Message], None]) -> Callable[[Mapping[str, float]], None]:
+    """Tells of an epoch: the worker, and whoever looks into the trial's folder."""
+    attempts, seconds, epochs = Spool(job.folder).attempts, list[float](), job.fit.setup.recipe.epochs
+
+    def report(values: Mapping[str, float]) -> None:
+        seconds.append(values["seconds"])
+        note_progress(
+            job.folder,
+            {
+                "epoch": int(values["epoch"]) + 1,
+                "epochs": epochs,
+                "validation_error": values["validation_error"],
+                "pace": sum(seconds) / len(seconds),
+                "node": platform.node(),
+                "attempts": attempts,
+            },
+        )
+        tell(Message("epoch", text=platform.node(), values=dict(values)))
+
+    return report
 
 
 def _beat(tell: Callable[[Message], None]) -> Callable[[], None]:

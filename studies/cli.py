@@ -269,13 +269,39 @@ def _seconds_of_arms(study: Any) -> float | None:
 
 
 @main.command()
-@click.argument("name")
-@click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
+@click.argument("name", required=False)
+@click.option("--protocol", help="Conditions that all arms share.  [of the study's last start]")
 @of_a_store
+@click.option("--watch", is_flag=True, help="Follow it until it ends, or Ctrl-C.")
+@click.option("--record", is_flag=True, help="Ask the tracking store instead of the folder of runs.")
 @as_json
-def status(name: str, protocol: str, runs: str | None, tracking_uri: str | None, as_json: bool) -> None:
-    """Where a study stands: every arm under every seed."""
-    record = _read(name, protocol, Settings.of(runs, None, tracking_uri))
+def status(
+    name: str | None,
+    protocol: str | None,
+    runs: str | None,
+    tracking_uri: str | None,
+    watch: bool,
+    record: bool,
+    as_json: bool,
+) -> None:
+    """Where a study stands, from any terminal or machine that sees its folder of runs; of all studies without a NAME.
+
+    What the folder does not know is read from the tracking store.
+    """
+    from studies import following
+
+    settings = Settings.of(runs, None, tracking_uri)
+    if name is None:
+        following.print_all(settings, as_json=as_json)
+    elif record or not following.follow(
+        settings, ablations.name_of(name), protocol, watch=watch and not as_json, as_json=as_json
+    ):
+        _print_record(name, protocol or protocols.DEFAULT, settings, as_json=as_json)
+
+
+def _print_record(name: str, protocol: str, settings: Settings, *, as_json: bool) -> None:
+    """Every arm under every seed, as the store has them."""
+    record = _read(name, protocol, settings)
     registration = record.registration
     cells = {arm: {seed: _cell(record.of(arm, seed)) for seed in registration.seeds} for arm in _arms(record)}
     if as_json:

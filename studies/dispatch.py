@@ -226,7 +226,7 @@ class _Report(tune.Callback):  # the signatures are Tune's
     ) -> None:
         job, message = self._job(trial), result["message"]
         if message.kind == "epoch":
-            self.watcher.on_epoch(job, message.values)
+            self.watcher.on_epoch(job, message.values, message.text)
         elif message.kind == "note":
             self.watcher.on_note(job, message.text)
 

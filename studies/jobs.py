@@ -38,8 +38,8 @@ class Watcher(Protocol):
     def on_start(self, job: Job) -> None:
         """A trial has a worker; called again where it is tried once more."""
 
-    def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
-        """A trial has trained an epoch."""
+    def on_epoch(self, job: Job, values: Mapping[str, float], node: str) -> None:
+        """A trial has trained an epoch, on a node of that name."""
 
     def on_end(self, job: Job) -> None:
         """A trial has written its result."""

@@ -24,13 +24,13 @@ from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
 from lightning_modules.spec import Data, ForeignData, Setup
 from lightning_modules.values import InvalidValue, Leaf
-from studies import protocols
+from studies import board, protocols
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.fits import Fit, hashed, with_donors
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
-from studies.live import Progressing, Row
+from studies.live import Progressing
 from studies.planning import Plan, Reuse, merged, plan, with_weights
 from studies.records import Identity, Start, StudyRecord
 from studies.resources import Need, Node, Resources, choose_ray, described, models_of
@@ -79,6 +79,7 @@ class Driver:
         fits = self.study.trials()
         self.places: dict[Fit, Place] = {}
         self.begun: tuple[int, ...] = ()
+        self.has_told = False
         self.user_code = user_code_digest(class_paths(fit.setup for fit in fits))
         self.user_code_by_paths = {
             paths: user_code_digest(paths) for paths in {class_paths([fit.setup]) for fit in fits}
@@ -339,11 +340,31 @@ class Driver:
             )
             for fit in ordered
         ]
-        rows = [Row(arm=self.place(fit).label, seed=fit.seed, epochs=fit.setup.recipe.epochs) for fit in fits]
         from studies.dispatch import dispatch
 
-        with Progressing(rows, quiet=quiet) as view, Writer() as writer:
+        rows = board.read(self.folder, self.settings.trials).rows
+        with Progressing(rows, len(jobs), quiet=quiet) as view, Writer() as writer:
             dispatch(jobs, self.settings, self.resources, _Recorder(self, view, writer))
+
+    def tell_plan(self, todo: Plan) -> None:
+        """Put the plan onto the study's board, for whoever asks where it stands."""
+        planned = [(fit, "ended") for fit in (*todo.recorded, *todo.spooled)]
+        planned += [(fit, "reused") for fit, _ in todo.elsewhere] + [(fit, "train") for fit in todo.train]
+        rows = [(self._row(fit), what) for fit, what in planned]
+        planned_by = (self.study.name, self.study.protocol.name)
+        board.write(self.folder, *planned_by, rows, self.settings.trials, begins=not self.has_told)
+        self.has_told = True
+
+    def _row(self, fit: Fit) -> board.Row:
+        place = self.place(fit)
+        return board.Row(
+            arm=place.label,
+            group=place.group,
+            seed=fit.seed,
+            epochs=fit.setup.recipe.epochs,
+            folder=self.spool(fit).folder.name,
+            part="validation" if fit.tunes else "test",
+        )
 
     def begin(self, fit: Fit) -> str:
         """A run in the record for a trial that starts now."""
@@ -398,6 +419,11 @@ class Place:
     tags: Mapping[str, str]
     label: str
 
+    @property
+    def group(self) -> str:
+        """With which trials a view counts it."""
+        return f"{self.tags['search']}, rung {int(self.tags['rung']) + 1}" if "rung" in self.tags else self.label
+
 
 def _place_of_candidate(fit: Fit, arm: str, rung: int, search: str, study: str) -> Place:
     tags = {"kind": "candidate", "search": arm, "candidate": str(fit.candidate), "rung": str(rung), OF_STUDY: study}
@@ -419,6 +445,7 @@ class Work:
         driver = self.driver
         todo = driver.plan(fits, self.reuse)
         driver.say(f"{news}: {describe(todo)}" if news else describe(todo))
+        driver.tell_plan(todo)
         for fit, original in todo.elsewhere:
             place = driver.place(fit)
             driver.store.reuse(place.parent, fit, original, {**driver.tags, **place.tags})
@@ -461,12 +488,12 @@ class _Recorder(Watcher):
         return self.driver.place(fit).label
 
     def on_start(self, job: Job) -> None:
-        self.view.started(self.label(job.fit), job.fit.seed)
+        self.view.started(job.folder.name)
         self.waiting.pop(job.fit, None)
         self._record(job.fit, lambda: self.runs.update({job.fit: self.driver.begin(job.fit)}))
 
-    def on_epoch(self, job: Job, values: Mapping[str, float]) -> None:
-        self.view.epoch(self.label(job.fit), job.fit.seed, values)
+    def on_epoch(self, job: Job, values: Mapping[str, float], node: str) -> None:
+        self.view.epoch(job.folder.name, values, node)
         self.elsewhere.discard(job.fit)
         self.waiting.setdefault(job.fit, []).append(values)
         if time.monotonic() - self.logged_at.get(job.fit, 0.0) > LOG_EVERY_SECONDS:
@@ -497,9 +524,8 @@ class _Recorder(Watcher):
     def _ended(self, job: Job, result: Result) -> None:
         epochs, elsewhere = self.waiting.pop(job.fit, []), job.fit in self.elsewhere
         self._record(job.fit, lambda: self._end(job.fit, result, epochs, elsewhere=elsewhere))
-        part = "validation" if job.fit.tunes else "test"
-        error = result.metrics.get(f"{part}_error")
-        self.view.finished(self.label(job.fit), job.fit.seed, result.status, error, part)
+        error = result.metrics.get("validation_error" if job.fit.tunes else "test_error")
+        self.view.finished(job.folder.name, result.status, error)
 
     def _log(self, fit: Fit, epochs: Sequence[Mapping[str, float]]) -> None:
         if fit in self.runs:

@@ -1,6 +1,10 @@
 """The command line: what it prints, and what it says of bad input."""
 
 import json
+import platform
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,14 +134,44 @@ def test_debug_shows_the_traceback():
 
 
 def test_status_and_report_read_the_record(recorded):
-    cells = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))["arms"]
-    assert list(cells) == ["A", "B", "D", "E"]
-    assert {len(row) for row in cells.values()} == {2}
-    assert set(cells["A"]["0"]) == {"state", "test_error"}
+    of_the_store = json.loads(call("status", "depth", "--runs", recorded.runs, "--record", "--json"))["arms"]
+    assert list(of_the_store) == ["A", "B", "D", "E"]
+    assert {len(row) for row in of_the_store.values()} == {2}
+    assert set(of_the_store["A"]["0"]) == {"state", "test_error"}
+    of_the_folder = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))
+    assert (of_the_folder["state"], of_the_folder["ended"], of_the_folder["trials"]) == ("ended", 8, 8)
+    for arm, row in of_the_store.items():
+        for seed, cell in row.items():
+            told = of_the_folder["arms"][arm][seed]
+            assert told["state"] == cell["state"]
+            assert told["test_error"] == pytest.approx(cell["test_error"], abs=1e-3)
+            assert (told["epoch"], told["attempts"], told["node"]) == (2, 1, platform.node())
     page = Path(call("report", "depth", "--runs", recorded.runs).splitlines()[-1])
     assert page.is_file()
     attached = {file.path for file in recorded.store.client.list_artifacts(recorded.record.run_id, "report")}
     assert "report/index.html" in attached
+
+
+def test_status_without_a_name_lists_what_the_folder_knows(recorded, tmp_path):
+    shown = call("status", "--runs", recorded.runs)
+    assert re.search(r"^depth +digits +8 of 8 +complete", shown, re.MULTILINE)
+    assert "nothing has been run with this folder yet" in call("status", "--runs", tmp_path, code=2)
+
+
+def test_status_asks_no_engine_and_neither_torch_nor_the_store(recorded):
+    code = f"""
+import sys
+from studies.cli import main
+try:
+    main(["status", "depth", "--runs", {str(recorded.runs)!r}])
+except SystemExit as end:
+    assert not end.code
+loaded = {{name.split(".")[0] for name in sys.modules}}
+print("loaded", sorted(loaded & {{"torch", "ray", "mlflow", "optuna", "pandas"}}))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "depth under digits: complete" in shown
+    assert shown.splitlines()[-1] == "loaded []"
 
 
 def test_status_tells_of_donors_in_both_forms():

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import studies
-from studies import leases
+from studies import board, leases
 from studies.settings import Settings, SettingsError
 from studies.spool import Spool
 from studies.tracking import Store, TrackingError
@@ -193,6 +193,7 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     deadline = time.monotonic() + 120
     while len(list(spool.glob("*/result.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
+    seen = board.find(Settings.of(tmp_path / "runs"), "depth")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -200,6 +201,12 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     assert "Traceback" not in errors
     kept = {file: file.stat().st_mtime_ns for file in spool.glob("*/result.json")}
     assert 2 <= len(kept) < 8
+    assert seen.state == "running"
+    assert seen.by.startswith(f"process {process.pid} on ")
+    assert {"running", "finished"} & {row.state for row in seen.rows}
+    left = board.find(Settings.of(tmp_path / "runs"), "depth")
+    assert left.words == "not running; `ablate run` goes on from there"
+    assert sum(row.has_ended for row in left.rows) == len(kept)
     finished = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, timeout=180)
     assert f"{8 - len(kept)} of 8 trials to train" in finished.stdout
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())

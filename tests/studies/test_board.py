@@ -1,0 +1,163 @@
+"""Where a study stands, from the files alone: made here as the driver and the trials make them."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from studies import board
+from studies.board import Row, left_seconds
+from studies.leases import acquire
+from studies.results import failed
+from studies.settings import Settings
+from studies.spool import Spool, result_to_json
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings.of(tmp_path)
+
+
+def row(arm="A", seed=0, **values):
+    return Row(arm=arm, seed=seed, epochs=10, folder=f"{arm}-{seed}", **values)
+
+
+def plan(settings, *planned, begins=True, study="depth", conditions="c0"):
+    folder = settings.studies / f"{study}-{conditions}"
+    board.write(folder, study, "digits", planned, settings.trials, begins=begins)
+    return folder
+
+
+def progress(settings, folder, **values):
+    told = {"epoch": 3, "epochs": 10, "validation_error": 12.5, "pace": 2.0, "node": "far", "attempts": 1}
+    (settings.trials / folder).mkdir(parents=True, exist_ok=True)
+    board.note_progress(settings.trials / folder, told | values)
+
+
+def end(settings, folder, status="finished", error=4.0):
+    trial = settings.trials / folder
+    trial.mkdir(parents=True, exist_ok=True)
+    data = result_to_json(failed(folder, {}, "")) | {"status": status, "metrics": {"test_error": error}}
+    (trial / "result.json").write_text(json.dumps(data | {"curves": {"seconds": [1.0, 3.0]}}))
+
+
+def test_a_planned_trial_waits_runs_and_ends(settings):
+    folder = plan(settings, (row(), "train"))
+    assert board.read(folder, settings.trials).rows[0].state == "waiting"
+    lease = acquire(settings.trials / "A-0")
+    progress(settings, "A-0", attempts=2)
+    running = board.read(folder, settings.trials).rows[0]
+    assert (running.state, running.epoch, running.error, running.left_seconds) == ("running", 3, 12.5, 14.0)
+    assert (running.node, running.attempts) == (lease.holder.host, 2)
+    end(settings, "A-0")
+    lease.release()
+    ended = board.read(folder, settings.trials).rows[0]
+    assert (ended.state, ended.error, ended.epoch, ended.pace) == ("finished", 4.0, 10, 2.0)
+
+
+def test_a_trial_whose_process_is_gone_was_interrupted_and_a_running_study_comes_back_to_it(settings):
+    folder = plan(settings, (row(), "train"))
+    progress(settings, "A-0")
+    found = board.read(folder, settings.trials)
+    assert (found.state, found.rows[0].state, found.rows[0].epoch) == ("ended", "interrupted", 3)
+    acquire(folder)
+    found = board.read(folder, settings.trials)
+    assert (found.state, found.rows[0].state) == ("running", "waiting")
+
+
+def test_a_study_whose_process_was_killed_is_told_from_one_that_ended(settings):
+    folder = plan(settings, (row(), "train"))
+    lease = acquire(folder)
+    assert board.read(folder, settings.trials).by == f"process {os.getpid()} on {lease.holder.host}"
+    data = json.loads(lease.file.read_text())
+    lease.file.write_text(json.dumps(data | {"born": "0"}))  # as if this number had been another process's
+    assert (
+        board.read(folder, settings.trials).words == "its process ended without a word; `ablate run` goes on from there"
+    )
+    lease.file.unlink()
+    assert board.read(folder, settings.trials).state == "ended"
+
+
+def test_a_result_from_before_the_plan_is_not_that_of_a_trial_to_be_trained_again(settings):
+    end(settings, "A-0", status="failed")
+    old = time.time() - 60
+    os.utime(settings.trials / "A-0" / "result.json", (old, old))
+    folder = plan(settings, (row(), "train"))
+    assert board.read(folder, settings.trials).rows[0].state == "waiting"
+    end(settings, "A-0")
+    assert board.read(folder, settings.trials).rows[0].state == "finished"
+
+
+def test_trials_of_other_studies_are_told_from_own_ones(settings):
+    end(settings, "A-0")
+    end(settings, "A-1", status="diverged")
+    planned = ((row(), "reused"), (row(seed=1), "reused"), (row(seed=2), "reused"), (row(seed=3), "ended"))
+    rows = board.read(plan(settings, *planned), settings.trials).rows
+    assert [each.state for each in rows] == ["reused", "diverged", "reused", "finished"]
+    assert math.isnan(rows[2].error)  # its folder is gone: the store knows it
+
+
+def test_a_new_start_forgets_what_an_earlier_one_did_not_do(settings):
+    plan(settings, (row(), "train"), (row(seed=1), "train"))
+    end(settings, "A-0")
+    folder = plan(settings, (row("B"), "train"))
+    assert [(each.arm, each.state) for each in board.read(folder, settings.trials).rows] == [
+        ("A", "finished"),
+        ("B", "waiting"),
+    ]
+    plan(settings, (row("C"), "train"), begins=False)  # its next stage forgets nothing
+    assert len(board.read(folder, settings.trials).rows) == 3
+
+
+def test_the_study_that_was_planned_last_is_found(settings):
+    first = plan(settings, (row(), "train"), conditions="c1")
+    second = plan(settings, (row("B"), "train"), conditions="c2")
+    plan(settings, (row(), "train"), study="lrn")
+    os.utime(first / "board.json", (1, 1))
+    os.utime(second / "board.json", (2, 2))
+    assert board.find(settings, "depth").rows[0].arm == "B"
+    assert board.find(settings, "depth", "cifar10") is None
+    assert [folder.name for folder in board.folders(settings)] == ["lrn-c0", "depth-c2", "depth-c1"]
+
+
+def test_a_board_of_another_version_or_half_a_file_is_passed_over(settings):
+    folder = plan(settings, (row(), "train"))
+    (folder / "board.json").write_text('{"schema": 99, "study": "depth"}')
+    assert board.find(settings, "depth") is None
+    (folder / "board.json").write_text("{")
+    assert board.find(settings, "depth") is None
+
+
+def test_time_left_follows_the_pace_of_each_group_and_how_many_run_at_once():
+    quick = row("A", state="running", epoch=5, pace=1.0)
+    slow = row("B", state="running", epoch=0, pace=3.0)
+    waiting = row("B", seed=1)
+    assert left_seconds([quick, slow, waiting]) == (5 * 1 + 10 * 3 + 10 * 3) / 2
+    assert math.isnan(left_seconds([waiting]))
+    assert left_seconds([row(state="finished", epoch=10)]) == 0
+
+
+def test_nobody_is_told_where_the_disk_is_full_and_the_trial_goes_on(tmp_path):
+    board.note_progress(tmp_path / "gone", {"epoch": 1})
+    assert not list(Path(tmp_path).iterdir())
+
+
+def test_as_data_candidates_stand_apart_and_unknown_numbers_are_null(settings):
+    candidate = Row(arm="A, candidate 0", group="A, rung 1", seed=9, epochs=5, folder="A-9", part="validation")
+    folder = plan(settings, (row(), "train"), (candidate, "train"))
+    progress(settings, "A-9", epoch=1, validation_error=math.inf)
+    acquire(settings.trials / "A-9")
+    data = json.loads(json.dumps(board.as_data(board.read(folder, settings.trials)), allow_nan=False))
+    assert data["arms"]["A"]["0"]["left_seconds"] is None
+    assert data["tuning"][0]["group"] == "A, rung 1"
+    assert (data["tuning"][0]["state"], data["tuning"][0]["validation_error"]) == ("running", None)
+
+
+def test_a_spool_leaves_the_board_what_it_reads(tmp_path):
+    settings = Settings.of(tmp_path)
+    folder = plan(settings, (row(), "train"))
+    Spool(settings.trials / "A-0").write(failed("A-0", {}, "Traceback: out of luck"))
+    assert board.read(folder, settings.trials).rows[0].state == "failed"
