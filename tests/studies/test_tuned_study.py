@@ -151,7 +151,7 @@ def test_a_study_killed_in_mid_tuning_spends_no_trial_twice(record, tmp_path):
     for path, value in SHORT.items():
         line += ["--set", f"{path}={value}"]
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(ended(tmp_path)) < 5 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
