@@ -97,6 +97,15 @@ status-%: $(READY) ## Say where a study stands
 ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
 	@$(BIN)/ablate ui $(STORE) --port $(PORT)
 
+doctor: $(READY) ## Whether all is well: installation, devices, runs, record; with DATA_ROOT the PROTOCOL's data as well
+	@$(BIN)/ablate doctor $(STORE) $(if $(DATA_ROOT),--protocol $(PROTOCOL) --data-root '$(DATA_ROOT)') $(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
+
+sync: $(READY) ## Log what the record has missed, without training
+	@$(BIN)/ablate sync $(STORE)
+
+gc: $(READY) ## Show what no study needs, and ask whether to free it
+	@$(BIN)/ablate gc $(STORE)
+
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ablations
-from studies import protocols
+from studies import protocols, upkeep
 from studies.planning import REUSES
-from studies.settings import Settings, without_credentials
+from studies.settings import Settings
 from studies.terminal import (
     FAILURE,
     Asked,
@@ -149,8 +149,7 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
         click.echo(_compile(record, settings))
     else:
         click.echo(
-            f"recorded in {without_credentials(settings.tracking_uri)}; "
-            f"the report: ablate report {study.name} --protocol {study.protocol.name}"
+            f"recorded in {settings.store}; the report: ablate report {study.name} --protocol {study.protocol.name}"
         )
     if failed:
         sys.exit(FAILURE)
@@ -358,7 +357,7 @@ def ui(runs: str | None, tracking_uri: str | None, port: int, host: str) -> None
     """Open the MLflow UI on the store. Ends with Ctrl-C."""
     settings = Settings.of(runs, None, tracking_uri)
     if settings.tracking_uri.startswith("http"):
-        click.echo(f"The store is a server: open {settings.tracking_uri} in a browser.")
+        click.echo(f"The store is a server: open {settings.store} in a browser.")
         return
     settings.make()
     click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
@@ -525,6 +524,9 @@ def _protocol_row(name: str) -> dict[str, Any]:
     protocol = protocols.load(name)
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
 
+
+for command in upkeep.COMMANDS:
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

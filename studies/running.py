@@ -213,6 +213,7 @@ class Driver:
                 for fit in fits
                 if self.place(fit).parent == self.parent
             ),
+            candidates=tuple(self.spool(fit).folder.name for fit in fits if self.place(fit).parent != self.parent),
         )
 
     def _run(self, reuse: Reuse, unresolved: Unresolved, *, quiet: bool) -> StudyRecord:
@@ -398,17 +399,26 @@ class Driver:
         return spool.result() or failed(fit.fingerprint, self.digests_of(fit), lost)
 
     def _start(self) -> Start:
-        return Start(
-            time=datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds"),
-            command=command(),
-            revision=self.revision,
-            clean=self.clean,
-            versions={"python": platform.python_version()}
-            | {name: metadata.version(name) for name in REPORTED_VERSIONS},
-            hardware=described(self.nodes, self.resources),
-            seeds=self.begun,
-            wall_seconds=round(time.time() - self.began, 1),
-        )
+        return started(self.began, (self.revision, self.clean), described(self.nodes, self.resources), self.begun)
+
+
+def started(began: float, revision: tuple[str, bool], hardware: str, seeds: tuple[int, ...]) -> Start:
+    """A start of a study, that began then and ends now, for the record."""
+    return Start(
+        time=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        command=command(),
+        revision=revision[0],
+        clean=revision[1],
+        versions={"python": platform.python_version()} | {name: metadata.version(name) for name in REPORTED_VERSIONS},
+        hardware=hardware,
+        seeds=seeds,
+        wall_seconds=round(time.time() - began, 1),
+    )
+
+
+def start_of_sync(seeds: tuple[int, ...]) -> Start:
+    """An `ablate sync`, as it stands in the record among the study's starts."""
+    return started(time.time(), git_revision(), "none: it logged, and trained nothing", seeds)
 
 
 @dataclass(frozen=True, kw_only=True)

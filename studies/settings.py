@@ -58,8 +58,8 @@ class Settings:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
         if not re.match(r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://", uri):
             raise SettingsError(
-                f"the tracking URI is {uri!r}; expected a database (sqlite:///runs/mlflow.db, postgresql://...) "
-                "or a server (http://host:5000)."
+                f"the tracking URI is {without_credentials(uri)!r}; expected a database (sqlite:///runs/mlflow.db, "
+                "postgresql://...) or a server (http://host:5000)."
             )
         settings = cls(
             runs=folder,
@@ -70,6 +70,11 @@ class Settings:
         if database and database.parent != folder and not database.parent.is_dir():
             raise SettingsError(f"the tracking store is to be {database}, but there is no folder {database.parent}.")
         return settings
+
+    @property
+    def store(self) -> str:
+        """The tracking URI as it may be shown and recorded: without a password."""
+        return without_credentials(self.tracking_uri)
 
     @property
     def database(self) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from _thread import interrupt_main
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,10 +20,10 @@ from studies.records import Identity, Registration, Start
 from studies.results import SCHEMA, Result
 from studies.settings import Settings, SettingsError
 from studies.spool import Spool, replacing, require_schema
-from studies.tracking import Store
+from studies.tracking import Store, answering
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
     """A trial of a study, and where its folder is.
 
@@ -53,6 +54,7 @@ class Ledger:
     Attributes:
         tags: of the study and of each of its trials in the record.
         labels: true class of every test example.
+        candidates: folders of fits that serve tuning; logging them is `ablate run`'s alone.
     """
 
     registration: Registration
@@ -60,16 +62,26 @@ class Ledger:
     tags: Mapping[str, str]
     labels: np.ndarray
     entries: tuple[Entry, ...]
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def newest(self) -> tuple[Entry, ...]:
+        """Of each trial what was planned last: an older plan is of other code, data or platform."""
+        return tuple({(each.fit.fingerprint, each.tags.get("recipe")): each for each in self.entries}.values())
 
     def write(self, folder: Path) -> None:
         """Keep it in the study's folder, beside the trials that earlier starts planned."""
         folder.mkdir(parents=True, exist_ok=True)
-        known = {entry.folder: entry for entry in read(folder).entries} if (folder / "study.json").exists() else {}
-        entries = known | {entry.folder: entry for entry in self.entries}
+        known = read(folder) if (folder / "study.json").exists() else replace(self, entries=())
+        planned = {entry.folder: entry for entry in self.entries}
+        entries = {each.folder: each for each in known.entries if each.folder not in planned} | planned  # newest last
+        candidates = dict.fromkeys((*known.candidates, *self.candidates))
         with replacing(folder / "test_labels.npy") as partial, partial.open("wb") as file:
             np.save(file, self.labels.astype(np.uint16))
         with replacing(folder / "study.json") as partial:
-            partial.write_text(json.dumps(_to_json(replace(self, entries=tuple(entries.values())))))
+            partial.write_text(
+                json.dumps(_to_json(replace(self, entries=tuple(entries.values()), candidates=tuple(candidates))))
+            )
 
 
 def read(folder: Path) -> Ledger:
@@ -95,6 +107,7 @@ def read(folder: Path) -> Ledger:
         tags=data["tags"],
         labels=np.load(folder / "test_labels.npy", allow_pickle=False),
         entries=tuple(entries),
+        candidates=tuple(data.get("candidates", ())),
     )
 
 
@@ -127,18 +140,27 @@ def log(store: Store, run_id: str, result: Result, spool: Spool, *, curves: bool
     store.end(run_id, result, spool.attempts, spool.faults)
 
 
-def sync(settings: Settings, name: str | None, start: Callable[[Ledger], Start], say: Callable[[str], None]) -> int:
+def sync(
+    settings: Settings, name: str | None, start: Callable[[tuple[int, ...]], Start], say: Callable[[str], None]
+) -> int:
     """Log what the store has missed, of one study or of all; trains nothing. Gives back how many trials it logged.
+
+    Args:
+        start: of some seeds, what the record keeps of this call.
+        say: takes one line of news at a time.
 
     Raises:
         SettingsError: where there is no study of that name in the folder.
+        UnreadableSchema: where one is named, or all are meant, that another version of this package wrote.
+        TrackingError: where the store does not answer.
     """
     found = [(folder, read(folder)) for folder in folders(settings)]
     wanted = [(folder, ledger) for folder, ledger in found if name in (None, ledger.registration.study)]
     if not wanted:
         _refuse(settings, name, {ledger.registration.study for _, ledger in found})
     store = Store(settings)
-    return sum(_sync_one(store, settings, folder, ledger, start, say) for folder, ledger in wanted)
+    with answering(settings.tracking_uri):
+        return sum(_sync_one(store, settings, folder, ledger, start, say) for folder, ledger in wanted)
 
 
 def _refuse(settings: Settings, name: str | None, names: Iterable[str]) -> None:
@@ -156,36 +178,50 @@ def _sync_one(
     settings: Settings,
     folder: Path,
     ledger: Ledger,
-    start: Callable[[Ledger], Start],
+    start: Callable[[tuple[int, ...]], Start],
     say: Callable[[str], None],
 ) -> int:
-    study = ledger.registration.study
+    study = f"{ledger.registration.study} under {ledger.registration.protocol}"
     busy = holder(folder)
     if busy:
-        say(f"{study} under {ledger.registration.protocol}: {busy} runs it, and logs it")
+        say(f"{study}: {busy} runs it, and logs it")
         return 0
-    with alone(folder, study, on_lost=lambda: None):
-        parent = store.register(ledger.registration, ledger.conditions, ledger.tags)
-        missed = list(missing(store, parent, settings, ledger))
-        for entry, result in missed:
-            run_id = store.begin(parent, entry.fit, entry.identity, {**ledger.tags, **entry.tags})
-            log(store, run_id, result, entry.spool(settings), curves=True)
-        waiting = sum(not entry.spool(settings).has_ended for entry in ledger.entries)
-        store.close(parent, start(ledger), ledger.labels, complete=not waiting)
-    say(
-        f"{study} under {ledger.registration.protocol}: {len(missed)} of {len(ledger.entries)} trials logged"
-        + (f"; {waiting} have not ended: `ablate run {study}` trains them" if waiting else "")
-    )
+    with alone(folder, ledger.registration.study, on_lost=interrupt_main):
+        results = {entry: entry.spool(settings).result() for entry in ledger.newest}
+        ended = {entry: result for entry, result in results.items() if result is not None}
+        closed = store.is_closed(ledger.registration.study, ledger.conditions)
+        missed = _missed(store, closed, ended) if closed else ended
+        if missed or not closed:
+            parent = store.register(ledger.registration, ledger.conditions, ledger.tags, starts=False)
+            missed = _missed(store, parent, ended)
+            for entry, result in missed.items():
+                run_id = store.begin(parent, entry.fit, entry.identity, {**ledger.tags, **entry.tags})
+                log(store, run_id, result, entry.spool(settings), curves=True)
+            seeds = tuple(sorted({entry.fit.seed for entry in ended}))
+            store.close(parent, start(seeds), ledger.labels, complete=_is_complete(store, parent, ledger))
+    say(f"{study}: {_told(ledger.registration.study, len(results), len(ended), len(missed))}")
     return len(missed)
 
 
-def missing(store: Store, parent: str, settings: Settings, ledger: Ledger) -> Iterator[tuple[Entry, Result]]:
-    """The trials that have a result which the record does not hold, each with it."""
+def _missed(store: Store, parent: str, ended: Mapping[Entry, Result]) -> dict[Entry, Result]:
+    """The trials whose result the record does not hold."""
     recorded = store.recorded(parent)
-    for entry in ledger.entries:
-        result = entry.spool(settings).result()
-        if result is not None and (entry.identity, result.status) not in recorded:
-            yield entry, result
+    return {entry: result for entry, result in ended.items() if (entry.identity, result.status) not in recorded}
+
+
+def _is_complete(store: Store, parent: str, ledger: Ledger) -> bool:
+    """Whether every arm has ended under every planned seed; of a study that tunes, `ablate run` alone can say."""
+    record = store.read(ledger.registration.study, run_id=parent)
+    cells = [record.of(arm, seed) for arm in record.registration.arms for seed in record.registration.seeds]
+    return not record.registration.tuning and all(cell and cell.state != "running" for cell in cells)
+
+
+def _told(study: str, planned: int, ended: int, logged: int) -> str:
+    told = f"{logged} of {planned} trials logged now" if logged else "nothing to log"
+    told += f", {ended - logged} were recorded before" if logged and ended > logged else ""
+    told += f": all {planned} trials are recorded" if ended == planned and not logged else ""
+    left = planned - ended
+    return told + (f"; {left} of {planned} have not ended: `ablate run {study}` trains them" if left else "")
 
 
 def _to_json(ledger: Ledger) -> dict[str, object]:
@@ -194,6 +230,7 @@ def _to_json(ledger: Ledger) -> dict[str, object]:
         "registration": registration_to_json(ledger.registration),
         "conditions": ledger.conditions,
         "tags": dict(ledger.tags),
+        "candidates": list(ledger.candidates),
         "entries": [
             {
                 "arm": entry.fit.arm,

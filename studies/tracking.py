@@ -13,7 +13,8 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
@@ -29,6 +30,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the 
 import mlflow
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from lightning_modules.values import Leaf, did_you_mean, flatten, to_json
 from studies.fits import Fit
@@ -69,7 +71,7 @@ OF_STUDY = "study_run"  # on a search and its candidates: the study's parent run
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
-StoreFault = (MlflowException, OSError)  # what a store that falters raises
+StoreFault = (MlflowException, SQLAlchemyError, OSError)  # what a store that falters raises
 
 
 class TrackingError(RuntimeError):
@@ -100,20 +102,23 @@ class Store:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def register(self, registration: Registration, conditions: str, tags: Mapping[str, str]) -> str:
+    def register(
+        self, registration: Registration, conditions: str, tags: Mapping[str, str], *, starts: bool = True
+    ) -> str:
         """The parent run of a study under its conditions: made at the first start, found again at later ones.
 
         What was registered first stays; later seeds are added to the tag ``seeds``.
+
+        Args:
+            starts: whether this is a start of the study, which then is the one that was started last.
         """
         experiment = self._experiment(registration.study)
-        found = self._search(
-            [experiment], f"tags.kind = 'study' AND tags.conditions = '{conditions}'", order="attributes.start_time ASC"
-        )
-        if found:
-            run = found[0]
+        run = self._registered(experiment, conditions)
+        if run:
             seeds = sorted({*json.loads(run.data.tags["seeds"]), *registration.seeds})
             self.client.set_tag(run.info.run_id, "seeds", json.dumps(seeds))
-            self.client.set_tag(run.info.run_id, "started", str(time.time()))
+            if starts:
+                self.client.set_tag(run.info.run_id, "started", str(time.time()))
             self.client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
         own = {
@@ -132,6 +137,54 @@ class Store:
         ]  # last: half a registration is never found
         self.client.log_batch(run_id, tags=found_by)
         return run_id
+
+    def _registered(self, experiment: str, conditions: str) -> Run | None:
+        found = self._search(
+            [experiment], f"tags.kind = 'study' AND tags.conditions = '{conditions}'", order="attributes.start_time ASC"
+        )
+        return found[0] if found else None
+
+    def is_closed(self, study: str, conditions: str) -> str:
+        """The parent run of a study under its conditions, where no start of it is left open; else empty."""
+        experiment = self.client.get_experiment_by_name(study)
+        run = self._registered(experiment.experiment_id, conditions) if experiment else None
+        return str(run.info.run_id) if run and run.info.status != "RUNNING" else ""
+
+    def has_tuned(self, study: str, conditions: str) -> bool:
+        """Whether every search of a study under its conditions has told what it found."""
+        experiment = self.client.get_experiment_by_name(study)
+        parent = self._registered(experiment.experiment_id, conditions) if experiment else None
+        if not experiment or not parent:
+            return False
+        condition = f"tags.{OF_STUDY} = '{parent.info.run_id}' AND tags.kind = 'search'"
+        searches = self._search([experiment.experiment_id], condition)
+        return bool(searches) and all("found" in run.data.tags for run in searches)
+
+    def runs(self) -> list[RunSeen]:
+        """Every run that this package made, whatever became of it, the oldest first."""
+        found = self._search(self._all_experiments(), "")
+        return [_seen(run) for run in found if "study" in run.data.tags]
+
+    def holds_result(self, run: RunSeen) -> bool:
+        """Whether a run's files are where it says."""
+        where, store = run.artifacts, self.settings.tracking_uri
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=where, tracking_uri=store)
+        return "result.json" in {PurePosixPath(item.path).name for item in listed}
+
+    def versions(self) -> tuple[str, str]:
+        """Of the database's tables, or of the server: what is there, and what this MLflow expects; equal where all is
+        well.
+        """
+        utils: Any = import_module("mlflow.store.db.utils")  # what is asked of it is private; a test holds MLflow to it
+        rest: Any = import_module("mlflow.utils.rest_utils")
+        if self.settings.tracking_uri.startswith("http"):
+            answer = rest.http_request(rest.MlflowHostCreds(self.settings.tracking_uri.rstrip("/")), "/version", "GET")
+            return str(answer.text).strip(), mlflow.__version__
+        engine = utils.create_sqlalchemy_engine(self.settings.tracking_uri)
+        try:
+            return str(utils._get_schema_version(engine)), str(utils._get_latest_schema_revision())
+        finally:
+            engine.dispose()
 
     def ended(self, kind: RunKind = "fit") -> list[Ended]:
         """Every trial, of any study in the store, that ended as finished or diverged; of candidates, as failed too.
@@ -319,10 +372,10 @@ class Store:
                 registration=replace(registration, seeds=seeds),
                 trials=tuple(trial for trial in trials if trial.recipe == "shared"),
                 starts=tuple(start_from_json(self._json(run_id, path)) for path in starts),
-                labels=np.load(self._download(run_id, "test_labels.npy")) if "test_labels.npy" in files else None,
+                labels=self._labels(run_id) if "test_labels.npy" in files else None,
                 run_id=run_id,
                 experiment_id=parent.info.experiment_id,
-                tracking_uri=self.settings.tracking_uri,
+                tracking_uri=self.settings.store,
                 tuning=self._tuning(parent, registration, trials) if registration.tuning else None,
             )
 
@@ -353,7 +406,7 @@ class Store:
         )
         under = f" under the protocol {protocol!r}" if protocol else ""
         raise TrackingError(
-            f"{self.settings.tracking_uri} holds no study {study!r}{under}."
+            f"{self.settings.store} holds no study {study!r}{under}."
             f"{'' if study in names else did_you_mean(study, names)} "
             f"It holds: {', '.join(held) or 'nothing yet'}. Run it with `ablate run {study}`."
         )
@@ -366,7 +419,7 @@ class Store:
             return self.client.get_run(run_id)
         why = f"is of the study {other!r}, not of {study!r}" if other else f"is no run of the study {study!r}"
         held = ", ".join(f"{row['run_id']} under {row['protocol']}" for row in rows) or "none"
-        raise TrackingError(f"{run_id!r} {why}. Its runs in {self.settings.tracking_uri}: {held}.")
+        raise TrackingError(f"{run_id!r} {why}. Its runs in {self.settings.store}: {held}.")
 
     def _trials(self, parent: Run, *, packed: bool) -> tuple[TrialRecord, ...]:
         run_id = parent.info.run_id
@@ -437,7 +490,12 @@ class Store:
             return str(mlflow.artifacts.download_artifacts(artifact_uri=f"{where}/{name}", tracking_uri=store))
 
         result = result_from_json(json.loads(Path(local("result.json")).read_text(encoding="utf-8")))
-        return replace(result, predictions=np.load(local("predictions.npy"))) if "predictions.npy" in files else result
+        if "predictions.npy" not in files:
+            return result
+        return replace(result, predictions=np.load(local("predictions.npy"), allow_pickle=False))
+
+    def _labels(self, run_id: str) -> np.ndarray:
+        return np.asarray(np.load(self._download(run_id, "test_labels.npy"), allow_pickle=False))
 
     # -- packing -------------------------------------------------------------------------------------------------
 
@@ -501,6 +559,47 @@ class Store:
         return json.loads(Path(self._download(run_id, path)).read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunSeen:
+    """A run as it stands in the store, for whoever looks after it.
+
+    Attributes:
+        kind: ``study``, ``search``, ``fit`` or ``candidate``; empty for a study whose registration was cut off.
+        state: its tag ``status``: ``running`` until all of a trial is there.
+        is_open: whether MLflow shows it as running.
+        identity: of a trial.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    study: str
+    conditions: str
+    parent: str
+    state: str
+    is_open: bool
+    schema: str
+    identity: Identity | None
+    artifacts: str
+
+
+def _seen(run: Run) -> RunSeen:
+    tags = run.data.tags
+    return RunSeen(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        kind=tags.get("kind", ""),
+        study=tags["study"],
+        conditions=tags.get("conditions", ""),
+        parent=tags.get(OF_STUDY) or tags.get("mlflow.parentRunId", ""),
+        state=tags.get("status", ""),
+        is_open=run.info.status == "RUNNING",
+        schema=tags.get("schema", "none"),
+        identity=_identity(run) if "fingerprint" in tags else None,
+        artifacts=run.info.artifact_uri,
+    )
+
+
 def _identity(run: Run) -> Identity:
     return Identity(*(run.data.tags[name] for name in ("fingerprint", "data", "code", "platform")))
 
@@ -546,11 +645,14 @@ def _last_started(run: Run) -> float:
 def _readable(run: Run) -> None:
     """Refuse a run that another version of this package recorded."""
     schema = run.data.tags.get("schema", "none")
-    if schema != str(SCHEMA):
-        raise TrackingError(
-            f"run {run.info.run_id} ({run.info.run_name}) was recorded under schema {schema}; this version reads "
-            f"schema {SCHEMA}. Compile its report with the version that recorded it."
-        )
+    if schema == str(SCHEMA):
+        return
+    newer = schema.isdecimal() and int(schema) > SCHEMA
+    raise TrackingError(
+        f"run {run.info.run_id} ({run.info.run_name}) was recorded under schema {schema}, which is "
+        f"{'newer' if newer else 'older'} than this version's, {SCHEMA}. "
+        + ("Update this package." if newer else "Compile its report with the version that recorded it.")
+    )
 
 
 def _trial_name(fit: Fit, tags: Mapping[str, str]) -> str:
@@ -584,7 +686,7 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = textwrap.shorten(root_of(error), 200, placeholder=" ...")
+        reason = textwrap.shorten(without_credentials(root_of(error)), 200, placeholder=" ...")
         raise TrackingError(
             f"the tracking store {without_credentials(uri)} does not answer any more ({reason}). What was trained is "
             "kept: call `ablate run` again when it does."
@@ -614,9 +716,10 @@ def _reaching(uri: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise TrackingError(f"the tracking store {uri} needs the Python package {error.name!r}; install it.") from error
+        told = f"the tracking store {without_credentials(uri)} needs the Python package {error.name!r}; install it."
+        raise TrackingError(told) from error
     except StoreFault as error:
-        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        reason = textwrap.shorten(without_credentials(str(error)), 200, placeholder=" ...")
         raise TrackingError(
             f"the tracking store {without_credentials(uri)} does not answer as one. "
             "Check --tracking-uri, and that its server runs. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,3 +37,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     news: list[str] = []
     record = studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=runs, quiet=True, say=news.append)
     return Recorded(runs, record, tuple(news))
+
+
+@pytest.fixture
+def copied(recorded: Recorded, tmp_path: Path) -> Recorded:
+    """A copy of the recorded study that a test may damage; its artifacts stay where they are."""
+    shutil.copytree(recorded.runs, tmp_path / "runs")
+    return Recorded(tmp_path / "runs", recorded.record, ())

@@ -41,13 +41,6 @@ def again(recorded, **keywords):
     return record, news
 
 
-@pytest.fixture
-def copied(recorded, tmp_path):
-    """A copy of the recorded study that a test may damage; its artifacts stay where they are."""
-    shutil.copytree(recorded.runs, tmp_path / "runs")
-    return type(recorded)(tmp_path / "runs", recorded.record, ())
-
-
 def children(recorded):
     client = recorded.store.client
     experiment = client.get_experiment_by_name("depth")
