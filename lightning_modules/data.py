@@ -352,7 +352,7 @@ def _read_cache(place: Path) -> Examples | None:
     """What the cache holds; ``None`` where it holds nothing that can be read."""
     try:
         about = json.loads((place / "about.json").read_text())
-        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         return Examples(**arrays, classes=tuple(about["classes"]), form=about["form"], digest=about["digest"])
     except (OSError, ValueError, EOFError, KeyError):
         return None

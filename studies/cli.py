@@ -31,6 +31,8 @@ from studies.terminal import (
 if TYPE_CHECKING:
     from studies.resources import Resources
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -346,13 +348,13 @@ def report(
     if combine or every:
         from reports.summary import write_summary
 
-        click.echo(write_summary(records, settings.reports / f"summary-{protocol}", pages))
+        click.echo(write_summary(records, settings.report(f"summary-{protocol}"), pages))
 
 
 @main.command()
 @of_a_store
 @click.option("--port", type=int, default=5000, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def ui(runs: str | None, tracking_uri: str | None, port: int, host: str) -> None:
     """Open the MLflow UI on the store. Ends with Ctrl-C."""
     settings = Settings.of(runs, None, tracking_uri)
@@ -361,8 +363,12 @@ def ui(runs: str | None, tracking_uri: str | None, port: int, host: str) -> None
         return
     settings.make()
     click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
-    server = ("mlflow", "server", "--backend-store-uri", settings.tracking_uri, "--workers", "1")
-    os.execv(sys.executable, [sys.executable, "-m", *server, "--host", host, "--port", str(port)])
+    if host not in LOOPBACK:
+        told = f"It asks for no password: whoever reaches {host}:{port} can read, change and delete runs."
+        click.echo(told, err=True)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri  # arguments are there for every user to see
+    server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
+    os.execv(sys.executable, [sys.executable, "-m", *server])
 
 
 @main.command()
@@ -464,7 +470,7 @@ def _compile(record: Any, settings: Settings) -> Path:
     from reports.compile import write
     from studies.tracking import Store
 
-    folder = settings.reports / f"{record.registration.study}-{record.registration.protocol}"
+    folder = settings.report(f"{record.registration.study}-{record.registration.protocol}")
     page = write(record, folder)
     Store(settings).attach(record.run_id, folder)
     return page
@@ -478,7 +484,7 @@ def _compile_rerun(record: Any, run_id: str | None, protocol: str | None, settin
     registration = record.registration
     found = rerun(record, Store(settings).read(registration.study, protocol, run_id))
     other = f"{found.other.registration.protocol}-{found.other.run_id[:8]}"
-    return write_rerun(found, settings.reports / f"{registration.study}-{registration.protocol}-against-{other}")
+    return write_rerun(found, settings.report(f"{registration.study}-{registration.protocol}-against-{other}"))
 
 
 def _print_dry_run(study: Any, *, as_json: bool) -> None:

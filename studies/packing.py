@@ -115,4 +115,4 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def _predictions(content: bytes | None) -> np.ndarray | None:
-    return np.load(io.BytesIO(content)) if content is not None else None
+    return np.load(io.BytesIO(content), allow_pickle=False) if content is not None else None

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from studies.settings import without_credentials
+
 SCHEMA = 1
 Status = Literal["finished", "diverged", "failed"]
 
@@ -66,5 +68,5 @@ def failed(fingerprint: str, digests: Mapping[str, str], error: str) -> Result:
         cost={},
         environment={},
         evidence={},
-        error=error,
+        error=without_credentials(error),
     )

@@ -112,6 +112,14 @@ class Settings:
         """One folder per compiled report."""
         return self.runs / "reports"
 
+    def report(self, name: str) -> Path:
+        """The folder of one compiled report.
+
+        Raises:
+            SettingsError: where the name would lead out of the folder of reports, as that of no study here does.
+        """
+        return self.reports / plain(name, "a report")
+
     def make(self) -> None:
         """Make the folder of runs.
 
@@ -127,6 +135,20 @@ class Settings:
             raise SettingsError(
                 f"cannot write to the run folder {self.runs} ({error.strerror}). Give another one with --runs."
             ) from error
+
+
+def plain(name: str, what: str) -> str:
+    """A name that stays in its folder: what is read from the record or from a file may have been written by anybody.
+
+    Raises:
+        SettingsError: for any other.
+    """
+    if name in ("", ".", "..") or name.startswith(".") or re.search(r"[/\\\0]", name):
+        raise SettingsError(
+            f"{what} is to be called {name!r}; expected a plain name, without slashes or a leading dot. Whoever wrote "
+            "that name meant another folder: delete what bears it."
+        )
+    return name
 
 
 def without_credentials(text: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from lightning_modules.values import Misuse
 from studies.results import SCHEMA, Result
+from studies.settings import without_credentials
 
 
 class UnreadableSchema(Misuse):
@@ -68,7 +69,7 @@ class Spool:
     def note_fault(self, reason: str) -> None:
         """Keep why an attempt came to nothing; where that cannot be written, the attempt still counts."""
         with contextlib.suppress(OSError):
-            self._append("faults.jsonl", {"fault": reason})
+            self._append("faults.jsonl", {"fault": without_credentials(reason)})
 
     def _append(self, name: str, what: dict[str, str]) -> None:
         """Add a line to a file, on a line of its own also where the one before was cut off."""

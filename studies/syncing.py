@@ -18,7 +18,7 @@ from studies.leases import Beating, acquire, holder
 from studies.packing import registration_from_json, registration_to_json
 from studies.records import Identity, Registration, Start
 from studies.results import SCHEMA, Result
-from studies.settings import Settings, SettingsError
+from studies.settings import Settings, SettingsError, plain
 from studies.spool import Spool, replacing, require_schema
 from studies.tracking import Store, answering
 
@@ -97,7 +97,7 @@ def read(folder: Path) -> Ledger:
             fit=Fit(arm=each["arm"], setup=from_json(each["setup"], SPEC_KINDS), seed=each["seed"]),
             digests=each["digests"],
             tags=each["tags"],
-            folder=each["folder"],
+            folder=plain(each["folder"], f"a trial in {folder / 'study.json'}"),
         )
         for each in data["entries"]
     )
@@ -107,7 +107,7 @@ def read(folder: Path) -> Ledger:
         tags=data["tags"],
         labels=np.load(folder / "test_labels.npy", allow_pickle=False),
         entries=tuple(entries),
-        candidates=tuple(data.get("candidates", ())),
+        candidates=tuple(plain(name, f"a trial in {folder / 'study.json'}") for name in data.get("candidates", ())),
     )
 
 

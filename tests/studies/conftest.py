@@ -13,6 +13,7 @@ from studies.records import StudyRecord
 from studies.settings import Settings
 from studies.tracking import Store
 
+SECRET = "canary-5f1d"
 SHORT = {"recipe.epochs": 2, "recipe.batch_size": 64, "scale.width": 0.0625}
 
 
@@ -35,7 +36,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """`depth`, two seeds, two epochs."""
     runs = tmp_path_factory.mktemp("study")
     news: list[str] = []
-    record = studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=runs, quiet=True, say=news.append)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ABLATE_TEST_SECRET", SECRET)  # see test_safety
+        record = studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=runs, quiet=True, say=news.append)
     return Recorded(runs, record, tuple(news))
 
 
