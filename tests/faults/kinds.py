@@ -271,7 +271,7 @@ def interrupt(at: Place, note: Callable[[], None]) -> Told:
     struck = at.wait_for_a_moment(command)
     note()
     command.signal(signal.SIGINT)
-    return Told(struck, command.ended(60), (INTERRUPTED, OK))
+    return Told(struck, command.ended(), (INTERRUPTED, OK))
 
 
 @fault("Ctrl-C twice")
@@ -282,7 +282,7 @@ def interrupt_twice(at: Place, note: Callable[[], None]) -> Told:
     command.signal(signal.SIGINT)
     time.sleep(at.random.uniform(0.0, 1.5))
     command.signal(signal.SIGINT)
-    return Told(struck, command.ended(60), (INTERRUPTED, OK))
+    return Told(struck, command.ended(), (INTERRUPTED, OK))
 
 
 def ordered(at: Place, note: Callable[[], None], what: str) -> tuple[str, Command]:

@@ -94,7 +94,7 @@ def two_nodes():
             nodes.stop()
 
 
-def waited_for(look, seconds=60):
+def waited_for(look, seconds=240):
     """What is found once there is something to find."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -114,7 +114,7 @@ def test_a_study_spreads_over_two_nodes_and_ends_although_one_is_killed_in_mid_r
     assert study.poll() is None, study.communicate()
     waited_for(lambda: len(list((tmp_path / "runs" / "trials").glob("*/attempts.jsonl"))) == 2)
     kill(other)
-    told, errors = study.communicate(timeout=120)
+    told, errors = study.communicate(timeout=400)
     assert study.returncode == 0, told + errors
     record = Store(Settings.of(tmp_path / "runs")).read("my_ablation")
     assert {(trial.arm, trial.seed): trial.state for trial in record.trials} == {
