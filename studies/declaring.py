@@ -150,7 +150,8 @@ def register(study: Study, data: Inventory) -> Registration:
     """
     setups = study.setups()
     networks = build_all(setups)
-    donors = {fit.arm: fit.setup for fit in study.trials() if fit.arm in study.donors.values()}
+    starts = study.donors
+    donors = {fit.arm: fit.setup for fit in study.trials() if fit.arm in starts.values()}
     names = tuple(setups)
     baseline = setups[names[0]]
     changes, held = changed_and_held(setups)
@@ -170,8 +171,8 @@ def register(study: Study, data: Inventory) -> Registration:
         built={name: parts_changed(networks[names[0]], networks[name]) for name in names[1:]},
         property_studied=study.ablation.property_studied,
         factorial=study.ablation.factorial,
-        donors=study.donors,
-        donor_epochs={arm: donors[donor].recipe.epochs for arm, donor in study.donors.items()},
+        donors=starts,
+        donor_epochs={arm: donors[donor].recipe.epochs for arm, donor in starts.items()},
         unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
         claims=study.ablation.claims,
         smallest_effect=study.protocol.smallest_effect,

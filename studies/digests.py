@@ -66,8 +66,14 @@ def platform_digest(device: str, threads: int, models: Iterable[str] = (), worke
     """
     model = " or ".join(models) or device_name(device)
     together = (f"{workers} workers",) if workers > 1 else ()
-    facts = (metadata.version("torch"), metadata.version("numpy"), device, model, str(threads), *together)
+    facts = (*_versions(), device, model, str(threads), *together)
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def _versions() -> tuple[str, str]:
+    """Of torch and numpy. To look them up takes longer than all else that is digested for a trial."""
+    return metadata.version("torch"), metadata.version("numpy")
 
 
 def _closure(entries: Iterable[str], *, first_party_alone: bool = False) -> set[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from lightning_modules.spec import Setup
 from lightning_modules.values import flatten
@@ -30,7 +31,7 @@ class Fit:
         """Whether the fit is a candidate, and must not see the test part."""
         return self.candidate is not None
 
-    @property
+    @cached_property
     def donor(self) -> Fit | None:
         """The fit that this one starts from, under the same seed; ``None`` where it starts from scratch."""
         setup = self.setup.donor
@@ -38,7 +39,7 @@ class Fit:
             return None
         return replace(self, arm=donor_name(self.arm), setup=setup)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Identity by content: setup, seed, and the donor's own fingerprint; of a candidate, its number as well."""
         content: dict[str, object] = {"setup": flatten(self.setup), "seed": self.seed}

@@ -141,8 +141,9 @@ class Study:
     @property
     def donors(self) -> dict[str, str]:
         """Per arm with a warm start, the arm whose trials its own start from."""
-        names = {fit.fingerprint: fit.arm for fit in self.trials()}
-        return {fit.arm: names[fit.donor.fingerprint] for fit in self.trials() if fit.donor}
+        fits = fits_of(self.setups(), self.seeds[:1])  # under every seed they are the same
+        names = {fit.fingerprint: fit.arm for fit in fits}
+        return {fit.arm: names[fit.donor.fingerprint] for fit in fits if fit.donor}
 
     def trials(self) -> tuple[Fit, ...]:
         """All fits under the shared recipe, seed by seed; donors before those who start from them."""

@@ -8,9 +8,11 @@ import pytest
 import ablations
 from ablations import Ablation, Arm, ByResolution
 from lightning_modules.catalogue import RESNET_18, VGG_A
+from lightning_modules.reading import inventory
 from lightning_modules.spec import WarmStart
-from lightning_modules.values import InvalidValue, UnknownPath
-from studies.declaring import declare
+from lightning_modules.values import InvalidValue, UnknownPath, flatten
+from studies import fits
+from studies.declaring import declare, register
 from studies.fits import Fit, with_donors
 from studies.planning import plan
 from studies.records import Ended, Identity
@@ -145,6 +147,15 @@ def test_a_number_of_seeds_means_the_seeds_from_0_up():
 def test_a_whole_number_in_a_floats_place_is_the_same_setting():
     studies = [declare("depth", overrides={"recipe.clip_norm": value}) for value in (1, 1.0, "1")]
     assert len({study.trials()[0].fingerprint for study in studies}) == 1
+
+
+def test_to_register_a_study_hashes_every_fit_once(monkeypatch, tmp_path):
+    study = declare("lrn", seeds=30)
+    data = inventory(study.setups()["A"], (0,), tmp_path, tmp_path)
+    hashed = []
+    monkeypatch.setattr(fits, "flatten", lambda setup: hashed.append(setup) or flatten(setup))
+    register(study, data)
+    assert 2 * 30 <= len(hashed) <= 2 * (30 + 1)
 
 
 def test_conditions_do_not_depend_on_the_seeds():
