@@ -19,6 +19,7 @@ SET ?=
 FILE ?=
 DATA_ROOT ?=
 RUNS ?=
+STORAGE ?=
 TRACKING_URI ?=
 GPUS_PER_TRIAL ?= 0
 CPUS_PER_TRIAL ?= 1
@@ -39,10 +40,14 @@ RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(S
 	--max-concurrent $(MAX_CONCURRENT) $(foreach arm,$(FOR_ARM),--for-arm '$(arm)') \
 	$(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
 
+ifneq ($(STORAGE),)
+export ABLATE_STORAGE := $(STORAGE)
+endif
+
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies status ui test test-faults lint format bench docs clean
+.PHONY: help setup study studies status ui doctor sync gc test test-faults lint format bench docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -54,7 +59,7 @@ help: ## List the targets
 	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
 	@echo "           GPUS_PER_TRIAL=0.5  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
-	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  TRACKING_URI=URI  PORT=5000"
+	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR  TRACKING_URI=URI  PORT=5000"
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -20,6 +20,7 @@ from studies.terminal import (
     CommandGroup,
     Seeds,
     as_json,
+    in_storage,
     of_a_store,
     of_a_study,
     of_patience,
@@ -94,6 +95,7 @@ def show(name: str, asked: Asked, as_json: bool) -> None:
 @of_a_study
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
+@in_storage
 @of_resources
 @of_patience
 @click.option(
@@ -114,6 +116,7 @@ def run(
     data_root: str | None,
     runs: str | None,
     tracking_uri: str | None,
+    storage: str | None,
     resources: Resources,
     patience: dict[str, Any],
     reuse: Any,
@@ -128,7 +131,7 @@ def run(
     NAME is an ablation's, or the path of its file: ./my_ablation.py.
     """
     study = _declared(name, _with_looks(asked, until_resolved, max_seeds))
-    settings = replace(Settings.of(runs, data_root, tracking_uri), **patience)
+    settings = replace(Settings.of(runs, data_root, tracking_uri, storage), **patience)
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run: a run shows its progress.")
     if dry_run:
@@ -163,6 +166,7 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
 @click.option("--seeds", type=Seeds(), required=True, help="How many there are to be in all, or which to add.")
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @of_a_store
+@in_storage
 @of_resources
 @of_patience
 @click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
@@ -173,6 +177,7 @@ def extend(
     data_root: str | None,
     runs: str | None,
     tracking_uri: str | None,
+    storage: str | None,
     resources: Resources,
     patience: dict[str, Any],
     with_report: bool,
@@ -184,7 +189,7 @@ def extend(
     """
     from studies.declaring import extended
 
-    settings = replace(Settings.of(runs, data_root, tracking_uri), **patience)
+    settings = replace(Settings.of(runs, data_root, tracking_uri, storage), **patience)
     record = _read(name, protocol, settings)
     study = extended(name, record.registration, seeds)
     _run(
@@ -273,6 +278,7 @@ def _seconds_of_arms(study: Any) -> float | None:
 @click.argument("name", required=False)
 @click.option("--protocol", help="Conditions that all arms share.  [of the study's last start]")
 @of_a_store
+@in_storage
 @click.option("--watch", is_flag=True, help="Follow it until it ends, or Ctrl-C.")
 @click.option("--record", is_flag=True, help="Ask the tracking store instead of the folder of runs.")
 @as_json
@@ -281,6 +287,7 @@ def status(
     protocol: str | None,
     runs: str | None,
     tracking_uri: str | None,
+    storage: str | None,
     watch: bool,
     record: bool,
     as_json: bool,
@@ -291,7 +298,7 @@ def status(
     """
     from studies import following
 
-    settings = Settings.of(runs, None, tracking_uri)
+    settings = Settings.of(runs, None, tracking_uri, storage)
     if name is None:
         following.print_all(settings, as_json=as_json)
     elif record or not following.follow(

@@ -575,6 +575,7 @@ def run(
     data_root: str | Path | None = None,
     runs: str | Path | None = None,
     tracking_uri: str | None = None,
+    storage: str | Path | None = None,
     resources: Resources | None = None,
     reuse: Reuse = "matching",
     tuning: Tuning | int | None = None,
@@ -589,7 +590,7 @@ def run(
         name: of an ablation, or the path of its file (``./my_ablation.py``).
         seeds: how many, or which; the same for every arm; the protocol's own by default.
         overrides: dotted paths and values, applied to every arm alike.
-        data_root, runs, tracking_uri: see :class:`studies.settings.Settings`.
+        data_root, runs, tracking_uri, storage: see :class:`studies.settings.Settings`.
         resources: what trials take, and where they run; one of this machine's cores each by default, or of the cluster
             at ``RAY_ADDRESS``.
         reuse: which ended trials are used again; see :func:`studies.planning.plan`.
@@ -605,7 +606,7 @@ def run(
         KeyboardInterrupt: after a Ctrl-C; what had ended is recorded, and the next call goes on from there.
     """
     study = declare(name, protocol, seeds, overrides, tuning, looks)
-    settings = Settings.of(runs, data_root, tracking_uri)
+    settings = Settings.of(runs, data_root, tracking_uri, storage)
     driver = Driver(
         study,
         settings,

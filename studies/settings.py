@@ -21,12 +21,13 @@ class SettingsError(Misuse):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Absolute places. ``runs`` holds trials, caches, reports and, unless another URI is given, the store.
+    """Absolute places. ``runs`` holds reports, unless another URI is given the store, and without ``storage`` all else.
 
     Attributes:
         data_root: folder of image data.
         tracking_uri: of MLflow.
-        storage: folder of the trials and of what several hosts must agree on; ``runs`` where none is given.
+        storage: folder of the trials, of decoded data and of what several hosts must agree on; ``runs`` where none is
+            given.
         hang_after_seconds: longest silence of a trial (no step trained, no batch evaluated) before it is killed and
             tried again; 0 for any.
         checkpoint_seconds: least time between two checkpoints of a trial.
@@ -47,12 +48,18 @@ class Settings:
 
     @classmethod
     def of(
-        cls, runs: str | Path | None = None, data_root: str | Path | None = None, tracking_uri: str | None = None
+        cls,
+        runs: str | Path | None = None,
+        data_root: str | Path | None = None,
+        tracking_uri: str | None = None,
+        storage: str | Path | None = None,
     ) -> Settings:
-        """Settings from arguments, else from ``ABLATE_RUNS``, ``ABLATE_DATA_ROOT`` and ``MLFLOW_TRACKING_URI``.
+        """Settings from arguments, else from ``ABLATE_RUNS``, ``ABLATE_DATA_ROOT``, ``MLFLOW_TRACKING_URI`` and
+        ``ABLATE_STORAGE``.
 
         Raises:
-            SettingsError: for a tracking URI that is neither a database's nor a server's.
+            SettingsError: for a tracking URI that is neither a database's nor a server's, and for storage that is no
+                folder.
         """
         folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS)).absolute()
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
@@ -65,6 +72,7 @@ class Settings:
             runs=folder,
             data_root=Path(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA)).absolute(),
             tracking_uri=uri,
+            storage=_folder(storage or os.environ.get("ABLATE_STORAGE", "")),
         )
         database = settings.database
         if database and database.parent != folder and not database.parent.is_dir():
@@ -100,7 +108,7 @@ class Settings:
     @property
     def cache(self) -> Path:
         """Decoded data sets."""
-        return self.runs / "cache"
+        return self.shared / "cache"
 
     @property
     def artifacts(self) -> Path:
@@ -121,20 +129,35 @@ class Settings:
         return self.reports / plain(name, "a report")
 
     def make(self) -> None:
-        """Make the folder of runs.
+        """Make the folder of runs, and that of the trials.
 
         Raises:
             SettingsError: where nothing can be written there.
         """
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            probe = self.runs / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise SettingsError(
-                f"cannot write to the run folder {self.runs} ({error.strerror}). Give another one with --runs."
-            ) from error
+        _require_writable(self.runs, "run folder", "--runs")
+        if self.storage:
+            _require_writable(self.storage, "storage", "--storage")
+
+
+def _folder(storage: str | Path) -> Path | None:
+    if "://" in str(storage):
+        raise SettingsError(
+            f"the storage is {without_credentials(str(storage))!r}; expected a folder. Of a bucket, "
+            "give the folder where it is mounted, as a file system that can rename files."
+        )
+    return Path(storage).absolute() if storage else None
+
+
+def _require_writable(folder: Path, what: str, option: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot write to the {what} {folder} ({error.strerror}). Give another one with {option}."
+        ) from error
 
 
 def plain(name: str, what: str) -> str:

@@ -167,6 +167,13 @@ def of_a_store(command: Command) -> Command:
     return command
 
 
+in_storage = click.option(
+    "--storage",
+    type=click.Path(),
+    help="Folder of the trials, where it is another.  [ABLATE_STORAGE, that of the runs]",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """How a study was asked for on the command line, as text where only its ablation can tell the type.

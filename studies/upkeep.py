@@ -10,7 +10,7 @@ import click
 
 import ablations
 from studies.settings import Settings
-from studies.terminal import FAILURE, as_json, of_a_store, print_json, print_table
+from studies.terminal import FAILURE, as_json, in_storage, of_a_store, print_json, print_table
 
 if TYPE_CHECKING:
     from studies.clearing import Waste
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @of_a_store
-def sync(name: str | None, runs: str | None, tracking_uri: str | None) -> None:
+@in_storage
+def sync(name: str | None, runs: str | None, tracking_uri: str | None, storage: str | None) -> None:
     """Log what the record has missed, of study NAME or of all: without its file, its data, or any training.
 
     Needed where the record was away as a study ended, where a driver was killed, or where the record was lost: every
@@ -29,12 +30,13 @@ def sync(name: str | None, runs: str | None, tracking_uri: str | None) -> None:
     from studies.running import start_of_sync
     from studies.syncing import sync as log_missing
 
-    settings = Settings.of(runs, None, tracking_uri)
+    settings = Settings.of(runs, None, tracking_uri, storage)
     log_missing(settings, ablations.name_of(name) if name else None, start_of_sync, click.echo)
 
 
 @click.command()
 @of_a_store
+@in_storage
 @click.option("--protocol", help="Read its data as well.")
 @click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
 @click.option(
@@ -44,6 +46,7 @@ def sync(name: str | None, runs: str | None, tracking_uri: str | None) -> None:
 def doctor(
     runs: str | None,
     tracking_uri: str | None,
+    storage: str | None,
     protocol: str | None,
     data_root: str | None,
     ray_address: str | None,
@@ -62,7 +65,7 @@ def doctor(
     from studies import protocols
     from studies.doctor import examine
 
-    settings = Settings.of(runs, data_root, tracking_uri)
+    settings = Settings.of(runs, data_root, tracking_uri, storage)
     checks = []
     for check in examine(settings, protocol or (protocols.DEFAULT if data_root else None), ray_address or ""):
         checks.append(check)
@@ -77,11 +80,20 @@ def doctor(
 
 @click.command()
 @of_a_store
+@in_storage
 @click.option("--weights", is_flag=True, help="Also the weights of ended trials that no trial starts from.")
 @click.option("--yes", is_flag=True, help="Free it, without a question.")
 @click.option("--dry-run", is_flag=True, help="Show it, and ask nothing.")
 @as_json
-def gc(runs: str | None, tracking_uri: str | None, weights: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def gc(
+    runs: str | None,
+    tracking_uri: str | None,
+    storage: str | None,
+    weights: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Show what no study needs, and free it if you say so: on a terminal it asks, elsewhere it wants --yes.
 
     Checkpoints of trials that have ended, folders of candidates whose search is over, of trials that were trained again
@@ -91,7 +103,7 @@ def gc(runs: str | None, tracking_uri: str | None, weights: bool, yes: bool, dry
     """
     from studies.clearing import free, told_size, waste
 
-    settings = Settings.of(runs, None, tracking_uri)
+    settings = Settings.of(runs, None, tracking_uri, storage)
     found = waste(settings, _record(settings), weights=weights, say=lambda text: click.echo(text, err=True))
     total = told_size(sum(each.size for each in found))
     if as_json:
