@@ -196,7 +196,7 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     assert 2 <= len(kept) < 8
     assert seen.state == "running"
     assert seen.by.startswith(f"process {process.pid} on ")
-    assert {"running", "finished"} & {row.state for row in seen.rows}
+    assert {"running", "finished", "diverged"} & {row.state for row in seen.rows}
     left = board.find(Settings.of(tmp_path / "runs"), "depth")
     assert left.words == "not running; `ablate run` goes on from there"
     assert sum(row.has_ended for row in left.rows) == len(kept)
