@@ -486,16 +486,16 @@ class Store:
                 "files were moved or deleted. Put them back, or delete the run; `ablate run` then trains it again."
             )
 
-        def local(name: str) -> str:
-            return str(mlflow.artifacts.download_artifacts(artifact_uri=f"{where}/{name}", tracking_uri=store))
+        def content(name: str) -> bytes:
+            return self._fetched(artifact_uri=f"{where}/{name}")
 
-        result = result_from_json(json.loads(Path(local("result.json")).read_text(encoding="utf-8")))
+        result = result_from_json(json.loads(content("result.json")))
         if "predictions.npy" not in files:
             return result
-        return replace(result, predictions=np.load(local("predictions.npy"), allow_pickle=False))
+        return replace(result, predictions=np.load(io.BytesIO(content("predictions.npy")), allow_pickle=False))
 
     def _labels(self, run_id: str) -> np.ndarray:
-        return np.asarray(np.load(self._download(run_id, "test_labels.npy"), allow_pickle=False))
+        return np.asarray(np.load(io.BytesIO(self._content(run_id, "test_labels.npy")), allow_pickle=False))
 
     # -- packing -------------------------------------------------------------------------------------------------
 
@@ -510,7 +510,7 @@ class Store:
             self._log_file(parent, name, buffer.getvalue())
 
     def _unpack(self, parent: str) -> dict[str, Result]:
-        return unpacked(pd.read_parquet(self._download(parent, "results.parquet")))
+        return unpacked(pd.read_parquet(io.BytesIO(self._content(parent, "results.parquet"))))
 
     # -- small print ---------------------------------------------------------------------------------------------
 
@@ -548,15 +548,18 @@ class Store:
             file.write_bytes(content)
             self.client.log_artifact(run_id, str(file))
 
-    def _download(self, run_id: str, path: str) -> str:
-        return str(
-            mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=path, tracking_uri=self.settings.tracking_uri
-            )
-        )
+    def _content(self, run_id: str, path: str) -> bytes:
+        return self._fetched(run_id=run_id, artifact_path=path)
+
+    def _fetched(self, **which: str) -> bytes:
+        """A file of the store; MLflow, told no folder, would leave its copy in the temporary one for good."""
+        with tempfile.TemporaryDirectory() as folder:
+            uri = self.settings.tracking_uri
+            file = mlflow.artifacts.download_artifacts(**which, dst_path=folder, tracking_uri=uri)
+            return Path(file).read_bytes()
 
     def _json(self, run_id: str, path: str) -> Any:
-        return json.loads(Path(self._download(run_id, path)).read_text(encoding="utf-8"))
+        return json.loads(self._content(run_id, path))
 
 
 @dataclass(frozen=True, kw_only=True)

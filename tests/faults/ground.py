@@ -215,6 +215,7 @@ class Place:
             "FAULTS_SERVER": self.ground.server,
             "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{ROOT}",
             "RAY_TMPDIR": str(self.folder / "ray"),
+            "TMPDIR": str(self.folder / "temporary"),
             "ABLATE_RUNS": str(self.runs),
             "ABLATE_DATA_ROOT": str(self.folder / "data"),
             **self.environment,
@@ -272,6 +273,7 @@ def place(ground: Ground, random: Random, **keywords: Any) -> Iterator[Place]:
     lay_out(folder / "it", ground)
     made = Place(ground, folder / "it", random, **keywords)
     made.runs.mkdir()
+    (made.folder / "temporary").mkdir()
     shutil.copy(ground.folder / "expected" / "runs" / "mlflow.db", made.database)
     try:
         yield made
@@ -293,6 +295,7 @@ def drive(arguments: tuple[str, ...], folder: Path, log: Path, environment: Mapp
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # asked anew: what a killed process leaves goes with the folder
     sys.argv = ["ablate", *arguments]
     sys.path.insert(0, str(HERE / "site"))
     import warnings

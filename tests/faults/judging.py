@@ -60,7 +60,7 @@ class Outcome:
 
     def __str__(self) -> str:
         told = (
-            f"{self.fault:<19} round {self.round:>2} {self.struck:<9}{self.what:<11} trials {self.trials}, "
+            f"{self.fault:<19} round {self.round:>2} {self.struck:<9}{self.what:<13} trials {self.trials}, "
             f"lost {self.lost}, duplicated {self.duplicated}, equal {self.equal}, "
             f"resumed {self.resumed} of {self.interrupted}, {self.seconds:.0f} s"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 @pytest.fixture
 def copied(recorded: Recorded, tmp_path: Path) -> Recorded:
-    """A copy of the recorded study that a test may damage; its artifacts stay where they are."""
-    shutil.copytree(recorded.runs, tmp_path / "runs")
-    return Recorded(tmp_path / "runs", recorded.record, ())
+    """A copy of the recorded study that a test may damage: nothing in it leads back to the original."""
+    runs = tmp_path / "runs"
+    shutil.copytree(recorded.runs, runs)
+    with closing(sqlite3.connect(runs / "mlflow.db")) as database, database:
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(recorded.runs), str(runs)))
+    return Recorded(runs, recorded.record, ())

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +321,31 @@ def test_a_store_that_goes_away_as_the_study_is_planned_is_one_clear_line(record
         TrackingError, match=r"does not answer any more .*Connection refused.* What was trained is kept"
     ):
         again(recorded)
+
+
+def test_a_run_says_how_its_trial_ended_only_when_everything_of_it_is_there(copied, monkeypatch):
+    """Cut off before its last write it passes for one that runs: the next start removes it and logs the trial anew."""
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    trial, store = copied.record.of("D", 1), copied.store
+    store.client.set_tag(trial.run_id, "status", "running")
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow.MlflowClient, "set_terminated", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.end(trial.run_id, trial.result)
+    assert store.client.get_run(trial.run_id).data.tags["status"] == "running"
+    record, news = again(copied)
+    assert "nothing to train: all 8 trials have ended; 1 logged that were trained before" in news
+    assert record.of("D", 1).result == trial.result
+    assert len(children(copied)) == 8
+
+
+def test_reading_leaves_no_copies_behind(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert recorded.store.read("depth").labels is not None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_trial_met_is_in_its_record(copied):

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def test_a_plan_that_names_a_folder_elsewhere_is_refused_and_frees_nothing(copie
 def test_a_study_in_the_record_whose_name_leads_elsewhere_gets_no_report(copied, monkeypatch):
     hostile = replace(copied.record, registration=replace(copied.record.registration, study="../../elsewhere"))
     monkeypatch.setattr("studies.tracking.Store.read", lambda *_, **__: hostile)
+    shutil.rmtree(copied.runs / "reports", ignore_errors=True)
     assert "a report is to be called '../../elsewhere-digits'" in call("report", "depth", "--runs", copied.runs, code=2)
     assert not (copied.runs / "reports").exists()
 
