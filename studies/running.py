@@ -481,12 +481,14 @@ def _look(number: int, stages: Sequence[Sequence[int]], open_claims: Sequence[st
 class _Recorder(Watcher):
     """Shows and records what the trials report. What the store does not take is recorded from the spool later.
 
-    ``runs``, ``missed`` and ``rests_until`` are the writer's, the others the dispatcher's: no thread waits for another.
+    ``runs``, ``logged``, ``missed`` and ``rests_until`` are the writer's, the others the dispatcher's: no thread waits
+    for another.
     """
 
     def __init__(self, driver: Driver, view: Progressing, writer: Writer) -> None:
         self.driver, self.view, self.writer = driver, view, writer
         self.runs: dict[Fit, str] = {}
+        self.logged: dict[Fit, set[int]] = {}
         self.missed: set[Fit] = set()
         self.rests_until = 0.0
         self.waiting: dict[Fit, list[Mapping[str, float]]] = {}
@@ -500,7 +502,7 @@ class _Recorder(Watcher):
     def on_start(self, job: Job) -> None:
         self.view.started(job.folder.name)
         self.waiting.pop(job.fit, None)
-        self._record(job.fit, lambda: self.runs.update({job.fit: self.driver.begin(job.fit)}))
+        self._record(job.fit, lambda: self._begin(job.fit))
 
     def on_epoch(self, job: Job, values: Mapping[str, float], node: str) -> None:
         self.view.epoch(job.folder.name, values, node)
@@ -532,20 +534,26 @@ class _Recorder(Watcher):
         self._ended(job, self.driver.give_up(job, reason))
 
     def _ended(self, job: Job, result: Result) -> None:
-        epochs, elsewhere = self.waiting.pop(job.fit, []), job.fit in self.elsewhere
-        self._record(job.fit, lambda: self._end(job.fit, result, epochs, elsewhere=elsewhere))
+        epochs = self.waiting.pop(job.fit, [])
+        self._record(job.fit, lambda: self._end(job.fit, result, epochs))
         error = result.metrics.get("validation_error" if job.fit.tunes else "test_error")
         self.view.finished(job.folder.name, result.status, error)
+
+    def _begin(self, fit: Fit) -> None:
+        self.runs[fit], self.logged[fit] = self.driver.begin(fit), set()
 
     def _log(self, fit: Fit, epochs: Sequence[Mapping[str, float]]) -> None:
         if fit in self.runs:
             self.driver.store.log_epochs(self.runs[fit], epochs)
+            self.logged[fit].update(int(values["epoch"]) for values in epochs)
 
-    def _end(self, fit: Fit, result: Result, epochs: Sequence[Mapping[str, float]], *, elsewhere: bool) -> None:
+    def _end(self, fit: Fit, result: Result, epochs: Sequence[Mapping[str, float]]) -> None:
+        """All of a trial that has ended; its curves at once where another process trained it, or some were missed."""
+        if fit not in self.runs:
+            self._begin(fit)
         self._log(fit, epochs)
-        run_id = self.runs.get(fit) or self.driver.begin(fit)
-        curves = elsewhere or fit in self.missed
-        self.driver.log(run_id, fit, result, curves=curves)
+        curves = fit in self.missed or self.logged[fit] != set(range(len(result.times)))
+        self.driver.log(self.runs[fit], fit, result, curves=curves)
 
     def _record(self, fit: Fit, write: Callable[[], None]) -> None:
         self.writer.add(lambda: self._write(fit, write))
