@@ -35,7 +35,8 @@ from reports.statistics import (
     seeds_needed,
     share,
 )
-from reports.statistics.many import Array, half_widths
+from reports.statistics.critical import Array
+from reports.statistics.many import half_widths
 
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
 

@@ -87,6 +87,7 @@ def registration(seeds: int) -> Registration:
         arms=tuple(ARMS), varies=("network.stages",), forced={}, changes={}, held={"scale.resolution": 32},
         properties={arm: {"parameters": 10**6 * (1 + place), "receptive_field": 50 + 10 * place}
                     for place, arm in enumerate(ARMS)},
+        built={}, property_studied=None, factorial=None, donors={}, donor_epochs={}, unknowns={},
         claims=claims if known <= set(ARMS) else (), smallest_effect=0.3, reference=None, seeds=tuple(range(seeds)),
         data={"name": "made-up", "classes": 10, "test": IMAGES, "digest": "da1a"},
     )  # fmt: skip

@@ -6,13 +6,16 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # see studies.resources.choose_ray
@@ -53,8 +56,38 @@ def engine(resources: Resources | None = None, import_paths: Sequence[str] = ())
         return
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # faults reach the user as results, with their traceback
     address = resources.address if resources else ""
-    with _connected(address, import_paths) if address else _started():
+    with ExitStack() as stack:
+        with _interrupts_kept():
+            stack.enter_context(_connected(address, import_paths) if address else _started())
         yield
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """A Ctrl-C within this is raised, at its end at the latest.
+
+    As Ray starts its processes, Python runs callbacks around each fork, and drops what is raised in one: there a Ctrl-C
+    would be lost, and the study would go on.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    interrupted = False
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 @contextmanager

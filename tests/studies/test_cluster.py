@@ -124,6 +124,13 @@ def test_a_study_spreads_over_two_nodes_and_ends_although_one_is_killed_in_mid_r
     assert sorted(begun) == [1, 1, 1, 2]
 
 
+def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started():
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), cluster._interrupts_kept(), contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
 def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code_digests(tmp_path):
     gathered = tmp_path / "sent"
     cluster.gather([str(EXAMPLE.parent)], gathered)
