@@ -14,11 +14,10 @@ import torch
 
 from lightning_modules.augment import Draw, augment
 from lightning_modules.data import Examples, Images, Indices, split
-from lightning_modules.sharing import Share
+from lightning_modules.sharing import Batch, Share
 from lightning_modules.spec import Data, Recipe
 from lightning_modules.streams import generator
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 EVALUATION_BATCH = 512
 STATISTICS_BATCH = 1024
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lightning_modules.chance import Chance
-from lightning_modules.learner import initialised
+from lightning_modules.initialise import initialised
 from lightning_modules.spec import Network, Scale
 from lightning_modules.tally import outputs
 

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.batches import Batch
 from lightning_modules.build import weight_layers
-from lightning_modules.sharing import Share, shared
+from lightning_modules.sharing import Batch, Share, shared
 from lightning_modules.spec import Recipe
 from lightning_modules.tally import Tally, outputs
 

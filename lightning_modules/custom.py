@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,9 +30,8 @@ def build_custom(network: Custom) -> nn.Module:
 
 def trains_itself(module: nn.Module) -> bool:
     """Whether a module brings its own training: whether it is a ``LightningModule``."""
-    import pytorch_lightning
-
-    return isinstance(module, pytorch_lightning.LightningModule)
+    loaded = sys.modules.get("pytorch_lightning")  # a thing of it exists only where it is loaded
+    return loaded is not None and isinstance(module, loaded.LightningModule)
 
 
 def call(class_path: str, arguments: dict[str, Any]) -> Any:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from lightning_modules.batches import Batch
 from lightning_modules.build import weight_layers
+from lightning_modules.sharing import Batch
 from lightning_modules.tally import Tally
 
 

@@ -10,11 +10,11 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from lightning_modules.batches import Batch, TrialData
+from lightning_modules.batches import TrialData
 from lightning_modules.chance import Chance
 from lightning_modules.custom import call
 from lightning_modules.networks import filled
-from lightning_modules.sharing import Share
+from lightning_modules.sharing import Batch, Share
 from lightning_modules.spec import ForeignData, Scale
 from lightning_modules.streams import generator
 from lightning_modules.values import Misuse

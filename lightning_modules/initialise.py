@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from lightning_modules.build import weight_layers
-from lightning_modules.networks import Initialiser
+from lightning_modules.build import build, weight_layers
+from lightning_modules.chance import Chance
+from lightning_modules.networks import Custom, Initialiser, Network
+from lightning_modules.spec import Scale
 from lightning_modules.streams import generator
 from lightning_modules.values import Misuse
 
@@ -39,6 +41,16 @@ INITIALISERS: dict[Initialiser, Callable[[torch.Tensor], torch.Tensor]] = {
     "gaussian-variance-0.01": _deviation(lambda *_: 0.1),  # Simonyan & Zisserman 2015, Sect. 3.1, to the letter
     "gaussian-deviation-0.01": _deviation(lambda *_: 0.01),  # Krizhevsky et al. 2012, Sect. 5
 }
+
+
+def initialised(network: Network, scale: Scale, seed: int) -> nn.Module:
+    """The network with its initial weights: by (seed, place, shape); a custom one's own, from the seed's stream."""
+    if isinstance(network, Custom):
+        with Chance(generator(seed, "weights")):
+            return build(network, scale)
+    module = build(network, scale)
+    initialise(module, network.init, seed)
+    return module
 
 
 @torch.no_grad()

@@ -8,15 +8,12 @@ from typing import Protocol
 import pytorch_lightning as lightning
 from torch import nn
 
-from lightning_modules.build import build
-from lightning_modules.chance import Chance
 from lightning_modules.classifier import Classifier
 from lightning_modules.foreign import SelfTraining
-from lightning_modules.initialise import initialise
-from lightning_modules.networks import Custom, Network
+from lightning_modules.initialise import initialised
+from lightning_modules.networks import Custom
 from lightning_modules.sharing import Share
-from lightning_modules.spec import Scale, Setup
-from lightning_modules.streams import generator
+from lightning_modules.spec import Setup
 from lightning_modules.values import Misuse
 
 
@@ -59,13 +56,3 @@ def learner(setup: Setup, seed: int, share: Share | None = None) -> Learner:
         return SelfTraining(network)
     weight = setup.network.auxiliary_weight if isinstance(setup.network, Custom) else 0.0
     return Classifier(network, setup.recipe, weight, share)
-
-
-def initialised(network: Network, scale: Scale, seed: int) -> nn.Module:
-    """The network with its initial weights: by (seed, place, shape); a custom one's own, from the seed's stream."""
-    if isinstance(network, Custom):
-        with Chance(generator(seed, "weights")):
-            return build(network, scale)
-    module = build(network, scale)
-    initialise(module, network.init, seed)
-    return module

@@ -6,16 +6,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from lightning_modules.batches import ClassificationData, TrialData
 from lightning_modules.data import Examples, Labels, prepare, split
-from lightning_modules.foreign_data import ForeignTrialData, LoaderName, Opened
 from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, ForeignData, Scale, Setup
 from lightning_modules.values import Misuse
+
+if TYPE_CHECKING:  # Lightning takes two seconds to load, and who only asks what there is does not need it
+    from lightning_modules.batches import TrialData
+    from lightning_modules.foreign_data import LoaderName, Opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,9 @@ def trial_data(
     setup: Setup, examples: Examples | None, seed: int, device: torch.device, share: Share | None = None
 ) -> TrialData:
     """What one trial reads; of training batches, the worker's share."""
+    from lightning_modules.batches import ClassificationData
+    from lightning_modules.foreign_data import ForeignTrialData
+
     if isinstance(setup.data, ForeignData):
         return ForeignTrialData(setup.data, setup.scale, seed, device, share)
     if examples is None:
@@ -102,6 +108,8 @@ def _foreign(data: ForeignData, scale: Scale, seeds: Sequence[int]) -> Inventory
 
 
 def _opened(data: ForeignData, scale: Scale, seed: int = 0, *, prepare: bool = False) -> Opened:
+    from lightning_modules.foreign_data import Opened
+
     return Opened(data, scale, seed, torch.device("cpu"), prepare=prepare)
 
 

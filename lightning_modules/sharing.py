@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+Batch = tuple[torch.Tensor, torch.Tensor]  # images, and their labels
 Told = TypeVar("Told")
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.batches import Batch
-from lightning_modules.sharing import Share
+from lightning_modules.sharing import Batch, Share
 from lightning_modules.values import Misuse
 
 STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time

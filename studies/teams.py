@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import pytorch_lightning as lightning
-
 from lightning_modules.build import hollow
+from lightning_modules.custom import trains_itself
 from lightning_modules.sharing import NORMS
 from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue
@@ -23,7 +22,7 @@ def synchronised(setups: Mapping[str, Setup], workers: Callable[[str], int]) -> 
 
 def _told(arm: str, setup: Setup, workers: int) -> str:
     network = hollow(setup.network, setup.scale)
-    if isinstance(network, lightning.LightningModule):
+    if trains_itself(network):
         raise InvalidValue(
             f"{type(network).__name__} of {arm} trains itself, and its trials are to have {workers} workers; expected "
             "1: how its losses and metrics add up over workers, only it knows. Give --workers-per-trial 1."

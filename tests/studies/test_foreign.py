@@ -20,7 +20,8 @@ import studies
 from ablations import Ablation, Arm, InvalidAblation, NotASingleChange, UnknownAblation
 from lightning_modules.build import hollow
 from lightning_modules.catalogue import GOOGLENET, VGG_A
-from lightning_modules.learner import initialised, learner
+from lightning_modules.initialise import initialised
+from lightning_modules.learner import learner
 from lightning_modules.reading import inventory
 from lightning_modules.spec import Custom, ForeignData, Recipe, Scale, Setup
 from lightning_modules.tally import outputs
