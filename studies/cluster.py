@@ -62,6 +62,24 @@ def engine(resources: Resources | None = None, import_paths: Sequence[str] = ())
         yield
 
 
+def _is_main_thread() -> bool:
+    """Whether this is the thread that a Ctrl-C interrupts, and that may set its handler."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def handler_kept() -> Iterator[None]:
+    """Whoever handles a Ctrl-C before this does so after it: Tune leaves behind a handler that swallows the next."""
+    if not _is_main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
     """A Ctrl-C within this is raised, at its end at the latest.
@@ -69,23 +87,17 @@ def _interrupts_kept() -> Iterator[None]:
     As Ray starts its processes, Python runs callbacks around each fork, and drops what is raised in one: there a Ctrl-C
     would be lost, and the study would go on.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield
-        return
     interrupted = False
-    usual = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
         signal.default_int_handler(number, frame)
 
-    if usual is signal.default_int_handler:
-        signal.signal(signal.SIGINT, note)
-    try:
+    with handler_kept():
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_main_thread():
+            signal.signal(signal.SIGINT, note)
         yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
     if interrupted:
         raise KeyboardInterrupt
 

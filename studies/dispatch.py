@@ -83,7 +83,8 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
     )
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        tuner.fit()
+        with cluster.handler_kept():
+            tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if line.running or not line.is_over:

@@ -14,10 +14,12 @@ from mlflow.tracking._tracking_service import utils
 
 import studies
 from studies.records import StudyRecord
+from studies.resources import Resources
 from studies.settings import Settings
 from studies.tracking import Store
 
 SECRET = "canary-5f1d"
+ONE = Resources(max_concurrent=1)  # a second worker takes longer to start than so small a study
 SHORT = {"recipe.epochs": 2, "recipe.batch_size": 64, "scale.width": 0.0625}
 
 
@@ -36,7 +38,16 @@ class Recorded:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+def one_ray() -> Iterator[None]:
+    """Ray, started once for all the studies that run in this process: most of such a study's time is its start."""
+    from studies.cluster import engine
+
+    with engine():
+        yield
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Recorded:
     """`depth`, two seeds, two epochs."""
     runs = tmp_path_factory.mktemp("study")
     news: list[str] = []

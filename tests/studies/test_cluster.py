@@ -125,10 +125,9 @@ def test_a_study_spreads_over_two_nodes_and_ends_although_one_is_killed_in_mid_r
 
 
 def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started():
-    usual = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), cluster._interrupts_kept(), contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is usual
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code_digests(tmp_path):
@@ -171,6 +170,12 @@ def test_an_ablation_among_too_many_files_is_refused(tmp_path, monkeypatch):
         cluster.gather([str(tmp_path)], tmp_path.with_name("sent"))
 
 
+@pytest.fixture
+def without_ray(monkeypatch):
+    """Ray may run in this process, for other tests' studies: here it does not."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("address", "told"),
     [
@@ -179,13 +184,13 @@ def test_an_ablation_among_too_many_files_is_refused(tmp_path, monkeypatch):
         ("host", "the Ray address is 'host'; expected host:port"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_told_at_once(address, told, monkeypatch):
+def test_a_cluster_that_is_not_there_is_told_at_once(address, told, monkeypatch, without_ray):
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
     with pytest.raises(SettingsError, match=told), cluster.engine(Resources(address=address)):
         pass
 
 
-def test_a_process_that_has_loaded_ray_for_this_machine_alone_says_so(monkeypatch):
+def test_a_process_that_has_loaded_ray_for_this_machine_alone_says_so(monkeypatch, without_ray):
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with (
         pytest.raises(SettingsError, match="Set RAY_ADDRESS before Python starts"),

@@ -20,7 +20,7 @@ from studies.records import Ended, Identity
 from studies.spool import Spool
 from studies.training import Machine, train
 from studies.trials import Study
-from tests.studies.conftest import SHORT
+from tests.studies.conftest import ONE, SHORT
 
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")
@@ -121,9 +121,9 @@ def test_a_trial_without_its_donors_weights_fails_and_says_so(small, digits, tmp
 
 
 @pytest.mark.xdist_group("warm start")
-def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_path, monkeypatch):
+def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_path, monkeypatch, one_ray):
     monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
-    record = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, quiet=True, say=lambda _: None)
+    record = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, resources=ONE, quiet=True, say=lambda _: None)
     assert record.registration.donors == {"warm": "donor of warm"}
     assert record.registration.donor_epochs == {"warm": 2}
     arms = {(trial.arm, trial.seed) for trial in record.trials}
@@ -133,7 +133,7 @@ def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_pat
         assert warm.result.evidence["donor"] == donor.result.fingerprint
     forget_weights(tmp_path, record, "donor of warm")
     news = []
-    again = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, quiet=True, say=news.append)
+    again = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, resources=ONE, quiet=True, say=news.append)
     assert "nothing to train: all 6 trials have ended" in news
     assert {trial.run_id for trial in again.trials} == {trial.run_id for trial in record.trials}
 

@@ -32,11 +32,11 @@ from studies.declaring import declare
 from studies.digests import class_paths, code_digest, user_code_digest
 from studies.fits import Fit
 from studies.preview import preview
-from studies.resources import Resources
 from studies.running import Driver
 from studies.settings import Settings
 from studies.spool import Spool, result_to_json
 from studies.training import Machine, Recorder, train
+from tests.studies.conftest import ONE
 from tests.studies.test_running import trial_processes
 
 ROOT = Path(studies.__file__).parent.parent
@@ -275,10 +275,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ran(folder, tmp_path_factory):
+def ran(folder, tmp_path_factory, one_ray):
     """The user's study, run once by the real driver."""
     file, runs = folder / "foreign_ablation.py", tmp_path_factory.mktemp("foreign")
-    return Ran(folder, file, runs, studies.run(str(file), seeds=2, overrides=SHORT, runs=runs, quiet=True))
+    record = studies.run(str(file), seeds=2, overrides=SHORT, runs=runs, resources=ONE, quiet=True)
+    return Ran(folder, file, runs, record)
 
 
 def network(name, **arguments):
@@ -385,9 +386,9 @@ def test_no_process_is_left_behind(ran):
 
 
 @recorded_once
-def test_the_example_runs(tmp_path):
+def test_the_example_runs(tmp_path, one_ray):
     file = ROOT / "examples" / "my_ablation.py"
-    record = studies.run(str(file), seeds=1, overrides={"recipe.epochs": 1}, runs=tmp_path, quiet=True)
+    record = studies.run(str(file), seeds=1, overrides={"recipe.epochs": 1}, runs=tmp_path, resources=ONE, quiet=True)
     assert {trial.arm: trial.state == "failed" for trial in record.trials} == {"plain": False, "smoothed": False}
     assert record.registration.study == "my_ablation"
 
@@ -822,7 +823,7 @@ def size_of_mine(file):
 
 def driver(name, runs):
     study = declare(name, seeds=1, overrides=TINY)
-    return Driver(study, Settings.of(runs), Resources(), [].append)
+    return Driver(study, Settings.of(runs), ONE, [].append)
 
 
 def test_a_neighbour_of_the_same_name_in_another_folder_is_another_module(place, tmp_path):
@@ -852,7 +853,7 @@ def test_an_arm_without_foreign_parts_is_used_again_beside_one_with_them(place, 
 
 
 def test_code_that_changes_while_a_study_runs_fails_its_trial_and_is_registered_and_trained_anew_next_time(
-    place, tmp_path
+    place, tmp_path, one_ray
 ):
     file = planted(tmp_path / "a", 8)
     made = driver(file, tmp_path / "runs")
@@ -862,7 +863,9 @@ def test_code_that_changes_while_a_study_runs_fails_its_trial_and_is_registered_
     said = before.of("mine", 0).result.error
     assert "probe_nets.net: the code behind it is not what it was as the study started" in said
     news = []
-    after = studies.run(file, seeds=1, overrides=TINY, runs=tmp_path / "runs", quiet=True, say=news.append)
+    after = studies.run(
+        file, seeds=1, overrides=TINY, runs=tmp_path / "runs", resources=ONE, quiet=True, say=news.append
+    )
     assert after.run_id != before.run_id
     sizes = [record.registration.properties["mine"]["parameters"] for record in (before, after)]
     assert sizes[1] > sizes[0]

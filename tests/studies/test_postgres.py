@@ -14,6 +14,7 @@ import yaml
 
 import reports
 import studies
+from tests.studies.conftest import ONE
 
 ROOT = Path(studies.__file__).parent.parent
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -71,8 +72,9 @@ def in_the_database(folder, query):
         return cursor.fetchall()
 
 
-def test_a_study_and_its_report_go_through_a_server_on_postgresql(server, folder, tmp_path):
-    options = {"seeds": (0,), "overrides": SHORT, "runs": tmp_path, "tracking_uri": server, "quiet": True}
+def test_a_study_and_its_report_go_through_a_server_on_postgresql(server, folder, tmp_path, one_ray):
+    options = {"seeds": (0,), "overrides": SHORT, "resources": ONE, "quiet": True}
+    options |= {"runs": tmp_path, "tracking_uri": server}
     record = studies.run("lrn", **options)
     assert {trial.arm for trial in record.trials} == {"A", "A-LRN"}
     assert not (tmp_path / "mlflow.db").exists()

@@ -22,9 +22,9 @@ from studies import board, leases, running
 from studies.settings import Settings, SettingsError
 from studies.spool import Spool
 from studies.tracking import Store, TrackingError
-from tests.studies.conftest import SHORT
+from tests.studies.conftest import ONE, SHORT
 
-pytestmark = pytest.mark.xdist_group("one recorded study")
+pytestmark = [pytest.mark.xdist_group("one recorded study"), pytest.mark.usefixtures("one_ray")]
 ROOT = Path(studies.__file__).parent.parent
 
 
@@ -35,6 +35,7 @@ def again(recorded, **keywords):
         seeds=keywords.pop("seeds", (0, 1)),
         overrides={**SHORT, **keywords.pop("overrides", {})},
         runs=recorded.runs,
+        resources=ONE,
         quiet=True,
         say=news.append,
         **keywords,
@@ -165,7 +166,7 @@ def command(*arguments, runs, **keywords):
 
 
 def study_line(runs):
-    arguments = ["run", "depth", "--seeds", "1"]
+    arguments = ["run", "depth", "--seeds", "1", "--max-concurrent", "1"]
     for path, value in SHORT.items():
         arguments += ["--set", f"{path}={value}"]
     return command(*arguments, runs=runs)
@@ -296,6 +297,10 @@ def test_a_second_run_of_the_same_study_at_the_same_time_is_refused(recorded):
         lease.release()
 
 
+def test_the_next_ctrl_c_is_not_swallowed_by_what_tune_leaves_behind(recorded):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_the_workers_end_with_the_driver(recorded):
     assert list(trial_processes(os.getpid())) == []
 
@@ -384,7 +389,7 @@ def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorde
     def gone(*_):
         raise mlflow.exceptions.MlflowException("the server has gone away")
 
-    line = {"seeds": (0,), "overrides": SHORT, "runs": tmp_path / "runs", "quiet": True}
+    line = {"seeds": (0,), "overrides": SHORT, "runs": tmp_path / "runs", "resources": ONE, "quiet": True}
     with monkeypatch.context() as patched:
         patched.setattr(Store, "end", gone)
         assert studies.run("depth", **line).trials == ()

@@ -9,7 +9,7 @@ import studies
 from studies.cli import main
 from studies.settings import Settings, SettingsError
 from studies.tracking import Store
-from tests.studies.conftest import SHORT
+from tests.studies.conftest import ONE, SHORT
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -49,9 +49,9 @@ def test_a_study_goes_on_in_the_storage_and_is_looked_after_there(copied, tmp_pa
     (folder,) = shared.glob(f"trials/{lost.result.fingerprint}-*")
     shutil.rmtree(folder)
     news = []
-    record = studies.run(
-        "depth", seeds=(0, 1), overrides=SHORT, runs=copied.runs, storage=shared, quiet=True, say=news.append
-    )
+    places = {"runs": copied.runs, "storage": shared}
+    again = {"seeds": (0, 1), "overrides": SHORT, "resources": ONE, "quiet": True, "say": news.append}
+    record = studies.run("depth", **again, **places)
     assert any(line.startswith("1 of 8 trials to train") for line in news), news
     assert record.trials[3].result.predictions.tolist() == lost.result.predictions.tolist()
     assert (folder / "weights.pt").exists()

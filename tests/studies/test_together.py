@@ -20,7 +20,7 @@ OVERRIDES = {**SHORT, "recipe.learning_rate": 0.02, "scale.width": 0.125}
 pytestmark = pytest.mark.skipif(cores() < 2, reason="two workers need two cores")
 
 
-def test_an_arm_on_two_workers_comes_to_what_one_comes_to_and_its_record_says_so(tmp_path):
+def test_an_arm_on_two_workers_comes_to_what_one_comes_to_and_its_record_says_so(tmp_path, one_ray):
     resources = Resources().for_arm("A-LRN", workers=2)
     study = {"seeds": (0,), "overrides": OVERRIDES}
     record = studies.run("lrn", **study, runs=tmp_path / "runs", resources=resources, quiet=True, say=[].append)

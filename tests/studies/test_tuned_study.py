@@ -26,9 +26,9 @@ from studies.settings import Settings
 from studies.spool import Spool
 from studies.tracking import Store
 from studies.tuning import Tuning
-from tests.studies.conftest import SHORT
+from tests.studies.conftest import ONE, SHORT
 
-pytestmark = pytest.mark.xdist_group("one tuned study")
+pytestmark = [pytest.mark.xdist_group("one tuned study"), pytest.mark.usefixtures("one_ray")]
 ROOT = Path(studies.__file__).parent.parent
 TUNING = Tuning(trials=4, pruning="halving", rungs=2)
 ARMS = ("A", "A-LRN")
@@ -36,12 +36,12 @@ ARMS = ("A", "A-LRN")
 
 def run(runs, **keywords):
     news = []
-    standard = {"seeds": (0, 1), "overrides": SHORT, "runs": runs, "quiet": True, "say": news.append}
+    standard = {"seeds": (0, 1), "overrides": SHORT, "runs": runs, "resources": ONE, "quiet": True, "say": news.append}
     return studies.run("lrn", **standard | keywords), news
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, one_ray):
     return tmp_path_factory.mktemp("tuned")
 
 
@@ -147,7 +147,7 @@ def test_a_candidate_that_reads_the_test_part_fails(digits, small, tmp_path, mon
 
 def test_a_study_killed_in_mid_tuning_spends_no_trial_twice(record, tmp_path):
     line = [sys.executable, "-W", "ignore", "-m", "studies.cli", "run", "lrn", "--seeds", "1", "--tune", "4"]
-    line += ["--pruning", "halving", "--rungs", "2", "--runs", str(tmp_path)]
+    line += ["--max-concurrent", "1", "--pruning", "halving", "--rungs", "2", "--runs", str(tmp_path)]
     for path, value in SHORT.items():
         line += ["--set", f"{path}={value}"]
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
