@@ -45,7 +45,6 @@ class Progressing:
     def __init__(self, rows: Sequence[Row], to_do: int, console: Console | None = None, *, quiet: bool = False) -> None:
         self.rows = {row.folder: row for row in rows}
         self.console = console or Console(stderr=True, quiet=quiet, markup=False)
-        self.began = time.monotonic()
         self.started_at: dict[str, float] = {}
         self.seconds: dict[str, list[float]] = {}
         self.to_do, self.ended = to_do, 0
@@ -80,10 +79,11 @@ class Progressing:
         row = self.rows[folder]
         row.state, row.epoch, row.error = state, row.epochs, math.nan if error is None else error
         self.ended += 1
-        outcome = f", {row.part} error {error:.2f} %," if error is not None else ""
-        seconds = time.monotonic() - self.started_at.get(folder, self.began)
+        outcome = f", {row.part} error {error:.2f} %" if error is not None else ""
         again = f" (attempt {row.attempts})" if row.attempts > 1 else ""
-        line = f"[{self.ended:>3}/{self.to_do}] {row.arm}, seed {row.seed}: {state}{again}{outcome} in {seconds:.0f} s"
+        began = self.started_at.get(folder)  # none of a trial that never had a worker
+        took = f"{',' if outcome else ''} in {time.monotonic() - began:.0f} s" if began is not None else ""
+        line = f"[{self.ended:>3}/{self.to_do}] {row.arm}, seed {row.seed}: {state}{again}{outcome}{took}"
         self.console.print(Text(line, style=STYLES.get(state, "")), highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:

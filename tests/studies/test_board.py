@@ -1,5 +1,6 @@
 """Where a study stands, from the files alone: made here as the driver and the trials make them."""
 
+import io
 import json
 import math
 import os
@@ -7,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from studies import board
+from studies import board, following
 from studies.board import Row, left_seconds
 from studies.leases import acquire
 from studies.results import failed
@@ -161,3 +163,45 @@ def test_a_spool_leaves_the_board_what_it_reads(tmp_path):
     folder = plan(settings, (row(), "train"))
     Spool(settings.trials / "A-0").write(failed("A-0", {}, "Traceback: out of luck"))
     assert board.read(folder, settings.trials).rows[0].state == "failed"
+
+
+def watched(settings, monkeypatch, *acts):
+    """`ablate status --watch`, while one thing after another happens, each as it looks away."""
+    left = iter(acts)
+    monkeypatch.setattr(following.time, "sleep", lambda _: next(left)())
+    assert following.follow(settings, "depth", None, watch=True, as_json=False)
+    assert next(left, None) is None
+
+
+def test_a_watched_study_says_in_a_line_what_has_changed_until_it_ends(settings, monkeypatch, capsys):
+    folder = plan(settings, (row(), "train"), (row(seed=1), "train"))
+    study, trial = acquire(folder), acquire(settings.trials / "A-0")
+
+    def ends():
+        end(settings, "A-0")
+        trial.release()
+
+    def is_over():
+        end(settings, "A-1")
+        study.release()
+
+    watched(settings, monkeypatch, lambda: progress(settings, "A-0"), ends, is_over)
+    said = [line.split(" ", 1)[-1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert said[:2] == ["1 running, 1 waiting", "1 finished, 1 waiting"]
+    assert said[2].endswith("complete")
+
+
+def test_on_a_terminal_a_watched_study_stays_in_place_and_its_end_is_left(settings, monkeypatch):
+    folder = plan(settings, (row(), "train"))
+    study = acquire(folder)
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80, height=20, markup=False, highlight=False)
+    monkeypatch.setattr(following, "Console", lambda **_: terminal)
+
+    def is_over():
+        end(settings, "A-0")
+        study.release()
+
+    watched(settings, monkeypatch, lambda: progress(settings, "A-0"), is_over)
+    assert "4.00 %" in screen.getvalue()
+    assert "\x1b[" in screen.getvalue()

@@ -47,6 +47,12 @@ def test_a_candidate_ends_with_its_validation_error_and_a_retried_trial_says_so(
     ]
 
 
+def test_a_trial_that_never_had_a_worker_took_no_time():
+    console = Console(file=io.StringIO(), width=80)
+    Progressing([row()], 1, console).finished("A-0", "failed", None)
+    assert console.file.getvalue() == "[  1/1] A, seed 0: failed\n"
+
+
 def test_a_running_trial_shows_epoch_error_time_left_and_attempt():
     view = Progressing([row(), row(seed=1)], 2, Console(file=io.StringIO()))
     view.started("A-0")
