@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
-from lightning_modules.augment import Draw, augment
+from lightning_modules.augment import Draw, _by_pixels, augment
 from lightning_modules.batches import ClassificationData, Epoch, channel_statistics
 from lightning_modules.data import DataError, prepare, split, stratified
 from lightning_modules.spec import Data, Recipe, Scale
@@ -171,6 +172,39 @@ def test_an_examples_augmentation_does_not_depend_on_its_batch(digits):
         return images[np.argsort(epoch.order)]
 
     assert torch.equal(shown(64), shown(7))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("margin", [0, 1, 4])
+@pytest.mark.parametrize("size", [(32, 32), (8, 12)])
+def test_windows_on_a_cpu_are_pixel_by_pixel_what_a_gpu_gathers_and_what_is_meant(size, margin, channels):
+    random = np.random.default_rng(7)
+    images = torch.from_numpy(random.integers(0, 256, (19, *size, channels), dtype=np.uint8))
+    shifts, flips = random.integers(0, 2 * margin + 1, (19, 2)), random.random(19) < 0.5
+    before = images.clone()
+    fast = augment(images, torch.from_numpy(shifts), torch.from_numpy(flips), margin)
+    padded = functional.pad(images, (0, 0, margin, margin, margin, margin))
+    gathered = _by_pixels(padded, torch.from_numpy(shifts), torch.from_numpy(flips), margin)
+    meant = [
+        np.flip(window, 1) if flip else window
+        for flip, window in (
+            (flip, each[row : row + size[0], column : column + size[1]])
+            for each, (row, column), flip in zip(padded.numpy(), shifts, flips, strict=True)
+        )
+    ]
+    assert torch.equal(images, before)
+    assert torch.equal(fast, gathered)
+    assert np.array_equal(fast.numpy(), np.stack(meant))
+
+
+def test_pixels_are_normalised_to_the_bits_of_the_formula(digits, small):
+    data = ClassificationData(digits, small.data, small.recipe, 0, torch.device("cpu"))
+    images = data.train.images[:5]
+    mean, deviation = (
+        torch.tensor(each, dtype=torch.float32)
+        for each in channel_statistics(digits.train_images, split(digits.train_labels, small.data, 0)[0])
+    )
+    assert torch.equal(data.train.normalised(images), ((images.float() - mean) / deviation).permute(0, 3, 1, 2))
 
 
 def test_batches_are_normalised_and_channels_last(digits):

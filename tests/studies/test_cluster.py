@@ -107,6 +107,9 @@ def test_a_study_spreads_over_two_nodes_and_ends_although_one_is_killed_in_mid_r
     line = [sys.executable, "-W", "ignore", "-m", "studies.cli", "run", str(EXAMPLE), "--seeds", "2"]
     line += ["--set", "recipe.epochs=20", "--ray-address", two_nodes.address, "--runs", str(tmp_path / "runs")]
     head, other = two_nodes.nodes
+    looked = [*line[:5], "doctor", "--ray-address", two_nodes.address, "--runs", str(tmp_path / "runs")]
+    told = subprocess.run(looked, cwd=tmp_path, env=two_nodes.environment, capture_output=True, text=True, check=False)
+    assert told.stdout.count("1 CPUs, 0 GPUs") == 2, told.stdout + told.stderr
     study = subprocess.Popen(
         line, cwd=tmp_path, env=two_nodes.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import yaml
 
 import reports
 import studies
+from studies import doctor
+from studies.settings import Settings
 from tests.studies.conftest import ONE
 
 ROOT = Path(studies.__file__).parent.parent
@@ -84,6 +87,10 @@ def test_a_study_and_its_report_go_through_a_server_on_postgresql(server, folder
     assert len(report.frame()) == 2
     page = report.write(tmp_path / "report")
     assert "A-LRN" in Path(page).read_text(encoding="utf-8")
+    found = list(doctor.record(Settings.of(tmp_path, tracking_uri=server)))
+    assert [check.told for check in found if check.level != "ok"] == []
+    version = metadata.version("mlflow")
+    assert f"the MLflow server's version {version}, as MLflow {version} expects" in [check.told for check in found]
     news = []
     studies.run("lrn", **options, say=news.append)
     assert "nothing to train: all 2 trials have ended" in news
