@@ -158,6 +158,11 @@ def write(
     partial.replace(target)
 
 
+def planned_at(folder: Path) -> float:
+    """When the trials of a study's board were last planned, in seconds since 1970; 0 where there is no board."""
+    return max((each["since"] for each in _load(folder / "board.json").get("rows", ())), default=0.0)
+
+
 def note_progress(folder: Path, values: Mapping[str, Any]) -> None:
     """Tell in a trial's folder how far it is. A loss of power may lose the file: it is for people alone."""
     partial = folder / f".progress-{secrets.token_hex(4)}"

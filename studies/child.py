@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from studies.board import note_progress
+from studies.bucket import Bucket, bucket_of
 from studies.digests import class_paths, user_code_digest
+from studies.fetching import is_read_from_a_folder, require_data
 from studies.jobs import Job
 from studies.leases import Beating, Holder, Lease, LeaseLost, acquire, holder
 from studies.machine import Machine, device_name
@@ -174,10 +176,14 @@ def train_once(
     from lightning_modules.sharing import Share
     from studies.training import train
 
-    share = share or Share()
-    if not share.told_by_the_first(share.leads and _is_to_be_trained(job, lease)):
+    share, bucket, beat = share or Share(), bucket_of(settings), _beat(tell)
+    if not share.told_by_the_first(share.leads and _is_to_be_trained(job, lease, bucket)):
         return
     require_model(job, machine)
+    if bucket:
+        _fetch(job, bucket, share)
+    if is_read_from_a_folder(job.fit.setup):
+        require_data(settings, beat)
     examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
     train(
         job.fit,
@@ -188,18 +194,22 @@ def train_once(
         donor=job.donor,
         report=_reporter(job, tell),
         note=lambda text: tell(Message("note", text)),
-        beat=_beat(tell),
+        beat=beat,
         guard=lease.check,
+        mirror=bucket.of_trial(job.folder) if bucket else None,
         checkpoint_seconds=settings.checkpoint_seconds,
         share=share,
     )
 
 
-def _is_to_be_trained(job: Job, lease: Lease) -> bool:
+def _is_to_be_trained(job: Job, lease: Lease, bucket: Bucket | None) -> bool:
     """Begin an attempt; not where the trial has ended, nor where its code was edited, which is its result then."""
     from studies.results import failed
 
-    spool = Spool(job.folder, guard=lease.check)
+    twin = bucket.of_trial(job.folder) if bucket else None
+    if twin:
+        twin.settle()
+    spool = Spool(job.folder, guard=lease.check, mirror=twin)
     if spool.has_ended and spool.weights.exists() and not job.again:
         return False
     spool.begin(str(lease.holder))
@@ -208,6 +218,15 @@ def _is_to_be_trained(job: Job, lease: Lease) -> bool:
     reason = f"{', '.join(class_paths([job.fit.setup]))}: {EDITED}"
     spool.write(failed(job.fit.fingerprint, job.digests, reason))
     return False
+
+
+def _fetch(job: Job, bucket: Bucket, share: Share) -> None:
+    """What another machine has written: the donor's weights; and to workers beside the first one, the checkpoint."""
+    if job.donor and not Spool(job.donor).weights.exists():
+        bucket.of_trial(job.donor).fetch("weights.pt")
+    if share.told_by_the_first(platform.node()) != platform.node():
+        Spool(job.folder).checkpoint.unlink(missing_ok=True)
+        bucket.of_trial(job.folder).fetch("checkpoint.ckpt")
 
 
 def _teller(sender: Connection) -> Callable[[Message], None]:

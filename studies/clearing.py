@@ -13,12 +13,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from studies import leases
+from studies.bucket import Bucket, Seen, bucket_of
 from studies.records import Identity
 from studies.results import Result
 from studies.settings import Settings
@@ -39,6 +41,7 @@ class Waste:
 
     Attributes:
         folder: whose lease must be ours while it is freed; ``None`` where it has none.
+        there: its place in the bucket, where it lies there; empty where it lies here.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class Waste:
     why: str
     size: int
     folder: Path | None = None
+    there: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +101,29 @@ class Holdings:
                 found.ledgers[folder] = read(folder)
             except (UnreadableSchema, OSError, ValueError, KeyError, TypeError) as error:
                 found.unreadable.append(str(error) or f"{folder} cannot be read")
-        entries = {each.folder: each for ledger in found.ledgers.values() for each in ledger.entries}
-        newest = {each.folder for ledger in found.ledgers.values() for each in ledger.newest}
         for folder in settings.trials.glob("[!.]*"):
             if not folder.is_dir() or folder.is_symlink():
                 continue
-            name = folder.name
             try:
-                result = Spool(folder).result()
+                found.trials[folder.name] = found.trial(folder, Spool(folder).result())
             except UnreadableSchema as error:
                 found.unreadable.append(str(error))
-                continue
-            found.trials[name] = Trial(folder=folder, entry=entries.get(name), is_newest=name in newest, result=result)
         return found
+
+    def trial(self, folder: Path, result: Result | None) -> Trial:
+        """A trial's folder, as the studies know it."""
+        entry = self.entries.get(folder.name)
+        return Trial(folder=folder, entry=entry, is_newest=folder.name in self.newest, result=result)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every plan of a trial, by its folder's name."""
+        return {each.folder: each for ledger in self.ledgers.values() for each in ledger.entries}
+
+    @cached_property
+    def newest(self) -> set[str]:
+        """Names of the folders that were planned last for their trials."""
+        return {each.folder for ledger in self.ledgers.values() for each in ledger.newest}
 
     @property
     def listed(self) -> set[str]:
@@ -175,6 +189,10 @@ def waste(
     found = [each for each in found if each.path.parent not in gone]
     if weights:
         found += [each for each in _weights(holdings, store) if each.path.parent not in gone]
+    bucket = bucket_of(settings)
+    if bucket:
+        with bucket.needed():
+            found += _in_bucket(bucket, holdings, store, weights=weights)
     return (*found, *whole)
 
 
@@ -186,6 +204,8 @@ def free(found: Iterable[Waste], settings: Settings) -> int:
 def _freed(each: Waste, settings: Settings) -> bool:
     if each.kind in ("trial folder", "weights") and drivers(settings):
         return False  # a study was started since it was looked at, and may need them
+    if each.there:
+        return _freed_there(each, settings)
     if each.folder is None:
         _remove(each.path)
         return True
@@ -202,6 +222,15 @@ def _freed(each: Waste, settings: Settings) -> bool:
     lease.check()
     each.path.rename(gone)  # at once: nobody finds half a trial
     _remove(gone)
+    return True
+
+
+def _freed_there(each: Waste, settings: Settings) -> bool:
+    bucket = bucket_of(settings)
+    if bucket is None or (each.folder and leases.holder(each.folder)):
+        return False
+    with bucket.needed():
+        (bucket.delete_folder if each.kind == "trial folder" else bucket.delete)(each.there)
     return True
 
 
@@ -251,19 +280,19 @@ def _folders(holdings: Holdings, store: Store | None) -> Iterator[Waste]:
     """Whole folders of trials."""
     over = _searches_over(holdings, store)
     for trial in holdings.trials.values():
-        why = "" if leases.holder(trial.folder) else _why_not_needed(trial, holdings, over)
+        why = "" if leases.holder(trial.folder) else _why_not_needed(trial, holdings, over, _age(trial.folder))
         if why:
             yield Waste(
                 path=trial.folder, kind="trial folder", why=why, size=size_of(trial.folder), folder=trial.folder
             )
 
 
-def _why_not_needed(trial: Trial, holdings: Holdings, searches_over: set[str]) -> str:
+def _why_not_needed(trial: Trial, holdings: Holdings, searches_over: set[str], age_seconds: float) -> str:
     name = trial.folder.name
     if trial.entry is None and name in holdings.candidates:
         return "of a candidate whose search is over" if name in searches_over else ""
     if trial.entry is None:
-        forgotten = trial.result is None and _age(trial.folder) > FORGOTTEN_SECONDS
+        forgotten = trial.result is None and age_seconds > FORGOTTEN_SECONDS
         return "interrupted, and no study lists it" if forgotten else ""
     newer = holdings.replaced_by(trial)
     if newer is None or not newer.has_ended:
@@ -289,14 +318,52 @@ def _searches_over(holdings: Holdings, store: Store | None) -> set[str]:
 
 def _weights(holdings: Holdings, store: Store | None) -> Iterator[Waste]:
     """Weights that no trial starts from, of trials whose result is recorded."""
+    for trial in _without_heirs(holdings, store):
+        file = Spool(trial.folder).weights
+        if file.exists() and not leases.holder(trial.folder):
+            yield _file(file, "weights", "no trial starts from them")
+
+
+def _without_heirs(holdings: Holdings, store: Store | None) -> Iterator[Trial]:
+    """Trials that have ended and are recorded, and that no trial starts from."""
     recorded = {each.identity for each in store.ended()} if store else set()
     donors = holdings.donors
     for trial in holdings.trials.values():
-        file, identity = Spool(trial.folder).weights, trial.identity
-        if identity is None or identity not in recorded or identity.fingerprint in donors:
+        identity = trial.identity
+        if identity is not None and identity in recorded and identity.fingerprint not in donors and trial.has_ended:
+            yield trial
+
+
+def _in_bucket(bucket: Bucket, holdings: Holdings, store: Store | None, *, weights: bool) -> Iterator[Waste]:
+    """What no study needs of a bucket; the results of all that is planned are known here, see `syncing.bring`."""
+    over, heirless = _searches_over(holdings, store), {each.folder.name for each in _without_heirs(holdings, store)}
+    for name, files in _by_folder(bucket.files("trials")).items():
+        folder = holdings.settings.trials / name
+        trial = holdings.trials.get(name) or holdings.trial(folder, None)
+        if leases.holder(folder):
             continue
-        if trial.has_ended and file.exists() and not leases.holder(trial.folder):
-            yield _file(file, "weights", "no trial starts from them")
+        written = time.time() if "result.json" in files else max(each.written for each in files.values()) / 1e9
+        if why := _why_not_needed(trial, holdings, over, time.time() - written):
+            yield _there(folder, files, "trial folder", why)
+            continue
+        if trial.has_ended and "checkpoint.ckpt" in files:
+            yield _there(folder, files, "checkpoint", "its trial has ended", "checkpoint.ckpt")
+        if weights and name in heirless and "weights.pt" in files:
+            yield _there(folder, files, "weights", "no trial starts from them", "weights.pt")
+
+
+def _by_folder(files: Mapping[str, Seen]) -> dict[str, dict[str, Seen]]:
+    found: dict[str, dict[str, Seen]] = {}
+    for path, seen in files.items():
+        folder, _, name = path.partition("/")
+        found.setdefault(folder, {})[name] = seen
+    return found
+
+
+def _there(folder: Path, files: Mapping[str, Seen], kind: Kind, why: str, name: str = "") -> Waste:
+    size = files[name].size if name else sum(each.size for each in files.values())
+    there = f"trials/{folder.name}/{name}".rstrip("/")
+    return Waste(path=folder / name, kind=kind, why=f"{why}; in the bucket", size=size, folder=folder, there=there)
 
 
 def _age(path: Path) -> float:

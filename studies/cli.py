@@ -20,6 +20,7 @@ from studies.terminal import (
     CommandGroup,
     Seeds,
     as_json,
+    in_data_root,
     in_storage,
     of_a_store,
     of_a_study,
@@ -93,7 +94,7 @@ def show(name: str, asked: Asked, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @of_a_study
-@click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
+@in_data_root
 @of_a_store
 @in_storage
 @of_resources
@@ -164,7 +165,7 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
 @click.argument("name")
 @click.option("--protocol", default=protocols.DEFAULT, show_default=True, help="Conditions that all arms share.")
 @click.option("--seeds", type=Seeds(), required=True, help="How many there are to be in all, or which to add.")
-@click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
+@in_data_root
 @of_a_store
 @in_storage
 @of_resources
@@ -299,6 +300,10 @@ def status(
     from studies import following
 
     settings = Settings.of(runs, None, tracking_uri, storage)
+    if settings.bucket and not record:
+        from studies.syncing import bring
+
+        bring(settings)
     if name is None:
         following.print_all(settings, as_json=as_json)
     elif record or not following.follow(

@@ -26,6 +26,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a user's relative paths 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from studies.bucket import Bucket
 from studies.digests import FIRST_PARTY
 from studies.machine import cores
 from studies.resources import Node, Resources
@@ -203,18 +204,26 @@ def _copy(source: Path, target: Path, room: int) -> int:
     return room
 
 
-def survey(resources: Resources, seen: Sequence[Path], import_paths: Sequence[str] = ()) -> tuple[Node, ...]:
+def survey(
+    resources: Resources,
+    seen: Sequence[Path],
+    import_paths: Sequence[str] = (),
+    made: Sequence[Path] = (),
+    bucket: str = "",
+) -> tuple[Node, ...]:
     """The machines of a cluster that train, each asked by a task that runs there.
 
     Args:
         seen: folders that all of them must see at the path that they have here, and with what is written here.
+        made: folders that each must be able to make and write, at the path that they have here.
+        bucket: URI of one that all of them must be able to write; empty for none.
 
     Raises:
-        SettingsError: for nodes with other versions than here, or that do not see a folder.
+        SettingsError: for nodes with other versions than here, or that do not see or cannot write such a place.
         InvalidValue: where the trials take more than there is.
     """
     with engine(resources, import_paths), ExitStack() as stack:
-        nodes = tuple(_asked([stack.enter_context(_left_behind(folder)) for folder in seen]))
+        nodes = tuple(_asked([stack.enter_context(_left_behind(folder)) for folder in seen], made, bucket))
     if not nodes:
         raise SettingsError(f"the cluster {resources.address} has no node with a CPU to give. Add one, and run again.")
     resources.require_room(nodes)
@@ -237,9 +246,9 @@ def _left_behind(folder: Path) -> Iterator[Path]:
             mark.unlink(missing_ok=True)
 
 
-def _asked(marks: Sequence[Path]) -> Iterator[Node]:
+def _asked(marks: Sequence[Path], made: Sequence[Path], bucket: str) -> Iterator[Node]:
     found = [node for node in _alive() if node["Resources"].get("CPU", 0) > 0]
-    answers = {node["NodeID"]: _answer(node["NodeID"], marks) for node in found}
+    answers = {node["NodeID"]: _answer(node["NodeID"], (marks, made, bucket)) for node in found}
     try:
         told = dict(zip(answers, ray.get(list(answers.values()), timeout=ANSWER_SECONDS), strict=True))
     except ray.exceptions.GetTimeoutError as error:
@@ -256,18 +265,39 @@ def _asked(marks: Sequence[Path]) -> Iterator[Node]:
                 f"{name} does not see what is written here to {mark.parent}. Expected a shared file system, at one "
                 "path on all nodes: give a folder of it as --runs, and of the data as --data-root."
             )
+        if answer["refused"]:
+            raise SettingsError(f"{name} {answer['refused']}")
         yield replace(answer["node"], name=name, cpus=node["Resources"]["CPU"], gpus=node["Resources"].get("GPU", 0.0))
 
 
-def _answer(node_id: str, marks: Sequence[Path]) -> Any:
+def _answer(node_id: str, asked_for: tuple[Sequence[Path], Sequence[Path], str]) -> Any:
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
     asked: Any = ray.remote(_about).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-    return asked.remote(list(marks))
+    return asked.remote(*asked_for)
 
 
-def _about(marks: list[Path]) -> dict[str, Any]:
+def _about(marks: Sequence[Path], made: Sequence[Path], bucket: str) -> dict[str, Any]:
     unseen = [mark for mark in marks if not mark.exists()]
-    return {"node": Node.here(), "versions": versions(), "unseen": unseen}
+    return {"node": Node.here(), "versions": versions(), "unseen": unseen, "refused": _refused(made, bucket)}
+
+
+def _refused(made: Sequence[Path], bucket: str) -> str:
+    """What this node cannot write, in words; empty where there is nothing."""
+    for folder in made:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            return (
+                f"cannot write to {folder} ({error.strerror}). Beside the bucket, each node has a folder of its own "
+                "for what it trains, at one path on all nodes: give one that they all can make as --runs."
+            )
+    try:
+        if bucket:
+            Bucket(bucket).require_writable()
+    except SettingsError as error:
+        return f"says: {error}"
+    return ""
 
 
 def versions() -> dict[str, str]:

@@ -93,8 +93,11 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
 
 
 def _scratch(settings: Settings, resources: Resources) -> Path:
-    """Where Tune and Ray Train keep what they need while they run; on one machine not on the disk of the trials."""
-    shared = settings.shared if resources.address else Path(tempfile.gettempdir())
+    """Where Tune and Ray Train keep what they need while they run; on one machine not on the disk of the trials.
+
+    Where trials are kept in a bucket, nodes need share no folder: the nodes write nothing there that others read.
+    """
+    shared = settings.shared if resources.address and not settings.bucket else Path(tempfile.gettempdir())
     return shared / f"ray-{platform.node()}-{os.getpid()}"
 
 

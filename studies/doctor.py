@@ -16,11 +16,13 @@ from packaging.specifiers import SpecifierSet
 
 from lightning_modules.values import Misuse
 from studies import leases, protocols
+from studies.bucket import bucket_of
 from studies.clearing import Holdings, told_size, waste
+from studies.fetching import is_read_from_a_folder, with_data
 from studies.machine import cores, gpus, memory_gib
 from studies.resources import Resources
 from studies.results import SCHEMA
-from studies.settings import Settings
+from studies.settings import Settings, without_credentials
 from studies.tracking import RunSeen, Store, TrackingError, answering
 
 PACKAGE = "ablation-studies"
@@ -37,8 +39,8 @@ class Check:
     """One thing looked at.
 
     Attributes:
-        of: part of the whole: ``installation``, ``devices``, ``data``, ``runs folder``, ``record``, ``left over``,
-            ``cluster``.
+        of: part of the whole: ``installation``, ``devices``, ``data``, ``storage``, ``runs folder``, ``record``,
+            ``left over``, ``cluster``.
         told: what was found.
         do: what to do about it; empty where nothing needs doing.
     """
@@ -60,6 +62,7 @@ def examine(settings: Settings, protocol: str | None, address: str = "") -> Iter
     yield from _safely("devices", devices)
     if protocol is not None:
         yield from _safely("data", lambda: data(settings, protocol))
+    yield from _safely("storage", lambda: storage(settings))
     yield from _safely("runs folder", lambda: runs_folder(settings))
     yield from _safely("record", lambda: record(settings))
     if address:
@@ -146,6 +149,9 @@ def data(settings: Settings, protocol: str) -> Iterator[Check]:
 
     found = protocols.load(protocol)
     source = getattr(found.setup.data, "source", "")
+    if settings.data_uri and is_read_from_a_folder(found.setup):
+        settings.make()
+        settings = with_data(settings)
     if source in DOWNLOADED and not any(settings.data_root.glob("*")):
         absent = f"{source} is not in {settings.data_root}"
         do = "the first `ablate run` downloads it; without a network, put it there or give --data-root"
@@ -156,13 +162,21 @@ def data(settings: Settings, protocol: str) -> Iterator[Check]:
         told = inventory(found.setup, found.seeds, settings.data_root, settings.cache)
     except OSError as error:
         do = "give their folder with --data-root, and see that it can be read"
-        yield Check(of="data", level="error", told=f"of {protocol}, in {settings.data_root}: {error}", do=do)
+        yield Check(of="data", level="error", told=f"of {protocol}, in {settings.told_data}: {error}", do=do)
         return
     sizes = ", ".join(f"{count:,} for {part}" for part, count in told.sizes.items())
     yield Check(of="data", level="ok", told=f"{told.name}: {told.classes} classes; {sizes} ({told.form})")
 
 
 # -- the runs folder -----------------------------------------------------------------------------------------------
+
+
+def storage(settings: Settings) -> Iterator[Check]:
+    """Whether the bucket takes and gives what it should."""
+    bucket = bucket_of(settings)
+    if bucket:
+        bucket.require_writable()
+        yield Check(of="storage", level="ok", told=f"{bucket.address} can be listed, read, written and cleared")
 
 
 def runs_folder(settings: Settings) -> Iterator[Check]:
@@ -390,6 +404,9 @@ def cluster(settings: Settings, address: str) -> Iterator[Check]:
 
     choose_ray(address)
     settings.make()
-    for node in survey(Resources(address=address), [settings.trials]):
+    trials, bucket = [settings.trials], settings.bucket
+    seen, made = ([], trials) if bucket else (trials, [])
+    for node in survey(Resources(address=address), seen, made=made, bucket=bucket):
         told = f"{node.name}: {node.cpus:g} CPUs, {node.gpus:g} GPUs, {', '.join(node.model.values())}"
-        yield Check(of="cluster", level="ok", told=f"{told}; it sees {settings.trials}")
+        place = f"writes to {without_credentials(bucket)}" if bucket else f"sees {settings.trials}"
+        yield Check(of="cluster", level="ok", told=f"{told}; it {place}")

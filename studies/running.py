@@ -12,7 +12,7 @@ import textwrap
 import time
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,11 +22,13 @@ import numpy as np
 
 from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
-from lightning_modules.spec import Data, ForeignData, Setup
+from lightning_modules.spec import ForeignData, Setup
 from lightning_modules.values import InvalidValue, Leaf
 from studies import board, protocols
+from studies.bucket import TOLD, BucketFault, bucket_of
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
+from studies.fetching import is_read_from_a_folder, with_data
 from studies.fits import Fit, hashed, with_donors
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
@@ -37,7 +39,7 @@ from studies.resources import Need, Node, Resources, choose_ray, described, mode
 from studies.results import Result, failed
 from studies.settings import Settings, without_credentials
 from studies.spool import Spool
-from studies.syncing import Entry, Ledger, alone, log
+from studies.syncing import Entry, Ledger, alone, bring_plan, log
 from studies.teams import synchronised
 from studies.tracking import OF_STUDY, Store, StoreFault, TrackingError, answering, root_of
 from studies.trials import Study, fits_of, longest_first
@@ -63,6 +65,9 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.settings.make()
+        self.bucket = bucket_of(self.settings)
+        if self.bucket:
+            self.bucket.require_writable()
         self.store = Store(self.settings)
         choose_ray(self.resources.address)
         self.resources.require_arms((*self.study.setups(), *self.study.donors.values()))
@@ -103,9 +108,12 @@ class Driver:
         from studies.cluster import survey
 
         self.say(f"asking the nodes of the cluster {self.resources.address}")
-        sources = {setup.data.source for setup in self.study.setups().values() if isinstance(setup.data, Data)}
-        seen = [self.settings.trials] + ([self.settings.data_root] if sources - {"digits"} else [])
-        return survey(self.resources, seen, self.study.import_paths)
+        settings, trials = self.settings, [self.settings.trials]
+        seen = [] if self.bucket else trials
+        if not settings.data_uri and any(map(is_read_from_a_folder, self.study.setups().values())):
+            seen = [*seen, settings.data_root]
+        made = trials if self.bucket else []
+        return survey(self.resources, seen, self.study.import_paths, made, settings.bucket)
 
     def _platform(self, need: Need) -> str:
         return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial)
@@ -113,6 +121,8 @@ class Driver:
     def _inventory(self) -> Inventory:
         """What the arms read; they may differ in how they read it, and are tested on the same examples."""
         setups = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
+        if any(map(is_read_from_a_folder, setups.values())):
+            self.settings = with_data(self.settings, self.say)
         for name in dict.fromkeys(map(_name_of, setups.values())):
             self.say(f"reading {name}")
         seeds = (*self.study.seeds, *(self.study.tuning.seeds if self.study.tuning else ()))
@@ -138,7 +148,8 @@ class Driver:
     def spool(self, fit: Fit) -> Spool:
         """The trial's folder."""
         digests = "-".join(digest[:6] for digest in self.digests_of(fit).values())
-        return Spool(self.settings.trials / f"{fit.fingerprint}-{digests}")
+        folder = self.settings.trials / f"{fit.fingerprint}-{digests}"
+        return Spool(folder, mirror=self.bucket.of_trial(folder) if self.bucket else None)
 
     def plan(self, fits: Sequence[Fit], reuse: Reuse = "matching") -> Plan:
         """What is left to do of some fits; a failed candidate has ended, see :meth:`studies.tracking.Store.ended`."""
@@ -147,6 +158,9 @@ class Driver:
             spool = self.spool(fit)
             return spool.has_ended or (fit.tunes and spool.result() is not None)
 
+        if self.bucket:
+            with self.bucket.needed():
+                self.bucket.bring((self.spool(fit).folder for fit in fits), both_ways=True)
         ended = self.store.ended() + (self.store.ended("candidate") if any(fit.tunes for fit in fits) else [])
         parents = dict.fromkeys(self.place(fit).parent for fit in fits)
         plans = [
@@ -160,7 +174,14 @@ class Driver:
             )
             for parent in parents
         ]
-        return with_weights(merged(plans), lambda fit: self.spool(fit).weights.exists())
+        return with_weights(merged(plans), self._has_weights)
+
+    def _has_weights(self, fit: Fit) -> bool:
+        weights = self.spool(fit).weights
+        if weights.exists() or not self.bucket:
+            return weights.exists()
+        with self.bucket.needed():
+            return self.bucket.of_trial(weights.parent).has(weights.name)
 
     def place(self, fit: Fit) -> Place:
         """Where a fit stands in the record: below the study, unless it serves tuning or a tuned recipe."""
@@ -184,6 +205,9 @@ class Driver:
                 "a study with looks stops when its claims are resolved: pass unresolved=reports.unresolved."
             )
         with alone(self.folder, self.study.name, on_lost=interrupt_main), answering(self.settings.tracking_uri):
+            if self.bucket:
+                with self.bucket.needed():
+                    bring_plan(self.bucket.of_study(self.folder), puts=True)
             return self._run(reuse, unresolved or (lambda _: ()), quiet=quiet)
 
     @property
@@ -326,7 +350,8 @@ class Driver:
 
     def train(self, fits: Sequence[Fit], *, again: bool, quiet: bool) -> None:
         """Train fits that are not trained yet, and record them."""
-        self.ledger(fits).write(self.folder)
+        with self.bucket.needed() if self.bucket else nullcontext():
+            self.ledger(fits).write(self.folder, self.bucket.of_study(self.folder) if self.bucket else None)
         costs = {arm: values["multiply_adds"] for arm, values in self.registration.properties.items()}
         ordered = longest_first(fits, costs)
         jobs = [
@@ -355,6 +380,9 @@ class Driver:
         planned_by = (self.study.name, self.study.protocol.name)
         board.write(self.folder, *planned_by, rows, self.settings.trials, begins=not self.has_told)
         self.has_told = True
+        if self.bucket:
+            with suppress(BucketFault):  # nothing is lost where nobody can be told
+                self.bucket.of_study(self.folder).put(self.folder / "board.json")
 
     def _row(self, fit: Fit) -> board.Row:
         place = self.place(fit)
@@ -379,11 +407,12 @@ class Driver:
     def give_up(self, job: Job, reason: str) -> Result:
         """The result of a trial that never came to one; kept in its folder, where that can be written."""
         lost = failed(job.fit.fingerprint, job.digests, reason)
+        self.fetch_told(job.fit)
         try:
             lease = acquire(job.folder)
             if lease is None:
                 return lost
-            spool = Spool(job.folder, guard=lease.check)
+            spool = replace(self.spool(job.fit), guard=lease.check)
             if not spool.has_ended:
                 spool.write(lost)
             lease.release()
@@ -391,6 +420,17 @@ class Driver:
         except OSError as error:
             self.say(f"{job.folder} takes no result ({error.strerror})")
             return lost
+
+    def fetch_told(self, fit: Fit) -> None:
+        """Have here what a trial has told that another node of the cluster may have trained."""
+        if self.bucket and self.resources.address:
+            with suppress(BucketFault):  # then it is logged by the next start
+                self.bucket.of_trial(self.spool(fit).folder).fetch(*TOLD)
+
+    def note_fault(self, fit: Fit, reason: str) -> None:
+        """Keep in a trial's folder why an attempt came to nothing."""
+        self.fetch_told(fit)  # the line is added to what is there
+        self.spool(fit).note_fault(reason)
 
     def result(self, fit: Fit) -> Result:
         """The result in the folder of a trial that has ended."""
@@ -522,15 +562,16 @@ class _Recorder(Watcher):
         self.elsewhere.add(job.fit)
 
     def on_end(self, job: Job) -> None:
+        self.driver.fetch_told(job.fit)
         self._ended(job, self.driver.result(job.fit))
 
     def on_fault(self, job: Job, reason: str, tries: int, most: int) -> None:
         told = _in_a_line(reason)
-        self.driver.spool(job.fit).note_fault(told)
+        self.driver.note_fault(job.fit, told)
         self.view.note(f"{self.label(job.fit)}, seed {job.fit.seed}: {told} (tried again: {tries + 1} of {most})")
 
     def on_lost(self, job: Job, reason: str) -> None:
-        self.driver.spool(job.fit).note_fault(_in_a_line(reason))
+        self.driver.note_fault(job.fit, _in_a_line(reason))
         self._ended(job, self.driver.give_up(job, reason))
 
     def _ended(self, job: Job, result: Result) -> None:

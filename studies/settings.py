@@ -24,10 +24,12 @@ class Settings:
     """Absolute places. ``runs`` holds reports, unless another URI is given the store, and without ``storage`` all else.
 
     Attributes:
-        data_root: folder of image data.
+        data_root: folder of image data; of those at a URI, the copy here.
         tracking_uri: of MLflow.
         storage: folder of the trials, of decoded data and of what several hosts must agree on; ``runs`` where none is
             given.
+        bucket: URI of the storage where it is a bucket; then ``runs`` holds this machine's copy of what it works on.
+        data_uri: where image data are fetched from; empty for a folder.
         hang_after_seconds: longest silence of a trial (no step trained, no batch evaluated) before it is killed and
             tried again; 0 for any.
         checkpoint_seconds: least time between two checkpoints of a trial.
@@ -37,6 +39,8 @@ class Settings:
     data_root: Path
     tracking_uri: str
     storage: Path | None = None
+    bucket: str = ""
+    data_uri: str = ""
     hang_after_seconds: float = HANG_AFTER_SECONDS
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
@@ -58,8 +62,7 @@ class Settings:
         ``ABLATE_STORAGE``.
 
         Raises:
-            SettingsError: for a tracking URI that is neither a database's nor a server's, and for storage that is no
-                folder.
+            SettingsError: for a tracking URI that is neither a database's nor a server's.
         """
         folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS)).absolute()
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
@@ -68,11 +71,15 @@ class Settings:
                 f"the tracking URI is {without_credentials(uri)!r}; expected a database (sqlite:///runs/mlflow.db, "
                 "postgresql://...) or a server (http://host:5000)."
             )
+        data, data_uri = _folder_or_uri(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA))
+        kept, bucket = _folder_or_uri(storage or os.environ.get("ABLATE_STORAGE", ""))
         settings = cls(
             runs=folder,
-            data_root=Path(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA)).absolute(),
+            data_root=data or (kept or folder) / "cache" / "fetched",
             tracking_uri=uri,
-            storage=_folder(storage or os.environ.get("ABLATE_STORAGE", "")),
+            storage=kept,
+            bucket=bucket,
+            data_uri=data_uri,
         )
         database = settings.database
         if database and database.parent != folder and not database.parent.is_dir():
@@ -83,6 +90,11 @@ class Settings:
     def store(self) -> str:
         """The tracking URI as it may be shown and recorded: without a password."""
         return without_credentials(self.tracking_uri)
+
+    @property
+    def told_data(self) -> str:
+        """Where image data are, as it may be shown."""
+        return without_credentials(self.data_uri) or str(self.data_root)
 
     @property
     def database(self) -> Path | None:
@@ -139,13 +151,10 @@ class Settings:
             _require_writable(self.storage, "storage", "--storage")
 
 
-def _folder(storage: str | Path) -> Path | None:
-    if "://" in str(storage):
-        raise SettingsError(
-            f"the storage is {without_credentials(str(storage))!r}; expected a folder. Of a bucket, "
-            "give the folder where it is mounted, as a file system that can rename files."
-        )
-    return Path(storage).absolute() if storage else None
+def _folder_or_uri(place: str | Path) -> tuple[Path | None, str]:
+    if "://" in str(place):
+        return None, str(place)
+    return (Path(place).absolute() if place else None), ""
 
 
 def _require_writable(folder: Path, what: str, option: str) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,20 @@ def _always() -> None:
     return
 
 
+class Mirror(Protocol):
+    """Where a trial's files are kept as well.
+
+    Raises:
+        OSError: from both, a fault of the machine's, where that cannot be done.
+    """
+
+    def put(self, file: Path) -> None:
+        """Keep a file that has taken its place, durably."""
+
+    def drop(self, file: Path) -> None:
+        """Keep it no longer."""
+
+
 @dataclass(frozen=True)
 class Spool:
     """One folder per trial, named by its fingerprint and by the digest of the code, data and platform beside it.
@@ -35,10 +49,12 @@ class Spool:
 
     Attributes:
         guard: called before any file is renamed into place; raises where the trial is no longer this process's.
+        mirror: where its files are kept as well.
     """
 
     folder: Path
     guard: Callable[[], None] = _always
+    mirror: Mirror | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -69,6 +85,7 @@ class Spool:
     def note_fault(self, reason: str) -> None:
         """Keep why an attempt came to nothing; where that cannot be written, the attempt still counts."""
         with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._append("faults.jsonl", {"fault": without_credentials(reason)})
 
     def _append(self, name: str, what: dict[str, str]) -> None:
@@ -77,6 +94,8 @@ class Spool:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             start = b"" if file.read(1) in (b"", b"\n") else b"\n"
             file.write(start + json.dumps({"time": round(time.time(), 1), **what}).encode() + b"\n")
+        if self.mirror:
+            self.mirror.put(self.folder / name)
 
     def _lines(self, name: str) -> list[str]:
         """Those of a file that is appended to; one that was cut off, as on a full disk, does not count."""
@@ -92,7 +111,7 @@ class Spool:
         for left in self.folder.glob("*.partial"):
             left.unlink(missing_ok=True)
         self._append("attempts.jsonl", {"by": who})
-        (self.folder / "result.json").unlink(missing_ok=True)
+        self.drop(self.folder / "result.json")
 
     def result(self) -> Result | None:
         """The result of a trial that has ended, with its predictions; ``None`` where there is none that can be read.
@@ -117,7 +136,13 @@ class Spool:
 
     def replacing(self, target: Path) -> replacing:
         """Write one of this folder's files whole, where the trial is still this process's."""
-        return replacing(target, self.guard)
+        return replacing(target, self.guard, self.mirror)
+
+    def drop(self, file: Path) -> None:
+        """Remove one of this folder's files, if there is one."""
+        file.unlink(missing_ok=True)
+        if self.mirror:
+            self.mirror.drop(file)
 
     def write(self, result: Result) -> None:
         """Write a result: predictions first, then the file that says the trial has ended.
@@ -130,11 +155,11 @@ class Spool:
                 np.save(file, result.predictions)
         else:
             self.guard()
-            (self.folder / "predictions.npy").unlink(missing_ok=True)
+            self.drop(self.folder / "predictions.npy")
         with self.replacing(self.folder / "result.json") as partial:
             partial.write_text(json.dumps(result_to_json(result), indent=1))
         if result.status != "failed":
-            self.checkpoint.unlink(missing_ok=True)
+            self.drop(self.checkpoint)
 
 
 def require_schema(data: dict[str, Any], where: object, reads: int = SCHEMA) -> None:
@@ -158,8 +183,8 @@ def require_schema(data: dict[str, Any], where: object, reads: int = SCHEMA) -> 
 class replacing:  # noqa: N801 - a context manager reads as a verb
     """Write a file under another name; rename it into place, durably, when the block ends well."""
 
-    def __init__(self, target: Path, guard: Callable[[], None] = _always) -> None:
-        self.target, self.guard = target, guard
+    def __init__(self, target: Path, guard: Callable[[], None] = _always, mirror: Mirror | None = None) -> None:
+        self.target, self.guard, self.mirror = target, guard, mirror
         self.partial = target.with_name(f"{target.name}.{secrets.token_hex(6)}.partial")
 
     def __enter__(self) -> Path:
@@ -177,6 +202,8 @@ class replacing:  # noqa: N801 - a context manager reads as a verb
         self.guard()
         self.partial.rename(self.target)
         flush(self.target.parent)
+        if self.mirror:
+            self.mirror.put(self.target)
 
 
 def flush(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from _thread import interrupt_main
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +15,15 @@ import numpy as np
 
 from lightning_modules.spec import SPEC_KINDS
 from lightning_modules.values import did_you_mean, from_json, to_json
+from studies import board
+from studies.bucket import Twin, bucket_of
 from studies.fits import Fit
 from studies.leases import Beating, acquire, holder
 from studies.packing import registration_from_json, registration_to_json
 from studies.records import Identity, Registration, Start
 from studies.results import SCHEMA, Result
 from studies.settings import Settings, SettingsError, plain
-from studies.spool import Spool, replacing, require_schema
+from studies.spool import Mirror, Spool, replacing, require_schema
 from studies.tracking import Store, answering
 
 
@@ -69,16 +73,16 @@ class Ledger:
         """Of each trial what was planned last: an older plan is of other code, data or platform."""
         return tuple({(each.fit.fingerprint, each.tags.get("recipe")): each for each in self.entries}.values())
 
-    def write(self, folder: Path) -> None:
-        """Keep it in the study's folder, beside the trials that earlier starts planned."""
+    def write(self, folder: Path, mirror: Mirror | None = None) -> None:
+        """Keep it in the study's folder, and its mirror, beside the trials that earlier starts planned."""
         folder.mkdir(parents=True, exist_ok=True)
         known = read(folder) if (folder / "study.json").exists() else replace(self, entries=())
         planned = {entry.folder: entry for entry in self.entries}
         entries = {each.folder: each for each in known.entries if each.folder not in planned} | planned  # newest last
         candidates = dict.fromkeys((*known.candidates, *self.candidates))
-        with replacing(folder / "test_labels.npy") as partial, partial.open("wb") as file:
+        with replacing(folder / "test_labels.npy", mirror=mirror) as partial, partial.open("wb") as file:
             np.save(file, self.labels.astype(np.uint16))
-        with replacing(folder / "study.json") as partial:
+        with replacing(folder / "study.json", mirror=mirror) as partial:
             partial.write_text(
                 json.dumps(_to_json(replace(self, entries=tuple(entries.values()), candidates=tuple(candidates))))
             )
@@ -116,6 +120,54 @@ def folders(settings: Settings) -> list[Path]:
     return sorted(file.parent for file in settings.studies.glob("*/study.json"))
 
 
+def bring(settings: Settings) -> None:
+    """Have here what a bucket holds of studies: their plans, and the results of their trials; without one, nothing.
+
+    Studies that are being run here are left alone: their drivers keep both alike.
+
+    Raises:
+        SettingsError: where the bucket fails.
+        UnreadableSchema: where another version of this package wrote a plan.
+    """
+    bucket = bucket_of(settings)
+    if bucket is None:
+        return
+    with bucket.needed():
+        for name in bucket.folders("studies"):
+            if not holder(settings.studies / name):
+                bring_plan(bucket.of_study(settings.studies / name))
+        ledgers = [read(folder) for folder in folders(settings) if not holder(folder)]
+        names = (name for each in ledgers for name in (*(entry.folder for entry in each.entries), *each.candidates))
+        bucket.bring(settings.trials / name for name in names)
+
+
+def bring_plan(twin: Twin, *, puts: bool = False) -> None:
+    """Have a study's plan here that is there, beside what was planned here alone; and the board that is newer.
+
+    Args:
+        puts: have it there as well.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        there = Path(temporary)
+        twin.fetch("test_labels.npy", "study.json", "board.json", into=there)
+        if (there / "study.json").exists() and not _is_same(there / "study.json", twin.folder):
+            read(there).write(twin.folder)
+        if puts and (twin.folder / "study.json").exists() and not _is_same(there / "study.json", twin.folder):
+            twin.put(twin.folder / "test_labels.npy")
+            twin.put(twin.folder / "study.json")
+        planned = board.planned_at(there)
+        if planned > board.planned_at(twin.folder):
+            twin.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(twin.folder / "board.json") as partial:
+                partial.write_bytes((there / "board.json").read_bytes())
+            os.utime(twin.folder / "board.json", (planned, planned))
+
+
+def _is_same(file: Path, folder: Path) -> bool:
+    other = folder / file.name
+    return file.exists() and other.exists() and file.read_bytes() == other.read_bytes()
+
+
 @contextmanager
 def alone(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[None]:
     """For as long as this lasts, nobody else runs or logs the study of a folder.
@@ -150,10 +202,11 @@ def sync(
         say: takes one line of news at a time.
 
     Raises:
-        SettingsError: where there is no study of that name in the folder.
+        SettingsError: where there is no study of that name in the folder, or the bucket fails.
         UnreadableSchema: where one is named, or all are meant, that another version of this package wrote.
         TrackingError: where the store does not answer.
     """
+    bring(settings)
     found = [(folder, read(folder)) for folder in folders(settings)]
     wanted = [(folder, ledger) for folder, ledger in found if name in (None, ledger.registration.study)]
     if not wanted:

@@ -170,7 +170,13 @@ def of_a_store(command: Command) -> Command:
 in_storage = click.option(
     "--storage",
     type=click.Path(),
-    help="Folder of the trials, where it is another.  [ABLATE_STORAGE, that of the runs]",
+    help="Folder or bucket (s3://bucket/folder) of the trials, where it is another.  [ABLATE_STORAGE, the runs']",
+)
+
+in_data_root = click.option(
+    "--data-root",
+    type=click.Path(),
+    help="Folder of image data, or where it is fetched from (s3://bucket/folder).  [ABLATE_DATA_ROOT, data]",
 )
 
 

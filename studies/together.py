@@ -19,6 +19,7 @@ from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.sharing import Share
+from studies.bucket import bucket_of
 from studies.child import LOST_LEASE, Message, TrialLost, hung, prepare_process, train_once, who_trains
 from studies.jobs import Job
 from studies.leases import Beating, Lease, acquire, holder
@@ -96,7 +97,7 @@ class _Team:
 
     def train(self, me: Any, job: Job, settings: Settings, need: Need, scratch: Path, loopback: bool) -> None:
         """Train a job, and tell how it ended."""
-        self.told.put(_outcome(job, _trainer(me, job, settings, need, scratch, loopback)))
+        self.told.put(_outcome(job, settings, _trainer(me, job, settings, need, scratch, loopback)))
 
 
 def _trainer(me: Any, job: Job, settings: Settings, need: Need, scratch: Path, loopback: bool) -> TorchTrainer:
@@ -125,12 +126,13 @@ def _trainer(me: Any, job: Job, settings: Settings, need: Need, scratch: Path, l
     )
 
 
-def _outcome(job: Job, trainer: TorchTrainer) -> Message:
+def _outcome(job: Job, settings: Settings, trainer: TorchTrainer) -> Message:
     """Train, and say how it ended: by what the workers left rather than by what Ray Train makes of it."""
     try:
         trainer.fit()
     except Exception:  # whichever worker failed first, wrapped by Ray Train
-        if Spool(job.folder).result() is not None:
+        bucket = bucket_of(settings)
+        if bucket.of_trial(job.folder).has("result.json") if bucket else Spool(job.folder).result() is not None:
             return Message("ended")
         someone = who_trains(job)
         if someone:

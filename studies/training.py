@@ -38,7 +38,7 @@ from lightning_modules.tally import evaluate as evaluated
 from studies.fits import Fit
 from studies.machine import Machine, PeakMemory, device_name
 from studies.results import SCHEMA, Result, Status, failed
-from studies.spool import Spool
+from studies.spool import Mirror, Spool
 
 CHECKPOINT_SECONDS = 15.0
 DIVERGED_ABOVE = 0.9  # of the error of guessing; on training data, unaugmented, in evaluation mode
@@ -77,6 +77,7 @@ def train(
     note: Callable[[str], None] = _nothing,
     beat: Callable[[], None] = _nothing,
     guard: Callable[[], None] = _nothing,
+    mirror: Mirror | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     share: Share | None = None,
 ) -> Result:
@@ -91,6 +92,7 @@ def train(
         note: called with news in words.
         beat: called at every batch that is trained on or evaluated: a sign of life.
         guard: called before any file takes its place; raises where this process should no longer write.
+        mirror: where the trial's files are kept as well.
         checkpoint_seconds: least time between two checkpoints, which are written as an epoch begins.
         share: of several workers on this trial, which one this is; all see the folder, and the first one writes.
 
@@ -102,7 +104,7 @@ def train(
         Exception: where it is the machine's fault (its memory or its disk is full, or fails): nothing is written then,
             and the fit, tried again, goes on from its checkpoint.
     """
-    spool, share = Spool(folder, guard), share or Share()
+    spool, share = Spool(folder, guard, mirror), share or Share()
     folder.mkdir(parents=True, exist_ok=True)
     recording = Recording(report=report, note=note, beat=beat, checkpoint_seconds=checkpoint_seconds)
     try:
@@ -214,7 +216,7 @@ def usable_checkpoint(spool: Spool, recording: Recording) -> Path | None:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
     recording.note(f"the checkpoint {spool.checkpoint} cannot be used ({reason}): the trial begins anew")
-    spool.checkpoint.unlink(missing_ok=True)
+    spool.drop(spool.checkpoint)
     return None
 
 

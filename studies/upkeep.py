@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ablations
-from studies.settings import Settings
-from studies.terminal import FAILURE, as_json, in_storage, of_a_store, print_json, print_table
+from studies.settings import Settings, without_credentials
+from studies.terminal import FAILURE, as_json, in_data_root, in_storage, of_a_store, print_json, print_table
 
 if TYPE_CHECKING:
     from studies.clearing import Waste
@@ -38,7 +38,7 @@ def sync(name: str | None, runs: str | None, tracking_uri: str | None, storage: 
 @of_a_store
 @in_storage
 @click.option("--protocol", help="Read its data as well.")
-@click.option("--data-root", type=click.Path(), help="Folder of image data.  [ABLATE_DATA_ROOT, data]")
+@in_data_root
 @click.option(
     "--ray-address", envvar="RAY_ADDRESS", metavar="HOST:PORT", help="Ask a Ray cluster as well.  [RAY_ADDRESS]"
 )
@@ -102,17 +102,25 @@ def gc(
     loses anything. Nothing that is in use is touched.
     """
     from studies.clearing import free, told_size, waste
+    from studies.syncing import bring
 
     settings = Settings.of(runs, None, tracking_uri, storage)
+    bring(settings)
     found = waste(settings, _record(settings), weights=weights, say=lambda text: click.echo(text, err=True))
     total = told_size(sum(each.size for each in found))
     if as_json:
-        rows = [{"path": str(each.path), "kind": each.kind, "why": each.why, "size": each.size} for each in found]
+        at = f"{without_credentials(settings.bucket)}/"
+        rows = [
+            {"path": at + each.there if each.there else str(each.path), "kind": each.kind, "why": each.why}
+            | {"size": each.size}
+            for each in found
+        ]
         freed = free(found, settings) if yes and not dry_run else 0
         print_json({"found": rows, "freed": freed})
         return
     if not found:
-        click.echo(f"nothing to free: studies need all that {settings.shared} holds")
+        place = without_credentials(settings.bucket) or settings.shared
+        click.echo(f"nothing to free: studies need all that {place} holds")
         return
     print_table(("what", "why", "how many", "size"), _rows(found))
     if dry_run or not (yes or sys.stdin.isatty()):

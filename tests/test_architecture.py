@@ -14,6 +14,7 @@ ENGINES = {
     "ray": ["studies/cluster.py", "studies/dispatch.py", "studies/together.py"],
     "mlflow": ["studies/tracking.py"],
     "optuna": ["studies/search.py"],
+    "pyarrow": ["studies/bucket.py"],
 }
 HEAVY = ("torch", "pytorch_lightning", "ray", "mlflow", "optuna", "pandas", "matplotlib", "scipy")
 SOURCES = sorted(file.relative_to(ROOT) for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
@@ -67,4 +68,4 @@ def test_the_command_line_loads_no_framework_to_answer_help():
 
 
 def test_training_needs_neither_ray_nor_mlflow_nor_optuna():
-    assert not loaded_after("import studies.training") & {"ray", "mlflow", "optuna", "pydantic"}
+    assert not loaded_after("import studies.training") & {"ray", "mlflow", "optuna", "pydantic", "pyarrow"}

@@ -27,11 +27,6 @@ def test_the_environment_gives_it_as_well(tmp_path, monkeypatch):
     assert Settings.of(tmp_path).trials == tmp_path / "shared" / "trials"
 
 
-def test_a_bucket_is_no_folder_and_its_address_is_said_without_keys():
-    with pytest.raises(SettingsError, match=r"the storage is 's3://bucket/trials'; expected a folder\. Of a bucket"):
-        Settings.of(storage="s3://key:secret@bucket/trials")
-
-
 def test_storage_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"cannot write to the storage .*file/trials .* another one with --storage"):
