@@ -224,9 +224,21 @@ def _fetch(job: Job, bucket: Bucket, share: Share) -> None:
     """What another machine has written: the donor's weights; and to workers beside the first one, the checkpoint."""
     if job.donor and not Spool(job.donor).weights.exists():
         bucket.of_trial(job.donor).fetch("weights.pt")
-    if share.told_by_the_first(platform.node()) != platform.node():
-        Spool(job.folder).checkpoint.unlink(missing_ok=True)
-        bucket.of_trial(job.folder).fetch("checkpoint.ckpt")
+    checkpoint = Spool(job.folder).checkpoint
+    told = share.told_by_the_first(_seen(checkpoint))
+    if told is None:
+        checkpoint.unlink(missing_ok=True)
+    elif told != _seen(checkpoint):
+        bucket.of_trial(job.folder).fetch(checkpoint.name)
+
+
+def _seen(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; ``None`` where there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _teller(sender: Connection) -> Callable[[Message], None]:

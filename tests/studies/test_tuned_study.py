@@ -119,6 +119,23 @@ def test_the_report_shows_both_answers(record, tmp_path):
         assert text in page
 
 
+def test_folders_of_candidates_are_freed_once_every_search_is_over_and_nothing_is_trained_again(record, copied):
+    searches = Store(Settings.of(copied)).client.search_runs([record.experiment_id], "tags.kind = 'search'")
+    told = {each.info.run_id: each.data.tags["found"] for each in searches}
+    client, (one, *_) = Store(Settings.of(copied)).client, told
+    client.delete_tag(one, "found")
+    assert "nothing to free" in call("gc", "--runs", copied)
+    client.set_tag(one, "found", told[one])
+    assert "of a candidate whose search is over 12" in call("gc", "--runs", copied)
+    call("gc", "--yes", "--runs", copied)
+    kept = {folder.name for folder in (copied / "trials").iterdir()}
+    assert len(kept) == 8 - len(unchanged(record)) * 2
+    again, news = run(copied, tuning=TUNING)
+    assert not any("trials to train" in line for line in news)
+    assert spent(again) == spent(record)
+    assert {folder.name for folder in (copied / "trials").iterdir()} == kept
+
+
 # -- what a candidate sees ---------------------------------------------------------------------------------------------
 
 
