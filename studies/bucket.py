@@ -12,10 +12,11 @@ import errno
 import re
 import secrets
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from studies.spool import Spool, replacing
 
 CHUNK = 8 * 2**20  # bytes read at once
 AT_ONCE = 16  # requests
+MOST_TOLD = 300  # characters of what a bucket's client says
+PATIENCE_SECONDS = 60  # with Google's, whose client would try for 15 minutes; S3's gives up after about 6 seconds
 WHOLE_WHEN_CLOSED = ("s3", "gcs", "abfs")  # there a file that is written is seen when it is closed, and not before
 TOLD = ("predictions.npy", "faults.jsonl", "attempts.jsonl", "result.json")  # what a driver reads of a trial
 OF_A_TRIAL = ("weights.pt", "checkpoint.ckpt", *TOLD)  # in the order of copying: what says that it has ended is last
@@ -40,7 +43,7 @@ class BucketFault(OSError):
     """A bucket that does not answer, or not as it should: a fault of the machine, like a disk's."""
 
     def __init__(self, address: str, reason: object) -> None:
-        told = without_credentials(" ".join(str(reason).split()))
+        told = textwrap.shorten(without_credentials(str(reason)), MOST_TOLD, placeholder=" ...")
         super().__init__(errno.EIO, f"the bucket {without_credentials(address)} fails: {told}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,7 +69,7 @@ class Bucket:
         BucketFault: from whatever asks the bucket, where it does not answer, or refuses.
     """
 
-    uri: str
+    uri: str = field(repr=False)
 
     @property
     def address(self) -> str:
@@ -79,7 +82,7 @@ class Bucket:
 
         try:
             with self._faults(but=ArrowInvalid):
-                filesystem, root = fs.FileSystem.from_uri(self.uri)
+                filesystem, root = fs.FileSystem.from_uri(_with_patience(self.uri))
         except ArrowInvalid as error:
             raise SettingsError(f"{self.address!r} cannot be read as a bucket's address; {ADDRESS}") from error
         if not root.strip("/"):
@@ -243,6 +246,12 @@ class Bucket:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(settle, twins, sizes):
                 pass
+
+
+def _with_patience(uri: str) -> str:
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={PATIENCE_SECONDS}"
 
 
 @dataclass(frozen=True)

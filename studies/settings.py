@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_modules.values import Misuse
@@ -39,8 +39,8 @@ class Settings:
     data_root: Path
     tracking_uri: str
     storage: Path | None = None
-    bucket: str = ""
-    data_uri: str = ""
+    bucket: str = field(default="", repr=False)
+    data_uri: str = field(default="", repr=False)
     hang_after_seconds: float = HANG_AFTER_SECONDS
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
