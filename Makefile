@@ -55,11 +55,11 @@ help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
 	@echo
 	@echo "Studies:   $(NAMES)"
-	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR"
+	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR|URI"
 	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
 	@echo "           GPUS_PER_TRIAL=0.5  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
-	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR  TRACKING_URI=URI  PORT=5000"
+	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR|URI  TRACKING_URI=URI  PORT=5000"
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

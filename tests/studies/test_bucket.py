@@ -27,10 +27,10 @@ from studies.spool import Spool
 from studies.tracking import Store
 from studies.training import train
 from tests.studies import s3
+from tests.studies.conftest import ONE, SHORT
 
 pytestmark = pytest.mark.xdist_group("one bucket")
 
-SHORT = {"recipe.epochs": 2, "recipe.batch_size": 64, "scale.width": 0.0625}
 ONE_THREAD = Machine(device="cpu", threads=1)
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 
@@ -290,13 +290,17 @@ def test_a_bucket_that_fails_is_a_fault_of_the_machine_and_the_next_attempt_trai
 
 
 @pytest.fixture(scope="module")
-def studied(server, tmp_path_factory):
+def studied(server, tmp_path_factory, one_ray):
     """`lrn`, one seed, two epochs, its trials kept by a server; with keys in the address, which are to stay there."""
     runs = tmp_path_factory.mktemp("first") / "runs"
     uri = f"s3://{s3.KEY}:{s3.SECRET}@kept/lrn?{server}"
+    return runs, uri, run(runs, uri)[0]
+
+
+def run(runs, uri):
     news = []
-    record = studies.run("lrn", seeds=(0,), overrides=SHORT, runs=runs, storage=uri, quiet=True, say=news.append)
-    return runs, uri, record
+    asked = {"seeds": (0,), "overrides": SHORT, "resources": ONE, "quiet": True, "say": news.append}
+    return studies.run("lrn", **asked, runs=runs, storage=uri), news
 
 
 def results(record):
@@ -305,8 +309,7 @@ def results(record):
 
 def test_on_another_machine_nothing_is_trained_again(studied, tmp_path):
     _, uri, record = studied
-    news = []
-    again = studies.run("lrn", seeds=(0,), overrides=SHORT, runs=tmp_path, storage=uri, quiet=True, say=news.append)
+    again, news = run(tmp_path, uri)
     assert "nothing to train: all 2 trials have ended; 2 logged that were trained before" in news
     assert results(again) == results(record)
     assert [trial.attempts for trial in again.trials] == [1, 1]

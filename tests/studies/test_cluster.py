@@ -202,6 +202,15 @@ def test_a_process_that_has_loaded_ray_for_this_machine_alone_says_so(monkeypatc
         pass
 
 
+def test_a_node_that_cannot_write_its_own_folder_or_the_bucket_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    assert cluster._refused([tmp_path / "new"], (tmp_path / "kept").as_uri()) == ""
+    assert f"cannot write to {tmp_path}/file/new (Not a directory). Beside" in cluster._refused(
+        [tmp_path / "file/new"], ""
+    )
+    assert cluster._refused([], "file:///dev/null/x").startswith("says: the bucket file:///dev/null/x fails: ")
+
+
 def test_the_examples_for_clusters_are_read_by_their_tools():
     launcher = yaml.safe_load((EXAMPLE.parent / "ray_cluster.yaml").read_text())
     assert {"provider", "head_start_ray_commands", "worker_start_ray_commands"} <= set(launcher)
