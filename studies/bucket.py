@@ -102,7 +102,7 @@ class Bucket:
             raise BucketFault(self.uri, error) from error
 
     @contextmanager
-    def needed(self, option: str = "--storage") -> Iterator[None]:
+    def needed(self) -> Iterator[None]:
         """Tell a fault within this in one line, as that of a setting.
 
         Raises:
@@ -111,7 +111,7 @@ class Bucket:
         try:
             yield
         except BucketFault as error:
-            raise SettingsError(f"{error}. {EXPECTED} Give another one with {option}, or call again later.") from error
+            raise SettingsError(f"{error}. {EXPECTED} Give another one with --storage, or call again later.") from error
 
     def require_writable(self) -> None:
         """Write, read and delete a small file.

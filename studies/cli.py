@@ -13,7 +13,7 @@ import click
 import ablations
 from studies import protocols, upkeep
 from studies.planning import REUSES
-from studies.settings import Settings
+from studies.settings import Settings, SettingsError
 from studies.terminal import (
     FAILURE,
     Asked,
@@ -301,15 +301,23 @@ def status(
 
     settings = Settings.of(runs, None, tracking_uri, storage)
     if settings.bucket and not record:
-        from studies.syncing import bring
-
-        bring(settings)
+        _bring(settings)
     if name is None:
         following.print_all(settings, as_json=as_json)
     elif record or not following.follow(
         settings, ablations.name_of(name), protocol, watch=watch and not as_json, as_json=as_json
     ):
         _print_record(name, protocol or protocols.DEFAULT, settings, as_json=as_json)
+
+
+def _bring(settings: Settings) -> None:
+    """Have here what a bucket holds; where it fails, what is here already is shown."""
+    from studies.syncing import bring
+
+    try:
+        bring(settings)
+    except SettingsError as error:
+        click.echo(f"{error} What is known here:", err=True)
 
 
 def _print_record(name: str, protocol: str, settings: Settings, *, as_json: bool) -> None:

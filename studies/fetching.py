@@ -78,7 +78,8 @@ def _listed(uri: str) -> dict[str, Seen]:
     try:
         files = bucket.files()
     except (BucketFault, SettingsError) as error:
-        raise DataError(f"cannot fetch the data: {error} Give another place with --data-root.") from error
+        told = str(error).removesuffix(".")
+        raise DataError(f"cannot fetch the data: {told}. Give another place with --data-root.") from error
     if not files:
         raise DataError(
             f"there is nothing at {bucket.address}. Expected a folder with train/<class>/ and test/<class>/ (or "

@@ -325,6 +325,14 @@ def test_a_study_is_synced_and_shown_on_another_machine(studied, tmp_path):
     assert "s3://kept/lrn can be listed, read, written and cleared" in call("doctor", *there)
 
 
+def test_where_the_bucket_fails_the_status_is_of_what_is_known_here(studied):
+    runs, *_ = studied
+    shown = call("status", "lrn", "--runs", runs, "--storage", "nope://x/kept")
+    assert "Error" not in shown
+    assert "'nope://x/kept' cannot be read as a bucket's address" in shown
+    assert "What is known here: lrn under digits: complete" in shown
+
+
 def test_what_no_study_needs_of_a_bucket_is_freed_from_another_machine(studied, tmp_path):
     _, uri, _ = studied
     bucket, there = Bucket(uri), ("--runs", tmp_path / "runs", "--storage", uri)
