@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
 NAMES := $(ABLATIONS:ablations/%.py=%)
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS_OF_A_GPU := overhead loader step
 
 PROTOCOL ?= digits
 SEEDS ?=
@@ -29,6 +31,7 @@ MAX_CONCURRENT ?= 0
 RAY_ADDRESS ?=
 PORT ?= 5000
 ROUNDS ?= 1
+DEVICE ?= cuda
 
 STORE := $(if $(RUNS),--runs '$(RUNS)') $(if $(TRACKING_URI),--tracking-uri '$(TRACKING_URI)')
 TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(PRUNING),--pruning $(PRUNING)) \
@@ -47,7 +50,7 @@ endif
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies status ui doctor sync gc test test-faults lint format bench docs clean
+.PHONY: help setup study studies status ui doctor sync gc test test-faults lint format bench bench-gpu docs clean
 
 help: ## List the targets
 	@echo "Two to start with:  make study-depth   make test"
@@ -126,8 +129,13 @@ format: $(READY) ## Format the code, and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Run the benchmarks; each prints what it measured
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(READY) ## Run the benchmarks in their quick form, or whole with FULL=1; WRITE=1 keeps the numbers
+	@for file in $(BENCHMARKS); do echo "== $$file"; \
+		$(BIN)/python -W ignore $$file $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
+
+bench-gpu: ## Run those of a GPU, with whatever Python has torch and Lightning: make bench-gpu PYTHON=python3
+	@for name in $(BENCHMARKS_OF_A_GPU); do echo "== $$name"; PYTHONPATH=. \
+		$(PYTHON) -W ignore benchmarks/$$name.py --device $(DEVICE) $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
 
 docs: study-depth ## Make the docs' tables, and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py

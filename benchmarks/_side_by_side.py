@@ -18,14 +18,16 @@ VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy
 
 
 def asked(doc: str, *, repeats: int = 5, quick: int = 3) -> argparse.Namespace:
-    """The options that every benchmark takes: ``--quick``, ``--repeats``, ``--device``, ``--write``."""
+    """The options that every benchmark takes; ``--smallest`` is for tests: it only shows that the benchmark runs."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a shorter form, for a look")
+    parser.add_argument("--smallest", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, help=f"{repeats}; with --quick {quick}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--write", action="store_true", help="keep the numbers under benchmarks/results")
     options = parser.parse_args()
-    options.repeats = options.repeats or (quick if options.quick else repeats)
+    options.quick = options.quick or options.smallest
+    options.repeats = options.repeats or (1 if options.smallest else quick if options.quick else repeats)
     return options
 
 

@@ -208,6 +208,7 @@ def main() -> None:
     """Measure, print, and end with code 1 where anything failed or was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="for 15 seconds")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--journal", choices=("delete", "wal"), default="delete")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS}")
@@ -219,8 +220,9 @@ def main() -> None:
         settings.make()
         print(json.dumps(Writer(options.writer, settings).work(options.begins, options.seconds, options.journal)))
         return
+    seconds = 15.0 if options.quick else options.seconds
     with tempfile.TemporaryDirectory(prefix="writers-") as folder:
-        row = measure(Path(folder), options.writers, options.seconds, options.journal)
+        row = measure(Path(folder), options.writers, seconds, options.journal)
     print(json.dumps(row, indent=1))
     if options.write:
         _write(row)

@@ -400,10 +400,11 @@ def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the studies")
     parser.add_argument("--studies", type=int, default=20_000, help="simulated studies a cell, for the batches")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    found = measure(arguments.studies)
+    found = measure(arguments.studies // 10 if arguments.quick else arguments.studies)
     for name, table in found.items():
         show(name, table)
     print(f"{time.perf_counter() - start:.0f} seconds")

@@ -28,16 +28,16 @@ from lightning_modules.data import Examples
 from lightning_modules.reading import trial_data
 from lightning_modules.spec import Data, Recipe, Scale, Setup
 
-IMAGES, BATCH = 50_000, 128
+IMAGES, FEW, BATCH = 50_000, 1_000, 128
 GOALS = {"cpu": "20 or more", "cuda": "100 or more"}
 
 
-def write_cifar(root: Path) -> np.ndarray:
+def write_cifar(root: Path, images: int) -> np.ndarray:
     """Random images in the files in which CIFAR-10 comes; gives them back as uint8, height x width x channels."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
     random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
+    pixels = random.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8)
     for number, part in enumerate(np.split(pixels, 5), start=1):
         rows = {"data": part.reshape(len(part), -1), "labels": [row % 10 for row in range(len(part))]}
         (folder / f"data_batch_{number}").write_bytes(pickle.dumps(rows))
@@ -82,7 +82,7 @@ def ordinary(root: Path, device: str) -> tuple[Callable[[int], float], list[int]
             for pixels, labels in loader:
                 pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-        return IMAGES / timed(epoch)
+        return len(images) / timed(epoch)
 
     cores = len(os.sched_getaffinity(0))
     return rate, sorted({0, 1, 2, cores // 2, cores})
@@ -90,7 +90,7 @@ def ordinary(root: Path, device: str) -> tuple[Callable[[int], float], list[int]
 
 def ours(pixels: np.ndarray, device: str) -> Callable[[], float]:
     """Images per second of this package's batches."""
-    labels = np.arange(IMAGES, dtype=np.int64) % 10
+    labels = np.arange(len(pixels), dtype=np.int64) % 10
     examples = Examples(
         train_images=pixels, train_labels=labels, test_images=pixels[:10], test_labels=labels[:10],
         classes=tuple("0123456789"), form="made up", digest="d",
@@ -120,9 +120,9 @@ def main() -> None:
     options = asked(__doc__)
     torch.set_num_threads(1)  # as a trial on a CPU core
     with tempfile.TemporaryDirectory() as folder:
-        pixels = write_cifar(Path(folder))
+        pixels = write_cifar(Path(folder), FEW if options.smallest else IMAGES)
         rate, worth_a_try = ordinary(Path(folder), options.device)
-        tried = {workers: round(rate(workers)) for workers in worth_a_try}
+        tried = {workers: round(rate(workers)) for workers in (worth_a_try[:1] if options.smallest else worth_a_try)}
         best = max(tried, key=lambda workers: tried[workers])
         print(f"images per second of a DataLoader, by workers: {tried}", flush=True)
         mine = ours(pixels, options.device)

@@ -124,8 +124,8 @@ def main() -> None:
     options = asked(__doc__)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(1)  # as a trial on a CPU core
-    examples = made_up(2000 if options.device == "cpu" else 50_000)
-    setup = setup_for(options.device, epochs=3 if options.quick else 5)
+    examples = made_up(300 if options.smallest else 2000 if options.device == "cpu" else 50_000)
+    setup = setup_for(options.device, epochs=2 if options.smallest else 3 if options.quick else 5)
     final: dict[str, dict[str, torch.Tensor]] = {}
 
     def arm(name: str, work: Any) -> Any:

@@ -172,10 +172,11 @@ def main() -> None:
     """Measure, and print or write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="100 trials")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    found = measure(asked.trials, asked.workers)
+    found = measure(100 if asked.quick else asked.trials, asked.workers)
     print(json.dumps(found, indent=1))
     if asked.write:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
