@@ -68,6 +68,7 @@ ENDED: dict[RunKind, tuple[str, ...]] = {
     "candidate": ("finished", "diverged", "failed"),
 }
 OF_STUDY = "study_run"  # on a search and its candidates: the study's parent run, which is not their own parent
+REGISTERS = "registers"  # on a study's run from its first moment: the conditions that it is registered under
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
@@ -127,7 +128,9 @@ class Store:
             "schema": str(SCHEMA),
             "mlflow.note.content": registration.question,
         }
-        run = self.client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **own})
+        run = self._half_registered(experiment, conditions) or self.client.create_run(
+            experiment, run_name=_study_name(registration), tags={**tags, **own, REGISTERS: conditions}
+        )
         run_id = str(run.info.run_id)
         self._log_params(run_id, {"protocol": registration.protocol} | dict(registration.held))
         self.client.log_dict(run_id, registration_to_json(registration), "registration.json")
@@ -143,6 +146,11 @@ class Store:
             [experiment], f"tags.kind = 'study' AND tags.conditions = '{conditions}'", order="attributes.start_time ASC"
         )
         return found[0] if found else None
+
+    def _half_registered(self, experiment: str, conditions: str) -> Run | None:
+        """The parent run of a registration that was cut off, as where the store went away in the midst of it."""
+        found = self._search([experiment], f"tags.{REGISTERS} = '{conditions}'")
+        return next((run for run in found if "kind" not in run.data.tags), None)
 
     def is_closed(self, study: str, conditions: str) -> str:
         """The parent run of a study under its conditions, where no start of it is left open; else empty."""

@@ -116,6 +116,28 @@ def test_the_registration_keeps_claims_and_smallest_effect(recorded):
     assert registration.properties["E"]["weight_layers"] == 19
 
 
+@pytest.mark.parametrize("cut_off_at", ["log_dict", "log_batch"])
+def test_a_registration_that_was_cut_off_is_gone_on_with(copied, tmp_path, monkeypatch, cut_off_at):
+    settings = Settings.of(tmp_path / "other")
+    settings.make()
+    store, registration = Store(settings), copied.record.registration
+
+    def gone(*_, **__):
+        raise mlflow.exceptions.MlflowException("the server has gone away")
+
+    tags = {"study": "depth", "protocol": "digits", "revision": "0"}
+    with monkeypatch.context() as patched:
+        patched.setattr(store.client, cut_off_at, gone)
+        with pytest.raises(mlflow.exceptions.MlflowException):
+            store.register(registration, "c0", tags)
+    (half,) = store.runs()
+    assert store.register(registration, "c0", tags) == half.run_id
+    other = store.register(registration, "c1", tags)
+    assert sorted(run.kind for run in store.runs()) == ["study", "study"]
+    assert store.register(registration, "c1", tags) == other
+    assert store.read("depth", run_id=half.run_id).registration == registration
+
+
 def test_a_second_run_trains_nothing_and_says_so(recorded):
     record, news = again(recorded)
     assert "nothing to train: all 8 trials have ended" in news
