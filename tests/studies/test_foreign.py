@@ -385,14 +385,6 @@ def test_no_process_is_left_behind(ran):
     assert list(trial_processes(os.getpid())) == []
 
 
-@recorded_once
-def test_the_example_runs(tmp_path, one_ray):
-    file = ROOT / "examples" / "my_ablation.py"
-    record = studies.run(str(file), seeds=1, overrides={"recipe.epochs": 1}, runs=tmp_path, resources=ONE, quiet=True)
-    assert {trial.arm: trial.state == "failed" for trial in record.trials} == {"plain": False, "smoothed": False}
-    assert record.registration.study == "my_ablation"
-
-
 # -- the file ------------------------------------------------------------------------------------------------------
 
 PLANTED = """

@@ -1,6 +1,5 @@
 """From a name to the record, through real Ray and real MLflow; and again, and after faults."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -224,10 +223,10 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     left = board.find(Settings.of(tmp_path / "runs"), "depth")
     assert left.words == "not running; `ablate run` goes on from there"
     assert sum(row.has_ended for row in left.rows) == len(kept)
-    finished = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, timeout=180)
-    assert f"{4 - len(kept)} of 4 trials to train" in finished.stdout
+    record, news = again(replace(recorded, runs=tmp_path / "runs"), seeds=(0,))
+    assert f"{4 - len(kept)} of 4 trials to train" in news
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())
-    assert_same_bits(Store(Settings.of(tmp_path / "runs")).read("depth"), recorded)
+    assert_same_bits(record, recorded)
 
 
 def test_a_trial_that_failed_is_tried_again_and_its_first_attempt_stays(copied):
@@ -264,30 +263,6 @@ def test_a_trial_that_another_process_ends_as_it_is_to_be_trained_is_recorded_wi
     assert found.result == trial.result
     history = copied.store.client.get_metric_history(found.run_id, "train_loss")
     assert [each.value for each in history] == list(trial.result.curves["train_loss"])
-
-
-def test_a_trial_whose_process_is_killed_is_trained_again_to_the_same_bits(recorded, tmp_path):
-    process = subprocess.Popen(study_line(tmp_path / "runs"), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not killed_one(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.communicate(timeout=180)
-    assert process.returncode == 0
-    store = Store(Settings.of(tmp_path / "runs"))
-    record = store.read("depth")
-    assert_same_bits(record, recorded)
-    for trial in record.trials:
-        history = store.client.get_metric_history(trial.run_id, "train_loss")
-        assert [metric.step for metric in history] == [0, 1]
-
-
-def killed_one(driver):
-    """Whether a trial was killed; one may end by itself in between."""
-    for victim in trial_processes(driver):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-            return True
-    return False
 
 
 def trial_processes(driver):

@@ -42,6 +42,8 @@ SETUPS = {
 ROUNDING = 2e-3  # relative, of losses after two epochs; a wrong weight of a last batch moves them by a tenth
 CALM_ROUNDING = 2e-5  # of losses; two threads on one worker move them by 5e-6, and gradient norms by 3e-4
 
+pytestmark = pytest.mark.xdist_group("sharing")
+
 
 def together(folder, setups, workers=2):
     """Train setups by several processes, which meet in a file."""
