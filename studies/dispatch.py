@@ -58,7 +58,9 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
     """Run jobs, save those that another process is training and those that start from such a one."""
     scratch = _scratch(settings, resources)
     line = Line(jobs, _share(resources), resources.max_concurrent, RETRIES)
-    taken = [_taken_by(resources.of(job.fit.arm)) for job in jobs]
+    needs = [resources.of(job.fit.arm) for job in jobs]
+    kinds = list(dict.fromkeys(needs))
+    taken = [_taken_by(need) for need in kinds]  # few: Tune unpickles them once more for every trial
     worker = tune.with_resources(
         tune.with_parameters(
             _Worker,
@@ -67,11 +69,15 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
             resources=resources,
             scratch=scratch,
         ),
-        lambda config: taken[config["job"]],
+        lambda config: taken[config["need"]],
     )
     tuner = tune.Tuner(
         worker,
-        tune_config=tune.TuneConfig(reuse_actors=True, num_samples=len(jobs) * (1 + RETRIES), search_alg=_Next(line)),
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            num_samples=len(jobs) * (1 + RETRIES),
+            search_alg=_Next(line, [kinds.index(need) for need in needs]),
+        ),
         run_config=tune.RunConfig(
             name="dispatch",
             storage_path=str(scratch),
@@ -137,9 +143,9 @@ def _taken_by(need: Need) -> tune.PlacementGroupFactory:
 class _Next(Searcher):
     """Tells Tune which trial starts next."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, needs: Sequence[int]) -> None:
         super().__init__()
-        self.line = line
+        self.line, self.needs = line, needs
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for a restore that is never asked for."""
@@ -149,7 +155,7 @@ class _Next(Searcher):
         """The next trial's configuration; ``None`` where there is no room, or its donor is being trained."""
         number = self.line.start()
         if number is not None:
-            return {"job": number}
+            return {"job": number, "need": self.needs[number]}
         return Searcher.FINISHED if self.line.is_over and not self.line.running else None
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
