@@ -127,7 +127,15 @@ def test_a_study_spreads_over_two_nodes_and_ends_although_one_is_killed_in_mid_r
     assert sorted(begun) == [1, 1, 1, 2]
 
 
-def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started():
+@pytest.fixture
+def usual_handler():
+    """Python's own, which a shell's background job does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started(usual_handler):
     with pytest.raises(KeyboardInterrupt), cluster._interrupts_kept(), contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
