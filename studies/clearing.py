@@ -336,7 +336,8 @@ def _without_heirs(holdings: Holdings, store: Store | None) -> Iterator[Trial]:
 
 def _in_bucket(bucket: Bucket, holdings: Holdings, store: Store | None, *, weights: bool) -> Iterator[Waste]:
     """What no study needs of a bucket; the results of all that is planned are known here, see `syncing.bring`."""
-    over, heirless = _searches_over(holdings, store), {each.folder.name for each in _without_heirs(holdings, store)}
+    over = _searches_over(holdings, store)
+    heirless = {each.folder.name for each in _without_heirs(holdings, store)} if weights else set()
     for name, files in _by_folder(bucket.files("trials")).items():
         folder = holdings.settings.trials / name
         trial = holdings.trials.get(name) or holdings.trial(folder, None)
@@ -348,7 +349,7 @@ def _in_bucket(bucket: Bucket, holdings: Holdings, store: Store | None, *, weigh
             continue
         if trial.has_ended and "checkpoint.ckpt" in files:
             yield _there(folder, files, "checkpoint", "its trial has ended", "checkpoint.ckpt")
-        if weights and name in heirless and "weights.pt" in files:
+        if name in heirless and "weights.pt" in files:
             yield _there(folder, files, "weights", "no trial starts from them", "weights.pt")
 
 
