@@ -74,6 +74,12 @@ def told(name: str, values: Mapping[str, float], goal: str = "") -> str:
     return f"{line}  goal {goal}" if goal else line
 
 
+def peak_mebibytes() -> float:
+    """The most memory that this process held so far; ``ru_maxrss`` would begin with what its parent held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def where() -> dict[str, Any]:
     """Hardware and versions, as far as they are installed."""
     versions = {name: _version(name) for name in VERSIONS}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from _side_by_side import asked, in_turn, keep, where
+from _side_by_side import asked, in_turn, keep, peak_mebibytes, where
 
 from lightning_modules.data import prepare
 from lightning_modules.spec import Data, Scale
@@ -137,10 +136,10 @@ def alone(kind: str, size: int) -> None:
     """One size, in this process; prints seconds, and mebibytes beyond what was loaded."""
     with tempfile.TemporaryDirectory() as folder:  # what is loaded when it is first needed, is loaded now
         Driver(declare("lrn", seeds=1), Settings.of(folder), Resources(), lambda _: None)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mebibytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds = KINDS[kind](Path(folder), size)
-    print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]))
+    print(json.dumps([seconds, peak_mebibytes() - before]))
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
