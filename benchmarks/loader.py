@@ -43,7 +43,7 @@ def write_cifar(root: Path, images: int) -> np.ndarray:
         (folder / f"data_batch_{number}").write_bytes(pickle.dumps(rows))
     (folder / "test_batch").write_bytes(pickle.dumps({"data": pixels[:10].reshape(10, -1), "labels": list(range(10))}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(label) for label in range(10)]}))
-    return pixels.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))  # as the cache of decoded images has them
 
 
 def ordinary(root: Path, device: str) -> tuple[Callable[[int], float], list[int]]:

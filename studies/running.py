@@ -24,7 +24,7 @@ from ablations import InvalidAblation
 from lightning_modules.reading import Inventory, inventory
 from lightning_modules.spec import ForeignData, Setup
 from lightning_modules.values import InvalidValue, Leaf
-from studies import board, protocols
+from studies import ahead, board, protocols
 from studies.bucket import TOLD, BucketFault, bucket_of
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
@@ -505,6 +505,7 @@ class Work:
             if not self.started:
                 from studies.cluster import engine
 
+                ahead.wait()
                 self.stack.enter_context(engine(driver.resources, driver.study.import_paths))
                 self.started = True
             driver.train(todo.train, again=self.reuse == "none", quiet=self.quiet)
@@ -656,13 +657,10 @@ def run(
     """
     study = declare(name, protocol, seeds, overrides, tuning, looks)
     settings = Settings.of(runs, data_root, tracking_uri, storage)
-    driver = Driver(
-        study,
-        settings,
-        resources or Resources(address=os.environ.get("RAY_ADDRESS", "")),
-        say or (_silent if quiet else _print),
-    )
-    return driver.run(reuse, quiet=quiet, unresolved=unresolved)
+    resources = resources or Resources(address=os.environ.get("RAY_ADDRESS", ""))
+    with ahead.ray_ahead(study, settings, resources):
+        driver = Driver(study, settings, resources, say or (_silent if quiet else _print))
+        return driver.run(reuse, quiet=quiet, unresolved=unresolved)
 
 
 def _in_a_line(reason: str) -> str:

@@ -1,0 +1,66 @@
+"""Ray, started beside the planning of a study that will need it: each takes seconds, and neither needs the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from studies.resources import Resources, choose_ray
+from studies.settings import Settings
+from studies.trials import Study
+
+_on_its_way: list[Future[None]] = []  # at most one
+
+
+@contextmanager
+def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterator[None]:
+    """Start Ray on this machine in a thread, where some trial was never begun here; end it when this ends.
+
+    Whoever needs it waits for it (:func:`wait`). The thread lives as long as Ray does: with the thread that started
+    them the kernel would end Ray's processes.
+    """
+    if _on_its_way or resources.address or not _has_new_trials(study, settings):
+        yield
+        return
+    choose_ray(resources.address)
+    started, is_over = Future[None](), threading.Event()
+    thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
+    thread.start()
+    _on_its_way.append(started)
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        _on_its_way.clear()
+
+
+def wait() -> None:
+    """Wait until Ray is there, where it is on its way.
+
+    Raises:
+        Exception: where it could not start.
+    """
+    for started in _on_its_way:
+        started.result()
+
+
+def _keep(started: Future[None], is_over: threading.Event) -> None:
+    try:
+        from studies import cluster
+
+        with cluster.engine():
+            started.set_result(None)
+            is_over.wait()
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)  # raised where it is waited for
+
+
+def _has_new_trials(study: Study, settings: Settings) -> bool:
+    """Whether some trial left no folder, under any code or data, so that it will almost certainly be trained."""
+    known = {folder.name.partition("-")[0] for folder in settings.trials.glob("*-*")}
+    return any(fit.fingerprint not in known for fit in study.trials())
