@@ -144,11 +144,14 @@ def run(
 def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_report: bool, run_id: str = "") -> None:
     """Run what is left of a study; ``run_id`` is of the parent run that it must be, where it is to go on."""
     from studies.ahead import ray_ahead
+    from studies.collecting import no_garbage_sought
 
     with ray_ahead(study, settings, resources):
-        from studies.running import Driver
+        with no_garbage_sought():
+            from studies.running import Driver
 
-        record = Driver(study, settings, resources, click.echo, goes_on=run_id).run(reuse, unresolved=_unresolved)
+            driver = Driver(study, settings, resources, click.echo, goes_on=run_id)
+        record = driver.run(reuse, unresolved=_unresolved)
     failed = [trial for trial in record.trials if trial.state == "failed"]
     for trial in failed:
         last = (trial.result.error.strip().splitlines() if trial.result else [""])[-1]

@@ -6,16 +6,19 @@ import gc
 from functools import cache
 from importlib import metadata
 
-from lightning_fabric.utilities import registry
+from studies.collecting import no_garbage_sought
 
-import studies.child
-import studies.training  # noqa: F401
-from studies.digests import distributions
+with no_garbage_sought():
+    from lightning_fabric.utilities import registry
 
-# Every Lightning trainer asks all installed distributions for plugins, 15 ms a trial; while a study runs none is added.
-vars(registry)["entry_points"] = cache(metadata.entry_points)
-vars(registry)["entry_points"](group="pytorch_lightning.callbacks_factory")
+    import studies.child
+    import studies.training  # noqa: F401
+    from studies.digests import distributions
 
-distributions()
+    # Every Lightning trainer asks all distributions for plugins, 15 ms a trial; while a study runs none is added.
+    vars(registry)["entry_points"] = cache(metadata.entry_points)
+    vars(registry)["entry_points"](group="pytorch_lightning.callbacks_factory")
+    distributions()
+
 gc.collect()
 gc.freeze()  # what is loaded stays: no child's collector looks at it, which would copy its pages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import io
 import json
 import logging
@@ -34,6 +33,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from lightning_modules.values import Leaf, did_you_mean, flatten, to_json
+from studies.collecting import no_garbage_sought
 from studies.fits import Fit
 from studies.packing import (
     curves_table,
@@ -681,26 +681,12 @@ def _study_name(registration: Registration) -> str:
 def _pages(search: Any, *arguments: Any, **keywords: Any) -> Iterator[Any]:
     token = None
     while True:
-        with _no_garbage_sought():
+        with no_garbage_sought():  # a page is a hundred thousand objects, which all live
             page = search(*arguments, max_results=PAGE, page_token=token, **keywords)
         yield from page
         token = page.token
         if not token:
             return
-
-
-@contextmanager
-def _no_garbage_sought() -> Iterator[None]:
-    """A page of runs is a hundred thousand objects that all live: to look through them again and again takes longer
-    than to read them.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager
