@@ -1,0 +1,60 @@
+"""Ray on its way while a study is planned: there when it is needed, gone afterwards, and never started in vain."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from studies.ahead import ray_ahead, wait
+from studies.declaring import declare
+from studies.resources import Resources
+from studies.settings import Settings
+
+SCRIPT = """
+import sys, threading
+from studies.ahead import ray_ahead, wait
+from studies.declaring import declare
+from studies.resources import Resources
+from studies.settings import Settings
+
+study, settings = declare("lrn"), Settings.of(sys.argv[1])
+for _ in range(2):
+    with ray_ahead(study, settings, Resources()):
+        wait()
+        import ray
+        print(ray.is_initialized(), ray.get(ray.remote(lambda: 4).remote()), end=" ")
+    print(ray.is_initialized(), end=" ")
+try:
+    with ray_ahead(study, settings, Resources()):
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print(ray.is_initialized(), threading.active_count() == 1)
+"""
+
+
+def lines_of(script, runs, **environment):
+    line = [sys.executable, "-W", "ignore", "-c", script, str(runs)]
+    return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_ray_is_there_when_it_is_waited_for_and_gone_afterwards_also_after_a_ctrl_c(tmp_path):
+    shown = lines_of(SCRIPT, tmp_path)
+    assert shown.stdout.split() == ["True", "4", "False"] * 2 + ["False", "True"], shown.stderr
+
+
+def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
+    shown = lines_of(SCRIPT, tmp_path, RAY_TMPDIR="/proc/no-such-folder")
+    assert shown.returncode == 1
+    assert "no-such-folder" in shown.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", ["a cluster", "nothing new"])
+def test_no_ray_is_started_for(tmp_path, monkeypatch, what):
+    study, settings = declare("lrn"), Settings.of(tmp_path)
+    monkeypatch.setattr("studies.ahead.threading.Thread", None)  # whoever starts one fails
+    resources = Resources(address="there:1") if what == "a cluster" else Resources()
+    for fit in study.trials() if what == "nothing new" else ():
+        (settings.trials / f"{fit.fingerprint}-0-0-0").mkdir(parents=True)
+    with ray_ahead(study, settings, resources):
+        wait()
