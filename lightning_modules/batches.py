@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from torch.nn import functional
 
 from lightning_modules.augment import Draw, augment
 from lightning_modules.data import Examples, Images, Indices, split
@@ -19,7 +20,23 @@ from lightning_modules.spec import Data, Recipe
 from lightning_modules.streams import generator
 
 EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 2**20  # of a batch of larger images: four of 512 × 512, whose first maps in VGG take 268 MB
 STATISTICS_BATCH = 1024
+
+
+def images_per_batch(pixels: int) -> int:
+    """How many images of so many pixels are tested at once."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels))
+
+
+def rescale(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Images ``(batch, channels, height, width)``, isotropically, to a shorter side; bilinear, without aliasing."""
+    height, width = images.shape[2:]
+    shorter = min(height, width)
+    if shorter == side:
+        return images
+    size = [max(side, round(length * side / shorter)) for length in (height, width)]
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 class Readable(Protocol):
@@ -27,6 +44,12 @@ class Readable(Protocol):
 
     def evaluation(self) -> Iterator[Batch]:
         """All its examples once."""
+
+    def rescaled(self, side: int) -> Iterator[Batch]:
+        """All its examples once, in their own order, unaugmented, rescaled isotropically to a shorter side in pixels.
+
+        Nothing is cropped; a batch holds consecutive examples of equal shape.
+        """
 
 
 class Withheld:
@@ -39,6 +62,15 @@ class Withheld:
             PermissionError: always.
         """
         raise PermissionError("the test part is withheld from a fit that tunes: it would choose what it is judged by")
+
+    def rescaled(self, side: int) -> Iterator[Batch]:
+        """Refused, as :meth:`evaluation` is.
+
+        Raises:
+            PermissionError: always.
+        """
+        del side
+        return self.evaluation()
 
 
 class Repeated:
@@ -101,6 +133,13 @@ class Part:
         for start in range(0, len(self), EVALUATION_BATCH):
             window = slice(start, start + EVALUATION_BATCH)
             yield self.normalised(self.images[window]), self.labels[window]
+
+    def rescaled(self, side: int) -> Iterator[Batch]:
+        """All examples once, in their own order, unaugmented, rescaled to a side in pixels."""
+        size = images_per_batch(side * side)
+        for start in range(0, len(self), size):
+            window = slice(start, start + size)
+            yield rescale(self.normalised(self.images[window]), side), self.labels[window]
 
 
 class SeenAugmentation:

@@ -42,6 +42,8 @@ __all__ = [
     "Setup",
     "Source",
     "Stage",
+    "Test",
+    "TestMode",
     "Vgg",
     "WarmStart",
     "narrowed",
@@ -52,6 +54,8 @@ Source = Literal["digits", "cifar10", "cifar100", "folder"]
 Augmentation = Literal["none", "shift", "shift-flip"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "bfloat16"]
+TestMode = Literal["single", "dense", "multi-crop", "both", "ten-crop"]
+Mirroring = Literal["as-trained", "never", "always"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,30 +185,72 @@ class WarmStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Test:
+    """How a trained network is tested; class posteriors are averaged over all that is looked at.
+
+    Attributes:
+        mode: ``single``, the centre crop, not mirrored; ``dense``, the whole image, with fully connected layers as
+            convolutions (Simonyan & Zisserman 2015, Sect. 3.2); ``multi-crop``, a grid of 5 × 5 crops; ``both``, the
+            mean of those two; ``ten-crop``, four corners and the centre (Krizhevsky et al. 2012, Sect. 4.1).
+        sides: shorter sides to which each image is rescaled, in units of the crop's: 8/7 are 256 pixels at a crop of
+            224. Empty: the image as it is tested while training.
+        mirroring: whether crops and whole images are looked at mirrored as well: where training mirrored them, or
+            never, or always.
+        members: further networks, trained as this one under the same seed, whose posteriors are averaged with its own.
+    """
+
+    mode: TestMode = "single"
+    sides: tuple[float, ...] = ()
+    mirroring: Mirroring = "as-trained"
+    members: tuple[Network, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self)
+        require(all(side >= 1 for side in self.sides), self, "sides", "factors of 1 or more on the side of the crop")
+        require(len(set(self.sides)) == len(self.sides), self, "sides", "different factors")
+        require(
+            self.mode != "single" or self.mirroring == "as-trained",
+            self,
+            "mirroring",
+            "'as-trained': a single crop is never mirrored",
+        )
+        object.__setattr__(self, "sides", tuple(map(float, self.sides)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All that decides a fit, save the seed."""
+    """All that decides a fit, save the seed; with another test than the default one, all that decides an evaluation."""
 
     network: Network
     scale: Scale = Scale()
     recipe: Recipe = Recipe()
     data: Data | ForeignData = Data()
     start: Scratch | WarmStart = Scratch()
+    test: Test = Test()
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
-    def donor(self) -> Setup | None:
-        """The setup that must have been trained, under the same seed, before this one starts."""
+    def trains(self) -> bool:
+        """Whether it trains a network; else it tests what others have trained, in another way than they were tested."""
+        return self.test == Test()
+
+    @property
+    def donors(self) -> tuple[Setup, ...]:
+        """The setups that must have been trained, under the same seed, before this one starts."""
+        if not self.trains:
+            trained = replace(self, test=Test())
+            return (trained, *(replace(trained, network=each, start=Scratch()) for each in self.test.members))
         if isinstance(self.start, Scratch):
-            return None
-        return replace(self, network=self.start.network, start=Scratch())
+            return ()
+        return (replace(self, network=self.start.network, start=Scratch()),)
 
 
 SPEC_KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, ForeignData, Scratch,
-        WarmStart, Setup,
+        WarmStart, Test, Setup,
     )
 }  # fmt: skip

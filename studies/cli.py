@@ -518,7 +518,9 @@ def _print_dry_run(study: Any, *, as_json: bool) -> None:
 
 def _arms(record: Any) -> tuple[str, ...]:
     """The arms, and the donors that are none of them."""
-    return tuple(dict.fromkeys((*record.registration.arms, *record.registration.donors.values())))
+    registration = record.registration
+    tested = (name for names in registration.tested.values() for name in names)
+    return tuple(dict.fromkeys((*registration.arms, *registration.donors.values(), *tested)))
 
 
 def _states(record: Any) -> dict[str, dict[int, dict[str, Any]]]:

@@ -1,0 +1,34 @@
+"""Does a trained network err less if it is tested on the whole image, on many crops, or on both, than on one crop?"""
+
+from ablations import Ablation, AllOf, Arm, Helps, Reference
+from lightning_modules.catalogue import VGG_D
+from lightning_modules.spec import Test
+
+PAPER = "Simonyan & Zisserman 2015"
+Q = (8 / 7,)  # 256 pixels at a crop of 224
+
+ABLATION = Ablation(
+    question=__doc__,
+    baseline=Arm("single crop", {"network": VGG_D, "test": Test(mode="single", sides=Q)}),
+    arms=(
+        Arm("dense", {"network": VGG_D, "test": Test(mode="dense", sides=Q)}),
+        Arm("multi-crop", {"network": VGG_D, "test": Test(mode="multi-crop", sides=Q)}),
+        Arm("multi-crop and dense", {"network": VGG_D, "test": Test(mode="both", sides=Q)}),
+    ),
+    varies=("test.mode",),
+    property_studied="multiply_adds",
+    claims=(
+        Helps(arm="dense", over="single crop"),
+        Helps(arm="multi-crop", over="dense", source=f"{PAPER}, Sect. 4.3"),
+        AllOf(
+            parts=tuple(Helps(arm="multi-crop and dense", over=each) for each in ("dense", "multi-crop")),
+            source=f"{PAPER}, Sect. 4.3",
+        ),
+    ),
+    reference=Reference(
+        source=f"{PAPER}, Table 5 (D)",
+        quantity="top-1 error on ILSVRC-2012 validation, percent",
+        values={"dense": 24.8, "multi-crop": 24.6, "multi-crop and dense": 24.4},
+        caveat="one network, trained at sides of 256 to 512 pixels and tested at three, 256, 384 and 512",
+    ),
+)
