@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning_modules.networks import (
     Blocks,
@@ -24,6 +24,7 @@ from lightning_modules.values import Arguments, Leaf, check, require
 
 __all__ = [
     "SPEC_KINDS",
+    "TEST_MODES",
     "Augmentation",
     "Blocks",
     "Conv",
@@ -32,6 +33,7 @@ __all__ = [
     "ForeignData",
     "Head",
     "Initialiser",
+    "Mirroring",
     "Network",
     "Precision",
     "Recipe",
@@ -55,6 +57,7 @@ Augmentation = Literal["none", "shift", "shift-flip"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 TestMode = Literal["single", "dense", "multi-crop", "both", "ten-crop"]
+TEST_MODES: tuple[TestMode, ...] = get_args(TestMode)
 Mirroring = Literal["as-trained", "never", "always"]
 
 
