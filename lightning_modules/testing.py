@@ -154,8 +154,7 @@ class Looking:
 
 def own_side(setup: Setup) -> float:
     """The shorter side at which a setup's images are tested while it trains, in units of the crop's."""
-    del setup
-    return 1.0
+    return 1.0 if isinstance(setup.data, ForeignData) else setup.recipe.mean_side or 1.0
 
 
 def places(mode: TestMode, height: int, width: int, crop: int) -> tuple[Place, ...]:

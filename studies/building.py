@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 SHOWN = 8  # differences in an error's text
 SIDE_BY_SIDE = {"weight_layers": max, "receptive_field": max}  # what networks come to together; all else adds up
 IN_TRAINING = 2  # images: one alone has no variance for a batch norm
-READ_BY_SELF_TRAINING = ("recipe.epochs", "recipe.batch_size", "recipe.augmentation")
-OF_FOREIGN_DATA = ("recipe.batch_size", "recipe.augmentation")
+OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
+READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
+OF_FOREIGN_DATA = OF_BATCHES
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules import spec
-from lightning_modules.batches import EVALUATION_PIXELS, Part, rescale
+from lightning_modules.batches import EVALUATION_PIXELS, Part, Pixels, rescale
 from lightning_modules.build import build
 from lightning_modules.catalogue import NETWORKS, RESNET_18, VGG_A, VGG_D, stages
 from lightning_modules.initialise import initialised
@@ -149,7 +149,7 @@ class Pixel(nn.Module):
         return torch.stack([torch.zeros(len(images)), images[:, 0, 0, 0]], 1)
 
 
-class Pixels(Scorer):
+class PixelScorer(Scorer):
     """Its dense score is the sum of all pixels."""
 
     def __init__(self, factor=1.0):
@@ -183,7 +183,7 @@ def sigmoid(value):
 
 def found_loss(given, mode, sides, scorers=None, mirrored=True):
     found = Looking(mode=mode, sides=sides, mirrored=mirrored, crop=1)
-    return np.exp(-examine(scorers or [Pixels()], found, Given(given), CPU)[0].mean_loss)
+    return np.exp(-examine(scorers or [PixelScorer()], found, Given(given), CPU)[0].mean_loss)
 
 
 def test_posteriors_are_averaged_as_the_hand_computes_it():
@@ -202,14 +202,14 @@ def test_posteriors_are_averaged_as_the_hand_computes_it():
     assert found_loss(given, "multi-crop", (1,)) == pytest.approx(crop_1, rel=1e-5)
     assert found_loss(given, "dense", (1, 2)) == pytest.approx((dense_1 + dense_2) / 2, rel=1e-5)
     assert found_loss(given, "both", (1, 2)) == pytest.approx((dense_1 + dense_2 + crop_1 + crop_2) / 4, rel=1e-5)
-    pair = [Pixels(), Pixels(-2.0)]
+    pair = [PixelScorer(), PixelScorer(-2.0)]
     assert found_loss(given, "single", (1,), pair) == pytest.approx((sigmoid(0.5) + sigmoid(-1.0)) / 2, rel=1e-5)
 
 
 def digits_part(digits, count=64):
-    statistics = torch.tensor([100.0]), torch.tensor([90.0])
+    pixels = Pixels.of(np.array([100.0]), np.array([90.0]), np.zeros((1, 1)), CPU)
     images, labels = (torch.from_numpy(np.array(each[:count])) for each in (digits.test_images, digits.test_labels))
-    return Part(images, labels, *statistics)
+    return Part(images, labels, pixels)
 
 
 def test_one_crop_at_the_stored_side_is_the_evaluation_itself(digits, small):
@@ -270,6 +270,12 @@ def test_an_image_is_rescaled_by_its_shorter_side_without_aliasing():
 def test_a_test_is_told_in_pixels_and_mirrors_where_training_did(setup, expected):
     assert Looking.of(setup) == expected
     assert own_side(setup) == 1
+
+
+def test_without_sides_a_test_looks_at_images_as_training_does():
+    recipe = Recipe(augmentation="crop-flip", side_from=8 / 7, side_to=16 / 7)
+    setup = Setup(network=VGG_D, recipe=recipe, test=spec.Test(mode="dense"))
+    assert Looking.of(setup) == Looking(mode="dense", sides=(384,), mirrored=True, crop=224)
 
 
 def cost(**test):

@@ -15,9 +15,11 @@ from lightning_modules.build import build
 from lightning_modules.catalogue import VGG_A, network
 from lightning_modules.data import DataError, split
 from lightning_modules.folder import FolderPart
+from lightning_modules.originals import PictureData
+from lightning_modules.pictures import pictures
 from lightning_modules.pretrained import matched
 from lightning_modules.profile import profile
-from lightning_modules.spec import Scale
+from lightning_modules.spec import Data, Recipe, Scale
 from studies.cli import main
 from studies.fits import Fit
 from studies.training import Machine, train
@@ -204,3 +206,22 @@ def test_the_wrong_network_is_told_by_its_first_tensor_of_another_shape(trial):
         *options, name="vgg-d", expect=2
     )
     assert "No network named 'vgg-x'. Did you mean" in evaluated(*options, name="vgg-x", expect=2)
+
+
+def test_a_trials_own_reader_of_files_shows_the_same_images(tmp_path):
+    random = np.random.default_rng(0)
+    for number, part in enumerate(("train", "train", "train", "test", "test", "test")):
+        for name in ("a", "b"):
+            place = tmp_path / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 256, (40 + 8 * (number % 2), 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    scale, data = Scale(resolution=32, classes=2), Data(source="folder", validation_fraction=0.3, keep="originals")
+    recipe = Recipe(augmentation="crop-flip", side_from=8 / 7, side_to=8 / 7)
+    read = pictures(data, scale, tmp_path, tmp_path / "cache", lambda _: None)
+    own = PictureData(read, data, recipe, scale, 0, CPU)
+    folder = FolderPart(tmp_path, scale, CPU)
+    folder.normalise_by(own.test.pixels.mean.tolist(), own.test.pixels.deviation.tolist())
+    for (mine, labels), (theirs, same) in zip(folder.rescaled(37), own.test.rescaled(37), strict=True):
+        assert torch.equal(labels, same)
+        assert float(((mine - theirs) * own.test.pixels.deviation[:, None, None]).abs().max()) <= 1.01
