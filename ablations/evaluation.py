@@ -2,18 +2,18 @@
 
 from ablations import Ablation, AllOf, Arm, Helps, Reference
 from lightning_modules.catalogue import VGG_D
-from lightning_modules.spec import Test
 
 PAPER = "Simonyan & Zisserman 2015"
-Q = (8 / 7,)  # 256 pixels at a crop of 224
+S = 8 / 7  # 256 pixels at a crop of 224; images are tested at the side at which they are trained on
+TRAINED = {"network": VGG_D, "recipe.augmentation": "crop-flip", "recipe.side_from": S, "recipe.side_to": S}
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm("single crop", {"network": VGG_D, "test": Test(mode="single", sides=Q)}),
+    baseline=Arm("single crop", TRAINED),
     arms=(
-        Arm("dense", {"network": VGG_D, "test": Test(mode="dense", sides=Q)}),
-        Arm("multi-crop", {"network": VGG_D, "test": Test(mode="multi-crop", sides=Q)}),
-        Arm("multi-crop and dense", {"network": VGG_D, "test": Test(mode="both", sides=Q)}),
+        Arm("dense", {**TRAINED, "test.mode": "dense"}),
+        Arm("multi-crop", {**TRAINED, "test.mode": "multi-crop"}),
+        Arm("multi-crop and dense", {**TRAINED, "test.mode": "both"}),
     ),
     varies=("test.mode",),
     property_studied="multiply_adds",

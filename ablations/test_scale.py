@@ -5,15 +5,16 @@ from lightning_modules.catalogue import VGG_D
 from lightning_modules.spec import Test
 
 PAPER = "Simonyan & Zisserman 2015"
-SMALLER, MIDDLE, LARGER = 1.0, 8 / 7, 9 / 7  # 224, 256 and 288 pixels at a crop of 224: Q of S - 32, S and S + 32
+SMALLER, S, LARGER = 1.0, 8 / 7, 9 / 7  # 224, 256 and 288 pixels at a crop of 224: Q of S - 32, S and S + 32
+TRAINED = {"network": VGG_D, "recipe.augmentation": "crop-flip", "recipe.side_from": S, "recipe.side_to": S}
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm("one size", {"network": VGG_D, "test": Test(mode="dense", sides=(MIDDLE,))}),
+    baseline=Arm("one size", {**TRAINED, "test": Test(mode="dense", sides=(S,))}),
     arms=(
-        Arm("smaller", {"network": VGG_D, "test": Test(mode="dense", sides=(SMALLER,))}),
-        Arm("larger", {"network": VGG_D, "test": Test(mode="dense", sides=(LARGER,))}),
-        Arm("three sizes", {"network": VGG_D, "test": Test(mode="dense", sides=(SMALLER, MIDDLE, LARGER))}),
+        Arm("smaller", {**TRAINED, "test": Test(mode="dense", sides=(SMALLER,))}),
+        Arm("larger", {**TRAINED, "test": Test(mode="dense", sides=(LARGER,))}),
+        Arm("three sizes", {**TRAINED, "test": Test(mode="dense", sides=(SMALLER, S, LARGER))}),
     ),
     varies=("test.sides",),
     property_studied="multiply_adds",

@@ -220,11 +220,12 @@ class Part:
         return torch.from_numpy(array).to(self.images.device)
 
     def rescaled(self, side: int) -> Iterator[Batch]:
-        """All examples once, in their own order, unaugmented, rescaled to a side in pixels."""
+        """All examples once, in their own order, unaugmented, rescaled to a side in pixels, to whole values."""
         size = images_per_batch(side * side)
         for start in range(0, len(self), size):
             window = slice(start, start + size)
-            yield rescale(self.normalised(self.images[window]), side), self.labels[window]
+            whole = rescale(self.images[window].permute(0, 3, 1, 2).float(), side).round_()
+            yield self.normalised(whole.permute(0, 2, 3, 1)), self.labels[window]
 
 
 class SeenAugmentation:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules import spec
-from lightning_modules.batches import EVALUATION_PIXELS, Part, Pixels, rescale
+from lightning_modules.batches import EVALUATION_PIXELS, ClassificationData, Part, Pixels, rescale
 from lightning_modules.build import build
 from lightning_modules.catalogue import NETWORKS, RESNET_18, VGG_A, VGG_D, stages
 from lightning_modules.initialise import initialised
@@ -238,8 +238,17 @@ def test_images_are_rescaled_in_order_in_batches_whose_pixels_are_bounded(digits
     assert all(images.numel() <= EVALUATION_PIXELS for images, _ in batches)
     assert torch.equal(torch.cat([labels for _, labels in batches]), part.labels)
     whole = torch.cat([images for images, _ in part.rescaled(37)])
-    expected = nn.functional.interpolate(next(part.evaluation())[0], (37, 37), mode="bilinear", antialias=True)
-    torch.testing.assert_close(whole, expected)
+    stored = part.images.permute(0, 3, 1, 2).float()
+    expected = nn.functional.interpolate(stored, (37, 37), mode="bilinear", antialias=True).round()
+    torch.testing.assert_close(whole, (expected - 100) / 90)
+
+
+def test_one_crop_at_the_recipes_own_side_is_what_is_shown_while_training_to_one_grey_level(digits, small):
+    recipe = replace(small.recipe, augmentation="crop-flip", side_from=8 / 7, side_to=8 / 7)
+    part = ClassificationData(digits, small.data, recipe, 0, CPU).test
+    (shown, _), looked = next(part.evaluation()), looking("single", (37,))
+    (seen,) = looked.views(torch.cat([images for images, _ in part.rescaled(37)]), "single")
+    assert float(((seen[: len(shown)] - shown) * part.pixels.deviation).abs().max()) <= 1.01
 
 
 def test_an_image_is_rescaled_by_its_shorter_side_without_aliasing():

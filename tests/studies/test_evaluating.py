@@ -68,12 +68,22 @@ def test_a_fingerprint_tells_tests_and_members_apart(small):
 
 
 def test_evaluations_that_share_a_donor_have_it_trained_once():
-    study = declare("evaluation", seeds=(0, 1))
+    study = declare("test_scale", seeds=(0, 1))
     assert [fit.arm for fit in study.trials()[:5]] == [
-        "donor of single crop", "single crop", "dense", "multi-crop", "multi-crop and dense",
-    ]  # fmt: skip
-    assert study.tested["multi-crop and dense"] == ("donor of single crop",)
+        "donor of one size",
+        "one size",
+        "smaller",
+        "larger",
+        "three sizes",
+    ]
+    assert study.tested["three sizes"] == ("donor of one size",)
     assert study.donors == {}
+
+
+def test_a_baseline_that_is_trained_is_itself_the_donor():
+    study = declare("evaluation", seeds=1)
+    assert [fit.arm for fit in study.trials()] == ["single crop", "dense", "multi-crop", "multi-crop and dense"]
+    assert study.tested == dict.fromkeys(("dense", "multi-crop", "multi-crop and dense"), ("single crop",))
 
 
 def test_the_arms_of_an_ensemble_are_its_donors():
@@ -154,9 +164,7 @@ def test_without_its_donors_weights_it_fails_and_says_so(small, digits, tmp_path
 
 
 def test_an_arm_that_only_tests_is_not_tuned():
-    with pytest.raises(
-        InvalidValue, match=r"single crop, dense, .* of evaluation test what others have trained; expec"
-    ):
+    with pytest.raises(InvalidValue, match=r"dense, multi-crop, .* of evaluation test what others have trained; expec"):
         declare("evaluation", tuning=4)
 
 
@@ -180,10 +188,10 @@ def test_a_network_that_is_averaged_with_itself_is_refused():
 
 def test_a_preview_tells_what_is_tested_and_takes_the_time_of_the_tests_alone():
     shown = preview(declare("evaluation", overrides=SHORT))
-    assert shown["tested"] == {arm: ["donor of single crop"] for arm in shown["arms"]}
+    assert shown["tested"] == {arm: ["single crop"] for arm in shown["arms"] if arm != "single crop"}
     seconds = {arm: row["seconds"] for arm, row in shown["arms"].items()}
-    assert seconds["single crop"] < seconds["multi-crop"]
-    setup = declare("evaluation").setups()["single crop"]
+    assert seconds["dense"] < seconds["multi-crop"]
+    setup = declare("evaluation").setups()["dense"]
     assert seconds_per_trial(setup) < seconds_per_trial(setup.donors[0])
 
 
