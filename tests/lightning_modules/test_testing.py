@@ -13,6 +13,7 @@ from lightning_modules.build import build
 from lightning_modules.catalogue import NETWORKS, RESNET_18, VGG_A, VGG_D, stages
 from lightning_modules.initialise import initialised
 from lightning_modules.profile import profile
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Custom, Head, Recipe, Scale, Setup
 from lightning_modules.tally import Tally, evaluate
 from lightning_modules.testing import Dense, Looking, Scorer, examine, multiply_adds, own_side, places
@@ -220,6 +221,25 @@ def test_one_crop_at_the_stored_side_is_the_evaluation_itself(digits, small):
     assert torch.equal(classes, again)
     assert (found.error, found.top5_error) == (counted.error, counted.top5_error)
     assert found.mean_loss == pytest.approx(counted.mean_loss, rel=1e-5)
+
+
+class OneOfTwo(Share):
+    """The share of one of two workers that do not meet: it keeps what it would add up."""
+
+    def add_up(self, *tensors):
+        self.told = [tensor.clone() for tensor in tensors]
+
+
+def test_two_workers_find_together_what_one_finds(digits, small):
+    part = digits_part(digits, 33)
+    scorer = Scorer(initialised(VGG_A, small.scale, seed=0).eval(), VGG_A, small.recipe)
+    _, alone = examine([scorer], looking("dense", (32, 64)), part, CPU)
+    shares = [OneOfTwo(rank, 2) for rank in range(2)]
+    for share in shares:
+        examine([scorer], looking("dense", (32, 64)), part, CPU, share)
+    first, second = (share.told[0] for share in shares)
+    assert torch.equal((first + second).argmax(1), alone)
+    assert not bool(((first > 0) & (second > 0)).any())
 
 
 def test_the_top_5_error_counts_whose_class_is_not_among_the_five_best():
