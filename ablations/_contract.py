@@ -221,6 +221,7 @@ class Ablation:
         Raises:
             NotASingleChange: naming every stray change with both values.
             InvalidAblation: where two arms come out equal.
+            InvalidValue: where an arm's fields do not agree with each other.
         """
         for_all = for_all or {}
         setups = {}
@@ -229,6 +230,7 @@ class Ablation:
             for path, value in for_all.items():
                 if path in arm.edits and not (arm.is_multiple(path, setup) or self._may_change(path)):
                     setup = edit(setup, path, value)  # equal in all arms as declared, so equal as set
+            setup.require_whole()
             setups[arm.name] = setup
         self._prove(setups)
         return setups

@@ -15,7 +15,7 @@ from studies.results import Result
 SHARED = {"order": "Data order", "augmentation": "Augmentation", "split": "Split", "steps": "Steps"}
 DECLARED_BY = {
     "order": ("recipe.batch_size", "recipe.epochs", "data."),
-    "augmentation": ("recipe.augmentation", "recipe.epochs", "data.", "scale."),
+    "augmentation": ("recipe.augmentation", "recipe.side", "recipe.epochs", "data.", "scale."),
     "split": ("data.",),
     "steps": ("recipe.batch_size", "recipe.epochs", "data."),
 }

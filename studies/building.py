@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # differences in an error's text
 IN_TRAINING = 2  # images: one alone has no variance for a batch norm
-READ_BY_SELF_TRAINING = ("recipe.epochs", "recipe.batch_size", "recipe.augmentation")
-OF_FOREIGN_DATA = ("recipe.batch_size", "recipe.augmentation")
+OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
+READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
+OF_FOREIGN_DATA = OF_BATCHES
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 

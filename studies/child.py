@@ -184,7 +184,7 @@ def train_once(
         _fetch(job, bucket, share)
     if is_read_from_a_folder(job.fit.setup):
         require_data(settings, beat)
-    examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
+    examples = examples_of(job.fit.setup, settings.data_root, settings.cache, lambda _: beat())
     train(
         job.fit,
         examples,

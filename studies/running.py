@@ -127,8 +127,11 @@ class Driver:
             self.say(f"reading {name}")
         seeds = (*self.study.seeds, *(self.study.tuning.seeds if self.study.tuning else ()))
         found = {
-            key: inventory(setup, seeds, self.settings.data_root, self.settings.cache) for key, setup in setups.items()
+            key: inventory(setup, seeds, self.settings.data_root, self.settings.cache, self.say)
+            for key, setup in setups.items()
         }
+        for bad in dict.fromkeys(bad for each in found.values() for bad in each.left_out):
+            self.say(f"left out: {bad}")
         first, *others = found.values()
         if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
             raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")

@@ -30,6 +30,7 @@ from lightning_modules.chance import seed_everything
 from lightning_modules.data import Examples
 from lightning_modules.initialise import copy_layers
 from lightning_modules.learner import Learner, learner
+from lightning_modules.pictures import Pictures
 from lightning_modules.reading import trial_data
 from lightning_modules.sharing import Share
 from lightning_modules.spec import Scratch
@@ -67,7 +68,7 @@ def _nothing(*_: object) -> None:
 
 def train(
     fit: Fit,
-    examples: Examples | None,
+    examples: Examples | Pictures | None,
     folder: Path,
     *,
     digests: Mapping[str, str],
@@ -150,7 +151,7 @@ def is_fault_of_the_machine(error: BaseException | None) -> bool:
 
 def _train(
     fit: Fit,
-    examples: Examples | None,
+    examples: Examples | Pictures | None,
     spool: Spool,
     digests: Mapping[str, str],
     machine: Machine,
@@ -391,6 +392,7 @@ class Recorder(lightning.Callback):
         examples = _beating(self.data.validation.evaluation(), self.recording.beat)
         validation, _ = evaluated(pl_module, examples, pl_module.device, self.share)
         self._append(curves | {"validation_loss": validation.mean_loss, "validation_error": validation.error})
+        self.trained.validated(validation.error)
         batches: Any = trainer.train_dataloader
         seen = (batches.seen_order.hexdigest(), batches.seen_augmentation.hexdigest())
         self.epochs_seen.append((*seen, self.trained.steps, batches.seen_examples))
