@@ -56,12 +56,16 @@ class PicturePart:
     def augmented(self, cuts: Sequence[Indices], drawn: Draw | Crops) -> Iterator[torch.Tensor]:
         """The images of one batch after the other; see :class:`lightning_modules.batches.Augmented`."""
         if isinstance(drawn, Crops):
-            for chosen, images in zip(cuts, self._shown(cuts, self._crop(drawn)), strict=True):
-                yield self.pixels.shift_colours(self._normalised(images), drawn.colours[chosen])
+            for chosen, images in zip(cuts, self.squares(cuts, drawn), strict=True):
+                yield self.pixels.shifted(images.to(self.device), drawn.colours[chosen])
             return
         for chosen, images in zip(cuts, self._shown(cuts, self._fit), strict=True):
             shifts, flips = (torch.from_numpy(each[chosen]) for each in (drawn.shifts, drawn.flips))
             yield self._normalised(augment(images, shifts, flips, drawn.margin))
+
+    def squares(self, cuts: Sequence[Indices], crops: Crops) -> Iterator[torch.Tensor]:
+        """Of every cut, the crops of its examples as they are sent to the device: uint8, channels last."""
+        return self._shown(cuts, self._crop(crops))
 
     def rescaled(self, side: int) -> Iterator[Batch]:
         """All examples once, in their own order, each whole, rescaled to a shorter side.
@@ -108,11 +112,11 @@ class PicturePart:
         ahead = BATCHES_AHEAD * max(map(len, cuts), default=0) // IMAGES_AT_ONCE + 1
         shown = in_order(few, lambda chosen: [show(int(index)) for index in chosen], ahead)
         for chosen in cuts:
-            images = torch.empty((len(chosen), self.resolution, self.resolution, self.channels), dtype=torch.uint8)
+            images = np.empty((len(chosen), self.resolution, self.resolution, self.channels), dtype=np.uint8)
             for start in range(0, len(chosen), IMAGES_AT_ONCE):
                 for place, image in enumerate(next(shown), start):
-                    images[place] = torch.from_numpy(np.ascontiguousarray(image))
-            yield images
+                    images[place] = image
+            yield torch.from_numpy(images)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         return self.pixels.normalised(images.to(self.device))

@@ -253,8 +253,9 @@ def decoded(file: Path, scale: Scale, side: int) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(file.read_bytes())) as picture:
-            shorter = min(picture.size)
-            picture.draft(None, tuple(max(1, side * length // shorter) for length in picture.size))  # type: ignore[arg-type]
+            width, height = picture.size
+            shorter = min(width, height)
+            picture.draft(None, (max(1, side * width // shorter), max(1, side * height // shorter)))  # type: ignore[arg-type]
             return coloured(_upright(picture), scale)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"cannot read the image {file}, which could be read before: {error}.") from error

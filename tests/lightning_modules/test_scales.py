@@ -188,8 +188,10 @@ def test_principal_components_are_numpys_and_a_shift_goes_along_them():
         assert min(np.abs(found[:, column] - along).max(), np.abs(found[:, column] + along).max()) < 1e-9
         assert found[np.abs(found[:, column]).argmax(), column] > 0
     pixels = Pixels.of(mean, deviation, found, torch.device("cpu"))
-    shifted = pixels.shift_colours(torch.zeros(1, 3, 2, 2), np.array([[0.1, 0.0, 0.0]], dtype=np.float32))
-    np.testing.assert_allclose(shifted[0, :, 0, 0], 0.1 * found[:, 0] / deviation, rtol=1e-5)
+    image = torch.from_numpy(images[:1])
+    moved = pixels.shifted(image, np.array([[0.1, 0.0, 0.0]], dtype=np.float32)) - pixels.normalised(image)
+    meant = np.broadcast_to((0.1 * found[:, 0] / deviation)[:, None, None], (3, 32, 32))
+    np.testing.assert_allclose(moved[0], meant, atol=1e-5)
 
 
 def test_components_are_those_of_the_seeds_training_part(digits):
