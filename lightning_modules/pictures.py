@@ -167,11 +167,13 @@ class Index:
                 "(path TEXT PRIMARY KEY, state TEXT, digest TEXT, fault TEXT, is_resized INTEGER, moments BLOB)"
             )
             known = {row[0]: row[1:] for row in database.execute("SELECT * FROM files")}
+            folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
+            names = {file: str(folders[file.parent] / file.name) for file in files}
             states = {file: _state(file) for file in files}
             found = {
                 file: Seen(digest, fault, bool(is_resized), np.frombuffer(moments, dtype=np.int64))
                 for file in files
-                for state, digest, fault, is_resized, moments in (known.get(str(file.resolve()), ("", "", "", 0, b"")),)
+                for state, digest, fault, is_resized, moments in (known.get(names[file], ("", "", "", 0, b"")),)
                 if state == states[file] and not (is_resized and not self._copy(digest).exists())
             }
             for batch in self._batches([file for file in files if file not in found], len(files), say):
