@@ -4,6 +4,7 @@ from ablations import Ablation, Arm, ByResolution, Helps, Reference
 from lightning_modules.catalogue import VGG_A, VGG_D
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 4.1"
+CAVEAT = "the paper's began with S = 384's weights, and saw whole images in the test, not their centres"
 SMALL, MIDDLE, LARGE = 8 / 7, 12 / 7, 16 / 7  # 256, 384 and 512 pixels, where the crop has 224
 
 
@@ -26,8 +27,8 @@ ABLATION = Ablation(
     arms=(arm("S = 384", MIDDLE, MIDDLE), arm("S in [256; 512]", SMALL, LARGE)),
     varies=("recipe.side_from", "recipe.side_to"),
     claims=(
-        Helps(arm="S in [256; 512]", over="S = 256", source=PAPER, caveat="the paper's began with S = 384's weights"),
-        Helps(arm="S in [256; 512]", over="S = 384", source=PAPER, caveat="the paper's began with S = 384's weights"),
+        Helps(arm="S in [256; 512]", over="S = 256", source=PAPER, caveat=CAVEAT),
+        Helps(arm="S in [256; 512]", over="S = 384", source=PAPER, caveat=CAVEAT),
     ),
     reference=ByResolution(
         small=None,

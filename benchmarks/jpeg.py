@@ -1,4 +1,4 @@
-"""Claim: photographs come half as fast again, per core, as by torchvision's ordinary loader.
+"""Claim: photographs come a quarter to a half faster, per core, than by torchvision's ordinary loader.
 
 Cost: three minutes on two cores. Command: ``python benchmarks/jpeg.py [--quick] [--device cuda] [--write]``.
 
