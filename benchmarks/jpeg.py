@@ -140,8 +140,9 @@ def main() -> None:
             print({arm: [round(value) for value in values] for arm, values in found.items()})
             rates[name] = found
             ratios[name] = {arm: ratio(values, found["ordinary"]) for arm, values in found.items() if arm != "ordinary"}
-            for arm, values in ratios[name].items():
-                print(told(f"{arm} / ordinary", values, "1.5 or more" if arm == "ours, originals" else ""), flush=True)
+            for label, values in ratios[name].items():
+                goal = "1.5 or more" if label == "ours, originals" else ""
+                print(told(f"{label} / ordinary", values, goal), flush=True)
     kept = {"where": where(), "bytes_per_file": sizes, "images_per_core_second": rates, "ratios": ratios}
     keep("jpeg", kept, options)
 

@@ -257,7 +257,7 @@ def decoded(file: Path, scale: Scale, side: int) -> Image.Image:
         with Image.open(io.BytesIO(file.read_bytes())) as picture:
             width, height = picture.size
             shorter = min(width, height)
-            picture.draft(None, (max(1, side * width // shorter), max(1, side * height // shorter)))  # type: ignore[arg-type]
+            picture.draft(None, (max(1, side * width // shorter), max(1, side * height // shorter)))
             return coloured(_upright(picture), scale)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"cannot read the image {file}, which could be read before: {error}.") from error
