@@ -17,6 +17,7 @@ from lightning_modules.data import DataError, prepare
 from lightning_modules.originals import PictureData, in_order, statistics
 from lightning_modules.pictures import decoded, pictures
 from lightning_modules.reading import examples_of, inventory, trial_data
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, Recipe, Scale, Setup
 from studies import protocols
 from studies.fits import Fit
@@ -226,6 +227,16 @@ def test_threads_and_batches_change_no_bit(whole, tmp_path, augmentation):
         assert torch.equal(images, found[0][0])
         assert seen == found[0][1]
     assert found[0][0].shape == (CLASSES * 3, 3, 32, 32)
+
+
+def test_several_workers_decode_their_parts_of_the_same_batches(whole, tmp_path):
+    data = opened(whole, tmp_path)
+    alone, *parts = (
+        list(Epoch(data.train, RECIPE, 0, 0, share)) for share in (None, Share(rank=0, workers=2), Share(1, 2))
+    )
+    for (images, labels), first, second in zip(alone, *parts, strict=True):
+        assert torch.equal(torch.cat([first[0], second[0]]), images)
+        assert torch.equal(first[1], labels)
 
 
 def test_a_batch_is_the_crops_of_its_files_normalised_and_shifted_in_colour(whole, tmp_path):
