@@ -275,6 +275,12 @@ def test_whole_images_come_rescaled_in_batches_of_equal_shape(whole, tmp_path):
     assert all(first != second for first, second in pairwise(sizes))
 
 
+def test_whole_images_come_one_by_one_where_they_are_large(whole, tmp_path):
+    sizes = [tuple(images.shape) for images, _ in opened(whole, tmp_path).test.rescaled(1000)]
+    assert {shape[0] for shape in sizes} == {1}
+    assert {min(shape[2:]) for shape in sizes} == {1000}
+
+
 def test_large_jpegs_are_decoded_at_a_part_of_their_size_and_look_the_same(whole, tmp_path):
     source = Image.fromarray(load_sample_images().images[0])
     source.resize((1280, 854)).save(tmp_path / "large.jpg", quality=95)
