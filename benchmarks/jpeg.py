@@ -31,7 +31,7 @@ from lightning_modules.catalogue import VGG_A
 from lightning_modules.reading import examples_of, trial_data
 from lightning_modules.spec import Data, Keep, Recipe, Scale, Setup
 
-IMAGES, QUICK, FEW = 512, 256, 16
+IMAGES, QUICK, FEW = 512, 256, 32
 BATCH, QUALITY = 64, 92
 USUAL, LARGE = (500, 375), (1280, 960)
 FEWER_LARGE = 4  # times

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lightning_modules.augment import Crops, Draw, augment
-from lightning_modules.batches import Pixels, SplitData, components, images_per_batch
+from lightning_modules.batches import Pixels, SplitData, components
 from lightning_modules.data import Images, Indices, Labels, fitted
 from lightning_modules.pictures import Pictures, decoded
 from lightning_modules.sharing import Batch, Share
@@ -23,6 +23,7 @@ EVALUATION_BATCH = 128
 BATCHES_AHEAD = 2  # decoded, or being decoded, while the network is at one
 IMAGES_AT_ONCE = 8  # that a thread decodes before it looks for more
 OF_EQUAL_SHAPE = 32  # images in a batch, at most, where they keep their shapes
+PIXELS_TOGETHER = 2**20  # of such a batch: four images of 512 × 512, whose first maps in VGG take 268 MB
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -77,7 +78,7 @@ class PicturePart:
         """
         begin, together = 0, list[Images]()
         for image in in_order(range(len(self)), lambda index: self._whole(index, side), 2 * OF_EQUAL_SHAPE):
-            most = min(OF_EQUAL_SHAPE, images_per_batch(image.shape[0] * image.shape[1]))
+            most = max(1, min(OF_EQUAL_SHAPE, PIXELS_TOGETHER // (image.shape[0] * image.shape[1])))
             if together and (together[0].shape != image.shape or len(together) == most):
                 yield self._batch(together, begin)
                 begin, together = begin + len(together), []

@@ -17,6 +17,7 @@ from lightning_modules.data import DataError, prepare
 from lightning_modules.originals import PictureData, in_order, statistics
 from lightning_modules.pictures import decoded, pictures
 from lightning_modules.reading import examples_of, inventory, trial_data
+from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, Recipe, Scale, Setup
 from studies import protocols
 from studies.fits import Fit
@@ -228,6 +229,16 @@ def test_threads_and_batches_change_no_bit(whole, tmp_path, augmentation):
     assert found[0][0].shape == (CLASSES * 3, 3, 32, 32)
 
 
+def test_several_workers_decode_their_parts_of_the_same_batches(whole, tmp_path):
+    data = opened(whole, tmp_path)
+    alone, *parts = (
+        list(Epoch(data.train, RECIPE, 0, 0, share)) for share in (None, Share(rank=0, workers=2), Share(1, 2))
+    )
+    for (images, labels), first, second in zip(alone, *parts, strict=True):
+        assert torch.equal(torch.cat([first[0], second[0]]), images)
+        assert torch.equal(first[1], labels)
+
+
 def test_a_batch_is_the_crops_of_its_files_normalised_and_shifted_in_colour(whole, tmp_path):
     data = opened(whole, tmp_path)
     epoch = Epoch(data.train, RECIPE, 0, 1)
@@ -262,6 +273,12 @@ def test_whole_images_come_rescaled_in_batches_of_equal_shape(whole, tmp_path):
     assert {tuple(images.shape[2:]) for images, _ in batches} == {(60, 80), (80, 60), (60, 60), (60, 120), (120, 60)}
     sizes = [tuple(images.shape[2:]) for images, _ in batches]
     assert all(first != second for first, second in pairwise(sizes))
+
+
+def test_whole_images_come_one_by_one_where_they_are_large(whole, tmp_path):
+    sizes = [tuple(images.shape) for images, _ in opened(whole, tmp_path).test.rescaled(1000)]
+    assert {shape[0] for shape in sizes} == {1}
+    assert {min(shape[2:]) for shape in sizes} == {1000}
 
 
 def test_large_jpegs_are_decoded_at_a_part_of_their_size_and_look_the_same(whole, tmp_path):
