@@ -182,8 +182,19 @@ class Part:
         side: shorter side to which images are rescaled where their centres are shown, pixels; 0: as they are stored.
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, pixels: Pixels, side: int = 0) -> None:
-        self.images, self.labels, self.pixels, self.side = images, labels, pixels, side
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        mean: torch.Tensor,
+        deviation: torch.Tensor,
+        components: torch.Tensor | None = None,
+        side: int = 0,
+    ) -> None:
+        if components is None:
+            components = torch.zeros(len(mean), len(mean), device=mean.device)
+        self.images, self.labels, self.side = images, labels, side
+        self.pixels = Pixels(mean, deviation, components)
         self.resolution, self.channels = images.shape[1], images.shape[3]
 
     def __len__(self) -> int:
@@ -366,8 +377,8 @@ class ClassificationData(SplitData):
         side = round(recipe.mean_side * examples.train_images.shape[1])
 
         def part(images: np.ndarray, labels: np.ndarray) -> Part:
-            on_device = [torch.from_numpy(np.array(array)).to(device) for array in (images, labels)]
-            return Part(on_device[0], on_device[1], pixels, side)
+            here, their_labels = (torch.from_numpy(np.array(array)).to(device) for array in (images, labels))
+            return Part(here, their_labels, pixels.mean, pixels.deviation, pixels.components, side)
 
         self.train = part(examples.train_images[self.used], examples.train_labels[self.used])
         self.validation = part(examples.train_images[self.held], examples.train_labels[self.held])

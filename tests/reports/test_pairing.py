@@ -10,7 +10,7 @@ import torch
 from records import ARMS, EPOCHS, changes, record
 
 from ablations import Difference
-from lightning_modules.batches import Epoch, Part, Pixels
+from lightning_modules.batches import Epoch, Part
 from lightning_modules.spec import Recipe
 from reports.comparison import compare
 
@@ -37,7 +37,7 @@ def checks(study):
 
 def digests(batch_size, augmentation="shift-flip"):
     images = torch.zeros((50, 8, 8, 1), dtype=torch.uint8)
-    part = Part(images, torch.arange(50), Pixels(torch.zeros(1), torch.ones(1), torch.zeros(1, 1)))
+    part = Part(images, torch.arange(50), torch.zeros(1), torch.ones(1))
     epoch = Epoch(part, Recipe(epochs=1, batch_size=batch_size, augmentation=augmentation), 3, 0)
     list(epoch)
     return epoch.seen_order.hexdigest(), epoch.seen_augmentation.hexdigest()
