@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules import spec
-from lightning_modules.batches import EVALUATION_PIXELS, ClassificationData, Part, Pixels, rescale
+from lightning_modules.batches import EVALUATION_PIXELS, ClassificationData, Part, rescale
 from lightning_modules.build import build
 from lightning_modules.catalogue import NETWORKS, RESNET_18, VGG_A, VGG_D, stages
 from lightning_modules.initialise import initialised
@@ -208,9 +208,9 @@ def test_posteriors_are_averaged_as_the_hand_computes_it():
 
 
 def digits_part(digits, count=64):
-    pixels = Pixels.of(np.array([100.0]), np.array([90.0]), np.zeros((1, 1)), CPU)
+    statistics = torch.tensor([100.0]), torch.tensor([90.0])
     images, labels = (torch.from_numpy(np.array(each[:count])) for each in (digits.test_images, digits.test_labels))
-    return Part(images, labels, pixels)
+    return Part(images, labels, *statistics)
 
 
 def test_one_crop_at_the_stored_side_is_the_evaluation_itself(digits, small):
