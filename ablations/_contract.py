@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 
 from ablations._built import Property
 from ablations._claims import Claim
@@ -89,15 +89,15 @@ class Arm:
         return isinstance(chosen(setup, self.edits.get(path)), Times)
 
     def _with_donor(self, setup: Setup, for_all: Mapping[str, Leaf]) -> Setup:
-        """What is set in every network is set in the donor's as well: a warm start from another one is another change.
+        """What is set in every network is set in the donors' as well: a warm start from another one is another change.
 
         Raises:
-            InvalidValue: where the donor's network does not take it.
+            InvalidValue: where a donor's network does not take it.
         """
-        if not isinstance(setup.start, WarmStart):
-            return setup
-        for path, value in for_all.items():
-            of_donor = f"start.{path}"
+        donors = ["start.network"] if isinstance(setup.start, WarmStart) else []
+        donors += [f"test.members.{place}" for place in range(len(setup.test.members))]
+        for (path, value), donor in product(for_all.items(), donors):
+            of_donor = f"{donor}.{path.removeprefix('network.')}"
             if path.startswith("network.") and of_donor not in self.edits:
                 try:
                     setup = edit(setup, of_donor, value)
@@ -221,6 +221,7 @@ class Ablation:
         Raises:
             NotASingleChange: naming every stray change with both values.
             InvalidAblation: where two arms come out equal.
+            InvalidValue: where an arm's fields do not agree with each other.
         """
         for_all = for_all or {}
         setups = {}
@@ -229,6 +230,7 @@ class Ablation:
             for path, value in for_all.items():
                 if path in arm.edits and not (arm.is_multiple(path, setup) or self._may_change(path)):
                     setup = edit(setup, path, value)  # equal in all arms as declared, so equal as set
+            setup.require_whole()
             setups[arm.name] = setup
         self._prove(setups)
         return setups

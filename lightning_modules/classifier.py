@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -14,6 +15,8 @@ from lightning_modules.build import weight_layers
 from lightning_modules.sharing import Batch, Share, shared
 from lightning_modules.spec import Recipe
 from lightning_modules.tally import Tally, outputs
+
+MOST_DIVISIONS = 3  # of the rate, by ten, under the schedule ``plateau`` (Simonyan & Zisserman 2015, Sect. 3.1)
 
 
 class Classifier(lightning.LightningModule):
@@ -32,6 +35,8 @@ class Classifier(lightning.LightningModule):
         self.recipe, self.auxiliary_weight, self.share = recipe, auxiliary_weight, share or Share()
         self.network = shared(network, self.share).to(memory_format=torch.channels_last)
         self.tally = Tally(torch.device("cpu"))
+        self.plateau = Plateau(recipe.patience)
+        self.total, self.further = 0, list[Batch]()
 
     @property
     def module(self) -> Classifier:
@@ -64,8 +69,17 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:  # noqa: ARG002 - Lightning's signature
         """This worker's part of the mean cross-entropy of a batch, nats, with the weighted ones of auxiliary heads."""
         images, labels = batch
-        total, mine = len(labels), self.share.begin(len(labels))
-        labels = labels[mine]
+        self.total, mine = len(labels), self.share.begin(len(labels))
+        (images, labels), *self.further = self._parts(images, labels[mine])
+        return self._loss(images, labels, self.total)
+
+    def _parts(self, images: torch.Tensor, labels: torch.Tensor) -> list[Batch]:
+        """What gradients are computed of at once: all of it, or parts of the recipe's ``microbatch``."""
+        size = self.recipe.microbatch or max(1, len(labels))
+        return list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
+
+    def _loss(self, images: torch.Tensor, labels: torch.Tensor, total: int) -> torch.Tensor:
+        """The part of the mean over ``total`` examples that some of them have in the loss; they are counted."""
         logits, *further = self._outputs(images)
         loss = self._part_of_mean(logits, labels, total)
         self.tally.add(loss, logits, labels, mean_over=total)
@@ -74,9 +88,16 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def _part_of_mean(self, logits: torch.Tensor, labels: torch.Tensor, total: int) -> torch.Tensor:
-        if self.share.alone:
+        if self.share.alone and len(labels) == total:
             return functional.cross_entropy(logits, labels)
         return functional.cross_entropy(logits, labels, reduction="sum") / total
+
+    def backward(self, loss: torch.Tensor, *_: Any, **__: Any) -> None:
+        """The gradient of the batch: of its first part, whose loss the step gave; then of each further one."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        for images, labels in self.further:
+            self._loss(images, labels, self.total).backward()  # type: ignore[no-untyped-call]
+        self.further = []
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Bring the workers' gradients together; clip the global norm where the recipe says so, and count it anyway."""
@@ -95,7 +116,7 @@ class Classifier(lightning.LightningModule):
             momentum=self.recipe.momentum,
         )
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(self.recipe, step, total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self._rate_factor(step, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def curves(self) -> dict[str, float]:
@@ -105,16 +126,69 @@ class Classifier(lightning.LightningModule):
         return {
             "train_loss": self.tally.mean_loss,
             "train_error": self.tally.error,
-            "learning_rate": self.recipe.learning_rate * rate_factor(self.recipe, last, total),
+            "learning_rate": self.recipe.learning_rate * self._rate_factor(last, total),
             **self.tally.gradients,
         }
 
+    def _rate_factor(self, step: int, total: int) -> float:
+        return rate_factor(self.recipe, step, total, self.plateau.divisions)
 
-def rate_factor(recipe: Recipe, step: int, total: int) -> float:
-    """The share of the peak learning rate at a step: a linear rise, then the recipe's schedule."""
+    def validated(self, error: float) -> None:
+        """Divide the rate, from the next step on, where the schedule follows the validation error, in percent."""
+        if self.recipe.schedule != "plateau" or not self.plateau.has_come(error):
+            return
+        self.plateau.divide()
+        schedule: Any = self.lr_schedulers()
+        for group, factor in zip(schedule.optimizer.param_groups, schedule.lr_lambdas, strict=True):
+            group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the schedule knows of the validation error."""
+        checkpoint["plateau"] = vars(self.plateau)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The inverse of :meth:`on_save_checkpoint`."""
+        self.plateau = Plateau(**checkpoint["plateau"])
+
+
+@dataclass
+class Plateau:
+    """Whether an error has stopped to improve: it was not below its least for so many epochs.
+
+    Attributes:
+        patience: epochs.
+        least: error so far since the beginning.
+        waited: epochs since the least one, or since the rate was divided.
+        divisions: of the rate so far.
+    """
+
+    patience: int
+    least: float = math.inf
+    waited: int = 0
+    divisions: int = 0
+
+    def has_come(self, error: float) -> bool:
+        """Take in an epoch's error; whether the rate is to be divided now."""
+        self.waited = 0 if error < self.least else self.waited + 1
+        self.least = min(self.least, error)
+        return self.waited >= self.patience and self.divisions < MOST_DIVISIONS
+
+    def divide(self) -> None:
+        """Count a division, and wait anew."""
+        self.waited, self.divisions = 0, self.divisions + 1
+
+
+def rate_factor(recipe: Recipe, step: int, total: int, divisions: int = 0) -> float:
+    """The share of the peak learning rate at a step: a linear rise, then the recipe's schedule.
+
+    Args:
+        divisions: by ten, so far, of the schedule ``plateau``.
+    """
     warmup = round(total * recipe.warmup)
     if step < warmup:
         return (step + 1) / warmup
     if recipe.schedule == "constant":
         return 1.0
+    if recipe.schedule == "plateau":
+        return 10.0**-divisions
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

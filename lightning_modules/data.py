@@ -122,7 +122,7 @@ def _read_digits(scale: Scale, _: Path) -> Examples:
     pixels, labels = load_digits(return_X_y=True)
     _check_memory(len(labels), scale)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    resized = np.stack([_fitted(Image.fromarray(image), scale) for image in images])
+    resized = np.stack([fitted(Image.fromarray(image), scale) for image in images])
     random = np.random.Generator(np.random.PCG64(0))
     chosen = np.zeros(len(labels), dtype=bool)
     for label in range(10):
@@ -162,7 +162,7 @@ def _torchvision(name: str, folder: str) -> Source:
         train, test = load(root, train=True), load(root, train=False)
         _check_memory(len(train) + len(test), scale)
         parts = [
-            (np.stack([_fitted(Image.fromarray(image), scale) for image in part.data]), np.asarray(part.targets))
+            (np.stack([fitted(Image.fromarray(image), scale) for image in part.data]), np.asarray(part.targets))
             for part in (train, test)
         ]
         return _examples(parts[0], parts[1], tuple(train.classes), f"torchvision's {name}")
@@ -172,29 +172,29 @@ def _torchvision(name: str, folder: str) -> Source:
 
 def _read_folder(scale: Scale, root: Path) -> Examples:
     """Any images as ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``): shorter side resized, centre kept."""
-    parts = _folder(root)
+    parts = by_class_of(root)
     files = [file for groups in parts for group in groups for file in group]
     _check_memory(len(files), scale)
     train, test = (_read_files(groups, scale) for groups in parts)
-    kinds = ", ".join(sorted({_kind(file) for file in files}))
-    others = sum(_strangers(file) for file in {file.parent for file in files})
+    kinds = ", ".join(sorted({kind_of(file) for file in files}))
+    others = sum(strangers_in(file) for file in {file.parent for file in files})
     left_out = f"; {others} other files left out" if others else ""
-    return _examples(train, test, _class_names(root / "train"), f"an image folder ({kinds}{left_out})")
+    return _examples(train, test, class_names(root / "train"), f"an image folder ({kinds}{left_out})")
 
 
-def _folder(root: Path) -> tuple[list[list[Path]], list[list[Path]]]:
+def by_class_of(root: Path) -> tuple[list[list[Path]], list[list[Path]]]:
     """The images of training and test, by class."""
     train, test = root / "train", root / "test" if (root / "test").is_dir() else root / "val"
-    classes = _class_names(train)
-    strangers = sorted(set(_class_names(test)) - set(classes))
+    classes = class_names(train)
+    strangers = sorted(set(class_names(test)) - set(classes))
     if strangers:
         raise DataError(f"{test} has classes that {train} has not: {', '.join(strangers[:5])}.")
-    by_class = ([_images_in(part / name) for name in classes] for part in (train, test))
+    by_class = ([images_in(part / name) for name in classes] for part in (train, test))
     return next(by_class), next(by_class)
 
 
 def _folder_files(root: Path) -> list[Path]:
-    return [file for groups in _folder(root) for group in groups for file in group]
+    return [file for groups in by_class_of(root) for group in groups for file in group]
 
 
 SOURCES: dict[SourceName, Source] = {
@@ -215,7 +215,12 @@ def stratified(labels: Labels, share: float, generator: np.random.Generator) -> 
     return chosen
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's folders, one per class.
+
+    Raises:
+        DataError: where there are fewer than two.
+    """
     if not folder.is_dir():
         raise DataError(
             f"no folder {folder}. Expected train/<class>/ and test/<class>/ (or val/<class>/) with images below "
@@ -228,7 +233,12 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder, by name.
+
+    Raises:
+        DataError: where there are none.
+    """
     files = sorted(file for file in folder.iterdir() if _is_image(file)) if folder.is_dir() else []
     if not files:
         raise DataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
@@ -243,7 +253,7 @@ def _hidden(entry: Path) -> bool:
     return entry.name.startswith(".")
 
 
-def _strangers(folder: Path) -> int:
+def strangers_in(folder: Path) -> int:
     """Entries of a class's folder that are no images."""
     return sum(not _is_image(entry) and not _hidden(entry) for entry in folder.iterdir())
 
@@ -263,7 +273,7 @@ def _read_files(groups: Sequence[Sequence[Path]], scale: Scale) -> tuple[Images,
     images = np.empty((len(files), scale.resolution, scale.resolution, scale.channels), dtype=np.uint8)
 
     def read(index: int) -> None:
-        images[index] = _decoded(files[index], scale)
+        images[index] = decoded(files[index], scale)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(read, range(len(files))):
@@ -271,15 +281,20 @@ def _read_files(groups: Sequence[Sequence[Path]], scale: Scale) -> tuple[Images,
     return images, np.repeat(np.arange(len(groups)), [len(group) for group in groups])
 
 
-def _decoded(file: Path, scale: Scale) -> Images:
+def decoded(file: Path, scale: Scale) -> Images:
+    """A file's image at a scale: shorter side resized, centre kept.
+
+    Raises:
+        DataError: where it cannot be read.
+    """
     try:
         with Image.open(file) as image:
-            return _fitted(_eight_bits(ImageOps.exif_transpose(image)), scale)
+            return fitted(eight_bits(ImageOps.exif_transpose(image)), scale)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {file}: {error}. Mend or remove it.") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """An image of any mode with 8 bits per channel; what is transparent becomes black."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
@@ -291,7 +306,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def _fitted(picture: Image.Image, scale: Scale) -> Images:
+def fitted(picture: Image.Image, scale: Scale) -> Images:
     """An image as resolution x resolution x channels: shorter side resized, centre kept."""
     picture = picture.convert("L" if scale.channels == 1 else "RGB")
     side, shorter = scale.resolution, min(picture.size)
@@ -302,7 +317,8 @@ def _fitted(picture: Image.Image, scale: Scale) -> Images:
     return np.asarray(picture).reshape(side, side, scale.channels)
 
 
-def _kind(file: Path) -> str:
+def kind_of(file: Path) -> str:
+    """A file's format by its name, in words."""
     return {".jpg": "JPEG", ".jpeg": "JPEG"}.get(file.suffix.lower(), file.suffix[1:].upper())
 
 

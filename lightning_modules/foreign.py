@@ -41,6 +41,9 @@ class SelfTraining(lightning.Callback):
         """Of its optimisers in this epoch."""
         return self.tally.steps
 
+    def validated(self, error: float) -> None:
+        """Nothing: the module's schedule is its own."""
+
     def curves(self) -> Mapping[str, float]:
         """Loss, rate and gradient norms; the loss only where batches told one."""
         loss = {"train_loss": self.tally.mean_loss} if self.tally.examples else {}

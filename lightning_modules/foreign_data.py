@@ -10,7 +10,7 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from lightning_modules.batches import TrialData
+from lightning_modules.batches import TrialData, images_per_batch, rescale
 from lightning_modules.chance import Chance
 from lightning_modules.custom import call
 from lightning_modules.networks import filled
@@ -142,6 +142,14 @@ class ForeignPart:
         batches = self.opened.batches(self.name, "evaluation")
         yield from batches
         self.digest = batches.digest
+
+    def rescaled(self, side: int) -> Iterator[Batch]:
+        """All that the loader gives, in its order, rescaled to a side in pixels from the protocol's resolution."""
+        for images, labels in self.evaluation():
+            size = images_per_batch(side * side)
+            for start in range(0, len(labels), size):
+                window = slice(start, start + size)
+                yield rescale(images[window], side), labels[window]
 
 
 class ForeignTrialData(TrialData):

@@ -36,6 +36,9 @@ class Learner(Protocol):
     def steps(self) -> int:
         """How many the optimiser has made in this epoch."""
 
+    def validated(self, error: float) -> None:
+        """Hear of the validation error, in percent, as the epoch ends."""
+
     def curves(self) -> Mapping[str, float]:
         """What training gave in the epoch that ends, by name; what cannot be known is left out."""
 
@@ -44,8 +47,15 @@ def learner(setup: Setup, seed: int, share: Share | None = None) -> Learner:
     """What a setup trains, with its initial weights; by one of several workers where it has a share.
 
     Raises:
-        Misuse: for several workers on a module that trains itself: what its losses are means of, only it knows.
+        Misuse: for several workers on a module that trains itself: what its losses are means of, only it knows; and
+            for several workers on parts of a batch.
     """
+    if share is not None and not share.alone and setup.recipe.microbatch:
+        raise Misuse(
+            f"Recipe.microbatch is {setup.recipe.microbatch}, and {share.workers} workers were given to one trial; "
+            "expected one of the two: several workers divide a batch among them. Give --workers-per-trial 1, or "
+            "`--set recipe.microbatch=0`."
+        )
     network = initialised(setup.network, setup.scale, seed)
     if isinstance(network, lightning.LightningModule):
         if share is not None and not share.alone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lightning_modules.data import Examples, Labels, prepare, split
+from lightning_modules.pictures import Pictures, pictures
 from lightning_modules.sharing import Share
 from lightning_modules.spec import Data, ForeignData, Scale, Setup
 from lightning_modules.values import Misuse
@@ -19,6 +20,13 @@ from lightning_modules.values import Misuse
 if TYPE_CHECKING:  # Lightning takes two seconds to load, and who only asks what there is does not need it
     from lightning_modules.batches import TrialData
     from lightning_modules.foreign_data import LoaderName, Opened
+
+
+Say = Callable[[str], None]
+
+
+def _nothing(*_: object) -> None:
+    return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,7 @@ class Inventory:
         sizes: examples in ``train``, ``validation`` and ``test``.
         test_labels: int64 class indices, in the order of the predictions.
         digest: of what the examples are.
+        left_out: bad files, each with what is wrong with it.
     """
 
     name: str
@@ -40,39 +49,54 @@ class Inventory:
     sizes: Mapping[str, int]
     test_labels: Labels
     digest: str
+    left_out: tuple[str, ...] = ()
 
 
-def inventory(setup: Setup, seeds: Sequence[int], root: Path, cache: Path) -> Inventory:
+def inventory(setup: Setup, seeds: Sequence[int], root: Path, cache: Path, say: Say = _nothing) -> Inventory:
     """Read a setup's data once. A foreign module's ``prepare_data`` is called here, and nowhere else.
+
+    Args:
+        say: hears of the progress where that takes long.
 
     Raises:
         Misuse: where they cannot be trained on, or are not what the scale says.
     """
     if isinstance(setup.data, ForeignData):
         return _foreign(setup.data, setup.scale, seeds)
-    return _own(prepare(setup.data, setup.scale, root, cache), setup.data, seeds)
+    setup.require_whole()
+    return _own(_prepared(setup.data, setup.scale, root, cache, say), setup.data, seeds)
 
 
-def examples_of(setup: Setup, root: Path, cache: Path) -> Examples | None:
+def examples_of(setup: Setup, root: Path, cache: Path, say: Say = _nothing) -> Examples | Pictures | None:
     """The examples that this package reads; none where a foreign module reads its own."""
-    return None if isinstance(setup.data, ForeignData) else prepare(setup.data, setup.scale, root, cache)
+    return None if isinstance(setup.data, ForeignData) else _prepared(setup.data, setup.scale, root, cache, say)
+
+
+def _prepared(data: Data, scale: Scale, root: Path, cache: Path, say: Say) -> Examples | Pictures:
+    if data.keep == "fitted":
+        return prepare(data, scale, root, cache)
+    return pictures(data, scale, root, cache, say)
 
 
 def trial_data(
-    setup: Setup, examples: Examples | None, seed: int, device: torch.device, share: Share | None = None
+    setup: Setup, examples: Examples | Pictures | None, seed: int, device: torch.device, share: Share | None = None
 ) -> TrialData:
     """What one trial reads; of training batches, the worker's share."""
     from lightning_modules.batches import ClassificationData
     from lightning_modules.foreign_data import ForeignTrialData
+    from lightning_modules.originals import PictureData
 
+    setup.require_whole()
     if isinstance(setup.data, ForeignData):
         return ForeignTrialData(setup.data, setup.scale, seed, device, share)
     if examples is None:
         raise TypeError(f"a trial on {setup.data.source} needs its examples")
+    if isinstance(examples, Pictures):
+        return PictureData(examples, setup.data, setup.recipe, setup.scale, seed, device, share)
     return ClassificationData(examples, setup.data, setup.recipe, seed, device, share)
 
 
-def _own(examples: Examples, data: Data, seeds: Sequence[int]) -> Inventory:
+def _own(examples: Examples | Pictures, data: Data, seeds: Sequence[int]) -> Inventory:
     parts = [split(examples.train_labels, data, seed) for seed in seeds]  # what cannot be divided is refused here
     train, held = parts[0]
     return Inventory(
@@ -82,6 +106,7 @@ def _own(examples: Examples, data: Data, seeds: Sequence[int]) -> Inventory:
         sizes={"train": len(train), "validation": len(held), "test": len(examples.test_labels)},
         test_labels=examples.test_labels,
         digest=examples.digest,
+        left_out=examples.left_out if isinstance(examples, Pictures) else (),
     )
 
 

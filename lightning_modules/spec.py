@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning_modules.networks import (
     Blocks,
@@ -20,11 +20,14 @@ from lightning_modules.networks import (
     realise,
     require_dotted,
 )
-from lightning_modules.values import Arguments, Leaf, check, require
+from lightning_modules.values import Arguments, InvalidValue, Leaf, check, edit_all, require
 
 __all__ = [
+    "CROPS",
     "SPEC_KINDS",
+    "TEST_MODES",
     "Augmentation",
+    "BadFiles",
     "Blocks",
     "Conv",
     "Custom",
@@ -32,6 +35,8 @@ __all__ = [
     "ForeignData",
     "Head",
     "Initialiser",
+    "Keep",
+    "Mirroring",
     "Network",
     "Precision",
     "Recipe",
@@ -42,6 +47,8 @@ __all__ = [
     "Setup",
     "Source",
     "Stage",
+    "Test",
+    "TestMode",
     "Vgg",
     "WarmStart",
     "narrowed",
@@ -49,9 +56,15 @@ __all__ = [
 ]
 
 Source = Literal["digits", "cifar10", "cifar100", "folder"]
-Augmentation = Literal["none", "shift", "shift-flip"]
-Schedule = Literal["constant", "cosine"]
+Augmentation = Literal["none", "shift", "shift-flip", "crop-flip", "crop-flip-colour"]
+Schedule = Literal["constant", "cosine", "plateau"]
+Keep = Literal["fitted", "originals", "resized"]
+BadFiles = Literal["refuse", "leave out"]
 Precision = Literal["float32", "bfloat16"]
+TestMode = Literal["single", "dense", "multi-crop", "both", "ten-crop"]
+TEST_MODES: tuple[TestMode, ...] = get_args(TestMode)
+Mirroring = Literal["as-trained", "never", "always"]
+CROPS: tuple[Augmentation, ...] = ("crop-flip", "crop-flip-colour")  # of images that are rescaled first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +102,18 @@ class Recipe:
         momentum: of SGD, without dampening.
         weight_decay: L2 penalty on weights, not on biases.
         warmup: share of all steps in which the rate rises linearly from 0.
-        schedule: what follows the warm-up.
+        schedule: what follows the warm-up; ``plateau`` divides the rate by ten, three times at most, whenever the
+            validation error has not improved for ``patience`` epochs (Simonyan & Zisserman 2015, Sect. 3.1).
+        patience: of the schedule ``plateau``, epochs.
         clip_norm: largest global norm of the gradient; 0 clips nothing.
-        augmentation: ``shift`` moves each image by up to an eighth of its side, ``-flip`` mirrors half of them.
+        augmentation: ``shift`` moves each image by up to an eighth of its side, ``-flip`` mirrors half of them;
+            ``crop`` cuts a square of the scale's resolution out of the rescaled image, at a place drawn at random, and
+            ``-colour`` shifts its colours along their principal components (Krizhevsky et al. 2012, Sect. 4.1).
+        side_from: shorter side to which each training image is rescaled, isotropically, before it is cropped, in units
+            of the scale's resolution; drawn uniformly in whole pixels from ``side_from`` to ``side_to``. 0: images are
+            used as they are stored. Untrained on, an image is rescaled to the mean of the two, and its centre shown.
+        microbatch: examples whose gradients are computed at once, and added up over the batch; 0: all of them. A batch
+            norm sees each of these parts for itself.
         precision: of the forward and backward pass; weights and their updates are float32.
     """
 
@@ -103,7 +125,11 @@ class Recipe:
     warmup: float = 0.0
     schedule: Schedule = "cosine"
     clip_norm: float = 0.0
+    patience: int = 5
     augmentation: Augmentation = "shift-flip"
+    side_from: float = 0.0
+    side_to: float = 0.0
+    microbatch: int = 0
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -115,6 +141,16 @@ class Recipe:
         require(self.weight_decay >= 0, self, "weight_decay", "0 or more")
         require(0 <= self.warmup <= 1, self, "warmup", "a share of the steps from 0 to 1")
         require(self.clip_norm >= 0, self, "clip_norm", "0 (no clipping) or more")
+        require(self.patience >= 1, self, "patience", "1 epoch or more")
+        for name in ("side_from", "side_to"):
+            side = getattr(self, name)
+            require(side == 0 or side >= 1, self, name, "0 (images as stored), or 1 or more of the scale's resolution")
+        require(self.microbatch >= 0, self, "microbatch", "0 (the whole batch at once) or more examples")
+
+    @property
+    def mean_side(self) -> float:
+        """The shorter side at which an image is shown untrained on, in units of the resolution; 0: as it is stored."""
+        return (self.side_from + self.side_to) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +161,18 @@ class Data:
         source: where the examples come from.
         train_fraction: share of the source's training examples that a study uses, drawn once, stratified by class.
         validation_fraction: share of those that is held out for validation, drawn by seed, stratified by class.
+        keep: ``fitted`` keeps every image in memory, at the scale's resolution. Of a folder of larger ones,
+            ``originals`` decodes the files at each use, and ``resized`` copies on disk, made once, whose shorter side
+            is the lesser of their own and 16/7 of the resolution: rescaled twice, their pixels are others.
+        bad_files: what to do where files of a folder cannot be read, or are of another format than they are named:
+            ``refuse`` them all, or ``leave out`` these. They are named and counted. Fitted images are always refused.
     """
 
     source: Source = "folder"
     train_fraction: float = 1.0
     validation_fraction: float = 0.1
+    keep: Keep = "fitted"
+    bad_files: BadFiles = "refuse"
 
     def __post_init__(self) -> None:
         check(self)
@@ -165,46 +208,132 @@ class Scratch:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Some layers start as they ended in another network: the donor, trained before on the same seed, recipe and data.
+    """Some layers start as they ended in another network: the donor, trained before on the same seed and data.
 
     Attributes:
         network: the donor's; it starts from scratch.
         layers: their places, or what these begin with: ``stage1.conv1``, ``head``. They have equal shapes in both.
+        recipe: what is otherwise in the donor's recipe than in that of the one that starts from it, by field:
+            ``{"learning_rate": 0.01, "side_to": 8 / 7}``.
     """
 
     network: Network
     layers: tuple[str, ...]
+    recipe: Mapping[str, Leaf] = Arguments()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", Arguments(self.recipe))
         check(self)
+        edit_all(Recipe(), self.recipe)
         require(len(self.layers) >= 1, self, "layers", "at least one place, such as stage1.conv1")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Test:
+    """How a trained network is tested; class posteriors are averaged over all that is looked at.
+
+    Attributes:
+        mode: ``single``, the centre crop, not mirrored; ``dense``, the whole image, with fully connected layers as
+            convolutions (Simonyan & Zisserman 2015, Sect. 3.2); ``multi-crop``, a grid of 5 × 5 crops; ``both``, the
+            mean of those two; ``ten-crop``, four corners and the centre (Krizhevsky et al. 2012, Sect. 4.1).
+        sides: shorter sides to which each image is rescaled, in units of the crop's: 8/7 are 256 pixels at a crop of
+            224. Empty: the image as it is tested while training.
+        mirroring: whether crops and whole images are looked at mirrored as well: where training mirrored them, or
+            never, or always.
+        members: further networks, trained as this one under the same seed, whose posteriors are averaged with its own.
+    """
+
+    mode: TestMode = "single"
+    sides: tuple[float, ...] = ()
+    mirroring: Mirroring = "as-trained"
+    members: tuple[Network, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self)
+        require(all(side >= 1 for side in self.sides), self, "sides", "factors of 1 or more on the side of the crop")
+        require(len(set(self.sides)) == len(self.sides), self, "sides", "different factors")
+        require(
+            self.mode != "single" or self.mirroring == "as-trained",
+            self,
+            "mirroring",
+            "'as-trained': a single crop is never mirrored",
+        )
+        object.__setattr__(self, "sides", tuple(map(float, self.sides)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All that decides a fit, save the seed."""
+    """All that decides a fit, save the seed; with another test than the default one, all that decides an evaluation."""
 
     network: Network
     scale: Scale = Scale()
     recipe: Recipe = Recipe()
     data: Data | ForeignData = Data()
     start: Scratch | WarmStart = Scratch()
+    test: Test = Test()
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
-    def donor(self) -> Setup | None:
-        """The setup that must have been trained, under the same seed, before this one starts."""
+    def trains(self) -> bool:
+        """Whether it trains a network; else it tests what others have trained, in another way than they were tested."""
+        return self.test == Test()
+
+    @property
+    def donors(self) -> tuple[Setup, ...]:
+        """The setups that must have been trained, under the same seed, before this one starts."""
+        if not self.trains:
+            trained = replace(self, test=Test())
+            return (trained, *(replace(trained, network=each, start=Scratch()) for each in self.test.members))
         if isinstance(self.start, Scratch):
-            return None
-        return replace(self, network=self.start.network, start=Scratch())
+            return ()
+        recipe = edit_all(self.recipe, self.start.recipe)
+        return (replace(self, network=self.start.network, recipe=recipe, start=Scratch()),)
+
+    def require_whole(self) -> None:
+        """Prove that fields agree which only together make sense. They are edited one by one, so not where it is made.
+
+        Raises:
+            InvalidValue: naming those that do not.
+        """
+        for donor in self.donors:
+            donor.require_whole()
+        recipe, data = self.recipe, self.data
+        rescales = recipe.side_from > 0 or recipe.side_to > 0
+        if rescales and not 1 <= recipe.side_from <= recipe.side_to:
+            raise InvalidValue(
+                f"Recipe.side_from is {recipe.side_from:g} and Recipe.side_to is {recipe.side_to:g}; expected both 0 "
+                "(images as stored), or 1 or more and the first not above the second. Set both."
+            )
+        if rescales != (recipe.augmentation in CROPS):
+            raise InvalidValue(
+                f"Recipe.augmentation is {recipe.augmentation!r} and Recipe.side_to is {recipe.side_to:g}; expected "
+                f"one of {', '.join(map(repr, CROPS))} with sides of 1 or more, or another one with sides of 0: what "
+                "is rescaled is cropped, and what is cropped was rescaled."
+            )
+        if isinstance(data, ForeignData):
+            if rescales:
+                raise InvalidValue(
+                    f"Recipe.side_to is {recipe.side_to:g}, and {data.class_path} reads its own images; expected sides "
+                    "of 0. Rescale and crop them there."
+                )
+        elif data.keep != "fitted" and data.source != "folder":
+            raise InvalidValue(
+                f"Data.keep is {data.keep!r} and Data.source is {data.source!r}; expected 'folder' with it: others "
+                "have no files of their own. Give 'fitted', or an image folder."
+            )
+        elif data.keep == "fitted" and data.bad_files != "refuse":
+            raise InvalidValue(
+                f"Data.bad_files is {data.bad_files!r} and Data.keep is 'fitted'; expected 'refuse' with it. Give "
+                "Data.keep 'originals' or 'resized' to have bad files left out."
+            )
 
 
 SPEC_KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, ForeignData, Scratch,
-        WarmStart, Setup,
+        WarmStart, Test, Setup,
     )
 }  # fmt: skip

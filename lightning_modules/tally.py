@@ -13,6 +13,7 @@ from torch.nn import functional
 from lightning_modules.sharing import Batch, Share
 from lightning_modules.values import Misuse
 
+TOP = 5  # classes that may hold the right one, for the top-5 error
 STEPS_WITH_LAYERS = 4  # of every epoch: enough to see which layers starve, too few to cost time
 
 
@@ -20,7 +21,7 @@ class Tally:
     """Sums over batches, on the device: they reach the host once per epoch, not once per step."""
 
     def __init__(self, device: torch.device) -> None:
-        self.loss, self.wrong, self.gradient = (torch.zeros((), device=device) for _ in range(3))
+        self.loss, self.wrong, self.outside, self.gradient = (torch.zeros((), device=device) for _ in range(4))
         self.layers: dict[str, torch.Tensor] = {}
         self.examples = self.steps = 0
 
@@ -37,12 +38,17 @@ class Tally:
         self.loss += loss.detach().float() * (examples if mean_over is None else mean_over)
         self.examples += examples
 
+    def add_top5(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count the examples of a batch whose class is not among the five of the highest logits."""
+        top = logits.detach().topk(min(TOP, logits.shape[1])).indices
+        self.outside += (top != labels[:, None]).all(1).sum()
+
     def add_up(self, share: Share) -> None:
         """Count what all workers have counted of losses and errors; gradients are those of all of them already."""
         if share.alone:
             return
         counted = torch.tensor(float(self.examples), dtype=torch.float64, device=self.loss.device)
-        share.add_up(self.loss, self.wrong)
+        share.add_up(self.loss, self.wrong, self.outside)
         share.add_up(counted)
         self.examples = int(counted)
 
@@ -68,6 +74,11 @@ class Tally:
     def error(self) -> float:
         """Percent of the examples."""
         return 100 * float(self.wrong) / max(1, self.examples)
+
+    @property
+    def top5_error(self) -> float:
+        """Percent of the examples, of those that :meth:`add_top5` has counted."""
+        return 100 * float(self.outside) / max(1, self.examples)
 
     @property
     def gradients(self) -> dict[str, float]:
@@ -112,6 +123,7 @@ def evaluate(
             if mine.start < mine.stop:
                 logits = outputs(module(images[mine]))[0]
                 tally.add(functional.cross_entropy(logits, labels[mine]), logits, labels[mine])
+                tally.add_top5(logits, labels[mine])
                 found[mine] = logits.argmax(1)
             predicted.append(found)
     tally.add_up(share)

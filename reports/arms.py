@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from reports.endpoints import Values, cost, donor_seconds, table, values
+from reports.endpoints import Values, cost, donor_seconds, metric, table, values
 from reports.moved import Moved
 from reports.numbers import NOTHING, Estimate
 from reports.statistics import arm_interval
@@ -63,6 +63,8 @@ class ArmRow:
         inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples; NaN where no
             trial has measured it.
         published: the figure in the literature, in its own unit and on its own data.
+        top5: mean top-5 error with the arm's own 95% interval; nothing where no trial has counted it.
+        tests: the arms whose trained networks it tests; empty for an arm that trains.
     """
 
     name: str
@@ -85,6 +87,8 @@ class ArmRow:
     inference_images_per_second: float
     inference_peak_memory_bytes: float
     published: float
+    top5: Estimate
+    tests: tuple[str, ...]
 
     @property
     def ended(self) -> int:
@@ -106,6 +110,7 @@ def arm_rows(
     record: StudyRecord, trials: tuple[TrialRecord, ...], errors: Values, differences: tuple[PairDifference, ...]
 ) -> tuple[ArmRow, ...]:
     """The rows of all registered arms, the baseline first."""
+    top5 = table(record, lambda trial: metric(trial, "test_top5_error"))
     costs = {name: _means(each) for name, each in _costs(record).items()}
     baseline = record.registration.baseline
     to_baseline = {difference.arm: difference for difference in differences if difference.over == baseline}
@@ -113,6 +118,7 @@ def arm_rows(
         replace(
             _row(record, arm, errors[index], trials, {name: means[index] for name, means in costs.items()}),
             difference=to_baseline.get(arm),
+            top5=own_interval(top5[index]),
         )
         for index, arm in enumerate(record.registration.arms)
     )
@@ -159,6 +165,8 @@ def _row(
         properties=dict(record.registration.properties.get(arm, {})),
         donor=record.registration.donors.get(arm, ""),
         donor_epochs=record.registration.donor_epochs.get(arm, 0),
+        top5=NOTHING,
+        tests=record.registration.tested.get(arm, ()),
         published=float(reference.values.get(arm, math.nan)) if reference else math.nan,
         **costs,
     )

@@ -12,6 +12,7 @@ from reports.arms import ArmRow, PairDifference, arm_rows
 from reports.conduct import Check, Failure, donors_of, environments, failures, mixtures, pairing, trials_of
 from reports.crossing import Crossing, crossings
 from reports.endpoints import UNITS, Values, smallest_effect, untrained, values
+from reports.examples import SeedPair, seed_pairs
 from reports.limits import Wrong, crossed, limits, wrong_predictions
 from reports.looks import Looks, alpha_of, judged, level, looks_of
 from reports.moved import moved_between
@@ -72,7 +73,8 @@ class Comparison:
         limits: what these seeds could and could not have shown.
         failures: trials without a figure.
         trials: the planned trials, arm by arm.
-        donors: the trials that arms start from and that are no arm's own.
+        donors: the trials that arms start from or test, and that are no arm's own.
+        examples: where arms test what others have trained, an arm and the baseline under each seed, by example.
         environments: what the trials ran on.
         starts: every start of the study.
         tracking: where the record was read, without credentials.
@@ -99,6 +101,7 @@ class Comparison:
     experiment_id: str
     looks: Looks | None = None
     tuned: TunedAnswer | None = None
+    examples: tuple[SeedPair, ...] = ()
 
     @property
     def level(self) -> str:
@@ -187,6 +190,7 @@ def _compared(record: StudyRecord) -> Comparison:
         run_id=record.run_id,
         experiment_id=record.experiment_id,
         looks=looks,
+        examples=seed_pairs(registration, wrong),
     )
 
 
@@ -393,16 +397,18 @@ def _incomplete(registration: Registration, arms: Sequence[ArmRow]) -> tuple[str
 
 
 def _donors_lost(registration: Registration, donors: Sequence[TrialRecord]) -> Iterable[str]:
-    """Donors that failed or diverged, with the arms that start from them."""
+    """Donors that failed or diverged, with the arms that start from them or test them."""
     lost: dict[tuple[str, str], list[str]] = {}
     for trial in donors:
         if trial.state in ("failed", "diverged"):
             lost.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
     for (donor, state), seeds in lost.items():
-        arms = [arm for arm in registration.arms if registration.donors.get(arm) == donor]
+        tests = [arm for arm in registration.arms if donor in registration.tested.get(arm, ())]
+        arms = tests or [arm for arm in registration.arms if registration.donors.get(arm) == donor]
         under = f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
         verb = "starts" if len(arms) == 1 else "start"
-        yield f"{donor} {state} under {under}; {listed(arms)} {verb} from it."
+        told = f"{'tests' if len(arms) == 1 else 'test'} it" if tests else f"{verb} from it"
+        yield f"{donor} {state} under {under}; {listed(arms)} {told}."
 
 
 def _unplanned(record: StudyRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
 from reports.endpoints import metric
@@ -15,7 +16,7 @@ from studies.results import Result
 SHARED = {"order": "Data order", "augmentation": "Augmentation", "split": "Split", "steps": "Steps"}
 DECLARED_BY = {
     "order": ("recipe.batch_size", "recipe.epochs", "data."),
-    "augmentation": ("recipe.augmentation", "recipe.epochs", "data.", "scale."),
+    "augmentation": ("recipe.augmentation", "recipe.side", "recipe.epochs", "data.", "scale."),
     "split": ("data.",),
     "steps": ("recipe.batch_size", "recipe.epochs", "data."),
 }
@@ -59,10 +60,11 @@ def trials_of(record: StudyRecord) -> tuple[TrialRecord, ...]:
 
 
 def donors_of(record: StudyRecord) -> tuple[TrialRecord, ...]:
-    """The trials that arms start from and that are no arm's own, under planned seeds, one per place."""
+    """The trials that arms start from or test, and that are no arm's own, under planned seeds, one per place."""
     registration = record.registration
     first = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
-    names = (name for name in dict.fromkeys(registration.donors.values()) if name not in registration.arms)
+    every = (*registration.donors.values(), *chain(*registration.tested.values()))
+    names = (name for name in dict.fromkeys(every) if name not in registration.arms)
     places = ((name, seed) for name in names for seed in registration.seeds)
     return tuple(first[place] for place in places if place in first)
 
@@ -71,17 +73,19 @@ def pairing(
     registration: Registration, trials: Iterable[TrialRecord], donors: Iterable[TrialRecord] = ()
 ) -> tuple[Check, ...]:
     """Whether arms under one seed shared data order, augmentation, split, steps and the weights they started from."""
-    trials = tuple(trials)
+    trials, donors = tuple(trials), tuple(donors)
     results = {(trial.arm, trial.seed): trial.result for trial in trials if trial.result is not None}
+    training = [arm for arm in registration.arms if arm not in registration.tested]
     pairs = [
         (arm, seed, results[registration.baseline, seed], result)
         for (arm, seed), result in results.items()
-        if arm != registration.baseline and (registration.baseline, seed) in results
+        if arm != registration.baseline and arm in training and (registration.baseline, seed) in results
     ]
     return (
-        *(_shared(key, registration, pairs) for key in SHARED),
+        *(_shared(key, registration, pairs) for key in SHARED if len(training) > 1 or not registration.tested),
         *_weights(registration, pairs),
         *_starts(registration, (*trials, *donors)),
+        *_tests(registration, (*trials, *donors)),
     )
 
 
@@ -145,7 +149,8 @@ def _shared(key: str, registration: Registration, pairs: list[Pair]) -> Check:
         if before.evidence[key] != after.evidence[key]:
             broken.setdefault(arm, []).append(seed)
     if not broken:
-        finding = _kept(compared, every=not stopped) + early
+        arms = "every arm that trains" if registration.tested else "every arm"
+        finding = _kept(compared, "" if stopped else arms) + early
         return Check(what=SHARED[key], state="in part" if stopped else "kept", finding=finding)
     told = "; ".join(f"{arm} under {_seeds(seeds)}" for arm, seeds in broken.items())
     if all(_declared(key, registration, arm) for arm in broken):
@@ -154,10 +159,10 @@ def _shared(key: str, registration: Registration, pairs: list[Pair]) -> Check:
     return Check(what=SHARED[key], state="broken", finding=f"not the baseline's: {told}{early}", alarm=alarm)
 
 
-def _kept(compared: list[Pair], *, every: bool) -> str:
+def _kept(compared: list[Pair], every: str) -> str:
     seeds = plural(len({seed for _, seed, _, _ in compared}), "seed")
     if every:
-        return f"equal to the baseline's in every arm, under {seeds}"
+        return f"equal to the baseline's in {every}, under {seeds}"
     return f"equal to the baseline's in {plural(len(compared), 'pair')} of trials, under {seeds}"
 
 
@@ -271,11 +276,46 @@ def _starts(registration: Registration, trials: Iterable[TrialRecord]) -> Iterab
             yield Check(what=what, state="kept", finding=finding)
 
 
+def _tests(registration: Registration, trials: Iterable[TrialRecord]) -> Iterable[Check]:
+    """Whether every arm that trains nothing tested the networks that were trained under its own seed, bit by bit."""
+    results = {(trial.arm, trial.seed): trial.result for trial in trials if trial.result}
+    bits = _tested_bits(registration, results)
+    for arm, names in registration.tested.items():
+        known = {
+            seed: [results[name, seed].fingerprint for name in names] == str(result.evidence["donors"]).split(",")
+            and all(len(bits[name, seed]) == 1 for name in names)
+            for (other, seed), result in results.items()
+            if other == arm and "donors" in result.evidence and all((name, seed) in results for name in names)
+        }
+        wrong = [seed for seed, same in known.items() if not same]
+        what = f"Networks tested in {arm}"
+        if wrong:
+            finding = f"not those of {listed(names)} as this record and the other arms have them, under {_seeds(wrong)}"
+            yield Check(what=what, state="broken", finding=finding, alarm=f"{arm} tested networks that are {finding}")
+        elif known:
+            finding = f"those of {listed(names)} as trained under the same seed, to the bit, under "
+            yield Check(what=what, state="kept", finding=finding + plural(len(known), "seed"))
+
+
+def _tested_bits(
+    registration: Registration, results: Mapping[tuple[str, int], Result]
+) -> Mapping[tuple[str, int], set[str]]:
+    """Per network and seed, the hashes of its weights as the arms found them that test it: one, where all is well."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for (arm, seed), result in results.items():
+        hashes = str(result.evidence.get("tested", "")).split(",")
+        for name, each in zip(registration.tested.get(arm, ()), hashes, strict=False):
+            found.setdefault((name, seed), set()).add(each)
+    return found
+
+
 def _why(trial: TrialRecord) -> str:
     if trial.state == "running":
         return "has not ended"
     if trial.state == "diverged":
         epochs = len(trial.result.times) if trial.result else 0
+        if trial.result and "donors" in trial.result.evidence:
+            return "tests a network that diverged, or gives no finite loss"
         return f"diverged after {plural(epochs, 'epoch')}: non-finite, or training error above 0.9 × chance"
     if trial.state == "failed":
         lines = (trial.result.error if trial.result else "").strip().splitlines()

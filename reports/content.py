@@ -9,8 +9,9 @@ from reports.arms import ArmRow
 from reports.comparison import Comparison
 from reports.conduct import repeated
 from reports.contract import contract
-from reports.costs import cost_table, donors_table, networks_table
+from reports.costs import cost_table, costs_of_testing, donors_table, networks_table
 from reports.drawing import Figure
+from reports.examples import examples_table
 from reports.factors import INTERACTION, crossed
 from reports.figures import places
 from reports.numbers import (
@@ -101,7 +102,10 @@ def results_table(comparison: Comparison) -> Table:
         columns.append(
             Column(title="Published", unit="%, other data", kind="number", about="never mixed with the measured")
         )
-    rows = tuple(_result(arm, digits, _published_digits(comparison)) for arm in comparison.arms)
+    beside = [*_top5(comparison, digits), *costs_of_testing(comparison.arms)]
+    columns[4:4] = [column for column, _ in beside]
+    told = [_result(arm, digits, _published_digits(comparison)) for arm in comparison.arms]
+    rows = tuple((*row[:4], *(cells[place] for _, cells in beside), *row[4:]) for place, row in enumerate(told))
     return Table(
         name="results", caption="Test error, and what became of the trials", columns=tuple(columns), rows=rows,
         notes=_result_notes(comparison),
@@ -118,7 +122,8 @@ def _arms(comparison: Comparison) -> Section:
         f"by seed, and are positive where the arm has the lower error than {registration.baseline}, the baseline.",
     )
     tables = (
-        results_table(comparison), networks_table(comparison), cost_table(comparison), donors_table(comparison)
+        results_table(comparison), networks_table(comparison), cost_table(comparison), donors_table(comparison),
+        examples_table(comparison.examples, registration.baseline),
     )  # fmt: skip
     return Section(
         name="arms", title="The arms", paragraphs=paragraphs, tables=tuple(table for table in tables if table.rows)
@@ -144,6 +149,15 @@ def _result(arm: ArmRow, digits: int, published_digits: int | None) -> tuple[Cel
     if published_digits is None:
         return cells
     return (*cells, Cell(text=fixed(arm.published, published_digits), sort=arm.published))
+
+
+def _top5(comparison: Comparison, digits: int) -> list[tuple[Column, list[Cell]]]:
+    """Nothing where no trial has counted it."""
+    if not any(math.isfinite(arm.top5.value) for arm in comparison.arms):
+        return []
+    cells = [Cell(text=plus_minus(arm.top5, digits), sort=arm.top5.value) for arm in comparison.arms]
+    about = "the right class is not among the five most likely ones"
+    return [(Column(title="Top-5 error", unit="%", kind="number", about=about), cells)]
 
 
 def _published_digits(comparison: Comparison) -> int | None:

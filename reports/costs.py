@@ -28,7 +28,8 @@ from reports.sections import FOLDED_FROM, Cell, Column, Table, text
 def networks_table(comparison: Comparison) -> Table:
     """What was built, as measured on the networks."""
     arms = comparison.arms
-    notes = ["Multiply-adds: one forward pass of one image. Receptive field: of the last feature map before the head."]
+    of_an_image = "the whole test of one image" if any(arm.tests for arm in arms) else "one forward pass of one image"
+    notes = [f"Multiply-adds: {of_an_image}. Receptive field: of the last feature map before the head."]
     unknown = [arm.name for arm in arms if any(name not in arm.properties for name in PROPERTIES)]
     if unknown:
         notes.append(f"{MISSING}: not known of the network of {listed(unknown)}.")
@@ -51,14 +52,22 @@ def cost_table(comparison: Comparison) -> Table:
     ]
     if inference:
         notes.append("Inference: the pass over the test examples, and its memory beyond what was held before it.")
-    columns = [
+    training = [
         _measured("Training", [arm.train_seconds for arm in arms], time_unit),
         *_donor_column(arms),
         _measured("Throughput", [arm.images_per_second for arm in arms], _images),
         _measured("Peak memory", [arm.peak_memory_bytes or math.nan for arm in arms], byte_unit),
-        *inference,
     ]
-    return _by_arm(arms, "cost", "What it cost per trial", columns, [*notes, *_charged(arms)])
+    columns = [*([] if all(arm.tests for arm in arms) else training), *inference]
+    return _by_arm(arms, "cost", "What it cost per trial", columns, [*notes, *_charged(arms), *_tested(arms)])
+
+
+def costs_of_testing(arms: Sequence[ArmRow]) -> list[tuple[Column, list[Cell]]]:
+    """What a test of one image takes, and how many it does in a second; nothing where every arm trains."""
+    if not any(arm.tests for arm in arms):
+        return []
+    speeds = _measured("Tested", [arm.inference_images_per_second for arm in arms], _images)
+    return [_scaled(arms, "Multiply-adds", "multiply_adds"), speeds]
 
 
 def _by_arm(
@@ -92,8 +101,22 @@ def _charged(arms: Sequence[ArmRow]) -> list[str]:
     ]
 
 
+def _tested(arms: Sequence[ArmRow]) -> list[str]:
+    """Whose networks are tested by arms that train nothing; their training is nobody's charge."""
+    tests: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        if arm.tests:
+            tests.setdefault(arm.tests, []).append(arm.name)
+    return [
+        f"{listed(names)} {'trains nothing and tests' if len(names) == 1 else 'train nothing and test'} what "
+        f"{listed(tested)} {'has' if len(tested) == 1 else 'have'} trained under the same seed, once for all arms: "
+        "that training is charged to none of them."
+        for tested, names in tests.items()
+    ]
+
+
 def donors_table(comparison: Comparison) -> Table:
-    """The trials that arms start from and that are no arm's own."""
+    """The trials that arms start from or test, and that are no arm's own."""
     digits = places(comparison)
     why = {(each.arm, each.seed): each.why for each in failures(comparison.donors)}
     rows = tuple(
@@ -115,7 +138,9 @@ def donors_table(comparison: Comparison) -> Table:
     )
     return Table(
         name="donors",
-        caption="Networks that arms start from",
+        caption="Networks that arms test"
+        if any(arm.tests for arm in comparison.arms)
+        else "Networks that arms start from",
         columns=columns,
         rows=rows,
         notes=("Donors are no arms: they stand in no difference and in no verdict.",),

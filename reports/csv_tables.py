@@ -19,6 +19,7 @@ from studies.records import TrialRecord
 Value = str | int | float
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 METRICS = ("test_error", "validation_error", "train_error", "test_loss", "validation_loss", "train_loss")
+TOP5, TOP5_PERCENT = "test_top5_error", "test_top5_error_percent"
 COMPUTED_DIGITS = 8
 COSTS = (
     "train_seconds", "images_per_second", "peak_memory_bytes", "inference_images_per_second",
@@ -31,7 +32,9 @@ def arms_table(comparison: Comparison) -> str:
 
     What is computed has eight significant digits: those of an interval that no processor decides.
     """
-    return written([_arm(arm) for arm in comparison.arms], COMPUTED_DIGITS)
+    has_top5 = any(math.isfinite(arm.top5.value) for arm in comparison.arms)
+    rows = [_arm(arm) | ({TOP5_PERCENT: arm.top5.value} if has_top5 else {}) for arm in comparison.arms]
+    return written(rows, COMPUTED_DIGITS)
 
 
 def trials_table(comparison: Comparison) -> str:
@@ -139,14 +142,19 @@ def _effect(crossing: Crossing, effect: FactorEffect) -> dict[str, Value]:
 
 
 def _trials(comparison: Comparison) -> list[dict[str, Value]]:
-    starts = comparison.registration.donors
-    return [
-        _trial(trial) | {"donor_of": ", ".join(arm for arm, donor in starts.items() if donor == trial.arm)}
-        for trial in (*comparison.trials, *comparison.donors)
-    ]
+    trials = (*comparison.trials, *comparison.donors)
+    names = (TOP5,) if any(TOP5 in trial.result.metrics for trial in trials if trial.result) else ()
+    return [_trial(trial, (*METRICS, *names)) | {"donor_of": _donor_of(trial, comparison)} for trial in trials]
 
 
-def _trial(trial: TrialRecord) -> dict[str, Value]:
+def _donor_of(trial: TrialRecord, comparison: Comparison) -> str:
+    """The arms that start from a trial's network, or test it."""
+    registration = comparison.registration
+    served = {arm: (donor,) for arm, donor in registration.donors.items()} | dict(registration.tested)
+    return ", ".join(arm for arm, donors in served.items() if trial.arm in donors)
+
+
+def _trial(trial: TrialRecord, names: Sequence[str]) -> dict[str, Value]:
     result = trial.result
     metrics: Mapping[str, float] = result.metrics if result else {}
     cost: Mapping[str, float] = result.cost if result else {}
@@ -155,7 +163,7 @@ def _trial(trial: TrialRecord) -> dict[str, Value]:
         "arm": trial.arm,
         "seed": trial.seed,
         "state": trial.state,
-        **{name: metrics.get(name, math.nan) for name in METRICS},
+        **{name: metrics.get(name, math.nan) for name in names},
         **{name: cost.get(name, math.nan) for name in COSTS},
         "epochs": len(result.times) if result else "",
         "fingerprint": result.fingerprint if result else "",

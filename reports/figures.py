@@ -199,7 +199,7 @@ def _draw_cost(comparison: Comparison, values: list[float], label: str, axes: Ax
                       color=shade, fontsize=8, annotation_clip=False)  # fmt: skip
     drawn = [x for x, _, _ in points]
     if max(drawn) > 8 * min(drawn) > 0:
-        axes.set_xscale("log")
+        drawing.logarithmic(axes, "x")
     axes.margins(x=0.14, y=0.12)
     _draw_front(axes, pareto([(x, arm.error.value) for x, _, arm in points]))
     axes.set_xlabel(label)

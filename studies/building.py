@@ -18,8 +18,9 @@ from lightning_modules.chance import Chance
 from lightning_modules.custom import trains_itself
 from lightning_modules.initialise import names_to_copy
 from lightning_modules.profile import Profile, profile_module
-from lightning_modules.spec import Custom, ForeignData, Setup, WarmStart
+from lightning_modules.spec import Custom, ForeignData, Setup, Test, WarmStart
 from lightning_modules.tally import outputs
+from lightning_modules.testing import multiply_adds
 from lightning_modules.tracing import trace
 from lightning_modules.values import Misuse, flatten
 
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHOWN = 8  # differences in an error's text
+SIDE_BY_SIDE = {"weight_layers": max, "receptive_field": max}  # what networks come to together; all else adds up
 IN_TRAINING = 2  # images: one alone has no variance for a batch norm
-READ_BY_SELF_TRAINING = ("recipe.epochs", "recipe.batch_size", "recipe.augmentation")
-OF_FOREIGN_DATA = ("recipe.batch_size", "recipe.augmentation")
+OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
+READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
+OF_FOREIGN_DATA = OF_BATCHES
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 
@@ -51,7 +54,7 @@ class Built:
 
 
 def built(setup: Setup) -> Built:
-    """A setup's network, built without weights and looked at.
+    """A setup's network, built without weights and looked at; with those that are tested together with it.
 
     Raises:
         Misuse: where it cannot be made, or does not take the protocol's images.
@@ -59,11 +62,29 @@ def built(setup: Setup) -> Built:
     module, found = _measured(setup)
     alone = isinstance(setup.network, Custom) and trains_itself(module)
     return Built(
-        properties=found.properties(),
+        properties=found.properties() if setup.trains else _as_tested(setup, found.properties()),
         parts=anatomy(module, found),
         trains_itself=alone,
         unknowns=tuple(_unknowns(setup, trains_itself=alone)),
     )
+
+
+def _as_tested(setup: Setup, own: Mapping[str, int]) -> dict[str, int]:
+    """Properties of all that a test runs: the networks side by side as one; multiply-adds those of the whole test.
+
+    Raises:
+        Misuse: where a network cannot be tested so, or is named twice.
+    """
+    networks = (setup.network, *setup.test.members)
+    if len(set(networks)) < len(networks):
+        raise Misuse("a network is named twice in a test: its posteriors would be averaged with themselves.")
+    members = [built(replace(donor, test=Test())).properties for donor in setup.donors[1:]]
+    found = {
+        name: SIDE_BY_SIDE.get(name, sum)([each[name] for each in (own, *members)])
+        for name in own
+        if all(name in each for each in members)
+    }
+    return found | {"multiply_adds": multiply_adds(setup)}
 
 
 def _measured(setup: Setup) -> tuple[nn.Module, Profile]:

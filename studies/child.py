@@ -184,14 +184,14 @@ def train_once(
         _fetch(job, bucket, share)
     if is_read_from_a_folder(job.fit.setup):
         require_data(settings, beat)
-    examples = examples_of(job.fit.setup, settings.data_root, settings.cache)
+    examples = examples_of(job.fit.setup, settings.data_root, settings.cache, lambda _: beat())
     train(
         job.fit,
         examples,
         job.folder,
         digests=job.digests,
         machine=machine,
-        donor=job.donor,
+        donors=job.donors,
         report=_reporter(job, tell),
         note=lambda text: tell(Message("note", text)),
         beat=beat,
@@ -210,7 +210,7 @@ def _is_to_be_trained(job: Job, lease: Lease, bucket: Bucket | None) -> bool:
     if twin:
         twin.settle()
     spool = Spool(job.folder, guard=lease.check, mirror=twin)
-    if spool.has_ended and spool.weights.exists() and not job.again:
+    if spool.is_complete(trains=job.fit.setup.trains) and not job.again:
         return False
     spool.begin(str(lease.holder))
     if not _is_edited(job):
@@ -221,9 +221,10 @@ def _is_to_be_trained(job: Job, lease: Lease, bucket: Bucket | None) -> bool:
 
 
 def _fetch(job: Job, bucket: Bucket, share: Share) -> None:
-    """What another machine has written: the donor's weights; and to workers beside the first one, the checkpoint."""
-    if job.donor and not Spool(job.donor).weights.exists():
-        bucket.of_trial(job.donor).fetch("weights.pt")
+    """What another machine has written: the donors' weights; and to workers beside the first one, the checkpoint."""
+    for donor in job.donors:
+        if not Spool(donor).weights.exists():
+            bucket.of_trial(donor).fetch("weights.pt", "result.json")
     checkpoint = Spool(job.folder).checkpoint
     told = share.told_by_the_first(_seen(checkpoint))
     if told is None:
@@ -255,7 +256,7 @@ def _teller(sender: Connection) -> Callable[[Message], None]:
 
 def _reporter(job: Job, tell: Callable[[Message], None]) -> Callable[[Mapping[str, float]], None]:
     """Tells of an epoch: the worker, and whoever looks into the trial's folder."""
-    attempts, seconds, epochs = Spool(job.folder).attempts, list[float](), job.fit.setup.recipe.epochs
+    attempts, seconds, epochs = Spool(job.folder).attempts, list[float](), job.fit.epochs
 
     def report(values: Mapping[str, float]) -> None:
         seconds.append(values["seconds"])

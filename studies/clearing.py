@@ -132,9 +132,9 @@ class Holdings:
 
     @property
     def donors(self) -> set[str]:
-        """Fingerprints of the fits that others start from."""
+        """Fingerprints of the fits that others start from, or test."""
         fits = (each.fit for ledger in self.ledgers.values() for each in ledger.newest)
-        return {fit.donor.fingerprint for fit in fits if fit.donor}
+        return {donor.fingerprint for fit in fits for donor in fit.donors}
 
     @property
     def candidates(self) -> dict[str, Ledger]:

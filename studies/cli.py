@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ablations
+from lightning_modules.spec import TEST_MODES
 from studies import protocols, upkeep
 from studies.planning import REUSES
 from studies.settings import Settings, SettingsError
@@ -18,6 +19,7 @@ from studies.terminal import (
     FAILURE,
     Asked,
     CommandGroup,
+    Numbers,
     Seeds,
     as_json,
     in_data_root,
@@ -435,6 +437,58 @@ def profile(
         click.echo(path)
 
 
+@main.command()
+@click.argument("network")
+@click.option(
+    "--weights",
+    required=True,
+    metavar="FILE",
+    help="A trial's weights.pt, torchvision's .pth, or torchvision:VGG16_Weights.IMAGENET1K_V1 from its cache.",
+)
+@click.option(
+    "--data",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with test/<class>/ or val/<class>/.",
+)
+@click.option("--mode", type=click.Choice(TEST_MODES), default="single", show_default=True)
+@click.option(
+    "--sides", type=Numbers(int), default=(), help="Shorter sides of the images, pixels: 256,384,512.  [as trained]"
+)
+@click.option(
+    "--mirrored/--not-mirrored", default=True, show_default=True, help="Look at all but a single crop mirrored as well."
+)
+@click.option("--resolution", type=int, default=224, show_default=True, help="Side of a crop, pixels.")
+@click.option("--channels", type=int, default=3, show_default=True)
+@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on every width.")
+@click.option("--mean", type=Numbers(float), default=(), help="Of pixels from 0 to 255, per channel.  [training's]")
+@click.option("--deviation", type=Numbers(float), default=(), help="Likewise.")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True)
+@as_json
+def evaluate(device: str, as_json: bool, **asked: Any) -> None:
+    """Test a network with weights from a file on an image folder: errors, images per second, multiply-adds.
+
+    NETWORK is a name of the catalogue (vgg-d) or an arm of an ablation (depth/E). Pixels are normalised as torchvision
+    does for its own weights, else by the folder's training images; as trials are, but by all of these images.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from studies.assessing import Asked, assess
+
+    found = asdict(assess(Asked(**asked), torch.device(device)))
+    if as_json:
+        print_json(found)
+        return
+    names = ("mode", "top1_error", "top5_error", "images_per_second", "multiply_adds", "images", "classes")
+    shown = found | {name: "–" if found[name] is None else f"{found[name]:.2f} %" for name in names[1:3]}
+    shown |= {"images_per_second": f"{found['images_per_second']:.1f}", "multiply_adds": f"{found['multiply_adds']:,}"}
+    header = ("mode", "top-1 error", "top-5 error", "images/s", "multiply-adds per image", "images", "classes")
+    print_table(header, [tuple(shown[name] for name in names)])
+
+
 def _draw(found: Any, folder: Path | None) -> list[str]:
     if folder is None:
         return []
@@ -523,7 +577,9 @@ def _print_dry_run(study: Any, *, as_json: bool) -> None:
 
 def _arms(record: Any) -> tuple[str, ...]:
     """The arms, and the donors that are none of them."""
-    return tuple(dict.fromkeys((*record.registration.arms, *record.registration.donors.values())))
+    registration = record.registration
+    tested = (name for names in registration.tested.values() for name in names)
+    return tuple(dict.fromkeys((*registration.arms, *registration.donors.values(), *tested)))
 
 
 def _states(record: Any) -> dict[str, dict[int, dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import ablations
 from ablations import Arm, Difference, differences
@@ -151,7 +152,8 @@ def register(study: Study, data: Inventory) -> Registration:
     setups = study.setups()
     networks = build_all(setups)
     starts = study.donors
-    donors = {fit.arm: fit.setup for fit in study.trials() if fit.arm in starts.values()}
+    tested = study.tested
+    donors = {fit.arm: fit.setup for fit in study.trials() if fit.arm in {*starts.values(), *chain(*tested.values())}}
     names = tuple(setups)
     baseline = setups[names[0]]
     changes, held = changed_and_held(setups)
@@ -173,6 +175,7 @@ def register(study: Study, data: Inventory) -> Registration:
         factorial=study.ablation.factorial,
         donors=starts,
         donor_epochs={arm: donors[donor].recipe.epochs for arm, donor in starts.items()},
+        tested=tested,
         unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
         claims=study.ablation.claims,
         smallest_effect=study.protocol.smallest_effect,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
 
 from lightning_modules.learner import learner
-from lightning_modules.spec import ForeignData, Setup
+from lightning_modules.profile import profile
+from lightning_modules.spec import ForeignData, Setup, Test
 from lightning_modules.tally import outputs
+from lightning_modules.testing import multiply_adds
 
 EXAMPLES = {
     "digits": (600, 1197),
@@ -25,7 +28,7 @@ AROUND_A_STUDY = 25.0  # imports, Ray's start and end, the record, the report
 
 
 def seconds_per_trial(setup: Setup) -> float | None:
-    """From a trial's start to its result, on one core.
+    """From a trial's start to its result, on one core; a test that trains nothing by its arithmetic.
 
     ``None`` where a foreign data module decides how many examples there are (nothing is read here), or where the step
     that is timed fails.
@@ -35,10 +38,13 @@ def seconds_per_trial(setup: Setup) -> float | None:
     read, test = EXAMPLES[setup.data.source]
     used = read * setup.data.train_fraction
     held = used * setup.data.validation_fraction
-    timed = seconds_per_image(setup)
+    timed = seconds_per_image(replace(setup, test=Test()))
     if timed is None:
         return None
     step, inference = timed
+    if not setup.trains:
+        crop = profile(setup.network, setup.scale).multiply_adds
+        return AROUND_A_TRIAL + test * inference * multiply_adds(setup) / crop
     epochs = setup.recipe.epochs
     return AROUND_A_TRIAL + epochs * (used - held) * step + (epochs * held + used + test) * inference
 

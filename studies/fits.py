@@ -1,4 +1,4 @@
-"""The kind of trial that trains: one setup under one seed, perhaps from a donor; and its identity."""
+"""The kinds of trial: a fit of one setup under one seed, perhaps from a donor; a test of such fits; their identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from lightning_modules.values import flatten
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A trial that trains one setup under one seed. The arm's name is for people; it decides nothing.
+    """A trial that trains one setup under one seed, or tests what its donors have trained, as its setup says.
+
+    The arm's name is for people; it decides nothing.
 
     Attributes:
         candidate: number of the candidate in its arm's search, where the fit serves tuning and so never sees the test
@@ -31,43 +33,48 @@ class Fit:
         """Whether the fit is a candidate, and must not see the test part."""
         return self.candidate is not None
 
+    @property
+    def epochs(self) -> int:
+        """Those that it trains: none where it tests."""
+        return self.setup.recipe.epochs if self.setup.trains else 0
+
     @cached_property
-    def donor(self) -> Fit | None:
-        """The fit that this one starts from, under the same seed; ``None`` where it starts from scratch."""
-        setup = self.setup.donor
-        if setup is None:
-            return None
-        return replace(self, arm=donor_name(self.arm), setup=setup)
+    def donors(self) -> tuple[Fit, ...]:
+        """The fits that this one starts from, or tests, under the same seed; none where it starts from scratch."""
+        return tuple(
+            replace(self, arm=donor_name(self.arm, number), setup=setup)
+            for number, setup in enumerate(self.setup.donors, 1)
+        )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity by content: setup, seed, and the donor's own fingerprint; of a candidate, its number as well."""
+        """Identity by content: setup, seed, and the donors' own fingerprints; of a candidate, its number as well."""
         content: dict[str, object] = {"setup": flatten(self.setup), "seed": self.seed}
-        if self.donor:
-            content["donor"] = self.donor.fingerprint
+        if self.donors:
+            content["donors"] = [donor.fingerprint for donor in self.donors]
         if self.tunes:
             content["candidate"] = self.candidate
         return hashed(content)
 
 
-def donor_name(arm: str) -> str:
-    """What the trials are called from which an arm's trials start."""
-    return f"donor of {arm}"
+def donor_name(arm: str, number: int = 1) -> str:
+    """What the trials are called from which an arm's trials start, or which they test; several by their number."""
+    return f"donor of {arm}" if number == 1 else f"donor of {arm}, {number}"
 
 
 def with_donors(fits: Iterable[Fit]) -> tuple[Fit, ...]:
-    """Every fit after its donor; a donor that several start from, or that is an arm itself, stands there once."""
+    """Every fit after its donors; a donor that several start from, or that is an arm itself, stands there once."""
     fits = tuple(fits)
     known = {fit.fingerprint: fit for fit in reversed(fits)}
     ordered: dict[str, Fit] = {}
     for fit in fits:
-        for each in _from_its_first_donor(fit):
+        for each in _from_its_first_donors(fit):
             ordered.setdefault(each.fingerprint, known.get(each.fingerprint, each))
     return tuple(ordered.values())
 
 
-def _from_its_first_donor(fit: Fit) -> tuple[Fit, ...]:
-    return (*_from_its_first_donor(fit.donor), fit) if fit.donor else (fit,)
+def _from_its_first_donors(fit: Fit) -> tuple[Fit, ...]:
+    return (*(each for donor in fit.donors for each in _from_its_first_donors(donor)), fit)
 
 
 def hashed(content: object) -> str:

@@ -15,7 +15,7 @@ class Job:
     """A fit with all that a worker needs to train it anywhere.
 
     Attributes:
-        donor: folder of the trial that it starts from, where it does.
+        donors: folders of the trials that it starts from, or tests.
         import_paths: folders in which Python finds the user's modules; one that is not absolute lies beside this
             package, as on the nodes of a cluster.
         models: of CPU or GPU that the study's platform is; empty for any. Elsewhere the trial is not trained: its bits
@@ -26,7 +26,7 @@ class Job:
     fit: Fit
     folder: Path
     digests: Mapping[str, str]
-    donor: Path | None = None
+    donors: tuple[Path, ...] = ()
     import_paths: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     again: bool = False

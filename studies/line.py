@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from studies.jobs import Job
@@ -12,7 +12,7 @@ ROUNDING = 1e-6
 
 
 class Line:
-    """Jobs in their order. A job is ready once its donor, where that stands in the line as well, has ended.
+    """Jobs in their order. A job is ready once its donors, where they stand in the line as well, have ended.
 
     Nobody overtakes a ready job for which there is no room yet: one that takes many GPUs would wait for ever.
     """
@@ -36,12 +36,15 @@ class Line:
         """The number of the next job, which starts now; ``None`` where none can."""
         if self.most and len(self.running) >= self.most:
             return None
-        ready = next((number for number in self.waiting if self.jobs[number].donor not in self.undone), None)
+        ready = next((number for number in self.waiting if not self._has_donor_in(self.undone, number)), None)
         if ready is None or not self._has_room_for(ready):
             return None
         self.waiting.remove(ready)
         self.running.add(ready)
         return ready
+
+    def _has_donor_in(self, folders: Collection[Path], number: int) -> bool:
+        return any(donor in folders for donor in self.jobs[number].donors)
 
     def _has_room_for(self, number: int) -> bool:
         taken = sum(self.share(self.jobs[each]) for each in self.running)
@@ -67,10 +70,10 @@ class Line:
 
     @property
     def held(self) -> list[Job]:
-        """Jobs whose donor, or the donor of that, is trained elsewhere: none of them can start here yet."""
+        """Jobs of which a donor, or a donor of that, is trained elsewhere: none of them can start here yet."""
         folders, found = set(self.elsewhere), list[Job]()
         for number in self._donors_first():
-            if self.jobs[number].donor in folders:
+            if self._has_donor_in(folders, number):
                 folders.add(self.jobs[number].folder)
                 found.append(self.jobs[number])
         return found
@@ -81,10 +84,10 @@ class Line:
         return not self.waiting or (bool(self.elsewhere) and len(self.waiting) == len(self.held))
 
     def _donors_first(self) -> list[int]:
-        """The waiting jobs, each after its donor."""
+        """The waiting jobs, each after its donors."""
         ordered, waiting = list[int](), list(self.waiting)
         while waiting:
             folders = {self.jobs[number].folder for number in waiting}
-            ordered += [number for number in waiting if self.jobs[number].donor not in folders]
-            waiting = [number for number in waiting if self.jobs[number].donor in folders]
+            ordered += [number for number in waiting if not self._has_donor_in(folders, number)]
+            waiting = [number for number in waiting if self._has_donor_in(folders, number)]
         return ordered

@@ -41,6 +41,7 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
             "reference": Reference(**data["reference"]) if data["reference"] else None,
             "looks": tuple(data.get("looks", ())),
             "tuning": from_json(data.get("tuning"), TUNING_KINDS),
+            "tested": {arm: tuple(names) for arm, names in data.get("tested", {}).items()},
         }
     )
 

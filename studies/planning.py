@@ -88,8 +88,8 @@ def merged(plans: Iterable[Plan]) -> Plan:
 
 
 def with_weights(todo: Plan, has_weights: Callable[[Fit], bool]) -> Plan:
-    """The plan in which every donor of a trial to be trained is trained again where its weights are not at hand."""
-    wanted = {fit.donor.fingerprint for fit in todo.train if fit.donor}
+    """The plan in which every donor of a trial to be done is trained again where its weights are not at hand."""
+    wanted = {donor.fingerprint for fit in todo.train for donor in fit.donors}
     ended = (*todo.recorded, *(fit for fit, _ in todo.elsewhere), *todo.spooled)
     again = tuple(fit for fit in ended if fit.fingerprint in wanted and not has_weights(fit))
     if not again:

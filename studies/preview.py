@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from ablations import Contrast, contrast, forced_with, summarise
@@ -54,6 +55,7 @@ def preview(study: Study) -> dict[str, Any]:
         "forced": dict(study.ablation.forced),
         "property_studied": study.ablation.property_studied,
         "donors": study.donors,
+        "tested": {arm: list(names) for arm, names in study.tested.items()},
         "arms": arms,
         "held": held,
         "claims": [claim.sentence for claim in study.ablation.claims],
@@ -87,7 +89,7 @@ def _told_tuning(study: Study, setups: Mapping[str, Setup]) -> dict[str, Any] | 
 
 
 def _donors(study: Study) -> dict[str, Setup]:
-    names = set(study.donors.values())
+    names = {*study.donors.values(), *chain(*study.tested.values())}
     return {fit.arm: fit.setup for fit in study.trials() if fit.arm in names}
 
 

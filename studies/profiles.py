@@ -88,8 +88,17 @@ def profiled(name: str, scale: Scale) -> Profiled:
         InvalidValue: where there is none of that name, or the resolution is too small for it.
         Misuse: where the network fails on such an image.
     """
-    setup = _arm(name, Setup(network=VGG_A, scale=scale)) if "/" in name else Setup(network=network(name), scale=scale)
+    setup = named(name, scale)
     return Profiled(name=name, scale=setup.scale, profile=profile(setup.network, setup.scale))
+
+
+def named(name: str, scale: Scale) -> Setup:
+    """The setup of a network's name at a scale; see :func:`profiled`.
+
+    Raises:
+        InvalidValue: where there is none of that name.
+    """
+    return _arm(name, Setup(network=VGG_A, scale=scale)) if "/" in name else Setup(network=network(name), scale=scale)
 
 
 def merged(orders: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class Registration:
         looks: numbers of seeds after which the claims are looked at, each time at its share of the error rate; empty
             where the number of seeds was fixed.
         tuning: how every arm's recipe is tuned beside the comparison under the shared one; ``None`` where it is not.
+        tested: per arm that trains nothing, the arms whose trained networks it tests; for a warm start see ``donors``.
         data: what was read: ``name``, ``form``, ``classes``, ``digest``; examples as ``train``, ``validation``,
             ``test``.
     """
@@ -73,6 +74,7 @@ class Registration:
     data: Mapping[str, str | int]
     looks: tuple[int, ...] = ()
     tuning: Tuning | None = None
+    tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

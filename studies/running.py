@@ -16,6 +16,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,9 @@ class Driver:
             self.bucket.require_writable()
         self.store = Store(self.settings)
         choose_ray(self.resources.address)
-        self.resources.require_arms((*self.study.setups(), *self.study.donors.values()))
+        self.resources.require_arms(
+            (*self.study.setups(), *self.study.donors.values(), *chain(*self.study.tested.values()))
+        )
         self.data = self._inventory()
         for told in synchronised(self.study.setups(), lambda arm: self.resources.of(arm).workers_per_trial):
             self.say(told)
@@ -127,8 +130,11 @@ class Driver:
             self.say(f"reading {name}")
         seeds = (*self.study.seeds, *(self.study.tuning.seeds if self.study.tuning else ()))
         found = {
-            key: inventory(setup, seeds, self.settings.data_root, self.settings.cache) for key, setup in setups.items()
+            key: inventory(setup, seeds, self.settings.data_root, self.settings.cache, self.say)
+            for key, setup in setups.items()
         }
+        for bad in dict.fromkeys(bad for each in found.values() for bad in each.left_out):
+            self.say(f"left out: {bad}")
         first, *others = found.values()
         if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
             raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
@@ -296,7 +302,7 @@ class Driver:
         beside: tuple[Fit, ...] = tuple(shared)
         for each in tuner.rounds():
             candidates = with_donors(each.arms)
-            served = {fit.donor: arm for fit, arm in each.arms.items() if fit.donor} | dict(each.arms)
+            served = {donor: arm for fit, arm in each.arms.items() for donor in fit.donors} | dict(each.arms)
             for fit in candidates:
                 self.places[fit] = _place_of_candidate(fit, served[fit], each.rung, runs[served[fit]], self.parent)
             work.finish((*beside, *candidates), news=f"tuning, rung {each.rung + 1} of {len(tuning.schedule)}")
@@ -359,7 +365,7 @@ class Driver:
                 fit=fit,
                 folder=self.spool(fit).folder,
                 digests=self.digests_of(fit),
-                donor=self.spool(fit.donor).folder if fit.donor else None,
+                donors=tuple(self.spool(donor).folder for donor in fit.donors),
                 import_paths=self.study.import_paths,
                 models=self.models,
                 again=again,
@@ -390,7 +396,7 @@ class Driver:
             arm=place.label,
             group=place.group,
             seed=fit.seed,
-            epochs=fit.setup.recipe.epochs,
+            epochs=fit.epochs,
             folder=self.spool(fit).folder.name,
             part="validation" if fit.tunes else "test",
         )

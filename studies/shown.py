@@ -26,6 +26,7 @@ def print_preview(shown: Mapping[str, Any]) -> None:
     for arm, donor in shown["donors"].items():
         whose = donor if donor in shown["arms"] else "its donor"
         click.echo(f"donor    {arm} starts from {whose}, trained before it under the same seed, and charged to it")
+    _print_tested(shown)
     for arm, row in shown["arms"].items():
         for sentence in row["unknown"]:
             click.echo(f"unknown  {arm}: {sentence}")
@@ -33,7 +34,8 @@ def print_preview(shown: Mapping[str, Any]) -> None:
     for sentence in shown["claims"]:
         click.echo(f"claim    {sentence}")
     arms, seeds = len(shown["arms"]), len(shown["seeds"])
-    donors = len(set(shown["donors"].values()))
+    tested = {name for names in shown["tested"].values() for name in names}
+    donors = len({*shown["donors"].values(), *tested} - {*shown["arms"]})
     also = f" and {donors} donors" if donors > 1 else " and a donor" if donors else ""
     click.echo(f"trials   {shown['trials']}: {arms} arms{also} x {seeds} seeds {shown['seeds']}")
     _print_design(shown)
@@ -44,6 +46,17 @@ def print_preview(shown: Mapping[str, Any]) -> None:
             f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
             f"{shown['detectable']:.2f} standard deviations of a paired difference"
         )
+
+
+def _print_tested(shown: Mapping[str, Any]) -> None:
+    """Which networks the arms that train nothing test; arms that test the same ones in one line."""
+    arms_of: dict[tuple[str, ...], list[str]] = {}
+    for arm, names in shown["tested"].items():
+        arms_of.setdefault(tuple(names), []).append(arm)
+    for names, arms in arms_of.items():
+        told = " and ".join(name if name in shown["arms"] else "a network trained for it" for name in names)
+        verb = "tests" if len(arms) == 1 else "test"
+        click.echo(f"tested   {', '.join(arms)} {verb} {told}, under the same seed, and train nothing")
 
 
 def _print_design(shown: Mapping[str, Any]) -> None:

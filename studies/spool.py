@@ -72,6 +72,10 @@ class Spool:
         result = self.result()
         return result is not None and result.status != "failed"
 
+    def is_complete(self, *, trains: bool) -> bool:
+        """Whether the trial has ended, and its weights are here where it trains any."""
+        return self.has_ended and (self.weights.exists() or not trains)
+
     @property
     def attempts(self) -> int:
         """How often the trial was begun."""

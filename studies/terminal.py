@@ -69,6 +69,24 @@ class Looks(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
             self.fail(f"{value!r} is no list of numbers of seeds, such as 3,5,10.", param, ctx)
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """Numbers of a kind: ``256,384,512``."""
+
+    name = "a,b,c"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Read them."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(text) for text in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers, such as 256,384,512.", param, ctx)
+
+
 class ForArm(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """``ARM:gpus=2,cpus=4``."""
 

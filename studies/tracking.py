@@ -647,7 +647,7 @@ def _candidate(run: Run, tuning: Tuning) -> CandidateRecord:
     )
 
 
-_EVIDENCE = ("order", "augmentation", "split", "steps")
+_EVIDENCE = ("order", "augmentation", "split", "steps", "donors")
 
 
 def _last_started(run: Run) -> float:

@@ -30,11 +30,14 @@ from lightning_modules.chance import seed_everything
 from lightning_modules.data import Examples
 from lightning_modules.initialise import copy_layers
 from lightning_modules.learner import Learner, learner
+from lightning_modules.pictures import Pictures
 from lightning_modules.reading import trial_data
 from lightning_modules.sharing import Share
 from lightning_modules.spec import Scratch
 from lightning_modules.streams import generator
+from lightning_modules.tally import TOP
 from lightning_modules.tally import evaluate as evaluated
+from studies.evaluating import evaluate_donors, final_weights
 from studies.fits import Fit
 from studies.machine import Machine, PeakMemory, device_name
 from studies.results import SCHEMA, Result, Status, failed
@@ -67,12 +70,12 @@ def _nothing(*_: object) -> None:
 
 def train(
     fit: Fit,
-    examples: Examples | None,
+    examples: Examples | Pictures | None,
     folder: Path,
     *,
     digests: Mapping[str, str],
     machine: Machine,
-    donor: Path | None = None,
+    donors: Sequence[Path] = (),
     report: Report = _nothing,
     note: Callable[[str], None] = _nothing,
     beat: Callable[[], None] = _nothing,
@@ -83,10 +86,12 @@ def train(
 ) -> Result:
     """Train one fit to its end, from its own checkpoint where it left one, and write the result to its folder.
 
+    A fit whose setup trains nothing tests what its donors have trained.
+
     Args:
         examples: what the setup's data are; ``None`` where a foreign module reads its own.
         folder: the trial's own; checkpoint, weights, predictions and result lie there.
-        donor: folder of the trial that this one starts from, where it does.
+        donors: folders of the trials that this one starts from, or tests.
         report: called after every epoch with the epoch's curves and its number; for a trial that goes on from a
             checkpoint, first with those of the epochs already trained.
         note: called with news in words.
@@ -108,7 +113,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     recording = Recording(report=report, note=note, beat=beat, checkpoint_seconds=checkpoint_seconds)
     try:
-        result = _train(fit, examples, spool, digests, machine, donor, recording, share)
+        result = _train(fit, examples, spool, digests, machine, donors, recording, share)
     except Exception as error:  # a failed run is a result: it is kept, with the reason
         if is_fault_of_the_machine(error):
             raise
@@ -150,11 +155,11 @@ def is_fault_of_the_machine(error: BaseException | None) -> bool:
 
 def _train(
     fit: Fit,
-    examples: Examples | None,
+    examples: Examples | Pictures | None,
     spool: Spool,
     digests: Mapping[str, str],
     machine: Machine,
-    donor: Path | None,
+    donors: Sequence[Path],
     recording: Recording,
     share: Share,
 ) -> Result:
@@ -166,16 +171,32 @@ def _train(
     data = trial_data(setup, examples, fit.seed, device, share)
     if fit.tunes:
         data.withhold_test()
+    if not setup.trains:
+        tested = evaluate_donors(fit, data, donors, device, share, recording.beat)
+        return Result(
+            fingerprint=fit.fingerprint,
+            digests=digests,
+            status=tested.status,
+            metrics=tested.metrics,
+            curves={},
+            times=(),
+            cost=tested.cost,
+            environment=environment(machine, share.workers),
+            evidence=tested.evidence,
+            predictions=tested.predictions,
+        )
     memory = PeakMemory(machine.device)
     trained = learner(setup, fit.seed, share)
-    inherited = inherit(trained.network, fit, donor)
+    inherited = inherit(trained.network, fit, donors)
     recorder = Recorder(trained, data, fit.seed, spool, recording, share)
     seed_everything(generator(fit.seed, "dropout", "start"))
     _fit(_trainer(setup.recipe.epochs, machine, (*trained.watchers, recorder)), trained, data, spool, recording)
     peak = memory.bytes()
     recorder.report_the_rest()
     trained.module.to(device)
-    metrics, predictions, inference = evaluate(trained, data, share, test=not fit.tunes, beat=recording.beat)
+    metrics, predictions, inference = evaluate(
+        trained, data, share, test=not fit.tunes, top5=setup.scale.classes > TOP, beat=recording.beat
+    )
     if share.leads:
         with spool.replacing(spool.weights) as partial:
             partial.write_bytes(_saved(trained.network.state_dict()))
@@ -241,16 +262,14 @@ def _saved(state: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def inherit(network: nn.Module, fit: Fit, donor: Path | None) -> dict[str, str]:
+def inherit(network: nn.Module, fit: Fit, donors: Sequence[Path]) -> dict[str, str]:
     """Copy what the fit takes over from its donor; says which layers, and whose."""
     start = fit.setup.start
-    if isinstance(start, Scratch) or fit.donor is None:
+    if isinstance(start, Scratch):
         return {}
-    if donor is None or not Spool(donor).weights.exists():
-        raise FileNotFoundError(f"the {fit.donor.arm}, under seed {fit.seed}, left no weights to start from")
-    state = torch.load(Spool(donor).weights, map_location="cpu", weights_only=True)
-    copied = copy_layers(network, state, start.layers)
-    return {"donor": fit.donor.fingerprint, "copied": ",".join(copied)}
+    (donor,), (folder,) = fit.donors, donors
+    copied = copy_layers(network, final_weights(donor, folder), start.layers)
+    return {"donor": donor.fingerprint, "copied": ",".join(copied)}
 
 
 def evaluate(
@@ -259,12 +278,16 @@ def evaluate(
     share: Share | None = None,
     *,
     test: bool = True,
+    top5: bool = False,
     beat: Callable[[], None] = _nothing,
 ) -> tuple[dict[str, float], np.ndarray | None, dict[str, float]]:
     """Final metrics of every part, the predicted class of every test example, and what inference cost.
 
     The test part is read once, and last: by then everything is warm, and its pass is the one that is timed. A fit that
     tunes reads it not at all.
+
+    Args:
+        top5: tell of the test part, too, how often the right class is not among the five most likely ones.
     """
     metrics: dict[str, float] = {}
     predicted, cost = torch.empty(0), {}
@@ -279,6 +302,8 @@ def evaluate(
             "inference_images_per_second": tally.examples / (time.perf_counter() - began),
             "inference_peak_memory_bytes": memory.bytes(),
         }
+        if name == "test" and top5:
+            metrics["test_top5_error"] = tally.top5_error
     return metrics, predicted.cpu().numpy().astype(np.uint16) if test else None, cost
 
 
@@ -391,6 +416,7 @@ class Recorder(lightning.Callback):
         examples = _beating(self.data.validation.evaluation(), self.recording.beat)
         validation, _ = evaluated(pl_module, examples, pl_module.device, self.share)
         self._append(curves | {"validation_loss": validation.mean_loss, "validation_error": validation.error})
+        self.trained.validated(validation.error)
         batches: Any = trainer.train_dataloader
         seen = (batches.seen_order.hexdigest(), batches.seen_augmentation.hexdigest())
         self.epochs_seen.append((*seen, self.trained.steps, batches.seen_examples))

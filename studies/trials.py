@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ablations import Ablation, touches
 from lightning_modules.spec import Setup
@@ -84,6 +85,7 @@ class Study:
         self._check_looks()
         setups = self.setups()
         if self.tuning:
+            self._check_that_all_train(setups)
             self._check_tuning_seeds(self.tuning)
             object.__setattr__(self, "tuning", self.tuning.for_study(setups, self.varied))
 
@@ -104,6 +106,14 @@ class Study:
             raise InvalidValue(
                 f"the last look is at {self.looks[-1]} seeds, and the study has {list(self.seeds)}; expected that "
                 "many, in growing order."
+            )
+
+    def _check_that_all_train(self, setups: Mapping[str, Setup]) -> None:
+        testing = [arm for arm, setup in setups.items() if not setup.trains]
+        if testing:
+            raise InvalidValue(
+                f"{', '.join(testing)} of {self.name} test what others have trained; expected arms that train, where "
+                "recipes are to be tuned. Leave out --tune."
             )
 
     def _check_tuning_seeds(self, tuning: Tuning) -> None:
@@ -141,9 +151,23 @@ class Study:
     @property
     def donors(self) -> dict[str, str]:
         """Per arm with a warm start, the arm whose trials its own start from."""
+        return {arm: names[0] for arm, (trains, names) in self._served.items() if trains}
+
+    @property
+    def tested(self) -> dict[str, tuple[str, ...]]:
+        """Per arm that trains nothing, the arms whose trained networks it tests."""
+        return {arm: names for arm, (trains, names) in self._served.items() if not trains}
+
+    @cached_property
+    def _served(self) -> dict[str, tuple[bool, tuple[str, ...]]]:
+        """Per arm that has donors, whether it trains, and their names."""
         fits = fits_of(self.setups(), self.seeds[:1])  # under every seed they are the same
         names = {fit.fingerprint: fit.arm for fit in fits}
-        return {fit.arm: names[fit.donor.fingerprint] for fit in fits if fit.donor}
+        return {
+            fit.arm: (fit.setup.trains, tuple(names[donor.fingerprint] for donor in fit.donors))
+            for fit in fits
+            if fit.donors
+        }
 
     def trials(self) -> tuple[Fit, ...]:
         """All fits under the shared recipe, seed by seed; donors before those who start from them."""
@@ -188,9 +212,8 @@ def longest_first(fits: Iterable[Fit], multiply_adds: Mapping[str, int]) -> tupl
     waiting: dict[str, int] = {}
     for fit in reversed(with_donors(fits)):
         costs[fit.fingerprint] = multiply_adds.get(fit.arm, 0) + waiting.get(fit.fingerprint, 0)
-        if fit.donor:
-            donor = fit.donor.fingerprint
-            waiting[donor] = max(waiting.get(donor, 0), costs[fit.fingerprint])
+        for donor in fit.donors:
+            waiting[donor.fingerprint] = max(waiting.get(donor.fingerprint, 0), costs[fit.fingerprint])
     return tuple(sorted(fits, key=lambda fit: (place[fit.seed], -costs[fit.fingerprint])))
 
 

@@ -49,6 +49,5 @@ def wait_for_others(
 
 
 def has_ended(job: Job) -> bool:
-    """Whether a trial has finished or diverged, and its folder holds result and weights."""
-    spool = Spool(job.folder)
-    return spool.has_ended and spool.weights.exists()
+    """Whether a trial has finished or diverged, and its folder holds its result, and weights where it trains any."""
+    return Spool(job.folder).is_complete(trains=job.fit.setup.trains)

@@ -19,7 +19,12 @@ runpy.run_path({file!r}, run_name="__main__")
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("overhead", "whole stack / bare loop"), ("loader", "ours / DataLoader"), ("step", "channels-last")],
+    [
+        ("overhead", "whole stack / bare loop"),
+        ("loader", "ours / DataLoader"),
+        ("step", "channels-last"),
+        ("jpeg", "originals / ordinary"),
+    ],
 )
 def test_a_benchmark_of_a_gpu_needs_neither_engine(name, says, tmp_path):
     file = ROOT / "benchmarks" / f"{name}.py"

@@ -44,6 +44,7 @@ def test_it_keeps_the_contract_under_every_protocol(name, protocol):
     study = Study(name=name, ablation=ablations.load(name), protocol=conditions, seeds=conditions.seeds, overrides={})
     trials = study.trials()
     arms = {arm.name for arm in study.ablation.all_arms} | set(study.donors.values())
+    arms |= {name for names in study.tested.values() for name in names}
     assert {(trial.arm, trial.seed) for trial in trials} == {(arm, seed) for arm in arms for seed in conditions.seeds}
     assert len({trial.fingerprint for trial in trials}) == len(trials)
 

@@ -20,7 +20,8 @@ SETUP = Setup(network=VGG_A)
         (lambda: Recipe(learning_rate=float("nan")), "Recipe.learning_rate is nan; expected a finite number."),
         (
             lambda: Recipe(augmentation="shft"),
-            "Recipe.augmentation is 'shft'; expected one of 'none', 'shift', 'shift-flip'. Did you mean 'shift'?",
+            "Recipe.augmentation is 'shft'; expected one of 'none', 'shift', 'shift-flip', 'crop-flip', "
+            "'crop-flip-colour'. Did you mean 'shift'?",
         ),
         (lambda: Stage(width=64, convs=()), "Stage.convs is (); expected at least one convolution."),
         (lambda: Scale(classes=1), "Scale.classes is 1; expected 2 or more."),

@@ -252,7 +252,7 @@ def test_a_donors_weights_are_fetched(kept, tmp_path, small, undisturbed):
     start = WarmStart(network=donor.setup.network, layers=("stage1.conv1",))
     setup = replace(small, network=VGG_B, recipe=replace(small.recipe, epochs=1), start=start)
     kept.write("trials/donor/weights.pt", folder / "weights.pt")
-    found = trained(settings, job(settings, Fit(arm="B", setup=setup, seed=0), donor=settings.trials / "donor"))
+    found = trained(settings, job(settings, Fit(arm="B", setup=setup, seed=0), donors=(settings.trials / "donor",)))
     assert found.evidence["copied"]
 
 

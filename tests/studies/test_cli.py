@@ -175,7 +175,7 @@ print("loaded", sorted(loaded & {{"torch", "ray", "mlflow", "optuna", "pandas"}}
 
 
 def test_status_tells_of_donors_in_both_forms():
-    registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, seeds=(0,))
+    registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, tested={}, seeds=(0,))
     record = SimpleNamespace(registration=registration, of=lambda *_: None)
     assert list(_states(record)) == ["cold", "warm", "donor of warm"]
     assert _states(record)["donor of warm"] == {0: {"state": "waiting", "test_error": None}}

@@ -41,15 +41,15 @@ def fit_of(network=VGG_D, start=None, seed=0, arm="warm"):
 
 def test_a_donor_is_its_own_network_from_scratch_under_the_same_seed_recipe_and_data():
     fit = fit_of(start=WARM, seed=7)
-    assert fit.donor == Fit(arm=donor_name("warm"), setup=Setup(network=VGG_A), seed=7)
-    assert fit.donor.donor is None
+    assert fit.donors == (Fit(arm=donor_name("warm"), setup=Setup(network=VGG_A), seed=7),)
+    assert fit.donors[0].donors == ()
 
 
 def test_a_fingerprint_names_the_donor():
     other = replace(WARM, network=replace(VGG_A, init="glorot"))
     prints = {fit_of(start=start).fingerprint for start in (None, WARM, other)}
     assert len(prints) == 3
-    assert fit_of(start=WARM).donor.fingerprint == fit_of(VGG_A, arm="A of another study").fingerprint
+    assert fit_of(start=WARM).donors[0].fingerprint == fit_of(VGG_A, arm="A of another study").fingerprint
 
 
 def test_donors_come_before_those_who_start_from_them_and_once():
@@ -98,10 +98,10 @@ def test_a_trial_starts_from_its_donors_final_weights(small, digits, tmp_path):
     setup = replace(small, network=VGG_D, start=WARM)
     fit = Fit(arm="warm", setup=setup, seed=0)
     options = {"digests": DIGESTS, "machine": Machine()}
-    train(fit.donor, digits, tmp_path / "donor", **options)
-    result = train(fit, digits, tmp_path / "warm", donor=tmp_path / "donor", **options)
+    train(fit.donors[0], digits, tmp_path / "donor", **options)
+    result = train(fit, digits, tmp_path / "warm", donors=[tmp_path / "donor"], **options)
     cold = train(Fit(arm="cold", setup=replace(small, network=VGG_D), seed=0), digits, tmp_path / "cold", **options)
-    assert result.evidence["donor"] == fit.donor.fingerprint
+    assert result.evidence["donor"] == fit.donors[0].fingerprint
     assert result.evidence["copied"].split(",") == [*COPIED[:-1], "head.fc1", "head.fc2", "head.fc3"]
     same = {
         name.removeprefix("weights."): value == cold.evidence[name]
@@ -115,7 +115,7 @@ def test_a_trial_starts_from_its_donors_final_weights(small, digits, tmp_path):
 
 def test_a_trial_without_its_donors_weights_fails_and_says_so(small, digits, tmp_path):
     fit = Fit(arm="warm", setup=replace(small, network=VGG_D, start=WARM), seed=3)
-    result = train(fit, digits, tmp_path / "warm", digests=DIGESTS, machine=Machine(), donor=tmp_path / "nothing")
+    result = train(fit, digits, tmp_path / "warm", digests=DIGESTS, machine=Machine(), donors=[tmp_path / "nothing"])
     assert result.status == "failed"
     assert "the donor of warm, under seed 3, left no weights to start from" in result.error
 

@@ -13,13 +13,13 @@ class Waiting:
     """As much of a job as the line looks at."""
 
     folder: Path
-    donor: Path | None = None
+    donors: tuple[Path, ...] = ()
 
 
 def line_of(*names, most=0, shares=None, retries=0):
-    """A line of jobs; ``b<a`` starts from ``a``, and each takes a quarter of all machines unless told otherwise."""
+    """A line of jobs; ``b<a+c`` has the donors ``a`` and ``c``; each takes a quarter of all machines unless told so."""
     pairs = [name.partition("<") for name in names]
-    jobs = [Waiting(Path(name), Path(donor) if donor else None) for name, _, donor in pairs]
+    jobs = [Waiting(Path(name), tuple(map(Path, filter(None, donors.split("+"))))) for name, _, donors in pairs]
     return Line(jobs, lambda job: (shares or {}).get(str(job.folder), 0.25), most, retries)
 
 
@@ -70,6 +70,15 @@ def test_who_starts_from_a_donor_waits_for_it_alone_and_no_longer():
     assert started(line) == []
     end(line, "donor")
     assert started(line) == ["warm"]
+
+
+def test_who_tests_two_donors_waits_for_both():
+    line = line_of("pair<first+second", "first", "second")
+    assert started(line) == ["first", "second"]
+    end(line, "second")
+    assert started(line) == []
+    end(line, "first")
+    assert started(line) == ["pair"]
 
 
 def test_a_donor_that_is_not_in_the_line_has_been_trained_before():

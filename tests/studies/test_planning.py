@@ -213,7 +213,7 @@ def test_an_override_reaches_networks_that_arms_give_whole_and_their_donors():
     study = declare("initialization", "digits", 1, {"network.activation": "gelu"})
     for setup in study.setups().values():
         assert setup.network.activation == "gelu"
-        assert setup.donor is None or setup.donor.network.activation == "gelu"
+        assert all(donor.network.activation == "gelu" for donor in setup.donors)
 
 
 def test_an_overrides_type_is_that_of_the_baselines_own_field():

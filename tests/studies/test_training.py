@@ -45,8 +45,10 @@ def test_it_leaves_a_result_weights_and_predictions(once, small):
     assert sorted(file.name for file in folder.iterdir()) == ["predictions.npy", "result.json", "weights.pt"]
     assert result.status in ("finished", "diverged")
     assert set(result.metrics) == {
-        f"{part}_{what}" for part in ("train", "validation", "test") for what in ("error", "loss")
+        *(f"{part}_{what}" for part in ("train", "validation", "test") for what in ("error", "loss")),
+        "test_top5_error",
     }
+    assert 0 <= result.metrics["test_top5_error"] < result.metrics["test_error"]
     assert {len(values) for values in result.curves.values()} == {small.recipe.epochs}
     assert result.evidence["steps"] == small.recipe.epochs * 8
 

@@ -1,0 +1,36 @@
+"""Does a trained network err less if it is tested on the whole image, on many crops, or on both, than on one crop?"""
+
+from ablations import Ablation, AllOf, Arm, Helps, Reference
+from lightning_modules.catalogue import VGG_D
+
+PAPER = "Simonyan & Zisserman 2015"
+AT_32 = "at 32 pixels five poolings leave a whole image a single place, and dense averages over nothing"
+S = 8 / 7  # 256 pixels at a crop of 224; images are tested at the side at which they are trained on
+TRAINED = {"network": VGG_D, "recipe.augmentation": "crop-flip", "recipe.side_from": S, "recipe.side_to": S}
+
+ABLATION = Ablation(
+    question=__doc__,
+    baseline=Arm("single crop", TRAINED),
+    arms=(
+        Arm("dense", {**TRAINED, "test.mode": "dense"}),
+        Arm("multi-crop", {**TRAINED, "test.mode": "multi-crop"}),
+        Arm("multi-crop and dense", {**TRAINED, "test.mode": "both"}),
+    ),
+    varies=("test.mode",),
+    property_studied="multiply_adds",
+    claims=(
+        Helps(arm="dense", over="single crop", caveat=AT_32),
+        Helps(arm="multi-crop", over="dense", source=f"{PAPER}, Sect. 4.3", caveat=AT_32),
+        AllOf(
+            parts=tuple(Helps(arm="multi-crop and dense", over=each) for each in ("dense", "multi-crop")),
+            source=f"{PAPER}, Sect. 4.3",
+            caveat=AT_32,
+        ),
+    ),
+    reference=Reference(
+        source=f"{PAPER}, Table 5 (D)",
+        quantity="top-1 error on ILSVRC-2012 validation, percent",
+        values={"dense": 24.8, "multi-crop": 24.6, "multi-crop and dense": 24.4},
+        caveat="one network, trained at sides of 256 to 512 pixels and tested at three, 256, 384 and 512",
+    ),
+)
