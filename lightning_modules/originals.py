@@ -90,19 +90,20 @@ class PicturePart:
         return self._normalised(torch.from_numpy(np.stack(images))), self.labels[begin : begin + len(images)]
 
     def _whole(self, index: int, side: int) -> Images:
-        picture = decoded(self.files[index], self.scale, side)
+        picture = Image.fromarray(_flat(decoded(self.files[index], self.scale, side)))
         shorter = min(picture.size)
         width, height = (max(side, round(length * side / shorter)) for length in picture.size)
         shown = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
         return shown.reshape(height, width, self.channels)
 
     def _fit(self, index: int) -> Images:
-        return fitted(decoded(self.files[index], self.scale, self.resolution), self.scale)
+        pixels = decoded(self.files[index], self.scale, self.resolution)
+        return fitted(Image.fromarray(_flat(pixels)), self.scale)
 
     def _crop(self, crops: Crops) -> Callable[[int], Images]:
         def crop(index: int) -> Images:
-            picture = decoded(self.files[index], self.scale, int(crops.sides[index]))
-            return crops.square(picture, index, self.resolution)
+            pixels = decoded(self.files[index], self.scale, int(crops.sides[index]))
+            return crops.square(pixels, index, self.resolution)
 
         return crop
 
@@ -122,6 +123,11 @@ class PicturePart:
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         return self.pixels.normalised(images.to(self.device))
+
+
+def _flat(pixels: Images) -> Images:
+    """Without the axis of channels where there is one channel, as Pillow wants it."""
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def in_order(items: Iterable[Item], make: Callable[[Item], Made], ahead: int) -> Iterator[Made]:

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lightning_modules import pictures as module
+from lightning_modules import pictures as pictures_module
 from lightning_modules.batches import Epoch, channel_products, channel_statistics, components
 from lightning_modules.data import DataError, prepare
 from lightning_modules.originals import PictureData, in_order, statistics
@@ -88,10 +89,19 @@ def test_grey_cmyk_and_turned_files_are_fine(whole, tmp_path):
     assert np.bincount(found.train_labels).tolist() == [EACH] * CLASSES
     assert found.left_out == ()
     assert found.form == "an image folder (JPEG), decoded at each use"
-    for label, size in ((0, (100, 75)), (1, (75, 100)), (2, (48, 48)), (3, (180, 90))):
-        picture = decoded(found.train_files[label * EACH], SCALE, 1000)
-        assert (picture.mode, picture.size) == ("RGB", size)
-    assert decoded(found.train_files[2 * EACH + 1], SCALE, 1000).size == (90, 180)  # stored as 180 x 90, turned
+    for label, shape in ((0, (75, 100, 3)), (1, (100, 75, 3)), (2, (48, 48, 3)), (3, (90, 180, 3))):
+        assert decoded(found.train_files[label * EACH], SCALE, 1000).shape == shape
+    assert decoded(found.train_files[2 * EACH + 1], SCALE, 1000).shape == (180, 90, 3)  # stored 180 wide, turned
+
+
+@pytest.mark.parametrize("side", [100, 300, 854])
+def test_files_are_decoded_to_the_same_pixels_with_and_without_simplejpeg(whole, tmp_path, monkeypatch, side):
+    Image.fromarray(load_sample_images().images[0]).resize((1281, 855)).save(tmp_path / "large.jpg", quality=90)
+    files = [tmp_path / "large.jpg", *read(whole, tmp_path).train_files]
+    fast = [decoded(file, SCALE, side) for file in files]
+    monkeypatch.setattr(pictures_module, "simplejpeg", None)
+    for file, pixels in zip(files, fast, strict=True):
+        assert np.array_equal(decoded(file, SCALE, side), pixels)
 
 
 def test_bad_files_are_refused_all_at_once_and_counted(spoiled, tmp_path):
@@ -244,8 +254,8 @@ def test_a_batch_is_the_crops_of_its_files_normalised_and_shifted_in_colour(whol
     epoch = Epoch(data.train, RECIPE, 0, 1)
     images, labels = next(iter(epoch))
     example = int(epoch.order[0])
-    picture = decoded(data.train.files[example], SCALE, int(epoch.draw.sides[example]))
-    pixels = torch.from_numpy(epoch.draw.square(picture, example, 32).astype(np.float32))
+    stored = decoded(data.train.files[example], SCALE, int(epoch.draw.sides[example]))
+    pixels = torch.from_numpy(epoch.draw.square(stored, example, 32).astype(np.float32))
     known = data.train.pixels
     meant = (pixels - known.mean + known.components @ torch.from_numpy(epoch.draw.colours[example])) / known.deviation
     assert ((images[0] - meant.permute(2, 0, 1)).abs() * known.deviation[:, None, None]).max() < 0.01  # levels
@@ -257,7 +267,7 @@ def test_files_are_validated_and_tested_on_in_their_own_order(whole, tmp_path):
     data = opened(whole, tmp_path)
     batches = list(data.test.evaluation())
     assert torch.cat([labels for _, labels in batches]).tolist() == np.repeat(np.arange(CLASSES), 2).tolist()
-    picture = decoded(data.test.files[0], SCALE, 55)
+    picture = Image.fromarray(decoded(data.test.files[0], SCALE, 55))
     width, height = (round(length * 55 / 75) for length in (100, 75))
     whole_picture = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
     centre = whole_picture[11:43, (width - 32) // 2 : (width - 32) // 2 + 32]
@@ -285,8 +295,11 @@ def test_large_jpegs_are_decoded_at_a_part_of_their_size_and_look_the_same(whole
     source = Image.fromarray(load_sample_images().images[0])
     source.resize((1280, 854)).save(tmp_path / "large.jpg", quality=95)
     small, full = (decoded(tmp_path / "large.jpg", SCALE, side) for side in (100, 854))
-    assert (small.size, full.size) == ((160, 107), (1280, 854))
-    first, second = (np.asarray(each.resize((60, 40), Image.Resampling.BILINEAR)).astype(int) for each in (small, full))
+    assert (small.shape, full.shape) == ((107, 160, 3), (854, 1280, 3))
+    first, second = (
+        np.asarray(Image.fromarray(each).resize((60, 40), Image.Resampling.BILINEAR)).astype(int)
+        for each in (small, full)
+    )
     assert np.abs(first - second).mean() < 2
 
 

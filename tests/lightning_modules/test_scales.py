@@ -33,7 +33,7 @@ MANY = 20_000
 def photograph(side=64, left=0):
     """A square of a photograph, rescaled: uint8, side x side x 3."""
     whole = Image.fromarray(load_sample_images().images[0])
-    return np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR, box=(left, 0, left + 400, 400)))
+    return np.array(whole.resize((side, side), Image.Resampling.BILINEAR, box=(left, 0, left + 400, 400)))
 
 
 def uniform(counts):
@@ -94,37 +94,56 @@ def test_seeds_and_epochs_draw_anew(kind):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("stored", "resolution"), [(32, 32), (300, 32), (64, 64)])
 def test_a_square_is_the_crop_of_the_whole_picture_rescaled(stored, resolution, flip):
-    picture = Image.fromarray(photograph(stored))
+    pixels = photograph(stored)
     for side, place in ((resolution + 5, (0.0, 0.999)), (2 * resolution, (0.31, 0.77)), (resolution, (0.5, 0.5))):
-        whole = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)).astype(int)
+        whole = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)).astype(int)
         top, left = starts(np.array(place), (side, side), resolution)
         meant = whole[top : top + resolution, left : left + resolution]
-        shown = square(picture, side, place, flip=flip, resolution=resolution)
+        shown = square(pixels, side, place, flip=flip, resolution=resolution)
         off = np.abs(shown - (meant[:, ::-1] if flip else meant))
-        assert off.max() <= 1
-        assert (off > 0).mean() < 0.06
+        assert off.max() <= 2
+        assert (off > 0).mean() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (333, 250), (40, 90), (41, 41)])
+def test_wherever_the_crop_begins_it_is_that_of_the_whole_picture_rescaled(shape):
+    """Among them sides at which a window keeps its length, and such that begin at no whole stored pixel for long."""
+    pixels = np.array(Image.fromarray(load_sample_images().images[0]).resize(shape[::-1]))
+    random = np.random.default_rng(0)
+    resolution = min(shape) * 2 // 3
+    for side in random.integers(resolution, 2 * resolution, size=60).tolist():
+        lengths = [max(side, round(length * side / min(shape))) for length in shape]
+        whole = np.asarray(Image.fromarray(pixels).resize(lengths[::-1], Image.Resampling.BILINEAR)).astype(int)
+        place = random.random(2)
+        top, left = starts(place, lengths, resolution)
+        off = np.abs(
+            square(pixels, side, place, flip=False, resolution=resolution)
+            - whole[top : top + resolution, left : left + resolution]
+        )
+        assert off.max() <= 4
+        assert off.mean() < 0.3
 
 
 def test_the_shorter_side_is_rescaled_and_the_longer_keeps_its_share():
-    picture = Image.new("RGB", (100, 50))
-    picture.paste((255, 255, 255), (0, 0, 50, 50))
-    left, right = (square(picture, 40, (0.0, column), flip=False, resolution=40) for column in (0.0, 0.999))
+    pixels = np.zeros((50, 100, 3), dtype=np.uint8)
+    pixels[:, :50] = 255
+    left, right = (square(pixels, 40, (0.0, column), flip=False, resolution=40) for column in (0.0, 0.999))
     assert left[:, :39, 0].min() == 255  # 80 x 40 pixels: columns 0 to 39 are white, 40 to 79 black
     assert right[:, 1:, 0].max() == 0
 
 
-def test_matrices_on_a_gpu_show_what_pillow_shows():
+def test_matrices_on_a_gpu_show_what_a_cpu_shows():
     images = torch.from_numpy(np.stack([photograph(48, left) for left in range(0, 120, 10)]))
     crops, chosen = draw(JITTERED, 0, 0, 12, 32, 3), np.arange(12)
     shown, gathered = (way(images, crops, chosen, 32).float() for way in (cropped, _cropped_by_matrices))
     assert (shown - gathered).abs().max() <= 1
-    assert (shown - gathered).abs().mean() < 0.3  # Pillow rounds after each of the two directions
+    assert (shown - gathered).abs().mean() < 0.3  # a CPU rounds after each of the two directions
 
 
 def test_untrained_on_the_centre_is_shown_at_the_mean_side():
     crops = Crops.of_centres(48, 1, 3)
     image = photograph(48)
-    assert np.array_equal(crops.square(Image.fromarray(image), 0, 32), image[8:40, 8:40])
+    assert np.array_equal(crops.square(image, 0, 32), image[8:40, 8:40])
     assert JITTERED.mean_side * 224 == 384
 
 
