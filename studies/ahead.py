@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from types import FrameType
 
 from studies.resources import Resources, choose_ray
 from studies.settings import Settings
@@ -27,14 +30,15 @@ def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterato
     choose_ray(resources.address)
     started, is_over = Future[None](), threading.Event()
     thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
-    thread.start()
-    _on_its_way.append(started)
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-        _on_its_way.clear()
+    with _interrupts_for_this_process_alone():
+        thread.start()
+        _on_its_way.append(started)
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+            _on_its_way.clear()
 
 
 def wait() -> None:
@@ -45,6 +49,25 @@ def wait() -> None:
     """
     for started in _on_its_way:
         started.result()
+
+
+@contextmanager
+def _interrupts_for_this_process_alone() -> Iterator[None]:
+    """A Ctrl-C that comes as Ray forks its processes is this one's: in theirs it would be a traceback, and no more."""
+    usual, own = signal.getsignal(signal.SIGINT), os.getpid()
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == own:
+            signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _keep(started: Future[None], is_over: threading.Event) -> None:
