@@ -9,8 +9,11 @@ from importlib import metadata
 from studies.collecting import no_garbage_sought
 
 with no_garbage_sought():
+    import torch.utils.serialization.config  # noqa: F401
     from lightning_fabric.utilities import registry
 
+    import lightning_modules.foreign_data
+    import lightning_modules.originals  # noqa: F401
     import studies.child
     import studies.training  # noqa: F401
     from studies.digests import distributions
