@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 
@@ -12,7 +12,7 @@ from ablations._built import Property
 from ablations._claims import Claim
 from ablations._edits import ByResolution, Times, chosen, edited
 from lightning_modules.catalogue import VGG_A
-from lightning_modules.spec import Scale, Setup, WarmStart
+from lightning_modules.spec import Scale, Scratch, Setup, WarmStart
 from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, edit_all, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
@@ -94,7 +94,7 @@ class Arm:
         Raises:
             InvalidValue: where a donor's network does not take it.
         """
-        donors = ["start.network"] if isinstance(setup.start, WarmStart) else []
+        donors = list(_networks_of_donors(setup.start))
         donors += [f"test.members.{place}" for place in range(len(setup.test.members))]
         for (path, value), donor in product(for_all.items(), donors):
             of_donor = f"{donor}.{path.removeprefix('network.')}"
@@ -324,6 +324,13 @@ class Ablation:
                 raise InvalidAblation(
                     f"a {what} names the arm {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}."
                 )
+
+
+def _networks_of_donors(start: Scratch | WarmStart, path: str = "start") -> Iterator[str]:
+    """The paths of the networks along a chain of warm starts."""
+    while isinstance(start, WarmStart):
+        yield f"{path}.network"
+        start, path = start.start, f"{path}.start"
 
 
 def touches(path: str, other: str) -> bool:

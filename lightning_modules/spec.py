@@ -211,15 +211,17 @@ class WarmStart:
     """Some layers start as they ended in another network: the donor, trained before on the same seed and data.
 
     Attributes:
-        network: the donor's; it starts from scratch.
+        network: the donor's.
         layers: their places, or what these begin with: ``stage1.conv1``, ``head``. They have equal shapes in both.
         recipe: what is otherwise in the donor's recipe than in that of the one that starts from it, by field:
             ``{"learning_rate": 0.01, "side_to": 8 / 7}``.
+        start: how the donor itself starts; from a donor of its own, whose recipe differs from the donor's, and so on.
     """
 
     network: Network
     layers: tuple[str, ...]
     recipe: Mapping[str, Leaf] = Arguments()
+    start: Scratch | WarmStart = Scratch()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", Arguments(self.recipe))
@@ -289,7 +291,7 @@ class Setup:
         if isinstance(self.start, Scratch):
             return ()
         recipe = edit_all(self.recipe, self.start.recipe)
-        return (replace(self, network=self.start.network, recipe=recipe, start=Scratch()),)
+        return (replace(self, network=self.start.network, recipe=recipe, start=self.start.start),)
 
     def require_whole(self) -> None:
         """Prove that fields agree which only together make sense. They are edited one by one, so not where it is made.

@@ -23,6 +23,7 @@ from lightning_modules.tally import outputs
 from lightning_modules.testing import multiply_adds
 from lightning_modules.tracing import trace
 from lightning_modules.values import Misuse, flatten
+from studies.fits import donor_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -176,14 +177,16 @@ def build_all(setups: Mapping[str, Setup]) -> dict[str, Built]:
 
 
 def _prove_start(arm: str, setup: Setup) -> None:
-    """Prove, before any donor is trained, that what a warm start copies is there and fits."""
+    """Prove, before any donor is trained, that what a warm start copies is there and fits; along all of its chain."""
     if not isinstance(setup.start, WarmStart):
         return
-    own, donor = (hollow(network, setup.scale).state_dict() for network in (setup.network, setup.start.network))
+    (before,) = replace(setup, test=Test()).donors
+    own, donor = (hollow(each.network, each.scale).state_dict() for each in (setup, before))
     try:
         names_to_copy(own, donor, setup.start.layers)
     except Misuse as error:
         raise Misuse(f"arm {arm!r}: {error}") from None
+    _prove_start(donor_name(arm), before)
 
 
 def _set_apart(arm: str, found: Mapping[str, Built]) -> Built:

@@ -30,7 +30,7 @@ from studies.bucket import TOLD, BucketFault, bucket_of
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.fetching import is_read_from_a_folder, with_data
-from studies.fits import Fit, hashed, with_donors
+from studies.fits import Fit, from_first_donor, hashed, with_donors
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
 from studies.live import Progressing
@@ -302,7 +302,7 @@ class Driver:
         beside: tuple[Fit, ...] = tuple(shared)
         for each in tuner.rounds():
             candidates = with_donors(each.arms)
-            served = {donor: arm for fit, arm in each.arms.items() for donor in fit.donors} | dict(each.arms)
+            served = {made: arm for fit, arm in each.arms.items() for made in from_first_donor(fit)} | dict(each.arms)
             for fit in candidates:
                 self.places[fit] = _place_of_candidate(fit, served[fit], each.rung, runs[served[fit]], self.parent)
             work.finish((*beside, *candidates), news=f"tuning, rung {each.rung + 1} of {len(tuning.schedule)}")
