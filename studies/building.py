@@ -18,7 +18,7 @@ from lightning_modules.chance import Chance
 from lightning_modules.custom import trains_itself
 from lightning_modules.initialise import names_to_copy
 from lightning_modules.profile import Profile, profile_module
-from lightning_modules.spec import Custom, ForeignData, Setup, Test, WarmStart
+from lightning_modules.spec import Custom, ForeignData, Scratch, Setup, Test, WarmStart
 from lightning_modules.tally import outputs
 from lightning_modules.testing import multiply_adds
 from lightning_modules.tracing import trace
@@ -34,6 +34,10 @@ IN_TRAINING = 2  # images: one alone has no variance for a batch norm
 OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
 READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
 OF_FOREIGN_DATA = OF_BATCHES
+OF_TRAINING = tuple(
+    f"recipe.{name}"
+    for name in ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup", "schedule", "clip_norm")
+)  # of a network; nothing of it reaches a linear classifier on one that starts from scratch
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 
@@ -248,13 +252,15 @@ def _prove_that_settings_matter(first: tuple[str, Setup, Built], second: tuple[s
     if idle:
         raise InvalidAblation(
             f"arms {name!r} and {other!r} differ in {', '.join(idle)}, which reaches neither: they bring their own "
-            "training or data. Change it there, by an argument of their class."
+            "training or data, or train no network. Change it there, by an argument of their class."
         )
 
 
 def _reaches(path: str, setup: Setup, network: Built) -> bool:
     """Whether a setting of a setup has any effect on its fit."""
     if isinstance(setup.data, ForeignData) and path in OF_FOREIGN_DATA:
+        return False
+    if not setup.epochs and setup.trains and isinstance(setup.start, Scratch) and path in OF_TRAINING:
         return False
     return not (network.trains_itself and path.startswith(OF_THE_CLASSIFIER) and path not in READ_BY_SELF_TRAINING)
 

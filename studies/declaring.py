@@ -174,7 +174,7 @@ def register(study: Study, data: Inventory) -> Registration:
         property_studied=study.ablation.property_studied,
         factorial=study.ablation.factorial,
         donors=starts,
-        donor_epochs={arm: sum(donors[name].recipe.epochs for name in chain_of(arm, starts)) for arm in starts},
+        donor_epochs={arm: sum(donors[name].epochs for name in chain_of(arm, starts)) for arm in starts},
         tested=tested,
         unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
         claims=study.ablation.claims,

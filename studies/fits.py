@@ -35,8 +35,8 @@ class Fit:
 
     @property
     def epochs(self) -> int:
-        """Those that it trains: none where it tests."""
-        return self.setup.recipe.epochs if self.setup.trains else 0
+        """Those that it trains: none where it tests, or trains a linear classifier."""
+        return self.setup.epochs
 
     @cached_property
     def donors(self) -> tuple[Fit, ...]:

@@ -173,8 +173,8 @@ def test_a_chain_is_shown_in_the_line_of_its_arm(capsys):
     _print_donors(
         {"arms": ["cold", "warm"], "donors": {"donor of warm": "donor of donor of warm", "warm": "donor of warm"}}
     )
-    told = "warm starts from its donor, which starts from a donor of its own, trained before it under the same seed, all charged"
-    assert capsys.readouterr().out == f"donor    {told} to it\n"
+    told = "warm starts from its donor, which starts from a donor of its own, trained before it under the same seed"
+    assert capsys.readouterr().out == f"donor    {told}, all charged to it\n"
 
 
 @pytest.mark.xdist_group("warm start")
