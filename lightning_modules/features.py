@@ -16,7 +16,7 @@ from lightning_modules.tally import Tally
 from lightning_modules.testing import Looking, Scorer
 
 Numbers = npt.NDArray[np.float64]
-STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)  # scikit-learn's C: the larger, the less is the penalty
+STRENGTHS = tuple(10.0**power for power in range(-1, 7))  # scikit-learn's C: the larger, the less is the penalty
 MOST_ITERATIONS = 300  # for each of them, from where the one before ended
 
 
