@@ -18,7 +18,7 @@ from lightning_modules.chance import Chance
 from lightning_modules.custom import trains_itself
 from lightning_modules.initialise import names_to_copy
 from lightning_modules.profile import Profile, profile_module
-from lightning_modules.spec import Custom, ForeignData, Scratch, Setup, Test, WarmStart
+from lightning_modules.spec import Custom, ForeignData, Setup, Test, WarmStart
 from lightning_modules.tally import outputs
 from lightning_modules.testing import multiply_adds
 from lightning_modules.tracing import trace
@@ -34,10 +34,14 @@ IN_TRAINING = 2  # images: one alone has no variance for a batch norm
 OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
 READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
 OF_FOREIGN_DATA = OF_BATCHES
+# Settings of a network's training, which do not reach a linear classifier on one that starts from scratch.
 OF_TRAINING = tuple(
     f"recipe.{name}"
-    for name in ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup", "schedule", "clip_norm")
-)  # of a network; nothing of it reaches a linear classifier on one that starts from scratch
+    for name in (
+        "epochs", "batch_size", "microbatch", "learning_rate", "momentum", "weight_decay", "warmup", "schedule",
+        "patience", "clip_norm",
+    )
+)  # fmt: skip
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 
@@ -260,8 +264,9 @@ def _reaches(path: str, setup: Setup, network: Built) -> bool:
     """Whether a setting of a setup has any effect on its fit."""
     if isinstance(setup.data, ForeignData) and path in OF_FOREIGN_DATA:
         return False
-    if not setup.epochs and setup.trains and isinstance(setup.start, Scratch) and path in OF_TRAINING:
-        return False
+    if setup.recipe.trains == "linear classifier":
+        trained_before = isinstance(setup.start, WarmStart)
+        return path != "test.mode" and (trained_before or path not in OF_TRAINING)
     return not (network.trains_itself and path.startswith(OF_THE_CLASSIFIER) and path not in READ_BY_SELF_TRAINING)
 
 

@@ -17,14 +17,16 @@ from lightning_modules.features import described
 from lightning_modules.initialise import initialised
 from lightning_modules.spec import Custom, Data, Elsewhere, ForeignData, Scale, Setup, WarmStart
 from lightning_modules.testing import Looking, Scorer
-from lightning_modules.values import InvalidValue, Misuse, flatten, from_json, to_json
+from lightning_modules.values import InvalidValue, Misuse, edit, flatten, from_json, to_json
 from reports import markdown
 from reports.comparison import compare
+from reports.conduct import failures
 from studies.building import build_all
 from studies.declaring import declare
 from studies.estimate import seconds_per_trial
 from studies.fits import Fit
 from studies.preview import preview
+from studies.records import TrialRecord
 from studies.resources import Resources
 from studies.running import Driver
 from studies.settings import Settings
@@ -186,6 +188,9 @@ def test_activations_that_are_no_numbers_are_a_divergence(small, digits, tmp_pat
     assert (result.status, result.predictions) == ("diverged", None)
     assert np.isnan(result.metrics["test_error"])
     assert result.evidence["classifier"] == "none: activations are not finite"
+    trial = TrialRecord(arm="frozen", seed=0, state="diverged", result=result, run_id="")
+    (failure,) = failures([trial])
+    assert failure.why.startswith("its features are not finite, or a classifier on them")
 
 
 def test_a_linear_classifier_is_not_tuned():
@@ -194,10 +199,18 @@ def test_a_linear_classifier_is_not_tuned():
         declare("transfer", tuning=4)
 
 
-def test_settings_of_training_reach_no_classifier_on_random_features(small):
-    arms = {"a": classifier(small), "b": replace(classifier(small), recipe=replace(classifier(small).recipe, epochs=9))}
-    with pytest.raises(ablations.InvalidAblation, match=r"differ in recipe\.epochs, which reaches neither"):
-        build_all(arms)
+@pytest.mark.parametrize(("path", "value"), [("recipe.epochs", 9), ("test.mode", "dense")])
+def test_what_trains_networks_or_cuts_crops_reaches_no_classifier_on_random_features(small, path, value):
+    plain = classifier(small)
+    with pytest.raises(
+        ablations.InvalidAblation, match=rf"differ in {path}, which reaches neither: .* or train no net"
+    ):
+        build_all({"a": plain, "b": edit(plain, path, value)})
+
+
+def test_a_recipe_reaches_the_donor_of_frozen_features(small):
+    frozen = classifier(small, start=LEARNED)
+    assert len(build_all({"a": frozen, "b": edit(frozen, "recipe.epochs", 9)})) == 2
 
 
 def test_a_preview_charges_the_donor_and_takes_a_classifier_for_shorter_than_a_training():
