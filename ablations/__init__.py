@@ -31,7 +31,7 @@ from ablations._contract import (
     touches,
 )
 from ablations._discovery import UnknownAblation, import_paths, load, name_of, names
-from ablations._edits import ByResolution, Times
+from ablations._edits import ByData, ByResolution, Times
 
 __all__ = [
     "CLAIM_KINDS",
@@ -43,6 +43,7 @@ __all__ = [
     "Ablation",
     "AllOf",
     "Arm",
+    "ByData",
     "ByResolution",
     "Claim",
     "Contrast",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 
 from ablations._built import Property
 from ablations._claims import Claim
-from ablations._edits import ByResolution, Times, chosen, edited
+from ablations._edits import CHOICES, ByResolution, Times, chosen, edited
 from lightning_modules.catalogue import VGG_A
-from lightning_modules.spec import Scale, Setup, WarmStart
+from lightning_modules.spec import Data, Scale, Scratch, Setup, WarmStart
 from lightning_modules.values import InvalidValue, Leaf, Misuse, UnknownPath, did_you_mean, edit, edit_all, flatten
 
 DEFAULT_SETUP = Setup(network=VGG_A)
-BRANCHES = (DEFAULT_SETUP, Setup(network=VGG_A, scale=Scale(resolution=32)))  # of every choice by resolution
+SMALL = Setup(network=VGG_A, scale=Scale(resolution=32))
+BRANCHES = (DEFAULT_SETUP, SMALL, replace(SMALL, data=Data(source="digits")))  # of every choice
 OF_DONORS = "donor of "  # how the trials are called that warm starts begin with
 
 
@@ -44,7 +45,8 @@ class Difference:
 class Arm:
     """A named edit of a setup: dotted paths and their values, checked where they are declared.
 
-    A value may follow the resolution (``ByResolution``) or be a multiple of what the protocol says (``Times``).
+    A value may follow the resolution (``ByResolution``) or the data (``ByData``), or be a multiple of what the protocol
+    says (``Times``).
 
     Raises:
         UnknownPath: where a path names no field of a setup.
@@ -91,10 +93,12 @@ class Arm:
     def _with_donor(self, setup: Setup, for_all: Mapping[str, Leaf]) -> Setup:
         """What is set in every network is set in the donors' as well: a warm start from another one is another change.
 
+        What is set of the data is not set of a donor's other data: a share of one may be too little of another.
+
         Raises:
             InvalidValue: where a donor's network does not take it.
         """
-        donors = ["start.network"] if isinstance(setup.start, WarmStart) else []
+        donors = list(_networks_of_donors(setup.start))
         donors += [f"test.members.{place}" for place in range(len(setup.test.members))]
         for (path, value), donor in product(for_all.items(), donors):
             of_donor = f"{donor}.{path.removeprefix('network.')}"
@@ -274,13 +278,13 @@ class Ablation:
         return self.reference.at(setup) if isinstance(self.reference, ByResolution) else self.reference
 
     def _check_branch(self, setup: Setup) -> None:
-        """Prove the contract at a setup's resolution; where arms follow it, the error says at which one it fails."""
+        """Prove the contract for a setup; where arms follow its resolution or data, the error says where it fails."""
         try:
             self.setups(setup)
         except InvalidAblation as error:
-            if not any(isinstance(value, ByResolution) for arm in self.all_arms for value in arm.edits.values()):
+            if not any(isinstance(value, CHOICES) for arm in self.all_arms for value in arm.edits.values()):
                 raise
-            raise type(error)(f"at {setup.scale.resolution} pixels: {error}") from None
+            raise type(error)(f"at {setup.scale.resolution} pixels{_of_digits(setup)}: {error}") from None
 
     def _prove(self, setups: Mapping[str, Setup]) -> None:
         before = setups[self.baseline.name]
@@ -324,6 +328,17 @@ class Ablation:
                 raise InvalidAblation(
                     f"a {what} names the arm {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}."
                 )
+
+
+def _networks_of_donors(start: Scratch | WarmStart, path: str = "start") -> Iterator[str]:
+    """The paths of the networks along a chain of warm starts."""
+    while isinstance(start, WarmStart):
+        yield f"{path}.network"
+        start, path = start.start, f"{path}.start"
+
+
+def _of_digits(setup: Setup) -> str:
+    return ", on digits" if setup == BRANCHES[-1] else ""
 
 
 def touches(path: str, other: str) -> bool:

@@ -1,11 +1,11 @@
-"""Values of an arm's edits that depend on the setup: on its resolution, or on the value that is there."""
+"""Values of an arm's edits that depend on the setup: on its resolution, its data, or the value that is there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lightning_modules.spec import Setup
+from lightning_modules.spec import Data, Setup
 from lightning_modules.values import InvalidValue, edit, flatten
 
 T = TypeVar("T")
@@ -22,6 +22,18 @@ class ByResolution(Generic[T]):
     def at(self, setup: Setup) -> T:
         """The value for a setup's resolution."""
         return self.small if setup.scale.resolution <= LARGEST_SMALL else self.large
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByData(Generic[T]):
+    """One value where a study's data are scikit-learn's handwritten digits, and another one where they are others."""
+
+    digits: T
+    others: T
+
+    def at(self, setup: Setup) -> T:
+        """The value for a setup's data."""
+        return self.digits if isinstance(setup.data, Data) and setup.data.source == "digits" else self.others
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,12 @@ class Times:
         return round(now * self.factor) if isinstance(now, int) else now * self.factor
 
 
+CHOICES = (ByResolution, ByData)
+
+
 def chosen(setup: Setup, value: object) -> Any:
-    """A value at a setup's resolution; it may still be a multiple."""
-    return value.at(setup) if isinstance(value, ByResolution) else value
+    """A value at a setup's resolution and data; it may still be a multiple."""
+    return value.at(setup) if isinstance(value, CHOICES) else value
 
 
 def edited(setup: Setup, path: str, value: object) -> Setup:

@@ -32,8 +32,10 @@ __all__ = [
     "Conv",
     "Custom",
     "Data",
+    "Elsewhere",
     "ForeignData",
     "Head",
+    "Here",
     "Initialiser",
     "Keep",
     "Mirroring",
@@ -49,6 +51,7 @@ __all__ = [
     "Stage",
     "Test",
     "TestMode",
+    "Trained",
     "Vgg",
     "WarmStart",
     "narrowed",
@@ -61,6 +64,7 @@ Schedule = Literal["constant", "cosine", "plateau"]
 Keep = Literal["fitted", "originals", "resized"]
 BadFiles = Literal["refuse", "leave out"]
 Precision = Literal["float32", "bfloat16"]
+Trained = Literal["network", "linear classifier"]
 TestMode = Literal["single", "dense", "multi-crop", "both", "ten-crop"]
 TEST_MODES: tuple[TestMode, ...] = get_args(TestMode)
 Mirroring = Literal["as-trained", "never", "always"]
@@ -115,6 +119,8 @@ class Recipe:
         microbatch: examples whose gradients are computed at once, and added up over the batch; 0: all of them. A batch
             norm sees each of these parts for itself.
         precision: of the forward and backward pass; weights and their updates are float32.
+        trains: the ``network``, or a ``linear classifier`` on the network's penultimate activations, which stays as it
+            starts: no epoch is trained then, and of the recipe only what says how an image is shown has any effect.
     """
 
     epochs: int = 74
@@ -131,6 +137,7 @@ class Recipe:
     side_to: float = 0.0
     microbatch: int = 0
     precision: Precision = "float32"
+    trains: Trained = "network"
 
     def __post_init__(self) -> None:
         check(self)
@@ -207,19 +214,44 @@ class Scratch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarmStart:
-    """Some layers start as they ended in another network: the donor, trained before on the same seed and data.
+class Here:
+    """A donor is trained on the data of the one that starts from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """A donor is trained on other data, at the same resolution, channels and width.
 
     Attributes:
-        network: the donor's; it starts from scratch.
+        classes: of these data.
+    """
+
+    data: Data
+    classes: int
+
+    def __post_init__(self) -> None:
+        check(self)
+        require(self.classes >= 2, self, "classes", "2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Some layers start as they ended in another network: the donor, trained before under the same seed.
+
+    Attributes:
+        network: the donor's.
         layers: their places, or what these begin with: ``stage1.conv1``, ``head``. They have equal shapes in both.
         recipe: what is otherwise in the donor's recipe than in that of the one that starts from it, by field:
             ``{"learning_rate": 0.01, "side_to": 8 / 7}``.
+        start: how the donor itself starts; from a donor of its own, whose recipe differs from the donor's, and so on.
+        on: the data that it is trained on. The layer that gives the logits cannot be copied from other classes.
     """
 
     network: Network
     layers: tuple[str, ...]
     recipe: Mapping[str, Leaf] = Arguments()
+    start: Scratch | WarmStart = Scratch()
+    on: Here | Elsewhere = Here()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", Arguments(self.recipe))
@@ -277,8 +309,16 @@ class Setup:
 
     @property
     def trains(self) -> bool:
-        """Whether it trains a network; else it tests what others have trained, in another way than they were tested."""
-        return self.test == Test()
+        """Whether it trains; else it tests what others have trained, in another way than they were tested.
+
+        A linear classifier is trained on what its test looks at.
+        """
+        return self.test == Test() or self.recipe.trains == "linear classifier"
+
+    @property
+    def epochs(self) -> int:
+        """Those that it trains a network for: none where it trains a linear classifier, or tests."""
+        return self.recipe.epochs if self.trains and self.recipe.trains == "network" else 0
 
     @property
     def donors(self) -> tuple[Setup, ...]:
@@ -288,8 +328,12 @@ class Setup:
             return (trained, *(replace(trained, network=each, start=Scratch()) for each in self.test.members))
         if isinstance(self.start, Scratch):
             return ()
-        recipe = edit_all(self.recipe, self.start.recipe)
-        return (replace(self, network=self.start.network, recipe=recipe, start=Scratch()),)
+        recipe = edit_all(replace(self.recipe, trains="network"), self.start.recipe)
+        donor = replace(self, network=self.start.network, recipe=recipe, start=self.start.start, test=Test())
+        if isinstance(self.start.on, Elsewhere):
+            scale = replace(self.scale, classes=self.start.on.classes)
+            donor = replace(donor, data=self.start.on.data, scale=scale)
+        return (donor,)
 
     def require_whole(self) -> None:
         """Prove that fields agree which only together make sense. They are edited one by one, so not where it is made.
@@ -299,6 +343,8 @@ class Setup:
         """
         for donor in self.donors:
             donor.require_whole()
+        if self.recipe.trains == "linear classifier":
+            self._require_features()
         recipe, data = self.recipe, self.data
         rescales = recipe.side_from > 0 or recipe.side_to > 0
         if rescales and not 1 <= recipe.side_from <= recipe.side_to:
@@ -329,11 +375,31 @@ class Setup:
                 "Data.keep 'originals' or 'resized' to have bad files left out."
             )
 
+    def _require_features(self) -> None:
+        """Prove that a linear classifier has something to be trained on."""
+        told = "Recipe.trains is 'linear classifier'"
+        if isinstance(self.network, Custom):
+            raise InvalidValue(
+                f"{told}, and the network is {self.network.class_path}; expected a VGG or residual network: which of "
+                "its activations are the penultimate ones, only it knows. Give one of these, or 'network'."
+            )
+        if isinstance(self.data, ForeignData):
+            raise InvalidValue(
+                f"{told}, and {self.data.class_path} reads its own images; expected data that are read here: its "
+                "training loader shuffles and augments. Give Data, or 'network'."
+            )
+        if self.test.mode not in ("single", "dense") or self.test.members:
+            raise InvalidValue(
+                f"{told}, and Test.mode is {self.test.mode!r}, with {len(self.test.members)} members; expected "
+                "'single' or 'dense' and none: activations are those of the whole image, of one network. Leave them "
+                "out."
+            )
+
 
 SPEC_KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Conv, Stage, Head, Vgg, Blocks, ResNet, Custom, Arguments, Scale, Recipe, Data, ForeignData, Scratch,
-        WarmStart, Test, Setup,
+        Here, Elsewhere, WarmStart, Test, Setup,
     )
 }  # fmt: skip

@@ -55,13 +55,27 @@ class Dense(nn.Module):
 
     def score_map(self, images: torch.Tensor) -> torch.Tensor:
         """Scores at every position, ``(N, classes, rows, columns)``."""
+        return self._maps(images, list(self._head))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Penultimate activations ``(N, features)``, float32, averaged over positions (ibid., Sect. B).
+
+        They are what the last fully connected layer reads; without others before it, the channels of the last map.
+        """
+        last = max(place for place, layer in enumerate(self._head) if isinstance(layer, nn.Linear))
+        return self._maps(images, list(self._head)[:last]).float().mean((2, 3))
+
+    @property
+    def _head(self) -> Iterator[nn.Module]:
+        return self.network.get_submodule("head").children()
+
+    def _maps(self, images: torch.Tensor, head: Sequence[nn.Module]) -> torch.Tensor:
         maps = images
         for name, part in self.network.named_children():
-            if name == "head":
-                for layer in part.children():
-                    maps = _convolved(layer, maps) if isinstance(layer, nn.Linear) else layer(maps)
-            elif name != "flatten":
+            if name not in ("flatten", "head"):
                 maps = part(maps)
+        for layer in head:
+            maps = _convolved(layer, maps) if isinstance(layer, nn.Linear) else layer(maps)
         return maps
 
 
@@ -86,6 +100,11 @@ class Scorer(nn.Module):
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """Scores ``(N, classes)`` of whole images, float32."""
         return self._logits(Dense(self.network, self.spec), images)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Penultimate activations ``(N, features)`` of whole images, float32."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.is_bfloat16):
+            return Dense(self.network, self.spec).features(images)
 
     def _logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.is_bfloat16):

@@ -55,10 +55,11 @@ class ArmRow:
         without_figure: finished trials whose test error is not finite.
         absent: planned trials that were never started.
         properties: measured on the network as built; what cannot be known of it is left out.
-        donor: the arm whose trials this one's start from; empty for a start from scratch.
-        donor_epochs: epochs of the donor, charged to this arm.
-        train_seconds: mean over finished trials, the donor's time included.
-        donor_seconds: the donor's part of that.
+        donors: the arm whose trials this one's start from, the one that those start from, and so on; empty for a start
+            from scratch.
+        donor_epochs: epochs of all of them, charged to this arm.
+        train_seconds: mean over finished trials, the donors' time included.
+        donor_seconds: the donors' part of that.
         images_per_second, peak_memory_bytes: of training, means over finished trials.
         inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples; NaN where no
             trial has measured it.
@@ -78,7 +79,7 @@ class ArmRow:
     absent: int
     without_figure: int
     properties: Mapping[str, int]
-    donor: str
+    donors: tuple[str, ...]
     donor_epochs: int
     train_seconds: float
     donor_seconds: float
@@ -163,7 +164,7 @@ def _row(
         absent=len(errors) - len(states),
         without_figure=finished - int(np.isfinite(errors).sum()),
         properties=dict(record.registration.properties.get(arm, {})),
-        donor=record.registration.donors.get(arm, ""),
+        donors=record.registration.chain(arm),
         donor_epochs=record.registration.donor_epochs.get(arm, 0),
         top5=NOTHING,
         tests=record.registration.tested.get(arm, ()),

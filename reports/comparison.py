@@ -262,7 +262,7 @@ def _costs_compared(record: StudyRecord, claim: Claim) -> Iterable[str]:
     """What a claim on time or memory must say of where its trials ran."""
     if not {part.endpoint for part in parts_of(claim)} & {"time", "memory"}:
         return
-    named = {*claim.arms, *(record.registration.donors.get(arm, "") for arm in claim.arms)}
+    named = {*claim.arms, *(donor for arm in claim.arms for donor in record.registration.chain(arm))}
     trials = [trial for trial in record.trials if trial.arm in named and trial.result and trial.state == "finished"]
     devices = {str(trial.result.environment.get("device_name", "")) for trial in trials if trial.result}
     if len(devices) > 1:
@@ -404,7 +404,7 @@ def _donors_lost(registration: Registration, donors: Sequence[TrialRecord]) -> I
             lost.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
     for (donor, state), seeds in lost.items():
         tests = [arm for arm in registration.arms if donor in registration.tested.get(arm, ())]
-        arms = tests or [arm for arm in registration.arms if registration.donors.get(arm) == donor]
+        arms = tests or [arm for arm in registration.arms if donor in registration.chain(arm)]
         under = f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
         verb = "starts" if len(arms) == 1 else "start"
         told = f"{'tests' if len(arms) == 1 else 'test'} it" if tests else f"{verb} from it"

@@ -316,6 +316,8 @@ def _why(trial: TrialRecord) -> str:
         epochs = len(trial.result.times) if trial.result else 0
         if trial.result and "donors" in trial.result.evidence:
             return "tests a network that diverged, or gives no finite loss"
+        if trial.result and "classifier" in trial.result.evidence:
+            return "its features are not finite, or a classifier on them has a training error above 0.9 × chance"
         return f"diverged after {plural(epochs, 'epoch')}: non-finite, or training error above 0.9 × chance"
     if trial.state == "failed":
         lines = (trial.result.error if trial.result else "").strip().splitlines()

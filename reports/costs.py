@@ -89,16 +89,21 @@ def _by_arm(
 
 def _charged(arms: Sequence[ArmRow]) -> list[str]:
     """What every donor is charged to."""
-    started: dict[tuple[str, int], list[str]] = {}
+    started: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for arm in arms:
-        if arm.donor:
-            started.setdefault((arm.donor, arm.donor_epochs), []).append(arm.name)
-    return [
-        f"{listed(names)} {'starts' if len(names) == 1 else 'start'} from the trained network of {donor} under the "
-        f"same seed; its {plural(epochs, 'epoch')} are charged to {'it' if len(names) == 1 else 'each of them'}: "
-        "Training includes the donor's time, which stands apart under Donor."
-        for (donor, epochs), names in started.items()
-    ]
+        if arm.donors:
+            started.setdefault((arm.donors, arm.donor_epochs), []).append(arm.name)
+    return [_charge(names, donors, epochs) for (donors, epochs), names in started.items()]
+
+
+def _charge(names: Sequence[str], donors: Sequence[str], epochs: int) -> str:
+    starts, them = ("starts", "it") if len(names) == 1 else ("start", "each of them")
+    its, time = ("its", "the donor's time") if len(donors) == 1 else ("their", "the donors' time")
+    return (
+        f"{listed(names)} {starts} from the trained network of {', which starts from that of '.join(donors)} under the "
+        f"same seed; {its} {plural(epochs, 'epoch')} are charged to {them}: Training includes {time}, which stands "
+        "apart under Donor."
+    )
 
 
 def _tested(arms: Sequence[ArmRow]) -> list[str]:
@@ -177,14 +182,14 @@ def _images(_: Sequence[float]) -> tuple[float, str]:
 
 def _donor_column(arms: Sequence[ArmRow]) -> list[tuple[Column, list[Cell]]]:
     """The part of the training time that is the donor's, in the unit of the whole; nothing where no arm has a donor."""
-    if not any(arm.donor for arm in arms):
+    if not any(arm.donors for arm in arms):
         return []
     factor, unit = time_unit([arm.train_seconds for arm in arms])
-    values = [arm.donor_seconds / factor if arm.donor else math.nan for arm in arms]
+    values = [arm.donor_seconds / factor if arm.donors else math.nan for arm in arms]
     digits = shared_decimals(values)
     cells = [
         Cell(text=f"{fixed(value, digits)} ({plural(arm.donor_epochs, 'epoch')})", sort=value)
-        if arm.donor
+        if arm.donors
         else Cell(text="from scratch", tone="quiet")
         for arm, value in zip(arms, values, strict=True)
     ]

@@ -111,9 +111,9 @@ def _arm(arm: ArmRow) -> dict[str, Value]:
         "without_figure": arm.without_figure,
         **{name: arm.properties.get(name, "") for name in PROPERTIES},
         **{name: getattr(arm, name) for name in COSTS},
-        "donor": arm.donor,
+        "donor": ", ".join(arm.donors),
         "donor_epochs": arm.donor_epochs or "",
-        "donor_seconds": arm.donor_seconds if arm.donor else math.nan,
+        "donor_seconds": arm.donor_seconds if arm.donors else math.nan,
         "published": arm.published,
     }
 

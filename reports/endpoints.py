@@ -35,18 +35,15 @@ def values(record: StudyRecord, endpoint: Endpoint) -> Values:
 
 
 def donor_seconds(record: StudyRecord) -> Values:
-    """Training time of the trial that each trial started from: 0 for arms from scratch, NaN where it is not known.
+    """Training time of all that each trial started from: 0 for arms from scratch, NaN where it is not known.
 
-    A donor that diverged is charged like any other: its time was spent.
+    A donor that diverged is charged like any other: its time was spent. So is the donor that a donor started from.
     """
-    donors = record.registration.donors
     trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
 
     def read(trial: TrialRecord) -> float:
-        if trial.arm not in donors:
-            return 0.0
-        donor = trials.get((donors[trial.arm], trial.seed))
-        return cost(donor, "train_seconds", diverged=True) if donor else math.nan
+        donors = [trials.get((name, trial.seed)) for name in record.registration.chain(trial.arm)]
+        return math.fsum(cost(donor, "train_seconds", diverged=True) if donor else math.nan for donor in donors)
 
     return table(record, read)
 

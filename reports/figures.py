@@ -163,7 +163,7 @@ def _cost_axes(comparison: Comparison) -> list[tuple[str, str, str, list[float]]
     parameters, kilo = scaled(counted("parameters"), metric_unit)
     operations, mega = scaled(counted("multiply_adds"), metric_unit)
     seconds, clock = scaled([arm.train_seconds for arm in comparison.arms], time_unit)
-    per_trial = "training time per trial" + (", with its donor's" if any(arm.donor for arm in comparison.arms) else "")
+    per_trial = "training time per trial" + (", with its donor's" if any(arm.donors for arm in comparison.arms) else "")
     memory = [arm.peak_memory_bytes / 2**20 or math.nan for arm in comparison.arms]
     return [
         ("cost-parameters", "Test error, %, by parameters", f"parameters, {kilo}".rstrip(", "), parameters),

@@ -31,7 +31,8 @@ MOST_TOLD = 300  # characters of what a bucket's client says
 PATIENCE_SECONDS = 60  # with Google's, whose client would try for 15 minutes; S3's gives up after about 6 seconds
 WHOLE_WHEN_CLOSED = ("s3", "gcs", "abfs")  # there a file that is written is seen when it is closed, and not before
 TOLD = ("predictions.npy", "faults.jsonl", "attempts.jsonl", "result.json")  # what a driver reads of a trial
-OF_A_TRIAL = ("weights.pt", "checkpoint.ckpt", *TOLD)  # in the order of copying: what says that it has ended is last
+# In the order of copying: what says that it has ended is last.
+OF_A_TRIAL = ("weights.pt", "classifier.npz", "checkpoint.ckpt", *TOLD)
 ADDRESS = "expected s3://bucket/folder, gs://bucket/folder, or another that pyarrow.fs opens."
 EXPECTED = (
     "Expected a bucket that is there, and credentials that may list, read, write and delete in it, such as "

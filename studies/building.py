@@ -23,6 +23,7 @@ from lightning_modules.tally import outputs
 from lightning_modules.testing import multiply_adds
 from lightning_modules.tracing import trace
 from lightning_modules.values import Misuse, flatten
+from studies.fits import donor_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +34,14 @@ IN_TRAINING = 2  # images: one alone has no variance for a batch norm
 OF_BATCHES = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
 READ_BY_SELF_TRAINING = ("recipe.epochs", *OF_BATCHES)
 OF_FOREIGN_DATA = OF_BATCHES
+# Settings of a network's training, which do not reach a linear classifier on one that starts from scratch.
+OF_TRAINING = tuple(
+    f"recipe.{name}"
+    for name in (
+        "epochs", "batch_size", "microbatch", "learning_rate", "momentum", "weight_decay", "warmup", "schedule",
+        "patience", "clip_norm",
+    )
+)  # fmt: skip
 OF_THE_CLASSIFIER = ("recipe.", "network.auxiliary_weight")
 
 
@@ -176,14 +185,16 @@ def build_all(setups: Mapping[str, Setup]) -> dict[str, Built]:
 
 
 def _prove_start(arm: str, setup: Setup) -> None:
-    """Prove, before any donor is trained, that what a warm start copies is there and fits."""
+    """Prove, before any donor is trained, that what a warm start copies is there and fits; along all of its chain."""
     if not isinstance(setup.start, WarmStart):
         return
-    own, donor = (hollow(network, setup.scale).state_dict() for network in (setup.network, setup.start.network))
+    (before,) = replace(setup, test=Test()).donors
+    own, donor = (hollow(each.network, each.scale).state_dict() for each in (setup, before))
     try:
         names_to_copy(own, donor, setup.start.layers)
     except Misuse as error:
         raise Misuse(f"arm {arm!r}: {error}") from None
+    _prove_start(donor_name(arm), before)
 
 
 def _set_apart(arm: str, found: Mapping[str, Built]) -> Built:
@@ -245,7 +256,7 @@ def _prove_that_settings_matter(first: tuple[str, Setup, Built], second: tuple[s
     if idle:
         raise InvalidAblation(
             f"arms {name!r} and {other!r} differ in {', '.join(idle)}, which reaches neither: they bring their own "
-            "training or data. Change it there, by an argument of their class."
+            "training or data, or train no network. Change it there, by an argument of their class."
         )
 
 
@@ -253,6 +264,9 @@ def _reaches(path: str, setup: Setup, network: Built) -> bool:
     """Whether a setting of a setup has any effect on its fit."""
     if isinstance(setup.data, ForeignData) and path in OF_FOREIGN_DATA:
         return False
+    if setup.recipe.trains == "linear classifier":
+        trained_before = isinstance(setup.start, WarmStart)
+        return path != "test.mode" and (trained_before or path not in OF_TRAINING)
     return not (network.trains_itself and path.startswith(OF_THE_CLASSIFIER) and path not in READ_BY_SELF_TRAINING)
 
 

@@ -13,7 +13,7 @@ from lightning_modules.spec import Setup
 from lightning_modules.values import InvalidValue, Leaf, UnknownPath, annotation_at, edit, flatten, parse
 from studies import protocols
 from studies.building import build_all, built, parts_changed
-from studies.records import Registration
+from studies.records import Registration, chain_of
 from studies.trials import Study
 from studies.tuning import DEFAULT_SPACE, FIRST_TUNING_SEED, RUNGS, Pruning, Sampler, Tuning, parse_dimension
 
@@ -174,7 +174,7 @@ def register(study: Study, data: Inventory) -> Registration:
         property_studied=study.ablation.property_studied,
         factorial=study.ablation.factorial,
         donors=starts,
-        donor_epochs={arm: donors[donor].recipe.epochs for arm, donor in starts.items()},
+        donor_epochs={arm: sum(donors[name].epochs for name in chain_of(arm, starts)) for arm in starts},
         tested=tested,
         unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
         claims=study.ablation.claims,

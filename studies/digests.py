@@ -58,15 +58,19 @@ def _what_trains() -> frozenset[str]:
     return frozenset(imported_modules(ENTRY))
 
 
-def platform_digest(device: str, threads: int, models: Iterable[str] = (), workers: int = 1) -> str:
+def platform_digest(
+    device: str, threads: int, models: Iterable[str] = (), workers: int = 1, also: Iterable[str] = ()
+) -> str:
     """A digest of what changes bits on equal code: versions of torch and numpy, models, threads, workers of a trial.
 
     Args:
         models: of CPU or GPU, of all machines that may train it; this machine's by default.
+        also: further distributions whose versions count.
     """
     model = " or ".join(models) or device_name(device)
     together = (f"{workers} workers",) if workers > 1 else ()
-    facts = (*_versions(), device, model, str(threads), *together)
+    further = (f"{name} {metadata.version(name)}" for name in also)
+    facts = (*_versions(), device, model, str(threads), *together, *further)
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
 
 

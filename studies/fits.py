@@ -35,8 +35,8 @@ class Fit:
 
     @property
     def epochs(self) -> int:
-        """Those that it trains: none where it tests."""
-        return self.setup.recipe.epochs if self.setup.trains else 0
+        """Those that it trains: none where it tests, or trains a linear classifier."""
+        return self.setup.epochs
 
     @cached_property
     def donors(self) -> tuple[Fit, ...]:
@@ -68,13 +68,14 @@ def with_donors(fits: Iterable[Fit]) -> tuple[Fit, ...]:
     known = {fit.fingerprint: fit for fit in reversed(fits)}
     ordered: dict[str, Fit] = {}
     for fit in fits:
-        for each in _from_its_first_donors(fit):
+        for each in from_first_donor(fit):
             ordered.setdefault(each.fingerprint, known.get(each.fingerprint, each))
     return tuple(ordered.values())
 
 
-def _from_its_first_donors(fit: Fit) -> tuple[Fit, ...]:
-    return (*(each for donor in fit.donors for each in _from_its_first_donors(donor)), fit)
+def from_first_donor(fit: Fit) -> tuple[Fit, ...]:
+    """A fit after all that it starts from, or tests, and all that these start from."""
+    return (*(each for donor in fit.donors for each in from_first_donor(donor)), fit)
 
 
 def hashed(content: object) -> str:

@@ -37,8 +37,9 @@ class Registration:
         built: per arm but the baseline, the modules in which the two networks as built differ, by place.
         property_studied: the measured property that the study is about; ``None`` where none is.
         factorial: two crossed factors, where the arms are their combinations.
-        donors: per arm with a warm start, the arm whose trials its own start from.
-        donor_epochs: per arm with a warm start, the epochs that its donor is trained for: charged to the arm.
+        donors: per arm with a warm start, the arm whose trials its own start from; of a donor with one likewise.
+        donor_epochs: per arm with a warm start, the epochs that its donor is trained for, and the donor's own donors
+            before it: charged to the arm.
         unknowns: per arm, sentences on what cannot be known of a foreign module or data set.
         smallest_effect: smallest difference of interest in test error, percentage points.
         seeds: planned seeds, the same for every arm.
@@ -81,6 +82,15 @@ class Registration:
     def baseline(self) -> str:
         """The arm that every other one is compared with."""
         return self.arms[0]
+
+    def chain(self, arm: str) -> tuple[str, ...]:
+        """What an arm's trials start from, the nearest donor first; nothing for a start from scratch."""
+        return chain_of(arm, self.donors)
+
+
+def chain_of(arm: str, donors: Mapping[str, str]) -> tuple[str, ...]:
+    """The donor of an arm, the donor's own donor, and so on, by the donor of each."""
+    return (donors[arm], *chain_of(donors[arm], donors)) if arm in donors else ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Result:
         curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
             the training ones as seen during the epoch), ``learning_rate``, ``gradient_norm``, ``seconds``; and, of each
             layer's weights over the epoch's first steps, ``gradient_norm/<layer>``. Of a module that trains itself
-            there is no ``train_error``, and ``train_loss`` only where it tells one.
+            there is no ``train_error``, and ``train_loss`` only where it tells one. Of a linear classifier: none.
         times: seconds since 1970 at the end of each epoch.
         cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes`` (of training, beyond what was held
             before the network was built); ``inference_images_per_second``, ``inference_peak_memory_bytes`` (of the pass
@@ -41,7 +41,8 @@ class Result:
         evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
             layer's initial weights under ``weights.<layer>``; for a warm start ``donor``, the fingerprint of the trial
             that it starts from, and ``copied``, the places of the layers copied. For an evaluation instead ``donors``,
-            the fingerprints of the trials whose networks it tested, and ``tested``, hashes of their weights.
+            the fingerprints of the trials whose networks it tested, and ``tested``, hashes of their weights. For a
+            linear classifier neither order, augmentation nor steps, but ``classifier``: its strength, and iterations.
         predictions: predicted class of every test example, in the order of the test set; ``None`` where there are none.
         error: the traceback of a failed trial.
     """

@@ -30,7 +30,7 @@ from studies.bucket import TOLD, BucketFault, bucket_of
 from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.fetching import is_read_from_a_folder, with_data
-from studies.fits import Fit, hashed, with_donors
+from studies.fits import Fit, from_first_donor, hashed, with_donors
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
 from studies.live import Progressing
@@ -113,17 +113,22 @@ class Driver:
         self.say(f"asking the nodes of the cluster {self.resources.address}")
         settings, trials = self.settings, [self.settings.trials]
         seen = [] if self.bucket else trials
-        if not settings.data_uri and any(map(is_read_from_a_folder, self.study.setups().values())):
+        if not settings.data_uri and any(map(is_read_from_a_folder, self._all_setups())):
             seen = [*seen, settings.data_root]
         made = trials if self.bucket else []
         return survey(self.resources, seen, self.study.import_paths, made, settings.bucket)
 
-    def _platform(self, need: Need) -> str:
-        return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial)
+    def _platform(self, need: Need, *, classifies: bool = False) -> str:
+        also = ("scikit-learn",) if classifies else ()
+        return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial, also)
 
     def _inventory(self) -> Inventory:
-        """What the arms read; they may differ in how they read it, and are tested on the same examples."""
-        setups = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
+        """What the arms read; they may differ in how they read it, and are tested on the same examples.
+
+        The digest covers what their donors read as well, and is that of every trial of the study.
+        """
+        arms = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
+        setups = arms | {(setup.data, setup.scale): setup for setup in self._all_setups()}
         if any(map(is_read_from_a_folder, setups.values())):
             self.settings = with_data(self.settings, self.say)
         for name in dict.fromkeys(map(_name_of, setups.values())):
@@ -135,16 +140,20 @@ class Driver:
         }
         for bad in dict.fromkeys(bad for each in found.values() for bad in each.left_out):
             self.say(f"left out: {bad}")
-        first, *others = found.values()
+        first, *others = (found[key] for key in arms)
         if any(not np.array_equal(first.test_labels, other.test_labels) for other in others):
             raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
         digests = sorted({each.digest for each in found.values()})
         return first if len(digests) == 1 else replace(first, digest=hashed(digests))
 
+    def _all_setups(self) -> tuple[Setup, ...]:
+        """Those of arms and donors; under every seed they are the same."""
+        return tuple(fit.setup for fit in fits_of(self.study.setups(), self.study.seeds[:1]))
+
     def digests_of(self, fit: Fit) -> dict[str, str]:
         """What decides a fit's bits beside setup and seed; of the user's code, what this very fit uses."""
         user_code = self.user_code_by_paths[class_paths([fit.setup])]
-        platform = {"platform": self._platform(self.resources.of(fit.arm))}
+        platform = {"platform": self._platform(self.resources.of(fit.arm), classifies=_classifies(fit))}
         return self.digests | platform | ({"user_code": user_code} if user_code else {})
 
     def identity(self, fit: Fit) -> Identity:
@@ -302,7 +311,7 @@ class Driver:
         beside: tuple[Fit, ...] = tuple(shared)
         for each in tuner.rounds():
             candidates = with_donors(each.arms)
-            served = {donor: arm for fit, arm in each.arms.items() for donor in fit.donors} | dict(each.arms)
+            served = {made: arm for fit, arm in each.arms.items() for made in from_first_donor(fit)} | dict(each.arms)
             for fit in candidates:
                 self.places[fit] = _place_of_candidate(fit, served[fit], each.rung, runs[served[fit]], self.parent)
             work.finish((*beside, *candidates), news=f"tuning, rung {each.rung + 1} of {len(tuning.schedule)}")
@@ -672,6 +681,11 @@ def run(
 def _in_a_line(reason: str) -> str:
     """The last line of a reason, which may be a traceback."""
     return textwrap.shorten((reason.strip().splitlines() or ["no reason given"])[-1], 200, placeholder=" ...")
+
+
+def _classifies(fit: Fit) -> bool:
+    """Whether a fit, or one that it starts from, trains a linear classifier."""
+    return any(each.setup.recipe.trains == "linear classifier" for each in from_first_donor(fit))
 
 
 def _name_of(setup: Setup) -> str:

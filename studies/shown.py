@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ablations import PROPERTY_WORDS
+from studies.records import chain_of
 from studies.terminal import print_table
 
 UNKNOWN = "unknown"
@@ -23,9 +24,7 @@ def print_preview(shown: Mapping[str, Any]) -> None:
             click.echo(f"{arm} changes  " + "; ".join(row["changes"]))
     for path, reason in shown["forced"].items():
         click.echo(f"forced   {path}: {reason}")
-    for arm, donor in shown["donors"].items():
-        whose = donor if donor in shown["arms"] else "its donor"
-        click.echo(f"donor    {arm} starts from {whose}, trained before it under the same seed, and charged to it")
+    _print_donors(shown)
     _print_tested(shown)
     for arm, row in shown["arms"].items():
         for sentence in row["unknown"]:
@@ -46,6 +45,20 @@ def print_preview(shown: Mapping[str, Any]) -> None:
             f"power    4 times in 5, these seeds find a true difference to {shown['baseline']} of "
             f"{shown['detectable']:.2f} standard deviations of a paired difference"
         )
+
+
+def _print_donors(shown: Mapping[str, Any]) -> None:
+    """What the arms start from; a donor that starts from another one in the line of the arm."""
+    for arm in shown["donors"]:
+        if arm not in shown["arms"] and arm in shown["donors"].values():
+            continue
+        first, *before = chain_of(arm, shown["donors"])
+        first = first if first in shown["arms"] else "its donor"
+        starts = "".join(
+            f", which starts from {name if name in shown['arms'] else 'a donor of its own'}" for name in before
+        )
+        charged = "all charged to it" if before else "and charged to it"
+        click.echo(f"donor    {arm} starts from {first}{starts}, trained before it under the same seed, {charged}")
 
 
 def _print_tested(shown: Mapping[str, Any]) -> None:

@@ -67,6 +67,11 @@ class Spool:
         return self.folder / "weights.pt"
 
     @property
+    def classifier(self) -> Path:
+        """Where the linear classifier lies of a trial that trains one: ``weight`` and ``bias``, as NumPy's arrays."""
+        return self.folder / "classifier.npz"
+
+    @property
     def has_ended(self) -> bool:
         """Whether the trial has finished or diverged. A failed one is tried again."""
         result = self.result()

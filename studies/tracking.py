@@ -467,7 +467,7 @@ class Store:
         found = {arm: each for arm, each in told.items() if each.get("chosen")}
         shared = {path: registration.held[path] for path in registration.tuning.paths if path in registration.held}
         unchanged = {arm for arm, each in found.items() if each["chosen"] == shared}
-        unchanged |= {donor for arm, donor in registration.donors.items() if arm in unchanged}
+        unchanged |= {donor for arm in unchanged for donor in registration.chain(arm)}
         return TuningRecord(
             candidates=candidates_of(
                 [run for run in runs if run.data.tags["kind"] == "candidate"], registration.tuning
@@ -618,10 +618,10 @@ def _identity(run: Run) -> Identity:
 
 def candidates_of(runs: Iterable[Run], tuning: Tuning) -> tuple[CandidateRecord, ...]:
     """The candidates that runs record, one per place: the newest attempt, with how many there were."""
-    latest: dict[tuple[str, bool, int, int, int], CandidateRecord] = {}
+    latest: dict[tuple[str, bool, str, int, int, int], CandidateRecord] = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
         made = _candidate(run, tuning)
-        place = (made.arm, made.of_donor, made.number, made.rung, made.seed)
+        place = (made.arm, made.of_donor, run.data.tags["arm"], made.number, made.rung, made.seed)
         before = latest.get(place)
         latest[place] = replace(made, attempts=before.attempts + 1) if before else made
     return tuple(latest[place] for place in sorted(latest))

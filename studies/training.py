@@ -28,7 +28,7 @@ from lightning_modules.batches import Readable, TrialData
 from lightning_modules.build import weight_layers
 from lightning_modules.chance import seed_everything
 from lightning_modules.data import Examples
-from lightning_modules.initialise import copy_layers
+from lightning_modules.initialise import copy_layers, initialised
 from lightning_modules.learner import Learner, learner
 from lightning_modules.pictures import Pictures
 from lightning_modules.reading import trial_data
@@ -37,6 +37,7 @@ from lightning_modules.spec import Scratch
 from lightning_modules.streams import generator
 from lightning_modules.tally import TOP
 from lightning_modules.tally import evaluate as evaluated
+from studies.classifying import classify
 from studies.evaluating import evaluate_donors, final_weights
 from studies.fits import Fit
 from studies.machine import Machine, PeakMemory, device_name
@@ -86,7 +87,8 @@ def train(
 ) -> Result:
     """Train one fit to its end, from its own checkpoint where it left one, and write the result to its folder.
 
-    A fit whose setup trains nothing tests what its donors have trained.
+    A fit whose setup trains nothing tests what its donors have trained; one that trains a linear classifier has no
+    epochs, and leaves the network as it started beside the classifier.
 
     Args:
         examples: what the setup's data are; ``None`` where a foreign module reads its own.
@@ -185,6 +187,8 @@ def _train(
             evidence=tested.evidence,
             predictions=tested.predictions,
         )
+    if setup.recipe.trains == "linear classifier":
+        return _classified(fit, data, spool, digests, machine, donors, recording, share)
     memory = PeakMemory(machine.device)
     trained = learner(setup, fit.seed, share)
     inherited = inherit(trained.network, fit, donors)
@@ -211,6 +215,41 @@ def _train(
         environment=environment(machine, share.workers),
         evidence=recorder.evidence() | {"split": data.split_digest} | inherited,
         predictions=predictions,
+    )
+
+
+def _classified(
+    fit: Fit,
+    data: TrialData,
+    spool: Spool,
+    digests: Mapping[str, str],
+    machine: Machine,
+    donors: Sequence[Path],
+    recording: Recording,
+    share: Share,
+) -> Result:
+    """Train a linear classifier on a network as it starts; every one of several workers does all of it."""
+    network = initialised(fit.setup.network, fit.setup.scale, fit.seed)
+    inherited = inherit(network, fit, donors)
+    weights = initial_weights(network)
+    found = classify(fit, network, data, machine, torch.device(machine.device), recording.beat)
+    if share.leads:
+        if found.classifier:
+            with spool.replacing(spool.classifier) as partial, partial.open("wb") as file:
+                np.savez(file, weight=found.classifier.weight, bias=found.classifier.bias)
+        with spool.replacing(spool.weights) as partial:
+            partial.write_bytes(_saved(network.state_dict()))
+    return Result(
+        fingerprint=fit.fingerprint,
+        digests=digests,
+        status=judge(network, found.metrics, {}, fit.setup.scale.classes),
+        metrics=found.metrics,
+        curves={},
+        times=(),
+        cost=found.cost,
+        environment=environment(machine, share.workers) | {"scikit-learn": metadata.version("scikit-learn")},
+        evidence={**weights, "split": data.split_digest, **inherited, **found.evidence},
+        predictions=found.predictions,
     )
 
 

@@ -109,6 +109,12 @@ class Study:
             )
 
     def _check_that_all_train(self, setups: Mapping[str, Setup]) -> None:
+        fixed = [arm for arm, setup in setups.items() if setup.trains and not setup.epochs]
+        if fixed:
+            raise InvalidValue(
+                f"{', '.join(fixed)} of {self.name} train a linear classifier, whose strength is chosen on validation "
+                "as it is; expected arms that train a network, where recipes are to be tuned. Leave out --tune."
+            )
         testing = [arm for arm, setup in setups.items() if not setup.trains]
         if testing:
             raise InvalidValue(

@@ -42,7 +42,7 @@ def test_the_donors_seconds_are_charged_to_whoever_starts_from_it():
     assert list(values(study, "time")[1]) == [mine + charged for mine, charged in zip(own, donors, strict=True)]
     assert list(donor_seconds(study)[0]) == [0.0, 0.0, 0.0]
     warm = compare(study).arms[1]
-    assert (warm.donor, warm.donor_epochs) == (DONOR, 8)
+    assert (warm.donors, warm.donor_epochs) == ((DONOR,), 8)
     assert warm.train_seconds == pytest.approx(np.mean(own) + warm.donor_seconds)
 
 
@@ -65,6 +65,25 @@ def test_the_cost_table_has_a_column_of_donors_only_where_there_are_donors():
     assert "(8 epochs) |" in text
     assert f"warm starts from the trained network of {DONOR} under the same seed; its 8 epochs are charged" in text
     assert "Donor" not in markdown.render(compare(record()), ())
+
+
+def test_a_donor_that_starts_from_another_one_brings_its_charge_along():
+    first = f"donor of {DONOR}"
+    study = started()
+    older = [replace(trial, arm=first) for trial in study.trials if trial.arm == DONOR]
+    chain = replace(study.registration, donors={"warm": DONOR, DONOR: first}, donor_epochs={"warm": 16, DONOR: 8})
+    study = replace(study, registration=chain, trials=(*study.trials, *older))
+    seconds = [study.of(DONOR, seed).result.cost["train_seconds"] for seed in range(3)]
+    assert list(donor_seconds(study)[1]) == [2 * each for each in seconds]
+    compared = compare(study)
+    assert {trial.arm for trial in compared.donors} == {DONOR, first}
+    text = markdown.render(compared, ())
+    assert f"from the trained network of {DONOR}, which starts from that of {first} under the same seed" in text
+    assert "their 16 epochs are charged to it: Training includes the donors' time" in text
+    lost = replace(
+        study, trials=tuple(replace(each, state="failed") if each.arm == first else each for each in study.trials)
+    )
+    assert f"{first} failed under seeds 0, 1 and 2; warm starts from it." in compare(lost).cautions
 
 
 def test_arms_that_share_a_donor_share_its_note():

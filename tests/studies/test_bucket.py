@@ -240,7 +240,10 @@ def test_a_trial_goes_on_from_the_buckets_checkpoint_on_another_machine_to_the_s
     assert (second.trials / "trial" / "weights.pt").read_bytes() == (folder / "weights.pt").read_bytes()
     spool = Spool(second.trials / "trial")
     assert (spool.attempts, len(found.times)) == (2, 4)
-    assert {"checkpoint.ckpt"} == {*buckets.OF_A_TRIAL} - {*Bucket(uri).files("trials/trial"), "faults.jsonl"}
+    assert {"checkpoint.ckpt", "classifier.npz"} == {*buckets.OF_A_TRIAL} - {
+        *Bucket(uri).files("trials/trial"),
+        "faults.jsonl",
+    }
     again = trained(third, job(third, fit))  # it has ended: nothing is trained
     assert again == found
     assert Spool(third.trials / "trial").attempts == 2

@@ -9,22 +9,25 @@ import ablations
 import studies
 from ablations import Ablation, Arm
 from lightning_modules.catalogue import VGG_A, VGG_D
-from lightning_modules.spec import Scale, Setup, WarmStart
+from lightning_modules.spec import Scale, Scratch, Setup, WarmStart
 from lightning_modules.values import InvalidValue, Misuse
 from studies import protocols
 from studies.building import build_all
 from studies.declaring import declare
-from studies.fits import Fit, donor_name, with_donors
+from studies.fits import Fit, donor_name, from_first_donor, with_donors
 from studies.planning import plan, with_weights
+from studies.preview import preview
 from studies.records import Ended, Identity
+from studies.shown import _print_donors
 from studies.spool import Spool
 from studies.training import Machine, train
-from studies.trials import Study
+from studies.trials import Study, longest_first
 from tests.studies.conftest import ONE, SHORT
 
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")
 WARM = WarmStart(network=VGG_A, layers=COPIED)
+CHAIN = replace(WARM, start=WarmStart(network=VGG_A, layers=("stage1",), recipe={"learning_rate": 0.02}))
 WIDE = replace(VGG_A, stages=(replace(VGG_A.stages[0], width=96), *VGG_A.stages[1:]))
 ABLATION = Ablation(
     question="Does a warm start help?",
@@ -120,6 +123,60 @@ def test_a_trial_without_its_donors_weights_fails_and_says_so(small, digits, tmp
     assert "the donor of warm, under seed 3, left no weights to start from" in result.error
 
 
+def test_a_donor_may_start_from_a_donor_of_its_own():
+    fit = fit_of(start=CHAIN, seed=7)
+    first, second, last = with_donors([fit])
+    assert [each.arm for each in (first, second, last)] == ["donor of donor of warm", "donor of warm", "warm"]
+    assert (first.setup.start, first.setup.recipe.learning_rate) == (Scratch(), 0.02)
+    assert (second.setup.start, second.setup.recipe) == (CHAIN.start, last.setup.recipe)
+    assert second.setup != fit_of(start=WARM, seed=7).donors[0].setup
+    assert fit_of(start=WARM).fingerprint != fit_of(start=CHAIN).fingerprint
+
+
+def test_a_chain_goes_from_its_first_donor_to_the_costliest_who_waits():
+    fits = with_donors([fit_of(arm="cold"), fit_of(start=CHAIN)])
+    costs = {"cold": 4, "warm": 4, "donor of warm": 1, "donor of donor of warm": 1}
+    ordered = [fit.arm for fit in longest_first(fits, costs)]
+    assert ordered == ["donor of donor of warm", "donor of warm", "cold", "warm"]
+
+
+def test_a_setting_of_every_network_reaches_every_donor_of_a_chain():
+    arm = Arm("warm", {"network": VGG_D, "start": CHAIN})
+    setup = arm.apply(Setup(network=VGG_A), {"network.activation": "gelu"})
+    assert [fit.setup.network.activation for fit in with_donors([Fit(arm="warm", setup=setup, seed=0)])] == ["gelu"] * 3
+
+
+def test_a_candidates_chain_is_its_own():
+    fits = with_donors([replace(fit_of(start=CHAIN), candidate=3)])
+    assert [fit.candidate for fit in fits] == [3, 3, 3]
+    assert from_first_donor(fits[-1]) == fits
+
+
+@pytest.mark.xdist_group("warm start")
+def test_a_chain_of_warm_starts_runs_through_and_is_charged_and_shown(tmp_path, monkeypatch, one_ray):
+    chain = replace(ABLATION, arms=(Arm("warm", {"network": VGG_D, "start": CHAIN}),))
+    monkeypatch.setattr(ablations, "load", lambda _: chain)
+    record = studies.run("warm", seeds=1, overrides=SHORT, runs=tmp_path, resources=ONE, quiet=True, say=lambda _: None)
+    donor, first = "donor of warm", "donor of donor of warm"
+    assert record.registration.donors == {"warm": donor, donor: first}
+    assert record.registration.donor_epochs == {"warm": 4, donor: 2}
+    assert record.registration.chain("warm") == (donor, first)
+    assert {trial.arm for trial in record.trials} == {"cold", "warm", donor, first}
+    for later, before in (("warm", donor), (donor, first)):
+        assert record.of(later, 0).result.evidence["donor"] == record.of(before, 0).result.fingerprint
+    assert record.of(donor, 0).result.evidence["copied"] == "stage1.conv1"
+    shown = preview(declare("warm", seeds=1, overrides=SHORT))
+    assert (shown["trials"], shown["donors"]) == (4, record.registration.donors)
+
+
+def test_a_chain_is_shown_in_the_line_of_its_arm(capsys):
+    _print_donors(
+        {"arms": ["cold", "warm"], "donors": {"donor of warm": "donor of donor of warm", "warm": "donor of warm"}}
+    )
+    told = "warm starts from its donor, which starts from a donor of its own, trained before it under the same seed"
+    assert capsys.readouterr().out == f"donor    {told}, all charged to it\n"
+
+
 @pytest.mark.xdist_group("warm start")
 def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_path, monkeypatch, one_ray):
     monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
@@ -162,6 +219,10 @@ def test_a_warm_start_is_an_edit_like_any_other_and_proved():
         (
             WarmStart(network=WIDE, layers=("stage1.conv1",)),
             r"arm 'warm': a warm start copies stage1\.conv1\.weight, wh",
+        ),
+        (
+            replace(WARM, start=WarmStart(network=VGG_A, layers=("stage9",))),
+            r"arm 'donor of warm': a warm start copies 'stage9', wh",
         ),
     ],
 )

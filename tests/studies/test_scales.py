@@ -64,8 +64,9 @@ def test_a_chain_trains_its_donor_by_its_own_recipe(small, digits, tmp_path):
     )
     recipe = replace(small.recipe, epochs=1, augmentation="crop-flip", side_from=12 / 7, side_to=12 / 7)
     fit = Fit(arm="S = 384", setup=replace(small, recipe=recipe, start=start), seed=0)
-    assert fit.donors[0].setup.recipe == replace(recipe, side_from=8 / 7, side_to=8 / 7)
-    run(fit.donors[0], digits, tmp_path / "donor")
-    result = run(fit, digits, tmp_path / "fit", donors=(tmp_path / "donor",))
-    assert result.evidence["donor"] == fit.donors[0].fingerprint
+    (donor,) = fit.donors
+    assert donor.setup.recipe == replace(recipe, side_from=8 / 7, side_to=8 / 7)
+    run(donor, digits, tmp_path / "donor")
+    result = run(fit, digits, tmp_path / "fit", donors=[tmp_path / "donor"])
+    assert result.evidence["donor"] == donor.fingerprint
     assert "stage2.conv1" in result.evidence["copied"]

@@ -1,0 +1,277 @@
+"""Features learned on other data: a donor elsewhere, a linear classifier on what it gives, and both in one study."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ablations
+import studies
+from ablations import Ablation, Arm, ByData
+from lightning_modules import spec
+from lightning_modules.batches import ClassificationData
+from lightning_modules.catalogue import VGG_A, VGG_B
+from lightning_modules.features import described
+from lightning_modules.initialise import initialised
+from lightning_modules.spec import Custom, Data, Elsewhere, ForeignData, Scale, Setup, WarmStart
+from lightning_modules.testing import Looking, Scorer
+from lightning_modules.values import InvalidValue, Misuse, edit, flatten, from_json, to_json
+from reports import markdown
+from reports.comparison import compare
+from reports.conduct import failures
+from studies.building import build_all
+from studies.declaring import declare
+from studies.estimate import seconds_per_trial
+from studies.fits import Fit
+from studies.preview import preview
+from studies.records import TrialRecord
+from studies.resources import Resources
+from studies.running import Driver
+from studies.settings import Settings
+from studies.training import Machine, train
+from tests.studies.conftest import ONE, SHORT
+
+DIGESTS = {"data": "d", "code": "c", "platform": "p"}
+FIVE = Elsewhere(data=Data(source="folder", validation_fraction=0.2), classes=5)
+ALL_BUT_LAST = ("stage1", "stage2", "stage3", "stage4", "stage5", "head.fc1", "head.fc2")
+LEARNED = WarmStart(network=VGG_A, layers=ALL_BUT_LAST, on=FIVE)
+CLASSIFIER = {"network": VGG_A, "recipe.trains": "linear classifier"}
+ABLATION = Ablation(
+    question="Do features of five digits help to tell ten?",
+    baseline=Arm("random", CLASSIFIER),
+    arms=(
+        Arm("frozen", {**CLASSIFIER, "start": LEARNED}),
+        Arm("fine-tuned", {"network": VGG_A, "start": LEARNED}),
+    ),
+    varies=("start", "recipe.trains"),
+)
+
+
+def run(fit, examples, folder, **keywords):
+    return train(fit, examples, folder, digests=DIGESTS, machine=Machine(), **keywords)
+
+
+def classifier(small, **changes):
+    return replace(small, recipe=replace(small.recipe, trains="linear classifier"), **changes)
+
+
+@pytest.fixture(scope="module")
+def five(digits, tmp_path_factory):
+    """An image folder of the digits from 0 to 4, as files."""
+    root = tmp_path_factory.mktemp("five")
+    parts = {"train": (digits.train_images, digits.train_labels), "test": (digits.test_images, digits.test_labels)}
+    for name, (images, labels) in parts.items():
+        for number in np.flatnonzero(labels < 5)[:200]:
+            folder = root / name / str(labels[number])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[number, :, :, 0]).save(folder / f"{number}.png")
+    return root
+
+
+def test_a_donor_elsewhere_has_its_own_data_and_classes_and_is_trained_as_a_network(small):
+    setup = classifier(small, start=LEARNED, test=spec.Test(mode="dense", sides=(2.0,)))
+    (donor,) = setup.donors
+    assert (donor.data, donor.scale) == (FIVE.data, replace(small.scale, classes=5))
+    assert (donor.recipe, donor.test) == (small.recipe, spec.Test())
+    assert (setup.trains, setup.epochs, donor.epochs) == (True, 0, 2)
+    assert from_json(to_json(setup), spec.SPEC_KINDS) == setup
+
+
+def test_a_fingerprint_names_the_donors_data(small):
+    other = replace(LEARNED, on=replace(FIVE, data=Data(source="cifar10")))
+    prints = {
+        Fit(arm="frozen", setup=classifier(small, start=start), seed=0).fingerprint
+        for start in (LEARNED, other, replace(LEARNED, on=spec.Here()))
+    }
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"network": Custom(class_path="a.B")}, r"the network is a\.B; expected a VGG or residual network"),
+        ({"data": ForeignData(class_path="a.B")}, r"and a\.B reads its own images; expected data that are read here"),
+        ({"test": spec.Test(mode="ten-crop")}, r"Test\.mode is 'ten-crop', with 0 members; expected 'single' or 'den"),
+        (
+            {"test": spec.Test(members=(VGG_B,))},
+            r"Test\.mode is 'single', with 1 members; expected 'single' or 'dense'",
+        ),
+    ],
+)
+def test_what_a_linear_classifier_cannot_read_is_refused(small, changes, text):
+    with pytest.raises(
+        InvalidValue, match=r"Recipe\.trains is 'linear classifier', and .*" + text.removeprefix("and ")
+    ):
+        classifier(small, **changes).require_whole()
+
+
+def test_the_layer_of_the_logits_cannot_come_from_other_classes(small):
+    whole = replace(LEARNED, layers=("head",))
+    with pytest.raises(Misuse, match=r"arm 'frozen': a warm start copies head\.fc3\.weight, which has the shape \(5, "):
+        build_all({"frozen": classifier(small, start=whole)})
+
+
+def test_a_value_may_follow_the_data():
+    choice = ByData(digits="shift", others="none")
+    arm = Arm("a", {"recipe.augmentation": choice})
+    for source, chosen in (("digits", "shift"), ("cifar10", "none")):
+        assert arm.apply(Setup(network=VGG_A, data=Data(source=source))).recipe.augmentation == chosen
+    foreign = Setup(network=VGG_A, data=ForeignData(class_path="a.B"))
+    assert arm.apply(foreign).recipe.augmentation == "none"
+
+
+def test_an_ablation_that_breaks_the_contract_on_some_data_alone_says_on_which():
+    change = ByData(digits=0.5, others=0.9)
+    with pytest.raises(ablations.NotASingleChange, match=r"at 32 pixels, on digits: arm 'B' may vary only network"):
+        Ablation(
+            question="?",
+            baseline=Arm("A", {"network": VGG_A}),
+            arms=(Arm("B", {"network": VGG_B, "recipe.momentum": change}),),
+            varies=("network.stages",),
+        )
+
+
+@pytest.mark.parametrize(("protocol", "source"), [("digits", "cifar10"), ("cifar10-cpu", "digits")])
+def test_transfer_goes_from_the_other_data_to_those_of_the_protocol(protocol, source):
+    study = declare("transfer", protocol, 1)
+    (donor,) = {fit for fit in study.trials() if fit.arm.startswith("donor of")}
+    assert (donor.setup.data.source, donor.setup.recipe.trains) == (source, "network")
+    assert donor.setup.scale == study.base.scale
+    assert study.donors == dict.fromkeys(("frozen features", "fine-tuned"), "donor of frozen features")
+
+
+def test_random_features_are_classified_and_nothing_of_the_network_is_trained(small, digits, tmp_path):
+    fit = Fit(arm="random", setup=classifier(small), seed=3)
+    first, second = (run(fit, digits, tmp_path / name) for name in ("first", "second"))
+    assert (first.status, first.curves, first.times, fit.epochs) == ("finished", {}, (), 0)
+    assert first.metrics == second.metrics
+    assert first.metrics["test_error"] < 60  # guessing errs in 90 of 100
+    assert {f"{part}_{what}" for part in ("train", "validation", "test") for what in ("error", "loss")} < {
+        *first.metrics
+    }
+    assert "test_top5_error" in first.metrics
+    assert not {"order", "augmentation", "steps"} & {*first.evidence}
+    assert first.evidence["classifier"].startswith("C = ")
+    state = torch.load(tmp_path / "first" / "weights.pt", weights_only=True)
+    untouched = initialised(small.network, small.scale, 3).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in untouched.items())
+
+
+def test_the_predictions_are_those_of_the_files_that_a_trial_leaves(small, digits, tmp_path):
+    fit = Fit(arm="random", setup=classifier(small), seed=0)
+    result = run(fit, digits, tmp_path)
+    network = initialised(small.network, small.scale, 1)
+    network.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    data = ClassificationData(digits, small.data, small.recipe, 0, torch.device("cpu"))
+    scorer = Scorer(network, small.network, small.recipe).eval()
+    test = described(scorer, Looking.of(fit.setup), data.test, lambda: None)
+    kept = np.load(tmp_path / "classifier.npz")
+    again = (test.features @ kept["weight"].T + kept["bias"]).argmax(1)
+    assert np.array_equal(again, result.predictions)
+    assert result.metrics["test_error"] == pytest.approx(100 * float((again != test.labels).mean()))
+
+
+def test_a_fit_that_tunes_sees_no_test_part(small, digits, tmp_path):
+    result = run(Fit(arm="random", setup=classifier(small), seed=0, candidate=1), digits, tmp_path)
+    assert result.status == "finished"
+    assert not [name for name in result.metrics if name.startswith("test")]
+
+
+def test_activations_that_are_no_numbers_are_a_divergence(small, digits, tmp_path):
+    fit = Fit(arm="frozen", setup=classifier(small, start=replace(LEARNED, on=spec.Here())), seed=0)
+    (tmp_path / "donor").mkdir()
+    state = initialised(small.network, small.scale, 0).state_dict()
+    torch.save({name: torch.full_like(each, torch.nan) for name, each in state.items()}, tmp_path / "donor/weights.pt")
+    result = run(fit, digits, tmp_path / "frozen", donors=[tmp_path / "donor"])
+    assert (result.status, result.predictions) == ("diverged", None)
+    assert np.isnan(result.metrics["test_error"])
+    assert result.evidence["classifier"] == "none: activations are not finite"
+    trial = TrialRecord(arm="frozen", seed=0, state="diverged", result=result, run_id="")
+    (failure,) = failures([trial])
+    assert failure.why.startswith("its features are not finite, or a classifier on them")
+
+
+def test_a_linear_classifier_is_not_tuned():
+    text = r"random features, frozen features of transfer train a linear classifier, whose strength is chosen on valid"
+    with pytest.raises(InvalidValue, match=text):
+        declare("transfer", tuning=4)
+
+
+@pytest.mark.parametrize(("path", "value"), [("recipe.epochs", 9), ("test.mode", "dense")])
+def test_what_trains_networks_or_cuts_crops_reaches_no_classifier_on_random_features(small, path, value):
+    plain = classifier(small)
+    with pytest.raises(
+        ablations.InvalidAblation, match=rf"differ in {path}, which reaches neither: .* or train no net"
+    ):
+        build_all({"a": plain, "b": edit(plain, path, value)})
+
+
+def test_a_recipe_reaches_the_donor_of_frozen_features(small):
+    frozen = classifier(small, start=LEARNED)
+    assert len(build_all({"a": frozen, "b": edit(frozen, "recipe.epochs", 9)})) == 2
+
+
+def test_a_preview_charges_the_donor_and_takes_a_classifier_for_shorter_than_a_training():
+    study = declare("transfer", "cifar10-cpu", 1)
+    seconds = {arm: seconds_per_trial(setup) for arm, setup in study.setups().items()}
+    assert seconds["frozen features"] < seconds["fine-tuned"]
+    assert preview(study)["trials"] == 4
+
+
+def test_the_digest_of_the_data_covers_the_donors(five, tmp_path, monkeypatch, digits):
+    monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
+    study = declare("transfer", "digits", 1, SHORT)
+
+    def drive():
+        return Driver(study, Settings.of(tmp_path, data_root=five), Resources(), lambda _: None)
+
+    driver = drive()
+    before = {driver.digests_of(fit)["data"] for fit in study.trials()}
+    assert len(before) == 1  # one for all: what no trial of an arm reads counts as well
+    assert before != {digits.digest}
+    assert np.array_equal(driver.data.test_labels, digits.test_labels)
+    assert driver.data.sizes == {"train": 480, "validation": 120, "test": 1197}
+    extra = five / "train" / "0" / "extra.png"
+    Image.fromarray(digits.test_images[0, :, :, 0]).save(extra)
+    try:
+        assert drive().digests["data"] not in before
+    finally:
+        extra.unlink()
+
+
+@pytest.mark.xdist_group("transfer")
+def test_a_study_of_two_sources_runs_through_and_is_reported(five, tmp_path, monkeypatch, one_ray):
+    monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
+    news = []
+    options = {"seeds": 2, "overrides": SHORT, "runs": tmp_path, "data_root": five, "resources": ONE, "quiet": True}
+    record = studies.run("transfer", **options, say=lambda _: None)
+    donor = "donor of frozen"
+    assert {(trial.arm, trial.seed) for trial in record.trials} == {
+        (arm, seed) for arm in ("random", "frozen", "fine-tuned", donor) for seed in (0, 1)
+    }
+    assert record.registration.donor_epochs == {"frozen": 2, "fine-tuned": 2}
+    assert record.of(donor, 0).result.predictions.max() < 5
+    for seed in (0, 1):
+        frozen, random = record.of("frozen", seed), record.of("random", seed)
+        assert (random.state, random.result.times) == ("finished", ())
+        assert frozen.result.evidence["donor"] == record.of(donor, seed).result.fingerprint
+        assert "head.fc3" not in frozen.result.evidence["copied"]
+        assert frozen.result.evidence["weights.head.fc3"] == random.result.evidence["weights.head.fc3"]
+    compared = compare(record)
+    assert not [caution for caution in compared.cautions if "different data" in caution]
+    assert "frozen and fine-tuned start from the trained network of donor of frozen" in markdown.render(compared, ())
+    assert not [check for check in compared.pairing if check.state == "broken"]
+    studies.run("transfer", **options, say=news.append)
+    assert "nothing to train: all 8 trials have ended" in news
+
+
+def test_the_new_fields_are_leaves_of_a_setup():
+    leaves = flatten(Setup(network=VGG_A, scale=Scale(), start=LEARNED))
+    assert (leaves["start.on.kind"], leaves["start.on.data.source"], leaves["start.on.classes"]) == (
+        "Elsewhere",
+        "folder",
+        5,
+    )
+    assert leaves["recipe.trains"] == "network"
