@@ -3,6 +3,7 @@
 from ablations import Ablation, Arm, ByData, Helps
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Data, Elsewhere, WarmStart
+from lightning_modules.values import Leaf
 
 PAPER = "Simonyan & Zisserman 2015, Sect. B"
 ALL_BUT_LAST = ("stage1", "stage2", "stage3", "stage4", "stage5", "head.fc1", "head.fc2")
@@ -10,18 +11,11 @@ ALL_BUT_LAST = ("stage1", "stage2", "stage3", "stage4", "stage5", "head.fc1", "h
 CIFAR_10 = Elsewhere(data=Data(source="cifar10", train_fraction=0.2), classes=10)
 DIGITS = Elsewhere(data=Data(source="digits", validation_fraction=0.2), classes=10)
 # As under the protocol `digits`: recipes for many photographs make too few steps on so few digits to learn them.
-STEPS: dict[str, int | float | str] = {
-    "epochs": 50,
-    "batch_size": 32,
-    "learning_rate": 0.025,
-    "warmup": 0.3,
-    "schedule": "cosine",
-    "clip_norm": 1.0,
-}
-AS_STORED: dict[str, int | float | str] = {"augmentation": "shift", "side_from": 0.0, "side_to": 0.0}
+STEPS: dict[str, Leaf] = {"epochs": 50, "batch_size": 32, "learning_rate": 0.025, "warmup": 0.3, "clip_norm": 1.0}
+SHOWN: dict[str, Leaf] = {"schedule": "cosine", "augmentation": "shift", "side_from": 0.0, "side_to": 0.0}
 LEARNED = ByData(
     digits=WarmStart(network=VGG_A, layers=ALL_BUT_LAST, on=CIFAR_10),
-    others=WarmStart(network=VGG_A, layers=ALL_BUT_LAST, recipe={**STEPS, **AS_STORED}, on=DIGITS),
+    others=WarmStart(network=VGG_A, layers=ALL_BUT_LAST, recipe={**STEPS, **SHOWN}, on=DIGITS),
 )
 CLASSIFIER = {"network": VGG_A, "recipe.trains": "linear classifier"}
 

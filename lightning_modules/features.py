@@ -16,8 +16,8 @@ from lightning_modules.tally import Tally
 from lightning_modules.testing import Looking, Scorer
 
 Numbers = npt.NDArray[np.float64]
-STRENGTHS = tuple(10.0**power for power in range(-1, 7))  # scikit-learn's C: the larger, the less is the penalty
-MOST_ITERATIONS = 300  # for each of them, from where the one before ended
+STRENGTHS = tuple(10.0**power for power in range(-1, 6))  # scikit-learn's C: the larger, the less is the penalty
+MOST_ITERATIONS = 200  # for each of them, from where the one before ended
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ EXAMPLES = {
 }
 TIMED_STEPS = 3
 AROUND_A_TRIAL = 1.0  # seconds: a process from the fork server, the data, the result
-FITTING_PER_EXAMPLE = 2e-3  # seconds: linear classifiers of all strengths, on 512 activations of ten classes
+FITTING_PER_EXAMPLE = 3e-3  # seconds: linear classifiers of all strengths, on 512 activations of ten classes
 AROUND_A_STUDY = 25.0  # imports, Ray's start and end, the record, the report
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -113,12 +114,14 @@ class Driver:
         self.say(f"asking the nodes of the cluster {self.resources.address}")
         settings, trials = self.settings, [self.settings.trials]
         seen = [] if self.bucket else trials
-        if not settings.data_uri and any(map(is_read_from_a_folder, self._all_setups())):
+        if not settings.data_uri and any(map(is_read_from_a_folder, self._all_setups)):
             seen = [*seen, settings.data_root]
         made = trials if self.bucket else []
         return survey(self.resources, seen, self.study.import_paths, made, settings.bucket)
 
-    def _platform(self, need: Need, *, classifies: bool = False) -> str:
+    def _platform(self, need: Need) -> str:
+        """That of a trial; where any trial of the study fits a linear classifier, with the version of what fits it."""
+        classifies = any(setup.recipe.trains == "linear classifier" for setup in self._all_setups)
         also = ("scikit-learn",) if classifies else ()
         return platform_digest(need.device, need.cpus_per_trial, self.models, need.workers_per_trial, also)
 
@@ -128,7 +131,7 @@ class Driver:
         The digest covers what their donors read as well, and is that of every trial of the study.
         """
         arms = {(setup.data, setup.scale): setup for setup in self.study.setups().values()}
-        setups = arms | {(setup.data, setup.scale): setup for setup in self._all_setups()}
+        setups = arms | {(setup.data, setup.scale): setup for setup in self._all_setups}
         if any(map(is_read_from_a_folder, setups.values())):
             self.settings = with_data(self.settings, self.say)
         for name in dict.fromkeys(map(_name_of, setups.values())):
@@ -146,6 +149,7 @@ class Driver:
         digests = sorted({each.digest for each in found.values()})
         return first if len(digests) == 1 else replace(first, digest=hashed(digests))
 
+    @cached_property
     def _all_setups(self) -> tuple[Setup, ...]:
         """Those of arms and donors; under every seed they are the same."""
         return tuple(fit.setup for fit in fits_of(self.study.setups(), self.study.seeds[:1]))
@@ -153,7 +157,7 @@ class Driver:
     def digests_of(self, fit: Fit) -> dict[str, str]:
         """What decides a fit's bits beside setup and seed; of the user's code, what this very fit uses."""
         user_code = self.user_code_by_paths[class_paths([fit.setup])]
-        platform = {"platform": self._platform(self.resources.of(fit.arm), classifies=_classifies(fit))}
+        platform = {"platform": self._platform(self.resources.of(fit.arm))}
         return self.digests | platform | ({"user_code": user_code} if user_code else {})
 
     def identity(self, fit: Fit) -> Identity:
@@ -681,11 +685,6 @@ def run(
 def _in_a_line(reason: str) -> str:
     """The last line of a reason, which may be a traceback."""
     return textwrap.shorten((reason.strip().splitlines() or ["no reason given"])[-1], 200, placeholder=" ...")
-
-
-def _classifies(fit: Fit) -> bool:
-    """Whether a fit, or one that it starts from, trains a linear classifier."""
-    return any(each.setup.recipe.trains == "linear classifier" for each in from_first_donor(fit))
 
 
 def _name_of(setup: Setup) -> str:
