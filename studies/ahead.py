@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from studies.resources import Resources, choose_ray
 from studies.settings import Settings
 from studies.trials import Study
 
 _on_its_way: list[Future[None]] = []  # at most one
+_interrupted = threading.Event()
 
 
 @contextmanager
@@ -22,15 +25,15 @@ def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterato
     """Start Ray on this machine in a thread, where some trial was never begun here; end it when this ends.
 
     Whoever needs it waits for it (:func:`wait`). The thread lives as long as Ray does: with the thread that started
-    them the kernel would end Ray's processes.
+    them the kernel would end Ray's processes. A Ctrl-C within this is raised, when somebody waits at the latest.
     """
-    if _on_its_way or resources.address or not _has_new_trials(study, settings):
-        yield
-        return
-    choose_ray(resources.address)
-    started, is_over = Future[None](), threading.Event()
-    thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
-    with _interrupts_for_this_process_alone():
+    with _interrupts_noted():
+        if _on_its_way or resources.address or not _has_new_trials(study, settings):
+            yield
+            return
+        choose_ray(resources.address)
+        started, is_over = Future[None](), threading.Event()
+        thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
         thread.start()
         _on_its_way.append(started)
         try:
@@ -46,14 +49,19 @@ def wait() -> None:
 
     Raises:
         Exception: where it could not start.
+        KeyboardInterrupt: after a Ctrl-C that Python dropped.
     """
     for started in _on_its_way:
         started.result()
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def _interrupts_for_this_process_alone() -> Iterator[None]:
-    """A Ctrl-C that comes as Ray forks its processes is this one's: in theirs it would be a traceback, and no more."""
+def _interrupts_noted() -> Iterator[None]:
+    """Keep in mind that there was a Ctrl-C: Python drops what is raised in a callback of its own, such as a weak
+    reference's. One that comes as Ray forks its processes is this process's: in theirs it would be a traceback.
+    """
     usual, own = signal.getsignal(signal.SIGINT), os.getpid()
     if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
@@ -61,13 +69,22 @@ def _interrupts_for_this_process_alone() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() == own:
+            _interrupted.set()
             signal.default_int_handler(number, frame)
 
+    def tell(dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            usually_told(dropped)
+
+    usually_told, sys.unraisablehook = sys.unraisablehook, tell
+    _interrupted.clear()
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
+        sys.unraisablehook = usually_told
+        _interrupted.clear()
 
 
 def _keep(started: Future[None], is_over: threading.Event) -> None:

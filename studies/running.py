@@ -521,10 +521,10 @@ class Work:
         for fit in todo.spooled:
             driver.log(driver.begin(fit), fit, driver.result(fit), curves=True)
         if todo.train:
+            ahead.wait()
             if not self.started:
                 from studies.cluster import engine
 
-                ahead.wait()
                 self.stack.enter_context(engine(driver.resources, driver.study.import_paths))
                 self.started = True
             driver.train(todo.train, again=self.reuse == "none", quiet=self.quiet)

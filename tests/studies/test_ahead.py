@@ -1,6 +1,7 @@
 """Ray on its way while a study is planned: there when it is needed, gone afterwards, and never started in vain."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -58,3 +59,26 @@ def test_no_ray_is_started_for(tmp_path, monkeypatch, what):
         (settings.trials / f"{fit.fingerprint}-0-0-0").mkdir(parents=True)
     with ray_ahead(study, settings, resources):
         wait()
+
+
+class Dropping:
+    """What is interrupted as it is removed: Python drops what is raised there."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_that_python_drops_is_raised_to_who_waits_and_only_once(tmp_path):
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        cluster = Resources(address="there:1")
+        with ray_ahead(declare("lrn"), Settings.of(tmp_path), cluster):
+            thing = Dropping()
+            del thing
+            with pytest.raises(KeyboardInterrupt):
+                wait()
+        with ray_ahead(declare("lrn"), Settings.of(tmp_path), cluster):
+            wait()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, usual)
