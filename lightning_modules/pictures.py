@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -223,7 +224,7 @@ class Index:
             picture, kind = _whole(content)
             pixels = fitted(picture, self.scale).reshape(-1, self.scale.channels).astype(np.float64)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return Seen(digest, f"cannot be read ({str(error).replace(str(file), file.name)})", False, none)
+            return Seen(digest, f"cannot be read ({_reason(error)})", False, none)
         if kind not in NAMES[file.suffix.lower()]:
             return Seen(digest, f"is a {kind} by its content", False, none)
         is_resized = 0 < self.limit < min(picture.size)
@@ -244,6 +245,11 @@ class Index:
         with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=".partial", delete=False) as partial:
             small.save(partial, "JPEG", quality=QUALITY, subsampling="4:2:0")
         Path(partial.name).replace(copy)
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, without the address of what it read from."""
+    return re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
 
 
 def coloured(picture: Image.Image, scale: Scale) -> Image.Image:
