@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from lightning_modules.augment import Crops, Draw, augment, cropped, draw
-from lightning_modules.data import Examples, Images, Indices, Labels, split
+from lightning_modules.data import Examples, Images, Indices, Labels, lengths_at, split
 from lightning_modules.sharing import Batch, Share
 from lightning_modules.spec import Data, Recipe
 from lightning_modules.streams import generator
@@ -33,12 +33,10 @@ def images_per_batch(pixels: int) -> int:
 
 def rescale(images: torch.Tensor, side: int) -> torch.Tensor:
     """Images ``(batch, channels, height, width)``, isotropically, to a shorter side; bilinear, without aliasing."""
-    height, width = images.shape[2:]
-    shorter = min(height, width)
-    if shorter == side:
+    lengths = images.shape[2:]
+    if min(lengths) == side:
         return images
-    size = [max(side, round(length * side / shorter)) for length in (height, width)]
-    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+    return functional.interpolate(images, lengths_at(side, lengths), mode="bilinear", antialias=True)
 
 
 class Readable(Protocol):
@@ -289,6 +287,11 @@ def channel_statistics(images: Images, chosen: Indices) -> tuple[np.ndarray, np.
         block = images[chosen[start : start + STATISTICS_BATCH]]
         for channel in range(len(counts)):
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    return mean_and_deviation(counts)
+
+
+def mean_and_deviation(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every channel, from how often each of the 256 values is there: ``counts``, channels x 256."""
     values, total = np.arange(256), counts.sum(1)
     mean = counts @ values / total
     variance = counts @ values**2 / total - mean**2

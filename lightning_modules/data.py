@@ -306,12 +306,17 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
+def lengths_at(side: int, lengths: Sequence[int]) -> tuple[int, ...]:
+    """Lengths of an image, in their order, once it is rescaled isotropically to a shorter side in pixels."""
+    return tuple(max(side, round(length * side / min(lengths))) for length in lengths)
+
+
 def fitted(picture: Image.Image, scale: Scale) -> Images:
     """An image as resolution x resolution x channels: shorter side resized, centre kept."""
     picture = picture.convert("L" if scale.channels == 1 else "RGB")
-    side, shorter = scale.resolution, min(picture.size)
+    side = scale.resolution
     if picture.size != (side, side):
-        width, height = (max(side, round(length * side / shorter)) for length in picture.size)
+        width, height = lengths_at(side, picture.size)
         left, top = (width - side) // 2, (height - side) // 2
         picture = picture.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
     return np.asarray(picture).reshape(side, side, scale.channels)

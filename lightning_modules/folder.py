@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from lightning_modules.batches import EVALUATION_BATCH, images_per_batch, rescale
+from lightning_modules.batches import EVALUATION_BATCH, images_per_batch, mean_and_deviation, rescale
 from lightning_modules.data import (
     DataError,
     Images,
@@ -64,9 +64,7 @@ class FolderPart:
             for image in pool.map(lambda file: decoded(file, self.scale), files):
                 for channel in range(self.scale.channels):
                     counts[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
-        values, total = np.arange(256), counts.sum(1)
-        mean = counts @ values / total
-        deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0)) + 1e-6
+        mean, deviation = mean_and_deviation(counts)
         return mean.tolist(), deviation.tolist()
 
     def evaluation(self) -> Iterator[Batch]:

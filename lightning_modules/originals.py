@@ -14,7 +14,7 @@ from PIL import Image
 
 from lightning_modules.augment import Crops, Draw, augment
 from lightning_modules.batches import Pixels, SplitData, components
-from lightning_modules.data import Images, Indices, Labels, fitted
+from lightning_modules.data import Images, Indices, Labels, fitted, lengths_at
 from lightning_modules.pictures import Pictures, decoded
 from lightning_modules.sharing import Batch, Share
 from lightning_modules.spec import Data, Recipe, Scale
@@ -91,8 +91,7 @@ class PicturePart:
 
     def _whole(self, index: int, side: int) -> Images:
         picture = Image.fromarray(_flat(decoded(self.files[index], self.scale, side)))
-        shorter = min(picture.size)
-        width, height = (max(side, round(length * side / shorter)) for length in picture.size)
+        width, height = lengths_at(side, picture.size)
         shown = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
         return shown.reshape(height, width, self.channels)
 

@@ -31,6 +31,7 @@ from lightning_modules.data import (
     eight_bits,
     fitted,
     kind_of,
+    lengths_at,
     strangers_in,
 )
 from lightning_modules.spec import Data, Scale
@@ -311,7 +312,7 @@ def square(
         uint8, resolution x resolution x channels.
     """
     shape = pixels.shape[:2]
-    lengths = tuple(max(side, round(length * side / min(shape))) for length in shape)
+    lengths = lengths_at(side, shape)
     windows = [
         _window(int(start), stored, length, resolution)
         for start, stored, length in zip(starts(np.asarray(place), lengths, resolution), shape, lengths, strict=True)

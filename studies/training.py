@@ -202,8 +202,7 @@ def _train(
         trained, data, share, test=not fit.tunes, top5=setup.scale.classes > TOP, beat=recording.beat
     )
     if share.leads:
-        with spool.replacing(spool.weights) as partial:
-            partial.write_bytes(_saved(trained.network.state_dict()))
+        _keep_weights(trained.network, spool)
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
@@ -237,8 +236,7 @@ def _classified(
         if found.classifier:
             with spool.replacing(spool.classifier) as partial, partial.open("wb") as file:
                 np.savez(file, weight=found.classifier.weight, bias=found.classifier.bias)
-        with spool.replacing(spool.weights) as partial:
-            partial.write_bytes(_saved(network.state_dict()))
+        _keep_weights(network, spool)
     return Result(
         fingerprint=fit.fingerprint,
         digests=digests,
@@ -292,6 +290,11 @@ def _safe_globals() -> list[Any]:
     rebuilt = np.zeros(0).__reduce__()[0]
     kinds = {type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
     return [scalar, rebuilt, np.ndarray, np.dtype, *kinds]
+
+
+def _keep_weights(network: nn.Module, spool: Spool) -> None:
+    with spool.replacing(spool.weights) as partial:
+        partial.write_bytes(_saved(network.state_dict()))
 
 
 def _saved(state: Mapping[str, Any]) -> bytes:
