@@ -102,7 +102,8 @@ class Classifier(lightning.LightningModule):
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Bring the workers' gradients together; clip the global norm where the recipe says so, and count it anyway."""
         self.share.add_up_gradients(self.network.parameters())
-        self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
+        if self.tally.counts_layers:
+            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm or math.inf)
         self.tally.add_gradient(norm)
 

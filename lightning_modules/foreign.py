@@ -58,7 +58,8 @@ class SelfTraining(lightning.Callback):
     ) -> None:
         """Count the gradient, before any clipping; note the rate of the first optimiser's first group."""
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.module)})
+        if self.tally.counts_layers:
+            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.module)})
         self.tally.add_gradient(get_total_norm([each.grad for each in parameters if each.grad is not None]))
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 

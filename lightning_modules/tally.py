@@ -57,10 +57,13 @@ class Tally:
         self.gradient += norm.detach()
         self.steps += 1
 
+    @property
+    def counts_layers(self) -> bool:
+        """Whether this is one of an epoch's first steps, in which layers are told apart."""
+        return self.steps < STEPS_WITH_LAYERS
+
     def add_layers(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Count the gradient norm of every layer's weights, before clipping, in an epoch's first steps."""
-        if self.steps >= STEPS_WITH_LAYERS:
-            return
         for place, weight in weights.items():
             if weight.grad is not None:
                 self.layers[place] = self.layers.get(place, 0) + weight.grad.detach().norm()

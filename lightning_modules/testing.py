@@ -6,20 +6,23 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as lightning
 import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.batches import Readable
 from lightning_modules.build import build, hollow
+from lightning_modules.custom import trains_itself
 from lightning_modules.networks import Custom, Network
 from lightning_modules.profile import profile_module
 from lightning_modules.sharing import Share
 from lightning_modules.spec import ForeignData, Recipe, Scale, Setup, TestMode
 from lightning_modules.tally import Tally, outputs
 from lightning_modules.values import Misuse
+
+if TYPE_CHECKING:  # Lightning takes two seconds to load, and who only counts what a test costs does not need it
+    from lightning_modules.batches import Readable
 
 GRID = 5  # crops along each side of an image (Simonyan & Zisserman 2015, Sect. 4.5)
 Place = tuple[int, int]  # of a crop's upper left corner: row, column
@@ -91,7 +94,7 @@ class Scorer(nn.Module):
     def __init__(self, network: nn.Module, spec: Network, recipe: Recipe) -> None:
         super().__init__()
         self.network, self.spec = network, spec
-        self.is_bfloat16 = recipe.precision == "bfloat16" and not isinstance(network, lightning.LightningModule)
+        self.is_bfloat16 = recipe.precision == "bfloat16" and not trains_itself(network)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, classes)`` of crops, float32."""

@@ -171,6 +171,13 @@ def _leaving(tracer: _Tracer) -> Any:
     return lambda _, __, output: tracer.leave(output)
 
 
+def _result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation gives. A linear layer without values torch takes apart, for which it loads its compiler."""
+    if func is torch.ops.aten.addmm.default and args[1].is_meta and not kwargs:
+        return torch.mm(args[1], args[2])
+    return func(*args, **kwargs)
+
+
 class _Tracer(TorchDispatchMode):
     """Follows the image through every operation. Tensors are known by what they are, not by their numbers."""
 
@@ -182,6 +189,11 @@ class _Tracer(TorchDispatchMode):
         self.sources: MutableMapping[torch.Tensor, tuple[nn.Parameter, ...]]
         self.sources = WeakTensorKeyDictionary()
         self.running: list[tuple[str, str, Row | None]] = []  # place, kind, and the row of a layer
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nobody compiles under it, and to be left out torch would load its compiler, which takes a second."""
+        return False
 
     @property
     def failed_in(self) -> str:
@@ -209,7 +221,7 @@ class _Tracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = _result(func, args, kwargs or {})
         operation = _Operation(func, args, kwargs or {}, output, self.seen)
         sources = self._sources(operation.tensors)
         for tensor in operation.outputs:

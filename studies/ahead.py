@@ -16,7 +16,7 @@ from studies.resources import Resources, choose_ray
 from studies.settings import Settings
 from studies.trials import Study
 
-_on_its_way: list[Future[None]] = []  # at most one
+_on_its_way: list[tuple[Future[None], threading.Event]] = []  # at most one, with what says that it may end
 _interrupted = threading.Event()
 
 
@@ -35,7 +35,7 @@ def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterato
         started, is_over = Future[None](), threading.Event()
         thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
         thread.start()
-        _on_its_way.append(started)
+        _on_its_way.append((started, is_over))
         try:
             yield
         finally:
@@ -51,10 +51,16 @@ def wait() -> None:
         Exception: where it could not start.
         KeyboardInterrupt: after a Ctrl-C that Python dropped.
     """
-    for started in _on_its_way:
+    for started, _ in _on_its_way:
         started.result()
     if _interrupted.is_set():
         raise KeyboardInterrupt
+
+
+def let_go() -> None:
+    """Say that it is needed no more: it takes a second to end, which it may do beside what is left."""
+    for _, is_over in _on_its_way:
+        is_over.set()
 
 
 @contextmanager

@@ -11,17 +11,17 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from studies.board import note_progress
 from studies.bucket import Bucket, bucket_of
 from studies.digests import class_paths, user_code_digest
 from studies.fetching import is_read_from_a_folder, require_data
+from studies.forks import Forks
 from studies.jobs import Job
 from studies.leases import Beating, Holder, Lease, LeaseLost, acquire, holder
 from studies.machine import Machine, device_name
@@ -37,16 +37,14 @@ EDITED = (
 )
 LOST_LEASE = 75  # the exit code of a process whose trial another one has taken over
 BEAT_SECONDS = 2.0  # between two signs of life on the pipe
+GATHERED_SECONDS = 0.5
 
 Kind = Literal["epoch", "beat", "note", "ended", "elsewhere", "fault"]
+LAST: tuple[Kind, ...] = ("ended", "elsewhere", "fault")
 
 
 class WrongMachine(RuntimeError):
     """A node of another kind than the study was planned for."""
-
-
-class TrialLost(RuntimeError):
-    """A trial's process died, hung, or met a fault of the machine: no result of the trial, which is tried again."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class Message:
 
     Attributes:
         kind: ``epoch`` with its values, and the node's name as text; ``beat``, a sign of life; ``note``, news in words;
-            ``ended``: the result is written; ``elsewhere``: another process trains this trial; ``fault`` of the
-            machine, with its traceback.
+            ``ended``: the result is written; ``elsewhere``: another process trains this trial; ``fault``: the process
+            died, hung, or met a fault of the machine, with its traceback: the trial has no result, and is tried again.
     """
 
     kind: Kind
@@ -67,58 +65,64 @@ class Message:
 class Child:
     """A trial's process, as its worker sees it. It is no daemon: a user's data loader may want workers."""
 
-    def __init__(self, context: Any, job: Job, settings: Settings, machine: Machine) -> None:
+    def __init__(self, forks: Forks, job: Job, settings: Settings, machine: Machine) -> None:
         self.hang_after_seconds = settings.hang_after_seconds
-        self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=train_in_child, args=(job, settings, machine, sender))
-        with _without_main():
-            self.process.start()
-        sender.close()
+        self.fork = forks.fork(train_in_child, job, settings, machine)
 
-    def listen(self) -> Message:
-        """The next message that is more than a sign of life.
+    def listen(self) -> list[Message]:
+        """What it tells next, signs of life apart: one message, and those that follow it within half a second.
 
-        Raises:
-            TrialLost: where the process died without one, met a fault of the machine, or was silent for too long: then
-                it is killed.
+        Each list costs the driver some milliseconds, and epochs of small networks come faster than anybody reads.
         """
-        while self.receiver.poll(self.hang_after_seconds or None):
-            try:
-                message: Message = self.receiver.recv()
-            except EOFError:
-                return self._ended()
-            if message.kind == "fault":
-                raise TrialLost(message.text)
+        told = [self._next()]
+        until = time.monotonic() + GATHERED_SECONDS
+        while told[-1].kind not in LAST and self.fork.connection.poll(max(0.0, until - time.monotonic())):
+            message = self._received()
+            if message.kind != "beat":
+                told.append(message)
+        return told
+
+    def _next(self) -> Message:
+        """The next message that is more than a sign of life; a fault where it is silent for too long: it is killed."""
+        while self.fork.connection.poll(self.hang_after_seconds or None):
+            message = self._received()
             if message.kind != "beat":
                 return message
         self.stop()
-        raise TrialLost(hung(self.hang_after_seconds))
+        return Message("fault", hung(self.hang_after_seconds))
+
+    def _received(self) -> Message:
+        try:
+            message: Message = self.fork.connection.recv()
+        except (EOFError, ConnectionError):
+            return self._ended()
+        return message
 
     def stop(self) -> None:
         """End the process; what it has written stays."""
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join()
+        self.fork.kill()
 
     def _ended(self) -> Message:
-        self.process.join()
-        if self.process.exitcode == LOST_LEASE:
+        exitcode = self.fork.join()
+        if exitcode == LOST_LEASE:
             return Message("elsewhere", "another process, which took it over")
-        if self.process.exitcode == -signal.SIGKILL:
-            raise TrialLost("the trial's process was killed, as the system does where memory runs out")
-        raise TrialLost(f"the trial's process ended with exit code {self.process.exitcode} and left no result")
+        if exitcode == -signal.SIGKILL:
+            return Message("fault", "the trial's process was killed, as the system does where memory runs out")
+        return Message("fault", f"the trial's process ended with exit code {exitcode} and left no result")
 
 
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """A process started within this does not import its parent's main module again: a worker's is all of Ray."""
-    main = vars(sys.modules["__main__"])
-    hidden = {name: main.pop(name) for name in ("__file__",) if name in main}
-    spec, main["__spec__"] = main.get("__spec__"), None
-    try:
-        yield
-    finally:
-        main.update(hidden, __spec__=spec)
+class NeverBegun:
+    """In the place of a trial's process that there is not, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def listen(self) -> list[Message]:
+        """The reason."""
+        return [Message("fault", self.reason)]
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
 
 
 def hung(seconds: float) -> str:

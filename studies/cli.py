@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from studies.terminal import (
     of_resources,
     print_json,
     print_table,
+    run_and_leave,
 )
 
 if TYPE_CHECKING:
@@ -133,14 +135,22 @@ def run(
 
     NAME is an ablation's, or the path of its file: ./my_ablation.py.
     """
-    study = _declared(name, _with_looks(asked, until_resolved, max_seeds))
+    asked = _with_looks(asked, until_resolved, max_seeds)
     settings = replace(Settings.of(runs, data_root, tracking_uri, storage), **patience)
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run: a run shows its progress.")
     if dry_run:
-        _print_dry_run(study, as_json=as_json)
+        _print_dry_run(_declared(name, asked), as_json=as_json)
         return
-    _run(study, settings, resources, reuse, with_report)
+    with _processes_ahead(resources):
+        _run(_declared(name, asked), settings, resources, reuse, with_report)
+
+
+def _processes_ahead(resources: Resources) -> AbstractContextManager[None]:
+    """What this machine's trials will be forked from loads beside the command; a cluster's nodes have their own."""
+    from studies.forks import server_ahead
+
+    return nullcontext() if resources.address else server_ahead()
 
 
 def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_report: bool, run_id: str = "") -> None:
@@ -154,16 +164,15 @@ def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_
 
             driver = Driver(study, settings, resources, click.echo, goes_on=run_id)
         record = driver.run(reuse, unresolved=_unresolved)
-    failed = [trial for trial in record.trials if trial.state == "failed"]
-    for trial in failed:
-        last = (trial.result.error.strip().splitlines() if trial.result else [""])[-1]
-        click.echo(f"{trial.arm}, seed {trial.seed} failed: {last}", err=True)
-    if with_report:
-        click.echo(_compile(record, settings))
-    else:
-        click.echo(
-            f"recorded in {settings.store}; the report: ablate report {study.name} --protocol {study.protocol.name}"
-        )
+        failed = [trial for trial in record.trials if trial.state == "failed"]
+        for trial in failed:
+            last = (trial.result.error.strip().splitlines() if trial.result else [""])[-1]
+            click.echo(f"{trial.arm}, seed {trial.seed} failed: {last}", err=True)
+        if with_report:
+            click.echo(_compile(record, settings))
+        else:
+            told = f"ablate report {study.name} --protocol {study.protocol.name}"
+            click.echo(f"recorded in {settings.store}; the report: {told}")
     if failed:
         sys.exit(FAILURE)
 
@@ -200,14 +209,8 @@ def extend(
     settings = replace(Settings.of(runs, data_root, tracking_uri, storage), **patience)
     record = _read(name, protocol, settings)
     study = extended(name, record.registration, seeds)
-    _run(
-        study,
-        settings,
-        resources,
-        "matching",
-        with_report,
-        record.run_id,
-    )
+    with _processes_ahead(resources):
+        _run(study, settings, resources, "matching", with_report, record.run_id)
 
 
 @main.command()
@@ -615,5 +618,11 @@ def _protocol_row(name: str) -> dict[str, Any]:
 for command in upkeep.COMMANDS:
     main.add_command(command)
 
+
+def program() -> None:
+    """What `ablate` is: the command line in a process of its own."""
+    run_and_leave(main)
+
+
 if __name__ == "__main__":
-    main()
+    program()

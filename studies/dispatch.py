@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import shutil
@@ -12,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.cluster
 from ray import tune
 from ray.tune.search import Searcher
 
-from studies import cluster
-from studies.child import Child, Message, TrialLost
+from studies import cluster, forks
+from studies.child import LAST, Child, NeverBegun
+from studies.forks import Forks, NoChild
 from studies.jobs import Job, Watcher
 from studies.line import Line
 from studies.machine import Machine
@@ -81,6 +82,7 @@ def _run(jobs: Sequence[Job], settings: Settings, resources: Resources, watcher:
             settings=_public(settings),
             resources=resources,
             scratch=scratch,
+            server="" if resources.address else forks.address(),
         ),
         lambda config: taken[config["need"]],
     )
@@ -189,11 +191,15 @@ class _Worker(tune.Trainable):
     """An actor that lives on from trial to trial and forks a clean child for each, from a server with torch loaded."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], jobs: list[Job], settings: Settings, resources: Resources, scratch: Path
+        self,
+        config: dict[str, Any],
+        jobs: list[Job],
+        settings: Settings,
+        resources: Resources,
+        scratch: Path,
+        server: str,
     ) -> None:
-        self.jobs, self.settings, self.resources, self.scratch = jobs, settings, resources, scratch
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["studies.preloaded"])
+        self.jobs, self.settings, self.resources, self.scratch, self.server = jobs, settings, resources, scratch, server
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -207,28 +213,35 @@ class _Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next epoch of the child, or its end; a fault of the machine is its end as well, and the worker lives."""
-        try:
-            message = self.child.listen()
-        except TrialLost as error:
-            message = Message("fault", str(error))
-        return {"message": message, "done": message.kind in ("ended", "elsewhere", "fault")}
+        """The next epochs of the child, or its end; a fault of the machine is its end as well, and the worker lives."""
+        told = self.child.listen()
+        return {"told": told, "done": told[-1].kind in LAST}
 
     def cleanup(self) -> None:
         self.child.stop()
+        if "forks" in vars(self):
+            self.forks.close()
+
+    @cached_property
+    def forks(self) -> Forks:
+        """Where its children come from; workers of a trial that several train are Ray's."""
+        return Forks(self.server)
 
     def _begin(self, config: dict[str, Any]) -> None:
         job = self.jobs[config["job"]]
         need = self.resources.of(job.fit.arm)
-        self.child: Child | Together = (
+        self.child: Child | NeverBegun | Together = (
             self._together(job, need) if need.workers_per_trial > 1 else self._alone(job, need)
         )
 
-    def _alone(self, job: Job, need: Need) -> Child:
+    def _alone(self, job: Job, need: Need) -> Child | NeverBegun:
         machine = Machine(
             device=need.device, threads=need.cpus_per_trial, gpu_share=min(1.0, need.gpus_per_trial or 1.0)
         )
-        return Child(self.context, job, self.settings, machine)
+        try:
+            return Child(self.forks, job, self.settings, machine)
+        except NoChild as error:
+            return NeverBegun(str(error))
 
     def _together(self, job: Job, need: Need) -> Together:
         from studies.together import Together  # Ray Train, which takes a second to load
@@ -252,14 +265,15 @@ class _Report(tune.Callback):  # the signatures are Tune's
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        job, message = self._job(trial), result["message"]
-        if message.kind == "epoch":
-            self.watcher.on_epoch(job, message.values, message.text)
-        elif message.kind == "note":
-            self.watcher.on_note(job, message.text)
+        job = self._job(trial)
+        for message in result["told"]:
+            if message.kind == "epoch":
+                self.watcher.on_epoch(job, message.values, message.text)
+            elif message.kind == "note":
+                self.watcher.on_note(job, message.text)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job, message = self._job(trial), trial.last_result["message"]
+        job, message = self._job(trial), trial.last_result["told"][-1]
         if message.kind == "fault":
             self._fault(trial, message.text)
             return

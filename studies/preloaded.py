@@ -16,12 +16,13 @@ with no_garbage_sought():
     import lightning_modules.originals  # noqa: F401
     import studies.child
     import studies.training  # noqa: F401
-    from studies.digests import distributions
+    from studies.digests import distributions, what_trains
 
     # Every Lightning trainer asks all distributions for plugins, 15 ms a trial; while a study runs none is added.
     vars(registry)["entry_points"] = cache(metadata.entry_points)
     vars(registry)["entry_points"](group="pytorch_lightning.callbacks_factory")
     distributions()
+    what_trains()
 
 gc.collect()
 gc.freeze()  # what is loaded stays: no child's collector looks at it, which would copy its pages

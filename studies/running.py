@@ -32,6 +32,7 @@ from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.fetching import is_read_from_a_folder, with_data
 from studies.fits import Fit, from_first_donor, hashed, with_donors
+from studies.forks import server_ahead
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
 from studies.live import Progressing
@@ -266,6 +267,7 @@ class Driver:
         try:
             with ExitStack() as stack:
                 self._work(Work(self, stack, reuse, quiet=quiet), self.conditions, unresolved)
+            ahead.let_go()
             complete = True
         finally:
             self._close(complete=complete)
@@ -674,12 +676,13 @@ def run(
         TrackingError: where the tracking store does not answer.
         KeyboardInterrupt: after a Ctrl-C; what had ended is recorded, and the next call goes on from there.
     """
-    study = declare(name, protocol, seeds, overrides, tuning, looks)
-    settings = Settings.of(runs, data_root, tracking_uri, storage)
     resources = resources or Resources(address=os.environ.get("RAY_ADDRESS", ""))
-    with ahead.ray_ahead(study, settings, resources):
-        driver = Driver(study, settings, resources, say or (_silent if quiet else _print))
-        return driver.run(reuse, quiet=quiet, unresolved=unresolved)
+    with nullcontext() if resources.address else server_ahead():
+        study = declare(name, protocol, seeds, overrides, tuning, looks)
+        settings = Settings.of(runs, data_root, tracking_uri, storage)
+        with ahead.ray_ahead(study, settings, resources):
+            driver = Driver(study, settings, resources, say or (_silent if quiet else _print))
+            return driver.run(reuse, quiet=quiet, unresolved=unresolved)
 
 
 def _in_a_line(reason: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any, TypeVar
@@ -294,6 +298,33 @@ class CommandGroup(click.Group):
             hint = "" if known else f" ({type(error).__name__}; `ablate --debug ...` shows where)"
             click.echo(f"Error: {text}{hint}", err=True)
             ctx.exit(MISUSE if isinstance(error, Misuse) else FAILURE)
+
+
+def run_and_leave(command: Callable[[], Any]) -> None:
+    """Run a command, and end this process with it.
+
+    All that is to be done at the end is done; but Python does not take Ray, torch and MLflow apart after it, which
+    takes two seconds that nobody needs.
+    """
+    code = FAILURE
+
+    def leave() -> None:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # the first one, which is called last
+    try:
+        command()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else FAILURE if end.code else 0
+        raise
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        raise
 
 
 def _tracking_error() -> type[Exception]:

@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.sharing import Share
 from studies.bucket import bucket_of
-from studies.child import LOST_LEASE, Message, TrialLost, hung, prepare_process, train_once, who_trains
+from studies.child import LOST_LEASE, Message, hung, prepare_process, train_once, who_trains
 from studies.jobs import Job
 from studies.leases import Beating, Lease, acquire, holder
 from studies.machine import Machine
@@ -44,23 +44,17 @@ class Together:
         self.has_begun = False
         self.heard_at = time.monotonic()
 
-    def listen(self) -> Message:
-        """The next message that is more than a sign of life.
-
-        Raises:
-            TrialLost: where the workers died, met a fault of the machine, or were silent for too long.
-        """
+    def listen(self) -> list[Message]:
+        """The next message that is more than a sign of life; a fault where the workers died or were silent too long."""
         while not self._is_silent():
             message = self._hear()
             if message is None:
                 continue
             self.has_begun, self.heard_at = True, time.monotonic()
-            if message.kind == "fault":
-                raise TrialLost(message.text)
             if message.kind != "beat":
-                return message
+                return [message]
         self.stop()
-        raise TrialLost(hung(self.hang_after_seconds))
+        return [Message("fault", hung(self.hang_after_seconds))]
 
     def stop(self) -> None:
         """End the workers; what they have written stays."""
@@ -71,7 +65,7 @@ class Together:
         try:
             message: Message | None = ray.get(self.team.hear.remote(patience))
         except ray.exceptions.RayActorError as error:
-            raise TrialLost(f"what leads the trial's workers died: {error}") from error
+            return Message("fault", f"what leads the trial's workers died: {error}")
         return message
 
     def _is_silent(self) -> bool:

@@ -49,8 +49,9 @@ def test_reports_know_neither_torch_nor_ray(file):
     assert not imports(file) & {"torch", "pytorch_lightning", "ray"}
 
 
-def loaded_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys; print(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+def loaded_after(statement: str, parts: int = 1) -> set[str]:
+    """Modules that are loaded then, by so many parts of their names."""
+    code = f"{statement}\nimport sys; print(' '.join({{'.'.join(name.split('.')[:{parts}]) for name in sys.modules}}))"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(shown.stdout.split())
 
@@ -69,3 +70,10 @@ def test_the_command_line_loads_no_framework_to_answer_help():
 
 def test_training_needs_neither_ray_nor_mlflow_nor_optuna():
     assert not loaded_after("import studies.training") & {"ray", "mlflow", "optuna", "pydantic", "pyarrow"}
+
+
+def test_planning_loads_neither_what_trains_nor_a_compiler():
+    plan = "from studies.building import build_all; from studies.declaring import declare; import studies.running"
+    loaded = loaded_after(f"{plan}; build_all(declare('depth').setups())", parts=2)
+    assert "torch.nn" in loaded
+    assert not loaded & {"pytorch_lightning", "torchvision", "torchmetrics", "matplotlib", "torch._dynamo", "ray.tune"}

@@ -15,11 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from studies import forks
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -47,20 +48,17 @@ class Ground:
     """What all rounds share: see the module. Use :func:`prepared`.
 
     Attributes:
+        server: address of a server of processes, from which all studies fork their trials: only the seconds are saved
+            in which each would load torch.
         expected: folder of every trial that was trained without a fault, Ray or MLflow, by arm and seed.
         training_seconds: how long that took, per trial.
     """
 
     folder: Path
     context: Any
+    server: str
     expected: dict[Key, Path] = field(default_factory=dict)
     training_seconds: float = 0.0
-
-    @property
-    def server(self) -> str:
-        """The address of the preloaded process."""
-        address: str = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
-        return address
 
     def fork(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
         """A clean process with everything loaded."""
@@ -74,8 +72,8 @@ def prepared() -> Iterator[Ground]:
     """The ground, with its data, an empty store to copy, and the bits to expect; removed afterwards."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        ground = Ground(Path(name), context)
+    with tempfile.TemporaryDirectory(prefix="faults-") as name, forks.server_ahead():
+        ground = Ground(Path(name), context, forks.address())
         write_images(ground.folder / "data")
         lay_out(ground.folder / "expected", ground)
         report = ground.folder / "expected.json"
@@ -213,7 +211,7 @@ class Place:
         log = self.folder / f"command-{len(self.commands)}.log"
         environment = {
             "FAULTS_SERVER": self.ground.server,
-            "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{ROOT}",
+            "PYTHONPATH": str(ROOT),
             "RAY_TMPDIR": str(self.folder / "ray"),
             "TMPDIR": str(self.folder / "temporary"),
             "ABLATE_RUNS": str(self.runs),
@@ -297,7 +295,8 @@ def drive(arguments: tuple[str, ...], folder: Path, log: Path, environment: Mapp
     os.chdir(folder)
     tempfile.tempdir = None  # asked anew: what a killed process leaves goes with the folder
     sys.argv = ["ablate", *arguments]
-    sys.path.insert(0, str(HERE / "site"))
+    if environment["FAULTS_SERVER"]:
+        forks.lend(environment["FAULTS_SERVER"])
     import warnings
 
     warnings.simplefilter("ignore")

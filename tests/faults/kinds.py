@@ -102,6 +102,28 @@ def kill_worker(at: Place, note: Callable[[], None]) -> Told:
     return Told(struck, command.ended(), what=what)
 
 
+@contextlib.contextmanager
+def with_a_server_of_its_own(at: Place) -> Iterator[None]:
+    """Trials are forked from the command's own server of processes, as everywhere but here."""
+    at.environment = {"FAULTS_SERVER": ""}
+    yield
+
+
+@fault("server of processes killed", around=with_a_server_of_its_own)
+def kill_server_of_processes(at: Place, note: Callable[[], None]) -> Told:
+    """The process from which trials are forked: those that run go on, the next ones come from another."""
+    command = at.start()
+    at.wait_for_a_moment(command)
+    note()
+
+    def strikes() -> bool:
+        found = [pid for pid, line in ground.below(command.pid).items() if "forks.serve(" in line]
+        return any(kill(pid) for pid in found)
+
+    struck = "training" if at.wait_for(strikes, command) else "over"
+    return Told(struck, command.ended())
+
+
 def kill(pid: int) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
