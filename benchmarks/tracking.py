@@ -20,6 +20,7 @@ from _side_by_side import asked, in_turn, keep, ratio, told, where
 
 import studies
 from studies.cluster import engine
+from studies.forks import server_ahead
 from studies.tracking import Store
 
 GOAL = "1.01 or less"
@@ -46,7 +47,7 @@ def main() -> None:
             stack.enter_context(mock.patch.object(Store, name, return_value=None))
         return stack
 
-    with engine():
+    with engine(), server_ahead():
         once(1, contextlib.nullcontext)  # the first study of a process starts more slowly
         arms = {"logged": lambda: once(seeds, contextlib.nullcontext), "not": lambda: once(seeds, not_logged)}
         seconds = in_turn(arms, options.repeats)

@@ -23,7 +23,7 @@ EXAMPLES = {
     "folder": (50_000, 10_000),
 }
 TIMED_STEPS = 3
-AROUND_A_TRIAL = 1.0  # seconds: a process from the fork server, the data, the result
+AROUND_A_TRIAL = 1.0  # seconds: a forked process, the data, the result
 FITTING_PER_EXAMPLE = 3e-3  # seconds: linear classifiers of all strengths, on 512 activations of ten classes
 AROUND_A_STUDY = 25.0  # imports, Ray's start and end, the record, the report
 

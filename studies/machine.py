@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,9 @@ class PeakMemory:
 
 
 def _forget_peak() -> None:
+    """Have the kernel forget the peak; what the C library holds in reserve is given back first."""
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM to the present size
     except OSError:

@@ -1,4 +1,4 @@
-"""What a worker's server of processes loads once, so that the child it forks for a trial begins at once."""
+"""What a server of processes loads once, so that the child it forks for a trial begins at once."""
 
 from __future__ import annotations
 

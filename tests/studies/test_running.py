@@ -266,12 +266,12 @@ def test_a_trial_that_another_process_ends_as_it_is_to_be_trained_is_recorded_wi
 
 
 def trial_processes(driver):
-    """Processes that train: forked by a fork server, below a driver."""
+    """Processes that train: forked by a server of processes, below a driver."""
     parents, forking = {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
+            if b"forks.serve(" in (folder / "cmdline").read_bytes():
                 forking.add(int(folder.name))
         except OSError:
             continue
