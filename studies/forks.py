@@ -26,6 +26,7 @@ from typing import Any
 
 PRELOADED = "studies.preloaded"
 FORK = "fork"
+LOADED_SECONDS = 300.0  # in which a server has loaded; seconds, but on a file system that many read from at once
 ASKED_SECONDS = 1.0  # in which one that connects says what it wants
 LOOK_SECONDS = 0.05  # between two looks at a child that is awaited
 LONGEST_PATH = 90  # of a socket's folder; the kernel takes 108 characters for all of it
@@ -121,6 +122,7 @@ class Forks:
             with suppress(OSError, EOFError):  # it died
                 return Fork(self.address, target, *arguments)
         if self.own is None or self.own.process.poll() is not None:
+            self.close()
             self.own = Server()
         try:
             return Fork(self.own.address, target, *arguments)
@@ -145,7 +147,9 @@ class Fork:
         self.exitcode: int | None = None
         self.connection = _connected(address)
         self.connection.send(FORK)
-        told = self.connection.recv()  # a server that is still loading answers then
+        if not self.connection.poll(LOADED_SECONDS):
+            raise NoChild(f"the server of processes gave none within {LOADED_SECONDS:g} s")
+        told = self.connection.recv()
         if isinstance(told, str):
             raise NoChild(told)
         self.pid: int = told
@@ -220,6 +224,7 @@ class _Serving:
         finally:
             for child in self.children.values():
                 child.kill()
+            shutil.rmtree(Path(self.listener.getsockname()).parent, ignore_errors=True)
 
     def _ready(self) -> list[Any]:
         awaited = [self.children[pid].sentinel for _, pid in self.asked]

@@ -23,7 +23,7 @@ from tests.studies.test_forks import sleep
 
 server = Server("json")
 child = Fork(server.address, sleep)
-print(server.process.pid, child.pid, flush=True)
+print(server.process.pid, child.pid, server.folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -146,9 +146,10 @@ def test_a_server_and_its_children_end_with_who_started_it():
         line, capture_output=True, text=True, check=False, timeout=60, cwd=Path(forks.__file__).parents[1]
     )
     assert owner.returncode == -signal.SIGKILL, owner.stderr
-    pids = [int(pid) for pid in owner.stdout.split()]
+    *pids, folder = owner.stdout.split()
     assert len(pids) == 2
-    assert all(is_gone_within(5, pid) for pid in pids)
+    assert all(is_gone_within(5, int(pid)) for pid in pids)
+    assert not Path(folder).exists()
 
 
 def test_what_cannot_be_loaded_is_told_to_who_asks_for_a_child():
