@@ -11,6 +11,7 @@ from studies.collecting import no_garbage_sought
 with no_garbage_sought():
     import torch.utils.serialization.config  # noqa: F401
     from lightning_fabric.utilities import registry
+    from pytorch_lightning.loops import training_epoch_loop
 
     import lightning_modules.foreign_data
     import lightning_modules.originals  # noqa: F401
@@ -21,6 +22,9 @@ with no_garbage_sought():
     # Every Lightning trainer asks all distributions for plugins, 15 ms a trial; while a study runs none is added.
     vars(registry)["entry_points"] = cache(metadata.entry_points)
     vars(registry)["entry_points"](group="pytorch_lightning.callbacks_factory")
+    # Before every step it asks whether ``training_step`` takes the batch's number.
+    of_a_step = vars(training_epoch_loop)
+    of_a_step["is_param_in_hook_signature"] = cache(of_a_step["is_param_in_hook_signature"])
     distributions()
     what_trains()
 
