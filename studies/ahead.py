@@ -1,4 +1,4 @@
-"""Ray, started beside the planning of a study that will need it: each takes seconds, and neither needs the other."""
+"""Ray and the server of processes, started beside the planning of a study that will need them: each takes seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from studies.forks import server_ahead
 from studies.resources import Resources, choose_ray
 from studies.settings import Settings
 from studies.trials import Study
@@ -22,7 +23,7 @@ _interrupted = threading.Event()
 
 @contextmanager
 def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterator[None]:
-    """Start Ray on this machine in a thread, where some trial was never begun here; end it when this ends.
+    """Start Ray in a thread, and what trials are forked from, where one was never begun here; end both with this.
 
     Whoever needs it waits for it (:func:`wait`). The thread lives as long as Ray does: with the thread that started
     them the kernel would end Ray's processes. A Ctrl-C within this is raised, when somebody waits at the latest.
@@ -32,16 +33,17 @@ def ray_ahead(study: Study, settings: Settings, resources: Resources) -> Iterato
             yield
             return
         choose_ray(resources.address)
-        started, is_over = Future[None](), threading.Event()
-        thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
-        thread.start()
-        _on_its_way.append((started, is_over))
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-            _on_its_way.clear()
+        with server_ahead():
+            started, is_over = Future[None](), threading.Event()
+            thread = threading.Thread(target=_keep, args=(started, is_over), name="ray-ahead")
+            thread.start()
+            _on_its_way.append((started, is_over))
+            try:
+                yield
+            finally:
+                is_over.set()
+                thread.join()
+                _on_its_way.clear()
 
 
 def wait() -> None:

@@ -142,15 +142,19 @@ def run(
     if dry_run:
         _print_dry_run(_declared(name, asked), as_json=as_json)
         return
-    with _processes_ahead(resources):
+    with _processes_ahead(name, settings, resources):
         _run(_declared(name, asked), settings, resources, reuse, with_report)
 
 
-def _processes_ahead(resources: Resources) -> AbstractContextManager[None]:
-    """What this machine's trials will be forked from loads beside the command; a cluster's nodes have their own."""
+def _processes_ahead(name: str, settings: Settings, resources: Resources) -> AbstractContextManager[None]:
+    """What trials will be forked from loads beside the command, where a study was never run on this machine.
+
+    Otherwise it loads once it is known that something is left to train; a cluster's nodes have their own.
+    """
     from studies.forks import server_ahead
 
-    return nullcontext() if resources.address else server_ahead()
+    is_new = not any(settings.studies.glob(f"{Path(name).stem}-*"))
+    return server_ahead() if is_new and not resources.address else nullcontext()
 
 
 def _run(study: Any, settings: Settings, resources: Resources, reuse: Any, with_report: bool, run_id: str = "") -> None:
@@ -209,8 +213,7 @@ def extend(
     settings = replace(Settings.of(runs, data_root, tracking_uri, storage), **patience)
     record = _read(name, protocol, settings)
     study = extended(name, record.registration, seeds)
-    with _processes_ahead(resources):
-        _run(study, settings, resources, "matching", with_report, record.run_id)
+    _run(study, settings, resources, "matching", with_report, record.run_id)
 
 
 @main.command()

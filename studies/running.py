@@ -32,7 +32,6 @@ from studies.declaring import declare, register
 from studies.digests import FIRST_PARTY, class_paths, code_digest, platform_digest, user_code_digest
 from studies.fetching import is_read_from_a_folder, with_data
 from studies.fits import Fit, from_first_donor, hashed, with_donors
-from studies.forks import server_ahead
 from studies.jobs import Job, Watcher
 from studies.leases import acquire
 from studies.live import Progressing
@@ -50,7 +49,7 @@ from studies.tuning import Tuning
 from studies.writing import Writer
 
 Unresolved = Callable[[StudyRecord], Sequence[str]]  # the sentences of the claims that are still open
-LOG_EVERY_SECONDS = 2.0  # per trial: epochs of small networks are shorter than a write to the store is worth
+LOG_EVERY_SECONDS = 5.0  # per trial: a write costs the driver as much as the values of some epochs do
 REST_SECONDS = 10.0  # after a write that the store did not take: each attempt keeps the driver waiting
 REPORTED_VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
 
@@ -676,13 +675,12 @@ def run(
         TrackingError: where the tracking store does not answer.
         KeyboardInterrupt: after a Ctrl-C; what had ended is recorded, and the next call goes on from there.
     """
+    study = declare(name, protocol, seeds, overrides, tuning, looks)
+    settings = Settings.of(runs, data_root, tracking_uri, storage)
     resources = resources or Resources(address=os.environ.get("RAY_ADDRESS", ""))
-    with nullcontext() if resources.address else server_ahead():
-        study = declare(name, protocol, seeds, overrides, tuning, looks)
-        settings = Settings.of(runs, data_root, tracking_uri, storage)
-        with ahead.ray_ahead(study, settings, resources):
-            driver = Driver(study, settings, resources, say or (_silent if quiet else _print))
-            return driver.run(reuse, quiet=quiet, unresolved=unresolved)
+    with ahead.ray_ahead(study, settings, resources):
+        driver = Driver(study, settings, resources, say or (_silent if quiet else _print))
+        return driver.run(reuse, quiet=quiet, unresolved=unresolved)
 
 
 def _in_a_line(reason: str) -> str:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from studies import forks
 from studies.ahead import ray_ahead, wait
 from studies.declaring import declare
 from studies.resources import Resources
@@ -51,7 +52,7 @@ def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["a cluster", "nothing new"])
-def test_no_ray_is_started_for(tmp_path, monkeypatch, what):
+def test_neither_ray_nor_a_server_of_processes_is_started_for(tmp_path, monkeypatch, what):
     study, settings = declare("lrn"), Settings.of(tmp_path)
     monkeypatch.setattr("studies.ahead.threading.Thread", None)  # whoever starts one fails
     resources = Resources(address="there:1") if what == "a cluster" else Resources()
@@ -59,6 +60,7 @@ def test_no_ray_is_started_for(tmp_path, monkeypatch, what):
         (settings.trials / f"{fit.fingerprint}-0-0-0").mkdir(parents=True)
     with ray_ahead(study, settings, resources):
         wait()
+        assert not forks.address()
 
 
 class Dropping:
