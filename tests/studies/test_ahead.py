@@ -15,11 +15,13 @@ from studies.settings import Settings
 
 SCRIPT = """
 import sys, threading
+from studies import forks
 from studies.ahead import ray_ahead, wait
 from studies.declaring import declare
 from studies.resources import Resources
 from studies.settings import Settings
 
+forks.Server.__init__.__defaults__ = ("json",)  # to load; it forks nothing here
 study, settings = declare("lrn"), Settings.of(sys.argv[1])
 for _ in range(2):
     with ray_ahead(study, settings, Resources()):
