@@ -153,7 +153,7 @@ class Fork:
         if isinstance(told, str):
             raise NoChild(told)
         self.pid: int = told
-        self.connection.send((sys.path, dict(os.environ)))
+        self.connection.send((Path.cwd(), sys.path, dict(os.environ)))
         for output in OUTPUTS:
             reduction.send_handle(self.connection, output, self.pid)
         self.connection.send((target, arguments))
@@ -266,7 +266,8 @@ def _child(connection: Connection, listener: socket.socket) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     listener.close()
     try:
-        sys.path[:], environment = connection.recv()
+        folder, sys.path[:], environment = connection.recv()
+        os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
         for output in OUTPUTS:

@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 import studies
+from studies import forks
 from studies.records import StudyRecord
 from studies.resources import Resources
 from studies.settings import Settings
@@ -35,6 +36,13 @@ class Recorded:
     def store(self) -> Store:
         """Its store, opened again."""
         return Store(Settings.of(self.runs))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_server_of_processes() -> Iterator[None]:
+    """What this process runs by itself it forks from one server, which loads once."""
+    with forks.server_ahead():
+        yield
 
 
 @pytest.fixture(scope="session")

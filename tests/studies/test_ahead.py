@@ -57,6 +57,7 @@ def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
 def test_neither_ray_nor_a_server_of_processes_is_started_for(tmp_path, monkeypatch, what):
     study, settings = declare("lrn"), Settings.of(tmp_path)
     monkeypatch.setattr("studies.ahead.threading.Thread", None)  # whoever starts one fails
+    monkeypatch.setattr(forks, "_addresses", [])
     resources = Resources(address="there:1") if what == "a cluster" else Resources()
     for fit in study.trials() if what == "nothing new" else ():
         (settings.trials / f"{fit.fingerprint}-0-0-0").mkdir(parents=True)

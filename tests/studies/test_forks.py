@@ -80,13 +80,14 @@ def is_gone_within(seconds, pid):
     return not is_there(pid)
 
 
-def test_a_child_has_the_paths_and_the_environment_of_who_asked_for_it_and_no_terminal(server, monkeypatch):
+def test_a_child_has_the_paths_and_the_environment_of_who_asked_for_it_and_no_terminal(server, monkeypatch, tmp_path):
     monkeypatch.setenv("ASKED_FOR_BY", "me")
     monkeypatch.syspath_prepend("/somewhere/else")
-    what = "(os.environ['ASKED_FOR_BY'], 'OMP_NUM_THREADS' in os.environ, sys.path, os.getsid(0))"
+    monkeypatch.chdir(tmp_path)
+    what = "(os.environ['ASKED_FOR_BY'], 'OMP_NUM_THREADS' in os.environ, sys.path, os.getcwd(), os.getsid(0))"
     child = Fork(server.address, tell, what)
-    word, has_threads, path, session = child.connection.recv()
-    assert (word, path) == ("me", sys.path)
+    word, has_threads, path, folder, session = child.connection.recv()
+    assert (word, path, folder) == ("me", sys.path, str(tmp_path))
     assert has_threads == ("OMP_NUM_THREADS" in os.environ)
     assert session != os.getsid(0)
     assert child.join() == 0
@@ -190,6 +191,7 @@ def test_a_long_temporary_folder_is_no_hindrance(tmp_path, monkeypatch):
 
 def test_one_server_does_for_all_studies_of_a_process(monkeypatch):
     monkeypatch.setattr(forks.Server.__init__, "__defaults__", (SMALL,))
+    monkeypatch.setattr(forks, "_addresses", [])
     assert not forks.address()
     with forks.server_ahead():
         first = forks.address()
