@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.build import weight_layers
 from lightning_modules.sharing import Batch, Share, shared
 from lightning_modules.spec import Recipe
 from lightning_modules.tally import Tally, outputs
@@ -105,8 +104,7 @@ class Classifier(lightning.LightningModule):
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Bring the workers' gradients together; clip the global norm where the recipe says so, and count it anyway."""
         self.share.add_up_gradients(self.all_parameters)
-        if self.tally.counts_layers:
-            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.network)})
+        self.tally.add_layers(self.network)
         norm = nn.utils.clip_grad_norm_(self.all_parameters, self.recipe.clip_norm or math.inf)
         self.tally.add_gradient(norm)
 

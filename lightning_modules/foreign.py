@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from lightning_modules.build import weight_layers
 from lightning_modules.sharing import Batch
 from lightning_modules.tally import Tally
 
@@ -58,8 +57,7 @@ class SelfTraining(lightning.Callback):
     ) -> None:
         """Count the gradient, before any clipping; note the rate of the first optimiser's first group."""
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        if self.tally.counts_layers:
-            self.tally.add_layers({place: layer.weight for place, layer in weight_layers(self.module)})
+        self.tally.add_layers(self.module)
         self.tally.add_gradient(get_total_norm([each.grad for each in parameters if each.grad is not None]))
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 

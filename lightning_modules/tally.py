@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lightning_modules.build import weight_layers
 from lightning_modules.sharing import Batch, Share
 from lightning_modules.values import Misuse
 
@@ -57,16 +58,13 @@ class Tally:
         self.gradient += norm.detach()
         self.steps += 1
 
-    @property
-    def counts_layers(self) -> bool:
-        """Whether this is one of an epoch's first steps, in which layers are told apart."""
-        return self.steps < STEPS_WITH_LAYERS
-
-    def add_layers(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def add_layers(self, network: nn.Module) -> None:
         """Count the gradient norm of every layer's weights, before clipping, in an epoch's first steps."""
-        for place, weight in weights.items():
-            if weight.grad is not None:
-                self.layers[place] = self.layers.get(place, 0) + weight.grad.detach().norm()
+        if self.steps >= STEPS_WITH_LAYERS:
+            return
+        for place, layer in weight_layers(network):
+            if layer.weight.grad is not None:
+                self.layers[place] = self.layers.get(place, 0) + layer.weight.grad.detach().norm()
 
     @property
     def mean_loss(self) -> float:

@@ -112,16 +112,21 @@ def with_a_server_of_its_own(at: Place) -> Iterator[None]:
 @fault("server of processes killed", around=with_a_server_of_its_own)
 def kill_server_of_processes(at: Place, note: Callable[[], None]) -> Told:
     """The process from which trials are forked: those that run go on, the next ones come from another."""
+    return kill_below(at, note, "forks.serve(", (OK,))
+
+
+def kill_below(at: Place, note: Callable[[], None], words: str, allowed: tuple[int, ...]) -> Told:
+    """At a random moment, a process below the driver whose command line has these words."""
     command = at.start()
     at.wait_for_a_moment(command)
     note()
 
     def strikes() -> bool:
-        found = [pid for pid, line in ground.below(command.pid).items() if "forks.serve(" in line]
+        found = [pid for pid, line in ground.below(command.pid).items() if words in line]
         return any(kill(pid) for pid in found)
 
     struck = "training" if at.wait_for(strikes, command) else "over"
-    return Told(struck, command.ended())
+    return Told(struck, command.ended(), allowed)
 
 
 def kill(pid: int) -> bool:
@@ -134,16 +139,7 @@ def kill(pid: int) -> bool:
 @fault("raylet killed")
 def kill_raylet(at: Place, note: Callable[[], None]) -> Told:
     """Ray's process on this node: nothing more can be started there."""
-    command = at.start()
-    at.wait_for_a_moment(command)
-    note()
-
-    def strikes() -> bool:
-        found = [pid for pid, line in ground.below(command.pid).items() if "/raylet/raylet " in line]
-        return any(kill(pid) for pid in found)
-
-    struck = "training" if at.wait_for(strikes, command) else "over"
-    return Told(struck, command.ended(), (OK, FAILED))
+    return kill_below(at, note, "/raylet/raylet ", (OK, FAILED))
 
 
 @contextlib.contextmanager
