@@ -1,9 +1,13 @@
-"""What changes: the one-change contract, the claims, and one small file per ablation."""
+"""What changes: the one-change contract, the claims, and one small file per ablation.
 
-from ablations._built import CLEAN_WITHIN, PROPERTIES, PROPERTY_WORDS, Contrast, Move, Property, contrast
+An ablation's file imports from here all it needs besides the specs (``lightning_modules.spec``) and the named networks
+(``lightning_modules.catalogue``).
+"""
+
+from ablations._arms import Arm
 from ablations._claims import (
-    CLAIM_KINDS,
-    ENDPOINT_WORDS,
+    CLAIM_CLASSES,
+    ENDPOINT_LABELS,
     ENDPOINTS,
     AllOf,
     Claim,
@@ -15,63 +19,76 @@ from ablations._claims import (
     Reverses,
     SaturatesAt,
 )
-from ablations._contract import (
-    Ablation,
-    Arm,
+from ablations._conditional import ByData, ByResolution, Times
+from ablations._contract import Ablation
+from ablations._differences import (
     Difference,
-    Factor,
-    Factorial,
-    InvalidAblation,
-    NotASingleChange,
-    Reference,
-    differences,
-    forced_with,
-    gathered,
-    summarise,
-    touches,
+    compare_setups,
+    confounding_forced_paths,
+    group_differences,
+    summarize_differences,
 )
-from ablations._discovery import UnknownAblation, import_paths, load, name_of, names
-from ablations._edits import ByData, ByResolution, Times
+from ablations._discovery import ablation_name, find_import_paths, load, names
+from ablations._errors import InvalidAblation, NotASingleChange, UnknownAblation
+from ablations._factorial import Factor, Factorial
+from ablations._paths import paths_overlap
+from ablations._property_contrast import (
+    PROPERTIES,
+    PROPERTY_LABELS,
+    UNCONFOUNDED_TOLERANCE,
+    Property,
+    PropertyChange,
+    PropertyContrast,
+    compare_properties,
+)
+from ablations._reference import Reference
 
-__all__ = [
-    "CLAIM_KINDS",
-    "CLEAN_WITHIN",
-    "ENDPOINTS",
-    "ENDPOINT_WORDS",
-    "PROPERTIES",
-    "PROPERTY_WORDS",
+__all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, then what studies and reports need
+    # An ablation and its arms
     "Ablation",
-    "AllOf",
     "Arm",
-    "ByData",
-    "ByResolution",
-    "Claim",
-    "Contrast",
-    "Difference",
-    "DoesNotHelp",
-    "Endpoint",
     "Factor",
     "Factorial",
-    "FallsWith",
-    "Helps",
-    "HelpsBy",
-    "InvalidAblation",
-    "Move",
-    "NotASingleChange",
-    "Property",
     "Reference",
-    "Reverses",
-    "SaturatesAt",
+    # Values of an arm's edits that depend on the protocol
+    "ByData",
+    "ByResolution",
     "Times",
-    "UnknownAblation",
-    "contrast",
-    "differences",
-    "forced_with",
-    "gathered",
-    "import_paths",
-    "load",
-    "name_of",
+    # Claims
+    "Claim",
+    "Helps",
+    "DoesNotHelp",
+    "HelpsBy",
+    "FallsWith",
+    "SaturatesAt",
+    "Reverses",
+    "AllOf",
+    "CLAIM_CLASSES",
+    "Endpoint",
+    "ENDPOINTS",
+    "ENDPOINT_LABELS",
+    # Finding and loading
     "names",
-    "summarise",
-    "touches",
+    "load",
+    "ablation_name",
+    "find_import_paths",
+    # Errors
+    "InvalidAblation",
+    "NotASingleChange",
+    "UnknownAblation",
+    # Differences between setups
+    "Difference",
+    "compare_setups",
+    "confounding_forced_paths",
+    "group_differences",
+    "paths_overlap",
+    "summarize_differences",
+    # Contrasts between instantiated networks
+    "Property",
+    "PROPERTIES",
+    "PROPERTY_LABELS",
+    "PropertyChange",
+    "PropertyContrast",
+    "UNCONFOUNDED_TOLERANCE",
+    "compare_properties",
 ]

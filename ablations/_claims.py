@@ -1,15 +1,18 @@
-"""Claims: sentences about an endpoint that could be false. What is registered here is what gets a verdict."""
+"""Claims: falsifiable statements about an endpoint, declared before a study and given a verdict by its report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
-from lightning_modules.values import InvalidValue, check, require
+from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.values import check_fields, require_field
 
 Endpoint = Literal["test_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
-ENDPOINT_WORDS: dict[Endpoint, str] = {
+ENDPOINT_LABELS: dict[Endpoint, str] = {
     "test_error": "test error",
     "training_error": "training error",
     "trainability": "share of seeds that train",
@@ -21,10 +24,12 @@ ENDPOINT_WORDS: dict[Endpoint, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What every claim has: an endpoint, and where in the literature it is made (empty: the user's own).
+    """Base class of all claims.
 
     Attributes:
-        caveat: what keeps the two sides from being like for like; shown beside the verdict.
+        endpoint: the metric that the claim is about.
+        source: where in the literature it is made; empty for the user's own.
+        caveat: why its two sides are not like for like, if they are not; shown beside the verdict.
     """
 
     endpoint: Endpoint = "test_error"
@@ -32,28 +37,31 @@ class Claim:
     caveat: str = ""
 
     def __post_init__(self) -> None:
-        check(self)
+        check_fields(self)
         if len(set(self.arms)) != len(self.arms):
             raise InvalidValue(f"{type(self).__name__} names an arm twice: {', '.join(self.arms)}.")
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that the claim speaks of."""
-        raise TypeError(f"{type(self).__name__} does not say which arms it speaks of.")
+        """Names of the arms that the claim is about."""
+        raise TypeError(f"{type(self).__name__} must define the property `arms`.")
 
     @property
     def sentence(self) -> str:
         """The claim in words, ending in a full stop."""
-        raise TypeError(f"{type(self).__name__} does not say what it claims.")
+        raise TypeError(f"{type(self).__name__} must define the property `sentence`.")
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs ``(over, arm)`` whose differences the verdict reads: their union is the study's family."""
-        raise TypeError(f"{type(self).__name__} does not say which differences it reads.")
+        """Pairs ``(over, arm)`` of arms whose difference decides the verdict.
+
+        The union over all claims is the study's family, over which the confidence level is simultaneous.
+        """
+        raise TypeError(f"{type(self).__name__} must define the property `contrasts`.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pairwise(Claim):
+class _PairwiseClaim(Claim):
     arm: str
     over: str
 
@@ -67,64 +75,67 @@ class _Pairwise(Claim):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Helps(_Pairwise):
+class Helps(_PairwiseClaim):
     """``arm`` has the lower endpoint (the higher, for trainability) than ``over``."""
 
     @property
     def sentence(self) -> str:
-        return f"{self.arm} improves on {self.over} in {ENDPOINT_WORDS[self.endpoint]}."
+        return f"{self.arm} improves on {self.over} in {ENDPOINT_LABELS[self.endpoint]}."
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoesNotHelp(_Pairwise):
+class DoesNotHelp(_PairwiseClaim):
     """``arm`` improves on ``over`` by less than the smallest effect of interest.
 
     Raises:
-        InvalidValue: for trainability, of which there is no such effect.
+        InvalidValue: for trainability, which has no smallest effect of interest.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
+        require_field(
             self.endpoint != "trainability",
             self,
             "endpoint",
-            "another one: a share of seeds has no smallest effect of interest; claim that an arm Helps",
+            "another endpoint: a share of seeds has no smallest effect of interest; claim that an arm Helps",
         )
 
     @property
     def sentence(self) -> str:
-        return f"{self.arm} does not improve on {self.over} in {ENDPOINT_WORDS[self.endpoint]}."
+        return f"{self.arm} does not improve on {self.over} in {ENDPOINT_LABELS[self.endpoint]}."
 
 
 @dataclass(frozen=True, kw_only=True)
-class HelpsBy(_Pairwise):
-    """``arm`` improves on ``over`` by ``by``, give or take ``within`` (the endpoint's own units; points for errors)."""
+class HelpsBy(_PairwiseClaim):
+    """``arm`` improves on ``over`` by ``by`` ± ``within``.
+
+    Both are in the endpoint's unit: percentage points for errors.
+    """
 
     by: float
     within: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.within > 0, self, "within", "a margin above 0")
+        require_field(self.within > 0, self, "within", "a margin above 0")
 
     @property
     def sentence(self) -> str:
         return (
-            f"{self.arm} improves on {self.over} in {ENDPOINT_WORDS[self.endpoint]} by {self.by:g} ± {self.within:g}."
+            f"{self.arm} improves on {self.over} in {ENDPOINT_LABELS[self.endpoint]} by {self.by:g} ± {self.within:g}."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FallsWith(Claim):
-    """The endpoint falls along ``order``, step by step."""
+    """The endpoint falls with every step along ``order``."""
 
     order: tuple[str, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.order) < 2:
-            raise InvalidValue(f"FallsWith needs two arms or more; it names {len(self.order)}.")
+            raise InvalidValue(f"FallsWith.order has {len(self.order)} arms; expected two or more.")
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -132,7 +143,7 @@ class FallsWith(Claim):
 
     @property
     def sentence(self) -> str:
-        return f"{ENDPOINT_WORDS[self.endpoint].capitalize()} falls from {' to '.join(self.order)}."
+        return f"{ENDPOINT_LABELS[self.endpoint].capitalize()} falls from {' to '.join(self.order)}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -141,7 +152,11 @@ class FallsWith(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class SaturatesAt(Claim):
-    """Along ``order`` the endpoint improves up to ``arm`` and not beyond; some arm must lie beyond."""
+    """The endpoint improves along ``order`` up to ``arm`` and not beyond.
+
+    Raises:
+        InvalidValue: if ``arm`` is not an inner arm of ``order``.
+    """
 
     arm: str
     order: tuple[str, ...]
@@ -161,19 +176,26 @@ class SaturatesAt(Claim):
     @property
     def sentence(self) -> str:
         return (
-            f"{ENDPOINT_WORDS[self.endpoint].capitalize()} stops falling at {self.arm} along {', '.join(self.order)}."
+            f"{ENDPOINT_LABELS[self.endpoint].capitalize()} stops falling at {self.arm} along {', '.join(self.order)}."
         )
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        place = self.order.index(self.arm)
-        before = tuple((earlier, self.arm) for earlier in self.order[:place])
-        return before + tuple((self.arm, deeper) for deeper in self.order[place + 1 :])
+        # Every other arm is compared with the one where the plateau begins.
+        index = self.order.index(self.arm)
+        up_to_plateau = [(earlier, self.arm) for earlier in self.order[:index]]
+        beyond_plateau = [(self.arm, later) for later in self.order[index + 1 :]]
+        return (*up_to_plateau, *beyond_plateau)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reverses(Claim):
-    """From ``worse[0]`` to ``worse[1]`` the endpoint gets worse, from ``better[0]`` to ``better[1]`` it gets better."""
+    """One step makes the endpoint worse, and another step, such as the same one with shortcuts, makes it better.
+
+    Attributes:
+        worse: the two arms of the first step, from and to.
+        better: the two arms of the second step.
+    """
 
     worse: tuple[str, str]
     better: tuple[str, str]
@@ -185,7 +207,7 @@ class Reverses(Claim):
     @property
     def sentence(self) -> str:
         return (
-            f"{self.worse[1]} is worse than {self.worse[0]} in {ENDPOINT_WORDS[self.endpoint]}, "
+            f"{self.worse[1]} is worse than {self.worse[0]} in {ENDPOINT_LABELS[self.endpoint]}, "
             f"and {self.better[1]} is better than {self.better[0]}."
         )
 
@@ -196,28 +218,32 @@ class Reverses(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class AllOf(Claim):
-    """Every one of ``parts`` holds."""
+    """All of several pairwise claims hold."""
 
     parts: tuple[Helps | DoesNotHelp | HelpsBy, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.parts) >= 2, self, "parts", "two claims or more")
+        require_field(len(self.parts) >= 2, self, "parts", "two claims or more")
 
     @property
     def arms(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(arm for part in self.parts for arm in part.arms))
+        arms: dict[str, None] = {}  # an ordered set: parts may share arms
+        for claim in self.parts:
+            arms |= dict.fromkeys(claim.arms)
+        return tuple(arms)
 
     @property
     def sentence(self) -> str:
-        return " And: ".join(part.sentence for part in self.parts)
+        return " And: ".join(claim.sentence for claim in self.parts)
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        return tuple(contrast for part in self.parts for contrast in part.contrasts)
+        return tuple(chain.from_iterable(claim.contrasts for claim in self.parts))
 
 
-CLAIM_KINDS: dict[str, type[Claim]] = {
-    kind.__name__: kind for kind in (Helps, DoesNotHelp, HelpsBy, FallsWith, SaturatesAt, Reverses, AllOf)
+# By class name, which is how a recorded study names its claims.
+CLAIM_CLASSES: dict[str, type[Claim]] = {
+    claim_class.__name__: claim_class
+    for claim_class in (Helps, DoesNotHelp, HelpsBy, FallsWith, SaturatesAt, Reverses, AllOf)
 }
-ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)

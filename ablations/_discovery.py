@@ -1,4 +1,4 @@
-"""Ablations by folder, whose names are the files'; and one by the path of its file, anywhere on disk."""
+"""Find and load ablations: by name from this folder, or by the path of a user's file, anywhere on disk."""
 
 from __future__ import annotations
 
@@ -11,148 +11,168 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from ablations._contract import Ablation, InvalidAblation
-from lightning_modules.values import Misuse, did_you_mean
+from ablations._contract import Ablation
+from ablations._errors import InvalidAblation, UnknownAblation
+from lightning_modules.specs.errors import UserError, did_you_mean
 
-FOLDER = Path(__file__).resolve().parent
-OWN = ("lightning_modules", "ablations", "studies", "reports")
+ABLATIONS_FOLDER = Path(__file__).resolve().parent
+FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
+VALID_FILE_STEM = re.compile(r"[A-Za-z_][\w-]*")
 
-_users_folders: set[Path] = set()  # of this process's files: what is imported from there is imported anew
-
-
-class UnknownAblation(Misuse):
-    """No ablation of that name; the text suggests the nearest one and lists all."""
+# Folders of the users' files that this process has loaded. Modules found there are imported again for each file, since
+# two folders may hold different modules of one name.
+_user_folders: set[Path] = set()
 
 
 def names() -> tuple[str, ...]:
-    """The names of all ablations, in alphabetical order. Imports none of them."""
-    return tuple(sorted(file.stem for file in FOLDER.glob("[!_]*.py")))
+    """The names of all ablations of this package, in alphabetical order. Imports none of them."""
+    return tuple(sorted(file.stem for file in ABLATIONS_FOLDER.glob("[!_]*.py")))
 
 
-def name_of(name: str) -> str:
-    """An ablation's name: as given, or the stem of its file's path."""
-    file = _file(name)
+def ablation_name(name: str) -> str:
+    """The name of an ablation that is given by its name or by the path of its file, whose stem it is."""
+    file = _resolve_file(name)
     return file.stem if file else name
 
 
-def import_paths(name: str) -> tuple[str, ...]:
-    """Folders in which Python must look for what an ablation uses: that of its file, where a path is given."""
-    file = _file(name)
-    return (str(file.parent),) if file and file.parent != FOLDER else ()
+def find_import_paths(name: str) -> tuple[str, ...]:
+    """The folders that Python's import path needs for an ablation: its file's, if that is a user's file."""
+    file = _resolve_file(name)
+    if file is None or file.parent == ABLATIONS_FOLDER:
+        return ()
+    return (str(file.parent),)
 
 
 def load(name: str) -> Ablation:
-    """The ablation of that name; or that of a file, by its path: what ends in ``.py`` or has a slash in it.
+    """Load an ablation of this package by name, or a user's ablation by the path of its file.
 
-    A file's folder is put first on Python's path, so that the file, and what it names, finds its neighbours; these are
-    imported anew each time, and are not those of a file loaded before, from another folder.
+    A text that ends in ``.py`` or contains a slash is a path. The folder of that file is put first on Python's import
+    path, so that the file and the class paths in it find modules beside it. Such modules are imported again each time,
+    and never taken from the folder of a file loaded before.
 
     Raises:
-        UnknownAblation: where the folder holds none, or there is no such file.
-        InvalidAblation: where its file cannot be imported, or defines no ``ABLATION``.
+        UnknownAblation: if there is no ablation of that name, or no such file.
+        InvalidAblation: if the file cannot be imported, or defines no ``ABLATION``.
     """
-    file = _file(name)
-    module = _imported(file) if file and file.parent != FOLDER else _named(name_of(name))
+    file = _resolve_file(name)
+    if file is None or file.parent == ABLATIONS_FOLDER:
+        module = _import_named(ablation_name(name))
+    else:
+        module = _import_file(file)
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
-        raise InvalidAblation(f"{_shown(module)} must define ABLATION = Ablation(...); it defines {ablation!r}.")
+        raise InvalidAblation(f"{_display_path(module)} must define ABLATION = Ablation(...); it defines {ablation!r}.")
     return ablation
 
 
-def _file(name: str) -> Path | None:
-    """The file that a name is the path of; ``None`` where it is a name."""
+def _resolve_file(name: str) -> Path | None:
+    """The file that a text is the path of; ``None`` for the name of an ablation."""
     is_path = name.endswith(".py") or "/" in name or os.sep in name
     return Path(name).expanduser().resolve() if is_path else None
 
 
-def _named(name: str) -> ModuleType:
+def _import_named(name: str) -> ModuleType:
     if name not in names():
         file = Path(f"{name}.py")
-        here = f" There is a file {file} here: give its path, ./{file}." if file.is_file() else ""
+        file_hint = f" There is a file {file} in this folder: give its path, ./{file}." if file.is_file() else ""
         raise UnknownAblation(
-            f"No ablation named {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.{here}"
+            f"No ablation named {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.{file_hint}"
         )
     return importlib.import_module(f"ablations.{name}")
 
 
-def _imported(file: Path) -> ModuleType:
-    """A file as a module of its own name, run anew each time."""
-    _check(file)
-    _look_first_in(file.parent)
+def _import_file(file: Path) -> ModuleType:
+    """Execute a user's file as a top-level module of its own name, even if it was loaded before."""
+    _require_valid_file(file)
+    _prioritize_folder(file.parent)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
+    # Registered before it runs, as Python's own import does: its classes are looked up there by their class paths.
+    sys.modules[file.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Misuse:
+    except UserError:
         raise
-    except Exception as error:
-        raise InvalidAblation(f"{_where(error, file)}: {type(error).__name__}: {_said(error)}") from error
+    except Exception as error:  # a user's code may raise anything; the cause is chained
+        raise InvalidAblation(
+            f"{_error_location(error, file)}: {type(error).__name__}: {_error_message(error)}"
+        ) from error
     return module
 
 
-def _look_first_in(folder: Path) -> None:
-    """Let Python find modules in a folder of the user's before any other, as they are now."""
-    _users_folders.add(folder)
-    for name in [name for name, module in sys.modules.items() if _is_users(name, module)]:
-        del sys.modules[name]
-    sys.path[:] = [str(folder), *(place for place in sys.path if place != str(folder))]
-    importlib.invalidate_caches()
+def _prioritize_folder(folder: Path) -> None:
+    """Put a user's folder first on the import path, and forget the modules imported from users' folders."""
+    _user_folders.add(folder)
+    for name, module in list(sys.modules.items()):
+        if _is_user_module(name, module):
+            del sys.modules[name]
+    other_folders = [entry for entry in sys.path if entry != str(folder)]
+    sys.path[:] = [str(folder), *other_folders]
+    importlib.invalidate_caches()  # else a file that was written a moment ago may not be found
 
 
-def _is_users(name: str, module: object) -> bool:
-    """Whether a module was found by way of a user's folder: as a file in it, or within a package there."""
-    root = name.partition(".")[0]
-    if root in (*OWN, "__main__", "__mp_main__"):
+def _is_user_module(name: str, module: object) -> bool:
+    """Whether a module is a file in a user's folder, or belongs to a package there."""
+    root_name = name.partition(".")[0]
+    if root_name in (*FIRST_PARTY_PACKAGES, "__main__", "__mp_main__"):
         return False
-    known = getattr(module, "__dict__", {})
-    places = [known.get("__file__") or "", *(known.get("__path__") or ())]
-    found = [Path(os.path.realpath(place)) for place in places if place]
-    return any(
-        place == folder / f"{root}.py" or place.is_relative_to(folder / root)
-        for place in found
-        for folder in _users_folders
-    )
+    # Read from its dictionary: a lazy module's attributes could import something, and not every entry is a module.
+    attributes = getattr(module, "__dict__", {})
+    locations = [attributes.get("__file__") or "", *(attributes.get("__path__") or ())]
+    for location in filter(None, locations):
+        path = Path(os.path.realpath(location))
+        for folder in _user_folders:
+            if path == folder / f"{root_name}.py" or path.is_relative_to(folder / root_name):
+                return True
+    return False
 
 
-def _check(file: Path) -> None:
+def _require_valid_file(file: Path) -> None:
     if not file.is_file():
         raise UnknownAblation(f"there is no file {file}.")
-    if file.suffix != ".py" or not re.fullmatch(r"[A-Za-z_][\w-]*", file.stem):
+    if file.suffix != ".py" or not VALID_FILE_STEM.fullmatch(file.stem):
         raise InvalidAblation(
-            f"{file.name} is no name for an ablation; expected letters, digits, _ and -, and the ending .py."
+            f"{file.name} is not a valid file name for an ablation; expected letters, digits, _ and -, and the "
+            "extension .py."
         )
-    other = _taken(file)
-    if other:
-        raise InvalidAblation(f"{file} cannot be called {file.stem!r}: that is {other}. Rename the file.")
+    namesake = _describe_namesake(file)
+    if namesake:
+        raise InvalidAblation(f"{file} cannot be named {file.stem!r}: that is the name of {namesake}. Rename the file.")
 
 
-def _taken(file: Path) -> str:
-    """What bears the name of a file already; empty where nothing does."""
+def _describe_namesake(file: Path) -> str:
+    """What already has the name of a user's file; empty if nothing has."""
     if file.stem in names():
         return "an ablation of this package"
+    # A user's file is imported under its stem and would hide a module of that name.
     if file.stem in sys.stdlib_module_names:
-        return "a module of Python's own"
-    known = sys.modules.get(file.stem)
-    place = getattr(known, "__file__", None) or "elsewhere"
-    if known is None or (place != "elsewhere" and Path(place).resolve() == file):
+        return "a module of Python's standard library"
+    module = sys.modules.get(file.stem)
+    if module is None:
         return ""
-    return f"a module that is in use, from {place}"
+    module_file = getattr(module, "__file__", None)
+    if not module_file:
+        return "a module that is already imported"
+    if Path(module_file).resolve() == file:
+        return ""  # this file, loaded before
+    return f"a module that is already imported, from {module_file}"
 
 
-def _where(error: Exception, file: Path) -> str:
-    """File and line of the user's that an error comes from: of the syntax, or the last one of that file that ran."""
+def _error_location(error: Exception, file: Path) -> str:
+    """File and line of a user's error: of the syntax error, or the last line of that file in the traceback."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
     return f"{file}, line {lines[-1]}" if lines else str(file)
 
 
-def _said(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
-def _shown(module: ModuleType) -> str:
+def _display_path(module: ModuleType) -> str:
     file = Path(str(module.__file__))
-    return f"ablations/{file.name}" if file.parent == FOLDER else str(file)
+    return f"ablations/{file.name}" if file.parent == ABLATIONS_FOLDER else str(file)

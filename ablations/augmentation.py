@@ -3,7 +3,11 @@
 from ablations import Ablation, Arm, Helps
 from lightning_modules.catalogue import VGG_A
 
-AS_STORED = {"network": VGG_A, "recipe.side_from": 0.0, "recipe.side_to": 0.0}  # what is rescaled is cropped instead
+AS_STORED = {
+    "network": VGG_A,
+    "recipe.side_from": 0.0,
+    "recipe.side_to": 0.0,
+}  # a rescaled image would be cropped, not shifted
 
 ABLATION = Ablation(
     question=__doc__,

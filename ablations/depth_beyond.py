@@ -10,8 +10,8 @@ ABLATION = Ablation(
     baseline=Arm("E", {"network": VGG_E}),
     arms=(
         Arm("D", {"network": VGG_D}),
-        Arm("25 layers", {"network": VGG_25}),  # each of the last three stages gains two layers, as from D to E one;
-        Arm("31 layers", {"network": VGG_31}),  # four layers
+        Arm("25 layers", {"network": VGG_25}),  # from D to E each of the last three stages gains a layer; here two more
+        Arm("31 layers", {"network": VGG_31}),  # four more
     ),
     varies=("network.stages",),
     property_studied="weight_layers",

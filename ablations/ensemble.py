@@ -13,7 +13,7 @@ ABLATION = Ablation(
     varies=("network.stages", "test.members"),
     claims=(
         AllOf(
-            parts=tuple(Helps(arm="D and E", over=each) for each in ("D", "E")),
+            parts=tuple(Helps(arm="D and E", over=member) for member in ("D", "E")),
             source=f"{PAPER}, Sect. 4.4",
         ),
     ),

@@ -4,8 +4,8 @@ from ablations import Ablation, AllOf, Arm, Helps, Reference
 from lightning_modules.catalogue import VGG_D
 
 PAPER = "Simonyan & Zisserman 2015"
-AT_32 = "at 32 pixels five poolings leave a whole image a single place, and dense averages over nothing"
-S = 8 / 7  # 256 pixels at a crop of 224; images are tested at the side at which they are trained on
+AT_32 = "at 32 pixels five poolings reduce a whole image to one position, so dense evaluation averages over nothing"
+S = 8 / 7  # the paper's S: 256 pixels at a crop of 224; images are tested at this side, too
 TRAINED = {"network": VGG_D, "recipe.augmentation": "crop-flip", "recipe.side_from": S, "recipe.side_to": S}
 
 ABLATION = Ablation(
@@ -22,7 +22,7 @@ ABLATION = Ablation(
         Helps(arm="dense", over="single crop", caveat=AT_32),
         Helps(arm="multi-crop", over="dense", source=f"{PAPER}, Sect. 4.3", caveat=AT_32),
         AllOf(
-            parts=tuple(Helps(arm="multi-crop and dense", over=each) for each in ("dense", "multi-crop")),
+            parts=tuple(Helps(arm="multi-crop and dense", over=other) for other in ("dense", "multi-crop")),
             source=f"{PAPER}, Sect. 4.3",
             caveat=AT_32,
         ),

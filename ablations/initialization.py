@@ -8,10 +8,10 @@ from lightning_modules.spec import WarmStart
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 3.1"
 GLOROT = replace(VGG_D, init="glorot")
-DONOR = replace(VGG_A, init="glorot")
-# Of pixels of unit variance, as everywhere here, and at 224 pixels and full width, D's logits have a deviation of
-# 3·10^8 under the Gaussian to the letter and of 3·10^-8 under that of deviation 0.01. At an eighth of the width the two
-# change roles: 0.1 is close to what He's rule gives there, 0.01 lets every signal die.
+SOURCE = replace(VGG_A, init="glorot")
+# From pixels of unit variance, at 224 pixels and full width, D's logits have a standard deviation of 3·10^8 under the
+# Gaussian of variance 0.01, as the paper prints it, and of 3·10^-8 under that of standard deviation 0.01. At an eighth
+# of the width the roles change: a standard deviation of 0.1 is close to He's rule, and under 0.01 the signal vanishes.
 COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")  # A's first four, and the head
 
 ABLATION = Ablation(
@@ -22,11 +22,11 @@ ABLATION = Ablation(
         Arm("orthogonal", {"network": replace(VGG_D, init="orthogonal")}),
         Arm("Gaussian of variance 0.01", {"network": replace(VGG_D, init="gaussian-variance-0.01")}),
         Arm("Gaussian of deviation 0.01", {"network": replace(VGG_D, init="gaussian-deviation-0.01")}),
-        Arm("warm start", {"network": GLOROT, "start": WarmStart(network=DONOR, layers=COPIED)}),
+        Arm("warm start", {"network": GLOROT, "start": WarmStart(network=SOURCE, layers=COPIED)}),
         Arm("Glorot at equal budget", {"network": GLOROT, "recipe.epochs": Times(2)}),
     ),
     varies=("network.init", "start"),
-    forced={"recipe.epochs": "the control trains for as many epochs as the warm start and its donor together"},
+    forced={"recipe.epochs": "the control trains for as many epochs as the warm start and its source network together"},
     claims=(
         DoesNotHelp(arm="warm start", over="Glorot", source=PAPER),
         Helps(arm="warm start", over="Glorot", endpoint="trainability"),

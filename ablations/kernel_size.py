@@ -1,7 +1,7 @@
 """Are two 3×3 convolutions better than one 5×5 that sees as much, and is it their inner non-linearity?"""
 
 from ablations import Ablation, Arm, Factor, Factorial, Helps
-from lightning_modules.catalogue import VGG_B, stages
+from lightning_modules.catalogue import VGG_B, vgg_stages
 from lightning_modules.spec import Stage
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 4.1"
@@ -10,20 +10,20 @@ ONE_READING = (
 )
 
 
-def of_5x5(*widths: int) -> tuple[Stage, ...]:
-    """Five stages of one 5×5 each."""
-    return stages(*[(5,)] * 5, widths=widths)
+def stages_of_5x5(*widths: int) -> tuple[Stage, ...]:
+    """Five stages of one 5×5 convolution each."""
+    return vgg_stages(*[(5,)] * 5, widths=widths)
 
 
 ABLATION = Ablation(
     question=__doc__,
     baseline=Arm("two 3×3", {"network": VGG_B}),
     arms=(
-        Arm("5×5", {"network.stages": of_5x5(64, 128, 256, 512, 512)}),
-        Arm("two 3×3 without inner ReLU", {"network.stages": stages(*[(3, 3)] * 5, activate=False)}),
-        Arm("5×5 then 1×1", {"network.stages": stages(*[(5, 1)] * 5)}),
-        Arm("5×5 of 3×3's parameters", {"network.stages": of_5x5(58, 115, 231, 461, 512)}),
-        Arm("5×5 of 3×3's arithmetic", {"network.stages": of_5x5(71, 142, 284, 568, 512)}),
+        Arm("5×5", {"network.stages": stages_of_5x5(64, 128, 256, 512, 512)}),
+        Arm("two 3×3 without inner ReLU", {"network.stages": vgg_stages(*[(3, 3)] * 5, activate=False)}),
+        Arm("5×5 then 1×1", {"network.stages": vgg_stages(*[(5, 1)] * 5)}),
+        Arm("5×5 of 3×3's parameters", {"network.stages": stages_of_5x5(58, 115, 231, 461, 512)}),
+        Arm("5×5 of 3×3's arithmetic", {"network.stages": stages_of_5x5(71, 142, 284, 568, 512)}),
     ),
     varies=("network.stages",),
     factorial=Factorial(

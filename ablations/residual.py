@@ -1,7 +1,7 @@
 """Do plain networks get worse with depth, and do identity shortcuts reverse it?"""
 
 from ablations import Ablation, Arm, ByResolution, Factor, Factorial, Helps, Reference, Reverses
-from lightning_modules import catalogue as known
+from lightning_modules import catalogue
 
 PAPER = "He et al. 2016, Sect. 4.1"
 SMALL = Reference(
@@ -19,11 +19,11 @@ LARGE = Reference(
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm("plain shallow", {"network": ByResolution(small=known.PLAIN_20, large=known.PLAIN_18)}),
+    baseline=Arm("plain shallow", {"network": ByResolution(small=catalogue.PLAIN_20, large=catalogue.PLAIN_18)}),
     arms=(
-        Arm("plain deep", {"network": ByResolution(small=known.PLAIN_56, large=known.PLAIN_34)}),
-        Arm("residual shallow", {"network": ByResolution(small=known.RESNET_20, large=known.RESNET_18_A)}),
-        Arm("residual deep", {"network": ByResolution(small=known.RESNET_56, large=known.RESNET_34_A)}),
+        Arm("plain deep", {"network": ByResolution(small=catalogue.PLAIN_56, large=catalogue.PLAIN_34)}),
+        Arm("residual shallow", {"network": ByResolution(small=catalogue.RESNET_20, large=catalogue.RESNET_18_A)}),
+        Arm("residual deep", {"network": ByResolution(small=catalogue.RESNET_56, large=catalogue.RESNET_34_A)}),
     ),
     varies=("network.stages", "network.shortcut"),
     factorial=Factorial(

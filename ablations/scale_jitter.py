@@ -4,12 +4,12 @@ from ablations import Ablation, Arm, ByResolution, Helps, Reference
 from lightning_modules.catalogue import VGG_A, VGG_D
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 4.1"
-CAVEAT = "the paper's began with S = 384's weights, and saw whole images in the test, not their centres"
-SMALL, MIDDLE, LARGE = 8 / 7, 12 / 7, 16 / 7  # 256, 384 and 512 pixels, where the crop has 224
+CAVEAT = "the paper's network started from the weights for S = 384 and was tested on whole images, not on centre crops"
+SMALL, MIDDLE, LARGE = 8 / 7, 12 / 7, 16 / 7  # 256, 384 and 512 pixels at a crop of 224
 
 
-def arm(name: str, side_from: float, side_to: float) -> Arm:
-    """An arm of the network that the protocol's pixels allow for, trained at such sides."""
+def jitter_arm(name: str, side_from: float, side_to: float) -> Arm:
+    """An arm that trains at sides drawn from a range; the network is the larger one that fits the resolution."""
     return Arm(
         name,
         {
@@ -23,8 +23,8 @@ def arm(name: str, side_from: float, side_to: float) -> Arm:
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=arm("S = 256", SMALL, SMALL),
-    arms=(arm("S = 384", MIDDLE, MIDDLE), arm("S in [256; 512]", SMALL, LARGE)),
+    baseline=jitter_arm("S = 256", SMALL, SMALL),
+    arms=(jitter_arm("S = 384", MIDDLE, MIDDLE), jitter_arm("S in [256; 512]", SMALL, LARGE)),
     varies=("recipe.side_from", "recipe.side_to"),
     claims=(
         Helps(arm="S in [256; 512]", over="S = 256", source=PAPER, caveat=CAVEAT),

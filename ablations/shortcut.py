@@ -4,21 +4,21 @@ from dataclasses import replace
 
 from ablations import Ablation, Arm, ByResolution, Helps, Reference
 from lightning_modules.catalogue import RESNET_20, RESNET_34
-from lightning_modules.networks import ResNet, Shortcut
+from lightning_modules.spec import ResNet, Shortcut
 
 PAPER = "He et al. 2016, Table 3"
 
 
-def of(shortcut: Shortcut) -> dict[str, ByResolution[ResNet]]:
-    """A residual network with other shortcuts."""
+def with_shortcut(shortcut: Shortcut) -> dict[str, ByResolution[ResNet]]:
+    """The edit to a residual network with a kind of shortcut."""
     small, large = (replace(network, shortcut=shortcut) for network in (RESNET_20, RESNET_34))
     return {"network": ByResolution(small=small, large=large)}
 
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm("A", of("identity")),
-    arms=(Arm("B", of("projection")), Arm("C", of("projection-all"))),
+    baseline=Arm("A", with_shortcut("identity")),
+    arms=(Arm("B", with_shortcut("projection")), Arm("C", with_shortcut("projection-all"))),
     varies=("network.shortcut",),
     claims=(Helps(arm="B", over="A", source=PAPER), Helps(arm="C", over="B", source=PAPER)),
     reference=ByResolution(

@@ -3,9 +3,9 @@
 Cost: a minute and a half on two cores, 2 GB of memory. Command: ``python benchmarks/concurrent_writers.py
 [--write]``; with ``--write`` the numbers go to ``benchmarks/results/concurrent_writers.json``.
 
-The processes begin at the same moment, before there is a file, each with a study of its own. Each records trial after
-trial as `ablate run` does: ten epochs of twelve metrics, one call each, then the result and its predictions. What every
-process says that it has written is then looked for in the database, row by row, and on disk. ``--journal wal`` does the
+The processes start at the same moment, before the file exists, each with a study of its own. Each records trial after
+trial as `ablate run` does: ten epochs of twelve metrics, one call each, then the result and its predictions. All that
+a process reports as written is then looked up in the database, row by row, and on disk. ``--journal wal`` does the
 same with a write-ahead log in place of SQLite's default journal.
 """
 
@@ -31,9 +31,11 @@ from typing import Any
 import numpy as np
 
 from studies import protocols
-from studies.fits import Fit
-from studies.records import Identity, Registration, Start
-from studies.results import Result
+from studies.design.trial import Trial
+from studies.records.identity import TrialKey
+from studies.records.registration import Registration
+from studies.records.results import Result
+from studies.records.study_record import StudyStart
 from studies.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "concurrent_writers.json"
@@ -63,35 +65,35 @@ class Writer:
 
     def work(self, begins: float, seconds: float, journal: str) -> dict[str, Any]:
         """Record until the time is over; says what was written, and how long each call took."""
-        from studies.tracking import Store
+        from studies.tracking.store import open_store
 
         time.sleep(max(0.0, begins - time.time()))
         with self._timed("open"):
-            store = Store(self.settings)
-        with closing(sqlite3.connect(self.settings.database or "", timeout=20)) as database:
+            store = open_store(self.settings)
+        with closing(sqlite3.connect(self.settings.database_file or "", timeout=20)) as database:
             database.execute(f"PRAGMA journal_mode = {journal}")
         tags = {"study": f"writer {self.number}", "protocol": "made-up", "revision": "0"}
         with self._timed("register"):
-            parent = store.register(_registration(tags["study"]), "made-up", tags)
+            parent = store.writer.register_study(_registration(tags["study"]), "made-up", tags)
         began, seed = time.time(), 0
         while time.time() - began < seconds:
             self._record(store, parent, seed, tags)
             seed += 1
         with self._timed("close"):
-            store.close(parent, _start(seed), np.zeros(IMAGES, np.uint16), complete=True)
+            store.writer.close_study(parent, _start(seed), np.zeros(IMAGES, np.uint16), complete=True)
         return {"written": self.written, "spent": self.spent, "parent": parent}
 
     def _record(self, store: Any, parent: str, seed: int, tags: dict[str, str]) -> None:
         made = _result(self.number, seed)
-        fit = Fit(arm="A", setup=protocols.load("digits").setup, seed=seed)
+        fit = Trial(arm="A", setup=protocols.load("digits").setup, seed=seed)
         with self._timed("begin a trial"):
-            run_id = store.begin(parent, fit, Identity.of(made.fingerprint, DIGESTS), tags)
+            run_id = store.writer.start_trial(parent, fit, TrialKey.from_digests(made.fingerprint, DIGESTS), tags)
         for epoch in range(EPOCHS):
             values = {name: curve[epoch] for name, curve in made.curves.items()}
             with self._timed("log an epoch"):
-                store.log_epochs(run_id, [{"epoch": epoch, "time": made.times[epoch], **values}])
+                store.writer.log_epochs(run_id, [{"epoch": epoch, "time": made.times[epoch], **values}])
         with self._timed("end a trial"):
-            store.end(run_id, made)
+            store.writer.end_trial(run_id, made)
         self.written[run_id] = made.curves[CURVES[0]][-1]
 
     @contextmanager
@@ -126,8 +128,8 @@ def _registration(study: str) -> Registration:
     )  # fmt: skip
 
 
-def _start(seeds: int) -> Start:
-    return Start(time="2026-03-01T10:12:00+00:00", command="made up", revision="0", clean=True, versions={},
+def _start(seeds: int) -> StudyStart:
+    return StudyStart(time="2026-03-01T10:12:00+00:00", command="made up", revision="0", clean=True, versions={},
                  hardware="made up", seeds=tuple(range(seeds)), wall_seconds=1.0)  # fmt: skip
 
 
@@ -216,8 +218,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.writer is not None:
-        settings = Settings.of(options.folder, None, f"sqlite:///{options.folder}/mlflow.db")
-        settings.make()
+        settings = Settings.from_environment(options.folder, None, f"sqlite:///{options.folder}/mlflow.db")
+        settings.create_folders()
         print(json.dumps(Writer(options.writer, settings).work(options.begins, options.seconds, options.journal)))
         return
     seconds = 15.0 if options.quick else options.seconds

@@ -1,12 +1,12 @@
-"""Claim: the rule for verdicts is wrong about at most one study in twenty, and its intervals cover what they say.
+"""Claim: the verdict rule is wrong in about one study of twenty at most, and its intervals have nominal coverage.
 
 Cost: about four minutes on one core. Command: ``python benchmarks/error_rates.py [--write]``; with ``--write`` the
 numbers go to ``benchmarks/results/error_rates.json``.
 
 Noise: arms x seeds with SD 0.2 points, a common effect of the seed (ρ = 0.3), and ε = 0.3 points. A verdict is wrong
-exactly if one of the statements it asserts is false; a study is wrong if one of its verdicts is. Where thousands of
-studies are judged at once, the rule is computed on whole batches (``reports.statistics.many``); a test holds the two
-against each other.
+if and only if one of the statements it asserts is false; a study is wrong if one of its verdicts is. To judge
+thousands of studies at once, the rule is computed on whole batches (``reports.statistics.simulation``); a test
+compares the two implementations.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from reports.statistics import (
     Evidence,
     arm_interval,
     crossed_interval,
-    judge,
-    power_of_difference,
-    power_of_equivalence,
-    seeds_needed,
-    share,
+    estimate_proportion,
+    judge_claims,
+    required_seeds,
+    simulate_difference_power,
+    simulate_equivalence_power,
 )
-from reports.statistics.critical import Array
-from reports.statistics.many import half_widths
+from reports.statistics.critical_values import Array
+from reports.statistics.simulation import batched_half_widths
 
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
 
@@ -157,7 +157,7 @@ def familywise(studies: int, random: np.random.Generator) -> dict[str, dict[str,
 
 def worst_rate(draw: Draw, arms: int, seeds: int, studies: int, random: np.random.Generator) -> float:
     """The largest familywise rate of wrong verdicts over truths and over the two simple claims (%)."""
-    found, rates = half_widths(DEVIATION * draw(random, (studies, arms, seeds)), many_to_one(arms)), []
+    found, rates = batched_half_widths(DEVIATION * draw(random, (studies, arms, seeds)), many_to_one(arms)), []
     for truth in truths(arms).values():
         shifted = found | {"estimate": found["estimate"] + truth}
         rates.append(np.mean(np.any(wrong_about_helps(words_of_helps(shifted), truth), axis=1)))
@@ -169,7 +169,9 @@ def power(studies: int, random: np.random.Generator) -> dict[str, dict[str, list
     """Per true improvement, the share of *supported* / *equivalent* verdicts of ``Helps`` (%), per contrast."""
     table: dict[str, dict[str, list[str]]] = {}
     noise = {
-        (k, n): half_widths(DEVIATION * normal(random, (studies, k, n)), many_to_one(k)) for k in (2, 6) for n in SEEDS
+        (k, n): batched_half_widths(DEVIATION * normal(random, (studies, k, n)), many_to_one(k))
+        for k in (2, 6)
+        for n in SEEDS
     }
     for truth in (0.0, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0):
         words = {case: words_of_helps(found | {"estimate": found["estimate"] + truth}) for case, found in noise.items()}
@@ -220,7 +222,7 @@ def rate_of_words(
     arms = NAMES[: len(errors)]
     families = [(claim,) for claim in claims] if one_by_one else [claims]
     hits = [
-        any(found.word in words for family in families for found in judge(family, arms, measured(table)))
+        any(found.word in words for family in families for found in judge_claims(family, arms, measured(table)))
         for table in DEVIATION * normal(random, (studies, len(arms), seeds)) + np.array(errors)[:, None]
     ]
     return percent(np.mean(hits))
@@ -229,7 +231,9 @@ def rate_of_words(
 def measured(values: Array, untrained: npt.NDArray[np.bool_] | None = None) -> dict[Any, Evidence]:
     """Test errors as evidence."""
     lost = np.zeros(values.shape, dtype=bool) if untrained is None else untrained
-    return {"test_error": Evidence(values=values, untrained=lost, smallest_effect=SMALLEST_EFFECT, unit="points")}
+    return {
+        "test_error": Evidence(values=values, lost_to_divergence=lost, smallest_effect=SMALLEST_EFFECT, unit="points")
+    }
 
 
 def lost_seeds(studies: int, random: np.random.Generator) -> dict[str, dict[str, float]]:
@@ -244,7 +248,7 @@ def lost_seeds(studies: int, random: np.random.Generator) -> dict[str, dict[str,
             gaps = np.where(untrained, np.nan, values)
             cases = {"silent drop": measured(gaps), "retry": measured(values), "this rule": measured(gaps, untrained)}
             for practice, numbers in cases.items():
-                counts[practice] += judge([Helps(arm="B", over="A")], "AB", numbers)[0].word == word
+                counts[practice] += judge_claims([Helps(arm="B", over="A")], "AB", numbers)[0].word == word
         table[f"gain {gain:g}: {word}"] = {practice: percent(count / studies) for practice, count in counts.items()}
     return table
 
@@ -253,7 +257,7 @@ def coverage(studies: int, random: np.random.Generator) -> dict[str, list[float]
     """How often every printed interval covers (%), for 3, 5 and 10 seeds; nominally 95, Clopper-Pearson at least."""
     table: dict[str, list[float]] = {}
     for noise, draw in NOISE.items():
-        found = [half_widths(draw(random, (studies, 6, seeds)), many_to_one(6)) for seeds in SEEDS]
+        found = [batched_half_widths(draw(random, (studies, 6, seeds)), many_to_one(6)) for seeds in SEEDS]
         table[f"six arms together, {noise}"] = [
             percent(np.mean(np.all(np.abs(each["estimate"]) <= each["two_sided"], axis=1))) for each in found
         ]
@@ -289,7 +293,12 @@ def crossed_coverage(image: float, seed: float, seeds: int, studies: int, random
 def share_coverage(run: int) -> float:
     """Exact, not simulated: the lowest coverage over true shares from 0.01 to 0.99."""
     truth, counts = np.linspace(0.01, 0.99, 99), range(run + 1)
-    inside = np.array([(share(count, run).low <= truth) & (truth <= share(count, run).high) for count in counts])
+    inside = np.array(
+        [
+            (estimate_proportion(count, run).low <= truth) & (truth <= estimate_proportion(count, run).high)
+            for count in counts
+        ]
+    )
     return percent(np.min(np.sum(stats.binom.pmf(np.array(counts)[:, None], run, truth) * inside, axis=0)))
 
 
@@ -316,7 +325,7 @@ def sequential_rate(practice: Practice, arms: int, studies: int, random: np.rand
     """The largest familywise rate of wrong first verdicts over truths and over the two simple claims (%)."""
     looks, split, only_significance = practice
     values, rates = DEVIATION * normal(random, (studies, arms, looks[-1])), []
-    found = [half_widths(values[:, :, :count], many_to_one(arms), alpha=0.05 / split) for count in looks]
+    found = [batched_half_widths(values[:, :, :count], many_to_one(arms), alpha=0.05 / split) for count in looks]
     if only_significance:
         found = [each | {"one_sided": np.full_like(each["one_sided"], np.inf)} for each in found]
     for truth in truths(arms).values():
@@ -346,13 +355,13 @@ def planned(studies: int, random: np.random.Generator) -> dict[str, dict[str, fl
         for deviation in (0.3, 0.45, 0.6):
             cell = f"k={arms}, SD of a paired difference {deviation:g}"
             for word, truth, power_at in (
-                ("supported", SMALLEST_EFFECT, power_of_difference),
-                ("practically equivalent", 0.0, power_of_equivalence),
+                ("supported", SMALLEST_EFFECT, simulate_difference_power),
+                ("practically equivalent", 0.0, simulate_equivalence_power),
             ):
-                seeds = seeds_needed(partial(power_at, SMALLEST_EFFECT, deviation, rows=rows))
+                seeds = required_seeds(partial(power_at, SMALLEST_EFFECT, deviation, coefficients=rows))
                 assert seeds is not None
                 noise = deviation / np.sqrt(2) * random.normal(size=(studies, arms, seeds))
-                found = half_widths(noise, rows)
+                found = batched_half_widths(noise, rows)
                 words = words_of_helps(found | {"estimate": found["estimate"] + truth})
                 key = f"{word}: {seeds} seeds"
                 table.setdefault(cell, {})[key] = percent(np.mean(words == word, axis=0).min())

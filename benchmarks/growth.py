@@ -1,12 +1,12 @@
-"""Claim: time and memory grow no faster than the trials, epochs and arms of a study, and the pixels of its data.
+"""Claim: time and memory grow no faster than a study's trials, epochs and arms, and the pixels of its data.
 
 Cost: three minutes on two cores. Command: ``python benchmarks/growth.py [--quick] [--write]``.
 
-Each size in a process of its own, the sizes in turn: to plan a study of so many trials, up to the list of what there is
-to train; to plan one of so many arms, all of which are built and compared with one another; to record a trial of so
-many epochs; to read an image folder for the first time, of so many pixels a side. ``exponent``: the slope of seconds
-over size (pixels squared), both as logarithms: 1 is linear, and less where a fixed cost is in it. Memory is the
-process's peak beyond what it had loaded. How a report grows is measured in ``report.py``.
+Each size is measured in a process of its own, the sizes in turn. Four things grow: the trials of a study that is
+planned, up to the list of trials to train; the arms of a study that is planned, all of which are built and compared
+with one another; the epochs of a trial that is logged; and the side of the images in a folder that is read for the
+first time. ``exponent``: the slope of log seconds over log size (of images: pixels); 1 is linear, and a fixed cost
+lowers it. Memory is the process's peak beyond its imports. The growth of a report is measured in ``report.py``.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from _side_by_side import asked, in_turn, keep, peak_mebibytes, where
 
-from lightning_modules.data import prepare
-from lightning_modules.spec import Data, Scale
+from lightning_modules.data.datasets import prepare_dataset
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.scale import Scale
 from studies import protocols
-from studies.declaring import declare
-from studies.fits import Fit
-from studies.records import Identity
-from studies.resources import Resources
-from studies.running import Driver
+from studies.design.declare import declare
+from studies.design.trial import Trial
+from studies.execution.resources import Resources
+from studies.records.identity import TrialKey
+from studies.runner.context import prepare_study
+from studies.runner.stage import StageRunner
+from studies.runner.study_run import StudyRun
+from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
-from studies.tracking import Store
+from studies.tracking.store import open_store
 
 SIZES = {
     "trials": (250, 500, 1000, 2000),
@@ -75,16 +80,19 @@ def plan(folder: Path, arms: int, trials: int) -> float:
     """All that `ablate run` does before it trains."""
     (folder / "growing.py").write_text(NETWORK)
     (folder / "widths.py").write_text(ABLATION.format(arms=arms))
-    settings = Settings.of(folder / "runs")
-    settings.make()
-    Store(settings)  # made once, however large the study
+    settings = Settings.from_environment(folder / "runs")
+    settings.create_folders()
+    open_store(settings)  # made once, however large the study
     began = time.perf_counter()
-    driver = Driver(declare(str(folder / "widths.py"), seeds=trials // arms), settings, Resources(), lambda _: None)
-    driver.parent = driver.store.register(driver.registration, driver.conditions, driver.tags)
-    found = driver.plan(driver.study.trials(), "matching")
-    driver.ledger(found.train).write(driver.folder)
+    study = declare(str(folder / "widths.py"), seeds=trials // arms)
+    context = prepare_study(study, settings, Resources(), lambda _: None)
+    run_id = context.store.writer.register_study(context.registration, context.conditions, context.tags)
+    study_run = StudyRun(context, TrialStore(context), run_id)
+    stage = StageRunner(study_run, ExitStack(), "matching", quiet=True)
+    found = stage.plan_trials(study.trials())
+    stage.make_manifest(found.to_train).write(context.study_folder)
     seconds = time.perf_counter() - began
-    assert len(found.train) == trials
+    assert len(found.to_train) == trials
     return seconds
 
 
@@ -92,19 +100,19 @@ def record(folder: Path, epochs: int) -> float:
     """A trial of twenty curves."""
     from report import DIGESTS, registration, result
 
-    settings = Settings.of(folder)
-    settings.make()
-    store = Store(settings)
+    settings = Settings.from_environment(folder)
+    settings.create_folders()
+    store = open_store(settings)
     tags = {"study": "depth", "protocol": "made-up", "revision": "0"}
-    parent = store.register(registration(1), "made-up", tags)
-    fit = Fit(arm="A", setup=protocols.load("digits").setup, seed=0)
-    run = store.begin(parent, fit, Identity.of("A-0", DIGESTS), tags)
+    parent = store.writer.register_study(registration(1), "made-up", tags)
+    fit = Trial(arm="A", setup=protocols.load("digits").setup, seed=0)
+    run = store.writer.start_trial(parent, fit, TrialKey.from_digests("A-0", DIGESTS), tags)
     made = result("A", 0)
     curves = {name: tuple(np.resize(values, epochs).tolist()) for name, values in made.curves.items()}
     made = replace(made, curves=curves, times=tuple((1.8e9 + 2.5 * np.arange(epochs)).tolist()))
     began = time.perf_counter()
-    store.log_curves(run, made)
-    store.end(run, made)
+    store.writer.log_curves(run, made)
+    store.writer.end_trial(run, made)
     return time.perf_counter() - began
 
 
@@ -120,7 +128,7 @@ def read(folder: Path, side: int) -> float:
             Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(place / f"{number}.png")
     scale = Scale(resolution=side, channels=3, classes=10)
     began = time.perf_counter()
-    prepare(Data(source="folder"), scale, folder / "data", folder / "cache")
+    prepare_dataset(Data(source="folder"), scale, folder / "data", folder / "cache")
     return time.perf_counter() - began
 
 
@@ -135,7 +143,7 @@ KINDS: dict[str, Callable[[Path, int], float]] = {
 def alone(kind: str, size: int) -> None:
     """One size, in this process; prints seconds, and mebibytes beyond what was loaded."""
     with tempfile.TemporaryDirectory() as folder:  # what is loaded when it is first needed, is loaded now
-        Driver(declare("lrn", seeds=1), Settings.of(folder), Resources(), lambda _: None)
+        prepare_study(declare("lrn", seeds=1), Settings.from_environment(folder), Resources(), lambda _: None)
     before = peak_mebibytes()
     with tempfile.TemporaryDirectory() as folder:
         seconds = KINDS[kind](Path(folder), size)

@@ -1,12 +1,12 @@
-"""Claim: batches of 32 x 32 images, cropped and flipped at random, come 20 times faster than torchvision's do.
+"""Claim: batches of randomly cropped and flipped 32 x 32 images come 20 times as fast as from torchvision.
 
 Cost: two minutes on two cores. Command: ``python benchmarks/loader.py [--quick] [--device cuda] [--write]``.
 
-50,000 made-up images in torchvision's own files of CIFAR-10. Ordinary: ``torchvision.datasets.CIFAR10`` with RandomCrop
-(4 pixels of padding), RandomHorizontalFlip, ToTensor and Normalize through a ``DataLoader`` of batches of 128 with as
-many workers as serve it best, which is sought first; on a GPU with pinned memory and the copy to the device. Ours: the
-same batches from uint8 in the device's memory. What is measured is images per second over a whole epoch, order and
-augmentation included.
+The data are 50,000 synthetic images in torchvision's own file format of CIFAR-10. Ordinary:
+``torchvision.datasets.CIFAR10`` with RandomCrop (4 pixels of padding), RandomHorizontalFlip, ToTensor and Normalize
+through a ``DataLoader`` of batches of 128 with its best number of workers, which is determined first; on a GPU with
+pinned memory and the copy to the device. Ours: the same batches from uint8 images in the device's memory. The figure
+is images per second over a whole epoch, including order and augmentation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ import torch
 from _side_by_side import asked, in_turn, keep, ratio, timed, told, where
 from torch.utils.data import DataLoader
 
-from lightning_modules.batches import Epoch
-from lightning_modules.data import Examples
-from lightning_modules.reading import trial_data
-from lightning_modules.spec import Data, Recipe, Scale, Setup
+from lightning_modules.data.datamodule import EpochLoader
+from lightning_modules.data.inventory import make_data_module
+from lightning_modules.data.types import InMemoryDataset
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.recipe import Recipe
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
 
 IMAGES, FEW, BATCH = 50_000, 1_000, 128
 GOALS = {"cpu": "20 or more", "cuda": "100 or more"}
@@ -91,23 +94,23 @@ def ordinary(root: Path, device: str) -> tuple[Callable[[int], float], list[int]
 def ours(pixels: np.ndarray, device: str) -> Callable[[], float]:
     """Images per second of this package's batches."""
     labels = np.arange(len(pixels), dtype=np.int64) % 10
-    examples = Examples(
+    examples = InMemoryDataset(
         train_images=pixels, train_labels=labels, test_images=pixels[:10], test_labels=labels[:10],
-        classes=tuple("0123456789"), form="made up", digest="d",
+        class_names=tuple("0123456789"), origin="made up", digest="d",
     )  # fmt: skip
-    from lightning_modules.catalogue import VGG_A
+    from lightning_modules.specs.catalogue import VGG_A
 
     recipe = Recipe(epochs=1, batch_size=BATCH, augmentation="shift-flip")
     setup = Setup(
         network=VGG_A, scale=Scale(resolution=32, channels=3, classes=10), recipe=recipe,
         data=Data(source="folder", validation_fraction=0.02),
     )  # fmt: skip
-    data: Any = trial_data(setup, examples, 0, torch.device(device))
+    data: Any = make_data_module(setup, examples, 0, torch.device(device))
     epochs = iter(range(1_000_000))
 
     def rate() -> float:
         def epoch() -> None:
-            for _ in Epoch(data.train, recipe, 0, next(epochs)):
+            for _ in EpochLoader(data.train, recipe, 0, next(epochs)):
                 pass
 
         return len(data.train) / timed(epoch)

@@ -2,10 +2,10 @@
 
 Cost: six minutes on two cores. Command: ``python benchmarks/overhead.py [--quick] [--device cuda] [--write]``.
 
-Both train VGG-D on the same made-up 32 x 32 images (an eighth of its width on a CPU, full width on a GPU) from the same
-weights, batch by batch, and validate after every epoch. The stack is what one trial is: Lightning's trainer, curves,
-gradient norms, evidence, signs of life, a checkpoint every fifteen seconds. The bare loop has none of these. At the end
-both have the same weights, bit for bit, or nothing is printed.
+Both train VGG-D on the same synthetic 32 x 32 images (an eighth of its width on a CPU, full width on a GPU) from the
+same weights, batch by batch, and validate after every epoch. The stack is that of one trial: Lightning's trainer,
+curves, gradient norms, evidence, heartbeats, a checkpoint every fifteen seconds. The bare loop has none of these. At
+the end both must have the same weights, bit for bit; otherwise nothing is printed.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from _side_by_side import asked, in_turn, keep, ratio, timed, told, where
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.batches import Epoch
-from lightning_modules.catalogue import VGG_D
-from lightning_modules.chance import seed_everything
-from lightning_modules.classifier import rate_factor
-from lightning_modules.data import Examples
-from lightning_modules.initialise import initialised
-from lightning_modules.reading import trial_data
-from lightning_modules.spec import Data, Recipe, Scale, Setup
-from lightning_modules.streams import generator
-from studies.fits import Fit
-from studies.machine import Machine
-from studies.training import train
+from lightning_modules.data.datamodule import EpochLoader
+from lightning_modules.data.inventory import make_data_module
+from lightning_modules.data.types import InMemoryDataset
+from lightning_modules.modules.lr_schedule import learning_rate_factor
+from lightning_modules.networks.initialization import build_initialized_network
+from lightning_modules.rng import seed_everything, seeded_generator
+from lightning_modules.specs.catalogue import VGG_D
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.recipe import Recipe
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
+from studies.design.trial import Trial
+from studies.hardware import Machine
+from studies.training.train import train_trial
 
 SEED, GOAL = 0, "1.03 or less"
 IMAGES, QUICK, SMALLEST = {"cpu": 12_000, "cuda": 50_000}, {"cpu": 4_000, "cuda": 50_000}, 300
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 
 
-def made_up(images: int, resolution: int = 32) -> Examples:
+def made_up(images: int, resolution: int = 32) -> InMemoryDataset:
     """Random images of ten classes; their arithmetic is that of real ones."""
     random = np.random.default_rng(0)
 
@@ -50,9 +52,9 @@ def made_up(images: int, resolution: int = 32) -> Examples:
         return np.arange(count, dtype=np.int64) % 10
 
     tested = images // 10
-    return Examples(
+    return InMemoryDataset(
         train_images=pixels(images), train_labels=labels(images), test_images=pixels(tested),
-        test_labels=labels(tested), classes=tuple("0123456789"), form="made up", digest="d",
+        test_labels=labels(tested), class_names=tuple("0123456789"), origin="made up", digest="d",
     )  # fmt: skip
 
 
@@ -67,14 +69,14 @@ def setup_for(device: str, epochs: int) -> Setup:
     )
 
 
-def stack(setup: Setup, examples: Examples, device: str) -> tuple[float, dict[str, torch.Tensor]]:
+def stack(setup: Setup, examples: InMemoryDataset, device: str) -> tuple[float, dict[str, torch.Tensor]]:
     """Seconds of the epochs, from the first one's start to the last one's end, and the weights."""
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        fit = Fit(arm="D", setup=setup, seed=SEED)
-        result = train(
+        fit = Trial(arm="D", setup=setup, seed=SEED)
+        result = train_trial(
             fit, examples, Path(folder), digests=DIGESTS, machine=Machine(device=device),
-            report=lambda values: ends.append(values["time"]),
+            on_epoch=lambda values: ends.append(values["time"]),
         )  # fmt: skip
         assert result.status != "failed", result.error
         weights = torch.load(Path(folder) / "weights.pt", weights_only=True, map_location="cpu")
@@ -82,23 +84,25 @@ def stack(setup: Setup, examples: Examples, device: str) -> tuple[float, dict[st
     return (ends[-1] - ends[0]) / (len(ends) - 1), weights
 
 
-def bare(setup: Setup, examples: Examples, device: str) -> tuple[float, dict[str, torch.Tensor]]:
+def bare(setup: Setup, examples: InMemoryDataset, device: str) -> tuple[float, dict[str, torch.Tensor]]:
     """The same epochs in a loop."""
     recipe, there = setup.recipe, torch.device(device)
     torch.use_deterministic_algorithms(device == "cuda", warn_only=True)
-    data: Any = trial_data(setup, examples, SEED, there)
-    network = initialised(setup.network, setup.scale, SEED).to(there).to(memory_format=torch.channels_last)
+    data: Any = make_data_module(setup, examples, SEED, there)
+    network = (
+        build_initialized_network(setup.network, setup.scale, SEED).to(there).to(memory_format=torch.channels_last)
+    )
     weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
-    total = recipe.epochs * len(Epoch(data.train, recipe, SEED, 0))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(recipe, step, total))
+    total = recipe.epochs * len(EpochLoader(data.train, recipe, SEED, 0))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(recipe, step, total))
 
     def one(epoch: int) -> None:
-        seed_everything(generator(SEED, "dropout", epoch))
+        seed_everything(seeded_generator(SEED, "dropout", epoch))
         network.train()
-        for images, labels in Epoch(data.train, recipe, SEED, epoch):
+        for images, labels in EpochLoader(data.train, recipe, SEED, epoch):
             optimiser.zero_grad()
             torch.autograd.backward(functional.cross_entropy(network(images), labels))
             nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
@@ -107,7 +111,8 @@ def bare(setup: Setup, examples: Examples, device: str) -> tuple[float, dict[str
         network.eval()
         with torch.no_grad():
             losses = [
-                functional.cross_entropy(network(images), labels) for images, labels in data.validation.evaluation()
+                functional.cross_entropy(network(images), labels)
+                for images, labels in data.validation.evaluation_batches()
             ]
             torch.stack(losses).mean().item()
 

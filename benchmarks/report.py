@@ -3,10 +3,10 @@
 Cost: eight minutes on two cores and 3 GB of disk; with ``--quick`` one.
 Command: ``python benchmarks/report.py [--quick] [--write]``.
 
-Every store is SQLite with 10 arms, 10,000 test images and real parameters. One run is recorded through ``Store``; the
-others are copies of its rows in the database, each with a result and predictions of its own. Closing the study, which
-packs its results, is measured apart; then a fresh process reads, compares and writes everything. ``each further run``:
-the slope between two sizes that follow each other; where time grows linearly it stays what it is.
+Every store is SQLite with 10 arms, 10,000 test images and real parameters. One run is logged by the project's own
+code; the others are copies of its rows in the database, each with a result and predictions of its own. Closing the
+study, which packs its results, is measured separately; then a fresh process reads, compares and writes everything.
+``each further run``: the slope between two consecutive sizes, which is constant if time grows linearly.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from pathlib import Path
 import numpy as np
 from _side_by_side import asked, keep, peak_mebibytes, where
 
-from lightning_modules.catalogue import network
+from lightning_modules.specs.catalogue import find_network
 from studies import protocols
-from studies.fits import Fit
-from studies.records import Identity, Registration, Start
-from studies.results import Result
+from studies.design.trial import Trial
+from studies.records.identity import TrialKey
+from studies.records.registration import Registration
+from studies.records.results import Result, result_to_json
+from studies.records.study_record import StudyStart
 from studies.settings import Settings
-from studies.spool import result_to_json
 
 SIZES = (250, 1000, 4000, 10_000)
 QUICK, SMALLEST = (250, 1000), (10, 20)
@@ -78,7 +79,7 @@ def result(arm: str, seed: int) -> Result:
 
 def registration(seeds: int) -> Registration:
     """Ten arms, three claims of the depth ablation among them."""
-    from studies.declaring import declare  # it loads torch, which who measures a report does without
+    from studies.design.declare import declare  # it loads torch, which who measures a report does without
 
     claims = declare("depth").ablation.claims
     known = {name for claim in claims for pair in claim.contrasts for name in pair}
@@ -95,25 +96,26 @@ def registration(seeds: int) -> Registration:
 
 def build(folder: Path, runs: int) -> float:
     """A closed study of so many runs in a store of its own; returns the seconds that closing took."""
-    from studies.tracking import Store
+    from studies.tracking.store import open_store
 
-    settings = Settings.of(folder)
-    settings.make()
-    store = Store(settings)
+    settings = Settings.from_environment(folder)
+    settings.create_folders()
+    store = open_store(settings)
     tags = {"study": "depth", "protocol": "made-up", "revision": "0"}
-    parent = store.register(registration(runs // len(ARMS)), "made-up", tags)
-    setup = replace(protocols.load("digits").setup, network=network("vgg-e"))
-    first = store.begin(parent, Fit(arm="A", setup=setup, seed=0), Identity.of("A-0", DIGESTS), tags)
-    store.log_curves(first, result("A", 0))
-    store.end(first, result("A", 0))
+    parent = store.writer.register_study(registration(runs // len(ARMS)), "made-up", tags)
+    setup = replace(protocols.load("digits").setup, network=find_network("vgg-e"))
+    trial, key = Trial(arm="A", setup=setup, seed=0), TrialKey.from_digests("A-0", DIGESTS)
+    first = store.writer.start_trial(parent, trial, key, tags)
+    store.writer.log_curves(first, result("A", 0))
+    store.writer.end_trial(first, result("A", 0))
     places = [(arm, seed) for seed in range(runs // len(ARMS)) for arm in ARMS][1:]
     with sqlite3.connect(folder / "mlflow.db") as database:
         for arm, seed in places:
-            _copy(database, settings.artifacts / "depth", first, arm, seed)
-    start = Start(time="2026-03-01T10:12:00+00:00", command="made up", revision="0", clean=True, versions={},
+            _copy(database, settings.artifacts_folder / "depth", first, arm, seed)
+    start = StudyStart(time="2026-03-01T10:12:00+00:00", command="made up", revision="0", clean=True, versions={},
                   hardware="made up", seeds=tuple(range(runs // len(ARMS))), wall_seconds=1.0)  # fmt: skip
     with _timed() as closing:
-        store.close(parent, start, LABELS, complete=True)
+        store.writer.close_study(parent, start, LABELS, complete=True)
     return closing[0]
 
 
@@ -143,15 +145,15 @@ def _copy(database: sqlite3.Connection, artifacts: Path, first: str, arm: str, s
 def measure(folder: Path) -> dict[str, float]:
     """Read, compare and write, in this process; seconds of each."""
     with _timed() as importing:
-        from reports.comparison import compare
-        from reports.compile import write
-        from studies.tracking import Store
+        from reports.comparison.comparison import compare_arms
+        from reports.pages.study import write_report
+        from studies.tracking.store import open_store
     with _timed() as reading:
-        record = Store(Settings.of(folder)).read("depth")
+        record = open_store(Settings.from_environment(folder)).reader.read_study("depth")
     with _timed() as comparing:
-        compare(record)
+        compare_arms(record)
     with _timed() as writing:
-        write(record, folder / "report")
+        write_report(record, folder / "report")
     peak = peak_mebibytes()
     assert len(record.trials) == sum(trial.result is not None for trial in record.trials)
     return {

@@ -3,15 +3,16 @@
 Cost: ten minutes on two cores. Command: ``python benchmarks/scheduling.py [--trials 1000] [--workers N] [--write]``;
 with ``--write`` the numbers go to ``benchmarks/results/scheduling.json``.
 
-What is measured is a whole study, by the same road as any other: planned, dispatched by Ray to a fresh process per
-trial, trained and evaluated by Lightning on digits, written durably to its folder, recorded in MLflow on SQLite, read
-back. A trial's network has one weight per pixel and class; its first training step sleeps for a stated time and the
-rest computes next to nothing, so that other load on the machine moves the figures little, and so that the cores that
-the workers leave idle are the driver's, as on a machine whose trials train on a GPU.
+A whole study is measured, run like any other: planned, dispatched by Ray to a fresh process per trial, trained and
+evaluated by Lightning on digits, written durably to its folder, recorded in MLflow on SQLite, read back. A trial's
+network has one weight per pixel and class. Its first training step sleeps for a stated time, and the rest computes
+next to nothing. So other load on the machine changes the figures little, and the cores that the workers leave idle
+are free for the driver, as on a machine whose trials train on a GPU.
 
-Two figures, both over workers x wall: ``asleep``, the declared sleep alone, takes everything else a trial does
-(building, evaluating, writing) for overhead; ``work`` is what passed in the trial's process from the note that it has
-begun to its result. Of the whole command, and ``in_dispatch``, from the first trial's begin to the last one's end.
+There are two figures, both over workers x wall time. ``asleep`` is the declared sleep alone, and counts everything
+else in a trial (building, evaluating, writing) as overhead. ``work`` is the time in the trial's process from the
+message of its start to its result. Both are given for the whole command, and ``in_dispatch``: from the start of the
+first trial to the end of the last.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def resident_megabytes() -> float:
 def measure(trials: int, workers: int) -> dict[str, Any]:
     """Run the study in this process."""
     import studies
-    from studies.resources import Resources
+    from studies.execution.resources import Resources
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,11 +1,11 @@
-"""Claim: a study's first training step comes within 12 seconds of its command, and every further trial begins in 0.1.
+"""Claim: a study's first training step comes within 12 seconds of its command, and every further trial starts in 0.1.
 
 Cost: two minutes on two cores. Command: ``python benchmarks/start.py [--quick] [--write]``.
 
-First the commands that answer at once, beside the bare interpreter: `ablate --help`, `ablate list`, `ablate status` of
-1,000 trials. Then a whole `ablate run` of twelve trials on one worker, whose network notes when its first step is made:
-``first step``, in seconds from the command; ``further trial``, from one trial's result to the next one's first step:
-a process, the data, the network, Lightning's trainer.
+First come the commands that respond at once, beside the bare interpreter: `ablate --help`, `ablate list`, `ablate
+status` of 1,000 trials. Then a whole `ablate run` of twelve trials on one worker, whose network records the time of
+its first step. ``first step``: seconds from the command. ``further trial``: seconds from one trial's result to the
+next one's first step, for a process, the data, the network and Lightning's trainer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from _side_by_side import asked, in_turn, keep, ratio, timed, told, where
 
-from studies import board
-from studies.results import failed
+from studies.records.results import failed_result
 from studies.settings import Settings
-from studies.spool import Spool
+from studies.storage import status
+from studies.storage.trial_folder import TrialFolder
 
 TRIALS = 1000
 ABLATE = str(Path(sys.executable).with_name("ablate"))
@@ -77,19 +77,21 @@ ABLATION = Ablation(question=__doc__, baseline=starter(0), arms=(starter(1),), v
 def make_study(settings: Settings) -> None:
     """A study of which half of the trials have ended, as far as its status is concerned."""
     rows = [
-        board.Row(arm="ABCDEFGHIJ"[number % 10], seed=number // 10, epochs=50, folder=f"{number:04d}")
+        status.TrialStatus(arm="ABCDEFGHIJ"[number % 10], seed=number // 10, epochs=50, folder=f"{number:04d}")
         for number in range(TRIALS)
     ]
-    board.write(settings.studies / "many-0", "many", "digits", [(row, "train") for row in rows], settings.trials)
+    status.update_status(
+        settings.studies_folder / "many-0", "many", "digits", [(row, "train") for row in rows], settings.trials_folder
+    )
     for row in rows[: TRIALS // 2]:
-        Spool(settings.trials / row.folder).write(failed(row.folder, {}, "made up"))
-        board.note_progress(settings.trials / row.folder, {"epoch": 50, "node": "here", "attempts": 1})
+        TrialFolder(settings.trials_folder / row.folder).write_result(failed_result(row.folder, {}, "made up"))
+        status.write_progress(settings.trials_folder / row.folder, {"epoch": 50, "node": "here", "attempts": 1})
 
 
 def commands(repeats: int) -> dict[str, list[float]]:
     """Seconds of every command that answers at once, in turn."""
     with tempfile.TemporaryDirectory() as runs:
-        make_study(Settings.of(runs))
+        make_study(Settings.from_environment(runs))
         lines = {
             "bare interpreter": [sys.executable, "-c", "pass"],
             "ablate --help": [ABLATE, "--help"],

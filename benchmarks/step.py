@@ -1,14 +1,15 @@
-"""A table, no claim: what one training step costs by precision, memory format, compilation, several seeds at once.
+"""A table, no claim: the cost of one training step by precision, memory format, compilation and number of seeds.
 
 Cost: five minutes on two cores, ten on a GPU. Command: ``python benchmarks/step.py [--quick] [--device cuda]
 [--write]``.
 
-A step is forward, cross-entropy, backward and SGD with momentum, on made-up images that lie on the device. Shapes:
+A step is forward, cross-entropy, backward and SGD with momentum, on synthetic images in the device's memory. Shapes:
 VGG-A and VGG-D, an eighth of their width or all of it, at 32 and at 224 pixels, batches of 64, 128 and 256; on a CPU
-those that take less than seconds. Ways, in turn: ``float32`` as PyTorch lays tensors out; ``channels-last``; with
-``bfloat16`` autocast besides; ``compiled``; on a GPU ``graph``, the whole step captured; ``4 seeds``, networks of four
-seeds at once by ``torch.func``, per network. A way that cannot be had here says why. ``of ceiling``: of the rate of a
-large bfloat16 (on a CPU float32) matrix product measured in the same run, multiply-adds counted three times per step.
+those that take less than seconds. Variants, in turn: ``float32`` in PyTorch's default layout; ``channels-last``; the
+same with ``bfloat16`` autocast; ``compiled``; on a GPU ``graph``, the whole step captured; ``4 seeds``, networks of
+four seeds at once by ``torch.func``, per network. A variant that is not available prints the reason. ``of ceiling``:
+share of the rate of a large bfloat16 (on a CPU float32) matrix product measured in the same run, with multiply-adds
+counted three times per step.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from _side_by_side import asked, keep, ratio, timed, where
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.catalogue import VGG_A, VGG_D
-from lightning_modules.initialise import initialised
-from lightning_modules.profile import profile
-from lightning_modules.spec import Scale
+from lightning_modules.networks.initialization import build_initialized_network
+from lightning_modules.profiling.profile import profile_spec
+from lightning_modules.specs.catalogue import VGG_A, VGG_D
+from lightning_modules.specs.scale import Scale
 
 NETWORKS = {"A": VGG_A, "D": VGG_D}
 SEEDS, STEPS, WARM = 4, 5, 2
@@ -48,11 +49,11 @@ class Case:
 
     def __init__(self, name: str, width: float, pixels: int, batch: int, device: str) -> None:
         scale = Scale(resolution=pixels, channels=3, classes=10, width=width)
-        self.network = initialised(NETWORKS[name], scale, seed=0).to(device).train()
+        self.network = build_initialized_network(NETWORKS[name], scale, seed=0).to(device).train()
         self.images = torch.randn(batch, 3, pixels, pixels, device=device)
         self.labels = torch.arange(batch, device=device) % 10
         self.device, self.batch = device, batch
-        self.multiply_adds = profile(NETWORKS[name], scale).multiply_adds
+        self.multiply_adds = profile_spec(NETWORKS[name], scale).multiply_adds
 
     def eager(self, *, last: bool = False, low: bool = False, compiled: bool = False) -> Step:
         """One step after another, each launched from Python."""

@@ -3,12 +3,12 @@
 Cost: half an hour on two cores; with ``--quick`` three minutes.
 Command: ``python benchmarks/study.py [--quick] [--write]``.
 
-Both train `depth` under the protocol `digits`, every arm under every seed, from the command to its end, imports and
-all. Ours is ``ablate run depth``: planned, paired, recorded in MLflow, with curves, gradient norms and predictions.
-Ordinary is one script that trains the same networks one after another, the same epochs, batches, optimiser and
-schedule, as Lightning's documentation does it: a ``Dataset`` of images with torchvision's transforms, a ``DataLoader``,
-``self.log``, Lightning's own logger and checkpoints, all flags at their defaults. The clock starts with the command and
-stops when the last metric is written: to MLflow's store here, to Lightning's log there.
+Both train `depth` under the protocol `digits`, every arm under every seed, from the command to its end, including
+imports. Ours is ``ablate run depth``: planned, paired, recorded in MLflow, with curves, gradient norms and
+predictions. Ordinary is one script that trains the same networks one after another, with the same epochs, batches,
+optimizer and schedule, as in Lightning's documentation: a ``Dataset`` of images with torchvision's transforms, a
+``DataLoader``, ``self.log``, Lightning's own logger and checkpoints, all flags at their defaults. The clock starts
+with the command and stops when the last metric is written: to MLflow's store here, to Lightning's log there.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def ordinary(seeds: int, folder: Path) -> None:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from lightning_modules.classifier import rate_factor
-    from lightning_modules.data import prepare, split
-    from lightning_modules.initialise import initialised
-    from lightning_modules.spec import Data
-    from studies.declaring import declare
+    from lightning_modules.data.datasets import prepare_dataset, split_train_validation
+    from lightning_modules.modules.lr_schedule import learning_rate_factor
+    from lightning_modules.networks.initialization import build_initialized_network
+    from lightning_modules.specs.data import Data
+    from studies.design.declare import declare
 
     class Images(Dataset[Any]):
         """Images and labels, transformed one by one."""
@@ -84,7 +84,9 @@ def ordinary(seeds: int, folder: Path) -> None:
             optimiser = torch.optim.SGD(
                 self.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
             )
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(recipe, step, self.steps))
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimiser, lambda step: learning_rate_factor(recipe, step, self.steps)
+            )
             return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     study = declare("depth", seeds=seeds)
@@ -92,8 +94,8 @@ def ordinary(seeds: int, folder: Path) -> None:
         setup, recipe, data = fit.setup, fit.setup.recipe, fit.setup.data
         assert isinstance(data, Data)
         lightning.seed_everything(fit.seed)
-        examples = prepare(data, setup.scale, Path("unused"), folder / "cache")
-        train, held = split(examples.train_labels, data, fit.seed)
+        examples = prepare_dataset(data, setup.scale, Path("unused"), folder / "cache")
+        train, held = split_train_validation(examples.train_labels, data, fit.seed)
         side = setup.scale.resolution
         plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.3,), (0.35,))])
         moved = transforms.Compose([transforms.ToPILImage(), transforms.RandomCrop(side, padding=side // 8), plain])
@@ -103,7 +105,7 @@ def ordinary(seeds: int, folder: Path) -> None:
             Images(examples.test_images, examples.test_labels, plain),
         )
         batches = [DataLoader(part, recipe.batch_size, shuffle=not number) for number, part in enumerate(parts)]
-        network = initialised(setup.network, setup.scale, fit.seed)
+        network = build_initialized_network(setup.network, setup.scale, fit.seed)
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs, default_root_dir=folder / fit.fingerprint, gradient_clip_val=recipe.clip_norm
         )

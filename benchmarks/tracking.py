@@ -1,13 +1,14 @@
-"""Claim: to log every epoch makes a study at most 1 % longer.
+"""Claim: logging every epoch makes a study at most 1 % longer.
 
 Cost: six minutes on two cores. Command: ``python benchmarks/tracking.py [--quick] [--write]``.
 
-The same eight trials of `depth` on digits, with everything that is logged while they run (all curves, every epoch, in
-MLflow on SQLite), and with only what is logged when a trial ends. Measured in the driver's own process, within one Ray:
-from the first trial's begin to the last one's end. The record is the same, save those curves.
+The same eight trials of `depth` on digits run with all that is logged during training (all curves, every epoch, in
+MLflow on SQLite), and with only what is logged when a trial ends. The time is measured in the driver's own process,
+within one Ray, from the start of the first trial to the end of the last. The record is the same, except for the
+curves.
 
-Two runs of one kind differ by five percent and more, by what else the machine's host does. So the claim is judged by
-what logging takes away from the trials, which keep every core busy: the driver's processor time with it, less that
+Two equal runs differ by five percent and more, by other load on the machine's host. So the claim is judged by the
+processor time that logging takes from the trials, which keep every core busy: the driver's with logging, less that
 without it, as a share of all cores' time. The ratio of the two durations is printed beside it.
 """
 
@@ -24,10 +25,10 @@ from unittest import mock
 from _side_by_side import asked, in_turn, keep, ratio, told, where
 
 import studies
-from studies.cluster import engine
-from studies.forks import server_ahead
-from studies.machine import cores
-from studies.tracking import Store
+from studies.execution.fork_server import prestart_fork_server
+from studies.execution.ray_cluster import ray_session
+from studies.hardware import count_cores
+from studies.tracking.writer import StudyWriter
 
 GOAL = "1.01 or less"
 SETTINGS = {"recipe.epochs": 30}
@@ -52,18 +53,18 @@ def main() -> None:
     def not_logged() -> contextlib.AbstractContextManager[object]:
         stack = contextlib.ExitStack()
         for name in ("log_epochs", "log_curves"):
-            stack.enter_context(mock.patch.object(Store, name, return_value=None))
+            stack.enter_context(mock.patch.object(StudyWriter, name, return_value=None))
         return stack
 
     processor: dict[str, list[float]] = {"logged": [], "not": []}
-    with engine(), server_ahead():
+    with ray_session(), prestart_fork_server():
         once(1, contextlib.nullcontext, [])  # the first study of a process starts more slowly
         arms = {
             "logged": lambda: once(seeds, contextlib.nullcontext, processor["logged"]),
             "not": lambda: once(seeds, not_logged, processor["not"]),
         }
         seconds = in_turn(arms, options.repeats)
-    whole = [cores() * each for each in seconds["not"]]
+    whole = [count_cores() * each for each in seconds["not"]]
     taken = [logged - without for logged, without in zip(processor["logged"], processor["not"], strict=True)]
     found = ratio([each + more for each, more in zip(whole, taken, strict=True)], whole)
     print(told("all cores' time, every epoch logged / not", found, GOAL))

@@ -9,11 +9,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ablations
-from ablations import PROPERTY_WORDS, Ablation, Contrast, contrast, differences, forced_with
-from lightning_modules.catalogue import NETWORKS, VGG_A
-from lightning_modules.profile import profile
-from lightning_modules.spec import ResNet, Scale, Setup
-from studies.building import Built, build_all
+from ablations import (
+    PROPERTY_LABELS,
+    Ablation,
+    PropertyContrast,
+    compare_properties,
+    compare_setups,
+    confounding_forced_paths,
+)
+from lightning_modules.profiling.profile import profile_spec
+from lightning_modules.specs.catalogue import NETWORKS, VGG_A
+from lightning_modules.specs.networks import ResNet
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
+from studies.design.instantiation import InstantiatedNetwork
+from studies.design.verification import build_verified_networks
 
 DOCS = Path(__file__).parent
 LARGE, SMALL = Scale(), Scale(resolution=32, classes=10)
@@ -24,9 +34,9 @@ def networks() -> str:
     rows = []
     for name, network in NETWORKS.items():
         scale = SMALL if isinstance(network, ResNet) and network.stem == "3x3" else LARGE
-        found = profile(network, scale).properties()
-        rows.append((f"`{name}`", f"{scale.resolution}", *(_number(found.get(each)) for each in PROPERTY_WORDS)))
-    header = ("network", "pixels", *PROPERTY_WORDS.values())
+        found = profile_spec(network, scale).properties()
+        rows.append((f"`{name}`", f"{scale.resolution}", *(_number(found.get(each)) for each in PROPERTY_LABELS)))
+    header = ("network", "pixels", *PROPERTY_LABELS.values())
     return "\n".join(
         [
             "# Networks",
@@ -61,7 +71,7 @@ def catalogue() -> str:
 
 def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
     setups = ablation.setups(Setup(network=VGG_A))
-    built = build_all(setups)
+    built = build_verified_networks(setups)
     yield from (f"## `{name}`", "", ablation.question.strip(), "")
     yield from _table(
         ("arm", "parameters", "multiply-adds", "contrast to the baseline"), list(_arms(ablation, setups, built))
@@ -78,23 +88,25 @@ def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
     yield ""
 
 
-def _arms(ablation: Ablation, setups: dict[str, Setup], built: dict[str, Built]) -> Iterator[tuple[str, ...]]:
+def _arms(
+    ablation: Ablation, setups: dict[str, Setup], built: dict[str, InstantiatedNetwork]
+) -> Iterator[tuple[str, ...]]:
     baseline = built[ablation.baseline.name]
     for arm, network in built.items():
-        forced = forced_with(differences(setups[ablation.baseline.name], setups[arm]), ablation.forced)
-        found = contrast(baseline.properties, network.properties, ablation.property_studied, forced)
+        forced = confounding_forced_paths(compare_setups(setups[ablation.baseline.name], setups[arm]), ablation.forced)
+        found = compare_properties(baseline.properties, network.properties, ablation.property_studied, forced)
         told = "baseline" if arm == ablation.baseline.name else _told(found)
         properties = network.properties
         yield (arm, _number(properties.get("parameters")), _number(properties.get("multiply_adds")), told)
 
 
-def _told(found: Contrast) -> str:
-    moved = "; ".join(f"{PROPERTY_WORDS[each.name]} {each.before:,} → {each.after:,}" for each in found.moved)
+def _told(found: PropertyContrast) -> str:
+    moved = "; ".join(f"{PROPERTY_LABELS[each.name]} {each.before:,} → {each.after:,}" for each in found.changed)
     forced = "; ".join(f"`{path}`, forced with it" for path in found.forced)
-    unknown = "; ".join(f"{PROPERTY_WORDS[name]} not known" for name in found.unknown)
+    unknown = "; ".join(f"{PROPERTY_LABELS[name]} not known" for name in found.unmeasured)
     clean = "clean, as far as known" if unknown else "clean"
     told = "; ".join(filter(None, (moved, forced, unknown)))
-    return f"{clean if found.clean else 'bundle'}: {told or 'nothing moved'}"
+    return f"{clean if found.is_unconfounded else 'bundle'}: {told or 'nothing moved'}"
 
 
 def _number(value: int | None) -> str:

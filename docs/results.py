@@ -17,9 +17,9 @@ import click
 
 import ablations
 import reports
-from reports import markdown
-from reports.comparison import Comparison
-from studies.tracking import TrackingError
+from reports.comparison.comparison import Comparison
+from reports.renderers import markdown
+from studies.tracking.errors import TrackingError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,7 +30,7 @@ def published(comparison: Comparison) -> Comparison:
         replace(start, command=re.sub(r"--(data-root|runs|tracking-uri) \S+", r"--\1 ...", start.command))
         for start in comparison.starts
     )
-    return replace(comparison, starts=starts, tracking="the store of the machine that ran it")
+    return replace(comparison, starts=starts, tracking_uri="the store of the machine that ran it")
 
 
 def summary(protocol: str, comparisons: Iterable[Comparison]) -> str:
@@ -92,7 +92,7 @@ def main(runs: str, protocol: str, as_summary: bool, names: tuple[str, ...]) -> 
     """Write a file for each study, or one for all; print its path."""
     RESULTS.mkdir(exist_ok=True)
     texts = {
-        f"{name}-{protocol}": markdown.render(published(reports.load(name, protocol, runs=runs).comparison), ())
+        f"{name}-{protocol}": markdown.render_report(published(reports.load(name, protocol, runs=runs).comparison), ())
         for name in names
     }
     if as_summary:

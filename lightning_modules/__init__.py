@@ -1,1 +1,4 @@
-"""What is trained: specs and the catalogue of named networks, builders, data, and the ``LightningModule``."""
+"""What is trained: specs, networks, data, LightningModules, evaluation and profiling.
+
+Users import ``lightning_modules.spec`` and ``lightning_modules.catalogue``.
+"""

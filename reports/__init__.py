@@ -1,20 +1,24 @@
-"""What came out: statistics, verdicts, tables, figures, the page. ``reports.load`` serves a notebook."""
+"""Reports of ablation studies: statistics, verdicts, tables, figures, pages. ``reports.load`` serves a notebook."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.comparison import unresolved
-    from reports.loading import Report, load
+    from reports.comparison.comparison import unresolved
+    from reports.pages.notebook import Report, load
 
 __all__ = ["Report", "load", "unresolved"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what reads the store when it is first asked for."""
+    """Import a public name on first access: MLflow and pandas take seconds to load."""
     if name not in __all__:
         raise AttributeError(f"module 'reports' has no attribute {name!r}")
-    from reports import comparison, loading
+    if name == "unresolved":
+        from reports.comparison import comparison
 
-    return getattr(comparison if name == "unresolved" else loading, name)
+        return comparison.unresolved
+    from reports.pages import notebook
+
+    return getattr(notebook, name)

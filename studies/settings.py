@@ -1,4 +1,7 @@
-"""Where a study lives on this machine: runs, caches, data and the tracking store."""
+"""Where a study stores and finds its files.
+
+Runs, caches, data and the tracking store.
+"""
 
 from __future__ import annotations
 
@@ -7,182 +10,204 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_modules.values import Misuse
+from lightning_modules.specs.errors import UserError
 
-DEFAULT_RUNS = "runs"
-DEFAULT_DATA = "data"
-HANG_AFTER_SECONDS = 1800.0  # between two steps: no honest step takes that long, however long its epoch is
-CHECKPOINT_SECONDS = 15.0
+INSTALL_ROOT = Path(__file__).parents[1]  # the folder that holds the four packages
+DEFAULT_RUNS_FOLDER = "runs"
+DEFAULT_DATA_ROOT = "data"
+HANG_AFTER_SECONDS = 1800.0  # without a heartbeat, which every step sends: no step takes half an hour
+CHECKPOINT_INTERVAL_SECONDS = 15.0  # a fault costs about that much training; epochs of small networks take less
+
+# What MLflow accepts without a deprecated file store: a database, with its driver where given, or a server.
+TRACKING_URI_PATTERN = r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://"
 
 
-class SettingsError(Misuse):
-    """A place that cannot be used; the text says which, and what to do."""
+class SettingsError(UserError):
+    """A setting that cannot be used; the text says which, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Absolute places. ``runs`` holds reports, unless another URI is given the store, and without ``storage`` all else.
+    """Paths and URIs of one run of a study; all paths are absolute.
 
     Attributes:
-        data_root: folder of image data; of those at a URI, the copy here.
-        tracking_uri: of MLflow.
-        storage: folder of the trials, of decoded data and of what several hosts must agree on; ``runs`` where none is
-            given.
-        bucket: URI of the storage where it is a bucket; then ``runs`` holds this machine's copy of what it works on.
-        data_uri: where image data are fetched from; empty for a folder.
-        hang_after_seconds: longest silence of a trial (no step trained, no batch evaluated) before it is killed and
-            tried again; 0 for any.
+        runs_folder: holds reports, the default tracking store, and, without a storage folder, everything else; with an
+            object store, also this machine's copies of trials and studies.
+        data_root: folder of image data, or of the local copy of those at ``data_uri``.
+        tracking_uri: MLflow's.
+        storage_folder: of trials, decoded data and leases, where several hosts share them; ``runs_folder`` by default.
+        object_store_uri: of the object store that holds trials and studies; empty where there is none.
+        data_uri: of image data that are downloaded; empty for a folder.
+        hang_after_seconds: longest time without a heartbeat before a trial is killed and tried again; 0 for no limit.
         checkpoint_seconds: least time between two checkpoints of a trial.
     """
 
-    runs: Path
+    runs_folder: Path
     data_root: Path
     tracking_uri: str
-    storage: Path | None = None
-    bucket: str = field(default="", repr=False)
+    storage_folder: Path | None = None
+    # Both URIs may hold credentials, which must not reach a traceback.
+    object_store_uri: str = field(default="", repr=False)
     data_uri: str = field(default="", repr=False)
     hang_after_seconds: float = HANG_AFTER_SECONDS
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_seconds: float = CHECKPOINT_INTERVAL_SECONDS
 
     def __post_init__(self) -> None:
         for name in ("hang_after_seconds", "checkpoint_seconds"):
             value = getattr(self, name)
-            if not value >= 0:
+            if not value >= 0:  # not-a-number, too
                 raise SettingsError(f"{name} is {value}; expected seconds, 0 or more.")
 
     @classmethod
-    def of(
+    def from_environment(
         cls,
         runs: str | Path | None = None,
         data_root: str | Path | None = None,
         tracking_uri: str | None = None,
         storage: str | Path | None = None,
     ) -> Settings:
-        """Settings from arguments, else from ``ABLATE_RUNS``, ``ABLATE_DATA_ROOT``, ``MLFLOW_TRACKING_URI`` and
-        ``ABLATE_STORAGE``.
+        """Settings from arguments, or else from environment variables.
+
+        These are ``ABLATE_RUNS``, ``ABLATE_DATA_ROOT``, ``MLFLOW_TRACKING_URI`` and ``ABLATE_STORAGE``.
 
         Raises:
-            SettingsError: for a tracking URI that is neither a database's nor a server's.
+            SettingsError: for a tracking URI of neither a database nor a server, or a database in a missing folder.
         """
-        folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS)).absolute()
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
-        if not re.match(r"^(sqlite|postgresql|mysql|mssql|https?)(\+\w+)?://", uri):
+        runs_folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS_FOLDER)).absolute()
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_folder}/mlflow.db"
+        if not re.match(TRACKING_URI_PATTERN, uri):
             raise SettingsError(
-                f"the tracking URI is {without_credentials(uri)!r}; expected a database (sqlite:///runs/mlflow.db, "
+                f"the tracking URI is {redact_credentials(uri)!r}; expected a database (sqlite:///runs/mlflow.db, "
                 "postgresql://...) or a server (http://host:5000)."
             )
-        data, data_uri = _folder_or_uri(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA))
-        kept, bucket = _folder_or_uri(storage or os.environ.get("ABLATE_STORAGE", ""))
+        data_folder, data_uri = _split_location(data_root or os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA_ROOT))
+        storage_folder, object_store_uri = _split_location(storage or os.environ.get("ABLATE_STORAGE", ""))
         settings = cls(
-            runs=folder,
-            data_root=data or (kept or folder) / "cache" / "fetched",
+            runs_folder=runs_folder,
+            data_root=data_folder or (storage_folder or runs_folder) / "cache" / "fetched",
             tracking_uri=uri,
-            storage=kept,
-            bucket=bucket,
+            storage_folder=storage_folder,
+            object_store_uri=object_store_uri,
             data_uri=data_uri,
         )
-        database = settings.database
-        if database and database.parent != folder and not database.parent.is_dir():
-            raise SettingsError(f"the tracking store is to be {database}, but there is no folder {database.parent}.")
+        # The runs folder is created; that of another database may be a typing error, which would start an empty store.
+        database = settings.database_file
+        if database and database.parent != runs_folder and not database.parent.is_dir():
+            raise SettingsError(f"the tracking store is {database}, but there is no folder {database.parent}.")
         return settings
 
     @property
-    def store(self) -> str:
-        """The tracking URI as it may be shown and recorded: without a password."""
-        return without_credentials(self.tracking_uri)
+    def redacted_tracking_uri(self) -> str:
+        """The tracking URI without credentials, to be shown and recorded."""
+        return redact_credentials(self.tracking_uri)
 
     @property
-    def told_data(self) -> str:
-        """Where image data are, as it may be shown."""
-        return without_credentials(self.data_uri) or str(self.data_root)
+    def redacted_data_location(self) -> str:
+        """URI or folder of the image data, without credentials."""
+        return redact_credentials(self.data_uri) or str(self.data_root)
 
     @property
-    def database(self) -> Path | None:
-        """The file of a local store; ``None`` for a server."""
+    def database_file(self) -> Path | None:
+        """File of a local tracking store; ``None`` for a server."""
         path = self.tracking_uri.removeprefix("sqlite:///")
         return Path(path).absolute() if path != self.tracking_uri else None
 
     @property
-    def trials(self) -> Path:
-        """One folder per trial."""
-        return self.shared / "trials"
+    def trials_folder(self) -> Path:
+        """Parent of the trials' folders."""
+        return self.shared_folder / "trials"
 
     @property
-    def studies(self) -> Path:
-        """One folder per study and conditions: what it takes to log its trials, and who runs it now."""
-        return self.shared / "studies"
+    def studies_folder(self) -> Path:
+        """Parent of the studies' folders.
+
+        One per study and conditions, with its manifest, lease and status.
+        """
+        return self.shared_folder / "studies"
 
     @property
-    def shared(self) -> Path:
-        """What all hosts that work on a study must see."""
-        return self.storage or self.runs
+    def shared_folder(self) -> Path:
+        """Folder that all hosts of a study must share."""
+        return self.storage_folder or self.runs_folder
 
     @property
-    def cache(self) -> Path:
-        """Decoded data sets."""
-        return self.shared / "cache"
+    def cache_folder(self) -> Path:
+        """Folder of decoded data sets."""
+        return self.shared_folder / "cache"
 
     @property
-    def artifacts(self) -> Path:
-        """MLflow's artifacts, where the store is a local database."""
-        return self.runs / "artifacts"
+    def artifacts_folder(self) -> Path:
+        """Folder of MLflow's artifacts, where its store is a local database."""
+        return self.runs_folder / "artifacts"
 
     @property
-    def reports(self) -> Path:
-        """One folder per compiled report."""
-        return self.runs / "reports"
+    def reports_folder(self) -> Path:
+        """Parent of the compiled reports' folders."""
+        return self.runs_folder / "reports"
 
-    def report(self, name: str) -> Path:
+    def report_folder(self, name: str) -> Path:
         """The folder of one compiled report.
 
         Raises:
-            SettingsError: where the name would lead out of the folder of reports, as that of no study here does.
+            SettingsError: where the name would lead out of the reports' folder.
         """
-        return self.reports / plain(name, "a report")
+        return self.reports_folder / require_plain_name(name, "a report")
 
-    def make(self) -> None:
-        """Make the folder of runs, and that of the trials.
+    def create_folders(self) -> None:
+        """Create the runs folder and the storage folder.
 
         Raises:
-            SettingsError: where nothing can be written there.
+            SettingsError: where one cannot be written to.
         """
-        _require_writable(self.runs, "run folder", "--runs")
-        if self.storage:
-            _require_writable(self.storage, "storage", "--storage")
+        _require_writable(self.runs_folder, "run folder", "--runs")
+        if self.storage_folder:
+            _require_writable(self.storage_folder, "storage", "--storage")
 
 
-def _folder_or_uri(place: str | Path) -> tuple[Path | None, str]:
-    if "://" in str(place):
-        return None, str(place)
-    return (Path(place).absolute() if place else None), ""
+def _split_location(location: str | Path) -> tuple[Path | None, str]:
+    """A location as a folder or as a URI.
+
+    The other one is empty, and both are for an empty location.
+    """
+    if "://" in str(location):
+        return None, str(location)
+    folder = Path(location).absolute() if location else None
+    return folder, ""
 
 
-def _require_writable(folder: Path, what: str, option: str) -> None:
+def _require_writable(folder: Path, description: str, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # By writing: permissions alone do not tell of a read-only mount or a full quota.
         probe = folder / f".probe-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise SettingsError(
-            f"cannot write to the {what} {folder} ({error.strerror}). Give another one with {option}."
+            f"cannot write to the {description} {folder} ({error.strerror}). Give another one with {option}."
         ) from error
 
 
-def plain(name: str, what: str) -> str:
-    """A name that stays in its folder: what is read from the record or from a file may have been written by anybody.
+def require_plain_name(name: str, description: str) -> str:
+    """Return a name that stays in its folder.
+
+    Names read from a tracking store or a file may have been written by anybody.
 
     Raises:
-        SettingsError: for any other.
+        SettingsError: for any other name.
     """
     if name in ("", ".", "..") or name.startswith(".") or re.search(r"[/\\\0]", name):
         raise SettingsError(
-            f"{what} is to be called {name!r}; expected a plain name, without slashes or a leading dot. Whoever wrote "
-            "that name meant another folder: delete what bears it."
+            f"{description} is named {name!r}; expected a plain name, without slashes or a leading dot. "
+            "Such a name leads to another folder: delete whatever has it."
         )
     return name
 
 
-def without_credentials(text: str) -> str:
-    """A command or address without what stands before the @ or behind the ? of its URIs."""
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", re.sub(r"://\S*@", "://", text))
+def redact_credentials(text: str) -> str:
+    """A text without the user, password and query of its URIs.
+
+    Whatever stands between ``://`` and the last ``@``, and from ``?`` on: signed URLs carry their secret in the query.
+    """
+    without_user = re.sub(r"://\S*@", "://", text)
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.catalogue import VGG_A
-from lightning_modules.data import Examples, prepare
-from lightning_modules.spec import Data, Recipe, Scale, Setup
+from lightning_modules.data.datasets import prepare_dataset
+from lightning_modules.data.types import InMemoryDataset
+from lightning_modules.specs.catalogue import VGG_A
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.recipe import Recipe
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
 
 SMALL = Setup(
     network=VGG_A,
@@ -35,9 +39,9 @@ def small() -> Setup:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Examples:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> InMemoryDataset:
     """scikit-learn's digits at 32 pixels."""
-    return prepare(SMALL.data, SMALL.scale, Path("unused"), tmp_path_factory.mktemp("cache"))
+    return prepare_dataset(SMALL.data, SMALL.scale, Path("unused"), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

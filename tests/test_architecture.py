@@ -1,52 +1,283 @@
-"""The laws of the repository: who may import whom, and what a mere listing may not load."""
+"""The laws of the repository: which package may import which, where each engine stands, and what a listing may load."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from studies.records.digests import training_modules
+
 ROOT = Path(__file__).parent.parent
 LAYERS = ("lightning_modules", "ablations", "studies", "reports")
-COMPOSITION_ROOT = Path("studies/cli.py")
+LARGEST_FOLDER = 12  # modules; ablation files excepted
+LONGEST_MODULE = 400  # lines
+
+SPECS = {"lightning_modules.specs"}
+NETWORKS = SPECS | {"lightning_modules.rng"}
+DATA = NETWORKS | {"lightning_modules.networks", "lightning_modules.distributed"}
+EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
+PROFILING = EVALUATION | {"lightning_modules.evaluation"}
+SETTINGS = {"studies.settings", "studies.gc_pause", "studies.hardware"}
+DESIGN = SETTINGS | {"studies.protocols"}
+RECORDS = DESIGN | {"studies.design"}
+STORAGE = RECORDS | {"studies.records"}
+TRAINING = STORAGE | {"studies.storage"}
+STATISTICS = {"reports.formatting"}
+ANALYSIS = STATISTICS | {"reports.statistics"}
+COMPARISON = ANALYSIS | {"reports.analysis"}
+FIGURES = COMPARISON | {"reports.comparison"}
+CONTENT = FIGURES | {"reports.figures"}
+RENDERERS = CONTENT | {"reports.content"}
+
+# What a package may import of its own layer, beside itself; of the layers below a package may import everything, but
+# for those of ``BELOW``.
+ALLOWED: dict[str, set[str]] = {
+    "lightning_modules.rng": set(),
+    "lightning_modules.distributed": set(),
+    "lightning_modules.specs": set(),
+    "lightning_modules.networks": NETWORKS,
+    "lightning_modules.data": DATA,
+    "lightning_modules.modules": DATA,
+    "lightning_modules.evaluation": EVALUATION,
+    "lightning_modules.profiling": PROFILING,
+    "lightning_modules.spec": SPECS,  # what users import
+    "lightning_modules.catalogue": SPECS,
+    "studies.settings": set(),
+    "studies.hardware": set(),
+    "studies.gc_pause": set(),
+    "studies.protocols": set(),
+    "studies.design": DESIGN,
+    "studies.records": RECORDS,
+    "studies.storage": STORAGE,
+    "studies.training": TRAINING,
+    "studies.tracking": TRAINING,
+    "studies.execution": TRAINING | {"studies.training"},
+    "studies.inspection": TRAINING | {"studies.training"},
+    "studies.console": TRAINING | {"studies.inspection"},
+    "studies.runner": TRAINING | {"studies.training", "studies.tracking", "studies.execution", "studies.console"},
+    "studies.maintenance": TRAINING | {"studies.training", "studies.tracking", "studies.execution", "studies.runner"},
+    "studies": {"studies.design", "studies.execution", "studies.runner"},  # what users import
+    "reports.formatting": set(),
+    "reports.statistics": STATISTICS,
+    "reports.analysis": ANALYSIS,
+    "reports.comparison": COMPARISON,
+    "reports.figures": FIGURES,
+    "reports.content": CONTENT,
+    "reports.renderers": RENDERERS,
+    "reports.pages": RENDERERS | {"reports.renderers"},
+    "reports": {"reports.comparison", "reports.pages"},  # what users import
+}
+BELOW: dict[str, set[str]] = {
+    "ablations": {"lightning_modules.specs", "lightning_modules.catalogue", "lightning_modules.spec"},
+    "reports.statistics": {"ablations"},
+}
+COMPOSITION_ROOT = "studies.cli"
 ENGINES = {
-    "ray": ["studies/cluster.py", "studies/dispatch.py", "studies/together.py"],
-    "mlflow": ["studies/tracking.py"],
-    "optuna": ["studies/search.py"],
-    "pyarrow": ["studies/bucket.py"],
+    "ray": "studies.execution",
+    "mlflow": "studies.tracking",
+    "optuna": "studies.runner.optuna_search",
+    "pyarrow": "studies.storage.object_store",
+    "matplotlib": "reports.figures",
+    "click": ("studies.cli", "studies.console"),
+    "rich": ("studies.console", "studies.cli"),
+    "torch": ("lightning_modules", "studies"),
+    "pytorch_lightning": ("lightning_modules", "studies"),
 }
 HEAVY = ("torch", "pytorch_lightning", "ray", "mlflow", "optuna", "pandas", "matplotlib", "scipy")
-SOURCES = sorted(file.relative_to(ROOT) for layer in LAYERS for file in (ROOT / layer).rglob("*.py"))
+ENTRY_POINTS = {
+    "ablations.load", "ablations.names", "studies.declare", "studies.run", "studies.protocols.load",
+    "studies.protocols.names", "reports.load", "reports.unresolved",
+}  # fmt: skip
 
 
-def imports(file: Path) -> set[str]:
-    """Roots of all modules that a file imports, wherever in it."""
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(file): file for layer in LAYERS for file in sorted((ROOT / layer).rglob("*.py"))}
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FILES.items()}
+
+
+def imported_names(module: str) -> set[str]:
+    """All that a module imports, annotations and lazy imports included; of ours by module, of others by root."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{module} has a relative import"
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {member if member in FILES else node.module for member in members}
     return found
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=str)
-def test_a_folder_imports_only_from_those_below_it(file):
-    if file == COMPOSITION_ROOT:
+IMPORTS = {module: imported_names(module) for module in FILES}
+
+
+def layer_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def package_of(module: str) -> str:
+    """The row of ``ALLOWED`` that a module belongs to."""
+    if layer_of(module) == "ablations":
+        return "ablations"
+    return ".".join(module.split(".")[:2])
+
+
+def is_within(module: str, homes: str | tuple[str, ...]) -> bool:
+    homes = (homes,) if isinstance(homes, str) else homes
+    return any(module == home or module.startswith(f"{home}.") for home in homes)
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in IMPORTS[module] if layer_of(name) in LAYERS}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_what_its_package_may(module):
+    if is_within(module, COMPOSITION_ROOT):
         return
-    above = set(LAYERS[LAYERS.index(file.parts[0]) + 1 :])
-    assert not imports(file) & above
+    package, layer = package_of(module), layer_of(module)
+    above = set(LAYERS[LAYERS.index(layer) + 1 :])
+    targets = ours(module)
+    assert not {name for name in targets if layer_of(name) in above}
+    same_layer = {package_of(name) for name in targets if layer_of(name) == layer} - {package}
+    assert same_layer <= ALLOWED.get(package, set()), f"{package} imports {sorted(same_layer - ALLOWED[package])}"
+    if package in BELOW:
+        lower = {name for name in targets if layer_of(name) != layer}
+        assert all(is_within(name, tuple(BELOW[package])) for name in lower)
+
+
+def test_nothing_imports_the_composition_root():
+    importers = {module for module in FILES if any(is_within(name, COMPOSITION_ROOT) for name in IMPORTS[module])}
+    assert all(is_within(module, COMPOSITION_ROOT) for module in importers)
+
+
+def test_no_module_imports_the_facade_of_its_own_package():
+    wrong = []
+    for module, file in FILES.items():
+        parent = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        is_ablation = layer_of(module) == "ablations" and not file.name.startswith("_")
+        ancestors = {parent.rsplit(".", depth)[0] for depth in range(parent.count(".") + 1)} - {module}
+        if not is_ablation and IMPORTS[module] & ancestors:
+            wrong.append(module)
+    assert not wrong
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of two nodes or more (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = lowest[node] = len(index)
+        stack.append(node)
+        for target in graph.get(node, ()):
+            if target not in index:
+                visit(target)
+                lowest[node] = min(lowest[node], lowest[target])
+            elif target in stack:
+                lowest[node] = min(lowest[node], index[target])
+        if lowest[node] == index[node]:
+            component = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def test_modules_import_each_other_in_no_cycle():
+    graph = {module: ours(module) - {module} for module in FILES}
+    assert cycles(graph) == []
+
+
+def test_packages_import_each_other_in_no_cycle():
+    graph: dict[str, set[str]] = defaultdict(set)
+    for module in FILES:
+        if layer_of(module) != "ablations":
+            graph[package_of(module)] |= {package_of(name) for name in ours(module)} - {package_of(module)}
+    assert cycles(graph) == []
+
+
+def test_the_cycle_finder_finds_cycles():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_specs_need_the_standard_library_alone():
+    outside = {
+        name
+        for module in FILES
+        if is_within(module, "lightning_modules.specs")
+        for name in IMPORTS[module]
+        if name.partition(".")[0] not in sys.stdlib_module_names and not is_within(name, "lightning_modules.specs")
+    }
+    assert not outside
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_stands_in_its_files_alone(engine):
-    assert [str(file) for file in SOURCES if engine in imports(file)] == ENGINES[engine]
+def test_an_engine_stands_in_its_home_alone(engine):
+    users = {module for module in FILES if any(is_within(name, engine) for name in IMPORTS[module])}
+    assert users, f"nothing imports {engine}"
+    assert all(is_within(module, ENGINES[engine]) for module in users)
 
 
-@pytest.mark.parametrize("file", [file for file in SOURCES if file.parts[0] == "reports"], ids=str)
-def test_reports_know_neither_torch_nor_ray(file):
-    assert not imports(file) & {"torch", "pytorch_lightning", "ray"}
+def test_folders_are_small_enough_to_be_read_at_once():
+    modules: dict[Path, int] = defaultdict(int)
+    for file in FILES.values():
+        modules[file.parent] += file.name != "__init__.py"
+    del modules[ROOT / "ablations"]
+    assert {str(folder): count for folder, count in modules.items() if count > LARGEST_FOLDER} == {}
+
+
+def test_modules_are_short_enough_to_be_read_at_once():
+    lengths = {module: file.read_text(encoding="utf-8").count("\n") for module, file in FILES.items()}
+    assert {module: length for module, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_no_class_is_defined_twice():
+    homes: dict[str, list[str]] = defaultdict(list)
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_a_public_function_is_named_in_two_words_or_more():
+    one_word = set()
+    for module, tree in TREES.items():
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        one_word |= {f"{module}.{node.name}" for node in functions if "_" not in node.name and not node.decorator_list}
+    public = {name.rpartition(".")[2] for name in ENTRY_POINTS}
+    assert {name for name in one_word if name.rpartition(".")[2] not in public} == set()
+
+
+def test_every_package_says_what_it_is_for():
+    packages = {module: TREES[module] for module, file in FILES.items() if file.name == "__init__.py"}
+    undocumented = {module for module, tree in packages.items() if len(ast.get_docstring(tree) or "") < 40}
+    assert undocumented == set()
+
+
+def test_the_code_digest_covers_what_trains_and_nothing_else():
+    """Else a network, an ablation or a rule of the receptive field that is added would make every trial outdated."""
+    outside = ("lightning_modules.specs.catalogue", "lightning_modules.catalogue", "lightning_modules.profiling")
+    covered = training_modules()
+    assert "lightning_modules.networks.vgg" in covered
+    assert "lightning_modules.modules.classifier" in covered
+    assert not {name for name in covered if is_within(name, (*outside, "ablations", "studies.tracking", "reports"))}
 
 
 def loaded_after(statement: str, parts: int = 1) -> set[str]:
@@ -65,15 +296,18 @@ def test_importing_every_ablation_and_protocol_loads_no_framework():
 
 
 def test_the_command_line_loads_no_framework_to_answer_help():
-    assert not loaded_after("import studies.cli") & set(HEAVY)
+    assert not loaded_after("import studies.cli.app") & set(HEAVY)
 
 
 def test_training_needs_neither_ray_nor_mlflow_nor_optuna():
-    assert not loaded_after("import studies.training") & {"ray", "mlflow", "optuna", "pydantic", "pyarrow"}
+    assert not loaded_after("import studies.training.train") & {"ray", "mlflow", "optuna", "pydantic", "pyarrow"}
 
 
 def test_planning_loads_neither_what_trains_nor_a_compiler():
-    plan = "from studies.building import build_all; from studies.declaring import declare; import studies.running"
-    loaded = loaded_after(f"{plan}; build_all(declare('depth').setups())", parts=2)
+    loaded = loaded_after(
+        "from studies.design.verification import build_verified_networks; from studies.design.declare import declare; "
+        "import studies.runner.driver; build_verified_networks(declare('depth').setups())",
+        parts=2,
+    )
     assert "torch.nn" in loaded
     assert not loaded & {"pytorch_lightning", "torchvision", "torchmetrics", "matplotlib", "torch._dynamo", "ray.tune"}

@@ -1,76 +1,80 @@
-"""Paired, simultaneous and exact: the numbers behind every verdict. Pure functions of arrays and claims."""
+"""Statistical methods behind every verdict: pure functions of arrays and claims.
+
+``critical_values``: Dunnett and max-t quantiles. ``contrasts``: paired, simultaneous intervals. ``factorial``: effects
+of two crossed factors. ``proportions``: Clopper-Pearson and Fisher. ``random_effects``: seeds crossed with images.
+``paired_networks``: McNemar. ``evidence`` and ``verdicts``: from intervals to words. ``planning``, ``simulation`` and
+``power``: the seeds that a question takes. Why these methods, and their measured error rates: docs/statistics.md.
+"""
 
 from reports.statistics.contrasts import (
     ArmInterval,
     Contrast,
     Estimate,
-    additive_fit,
     arm_interval,
-    contrasts,
-    estimates,
+    estimate_combinations,
+    estimate_contrasts,
+    fit_additive_model,
 )
-from reports.statistics.critical import critical_value
-from reports.statistics.crossed import CrossedInterval, crossed_interval
-from reports.statistics.factorial import Effect, factorial
-from reports.statistics.many import half_widths
-from reports.statistics.one_seed import NoiseRatio, TwoNetworks, noise_ratio, two_networks
+from reports.statistics.critical_values import critical_value
+from reports.statistics.evidence import Evidence
+from reports.statistics.factorial import EffectEstimate, estimate_effects
+from reports.statistics.paired_networks import NetworkDifference, NoiseRatio, compare_networks, noise_ratio
 from reports.statistics.planning import (
-    Resolution,
+    Sensitivity,
+    deviation_upper_limit,
     equivalence_power,
+    estimate_sensitivity,
     half_width,
     minimum_detectable_difference,
     pairing_correlation,
-    resolution,
-    seeds_for_difference,
     seeds_for_equivalence,
-    upper_limit_of_deviation,
 )
 from reports.statistics.power import (
-    detectable_difference,
-    power_of_difference,
-    power_of_equivalence,
-    seeds_needed,
+    required_seeds,
+    simulate_detectable_difference,
+    simulate_difference_power,
+    simulate_equivalence_power,
 )
-from reports.statistics.readers import Evidence
-from reports.statistics.trainability import Share, fisher, share
-from reports.statistics.verdicts import Verdict, Word, judge
+from reports.statistics.proportions import Proportion, estimate_proportion, fisher_p_value
+from reports.statistics.random_effects import CrossedInterval, crossed_interval
+from reports.statistics.simulation import batched_half_widths
+from reports.statistics.verdicts import Verdict, VerdictWord, judge_claims
 
 __all__ = [
     "ArmInterval",
     "Contrast",
     "CrossedInterval",
-    "Effect",
+    "EffectEstimate",
     "Estimate",
     "Evidence",
+    "NetworkDifference",
     "NoiseRatio",
-    "Resolution",
-    "Share",
-    "TwoNetworks",
+    "Proportion",
+    "Sensitivity",
     "Verdict",
-    "Word",
-    "additive_fit",
+    "VerdictWord",
     "arm_interval",
-    "contrasts",
+    "batched_half_widths",
+    "compare_networks",
     "critical_value",
     "crossed_interval",
-    "detectable_difference",
+    "deviation_upper_limit",
     "equivalence_power",
-    "estimates",
-    "factorial",
-    "fisher",
+    "estimate_combinations",
+    "estimate_contrasts",
+    "estimate_effects",
+    "estimate_proportion",
+    "estimate_sensitivity",
+    "fisher_p_value",
+    "fit_additive_model",
     "half_width",
-    "half_widths",
-    "judge",
+    "judge_claims",
     "minimum_detectable_difference",
     "noise_ratio",
     "pairing_correlation",
-    "power_of_difference",
-    "power_of_equivalence",
-    "resolution",
-    "seeds_for_difference",
+    "required_seeds",
     "seeds_for_equivalence",
-    "seeds_needed",
-    "share",
-    "two_networks",
-    "upper_limit_of_deviation",
+    "simulate_detectable_difference",
+    "simulate_difference_power",
+    "simulate_equivalence_power",
 ]

@@ -1,4 +1,8 @@
-"""What the rule itself would find with so many seeds: by simulation, so that every part of the rule counts."""
+"""Power of the verdict rule, by simulation.
+
+Simulation covers every part of the rule (max-t critical value, pooled variance, noise guard), which the noncentral t of
+:mod:`reports.statistics.planning` does not. Noise is normal, independent and of equal variance in all arms.
+"""
 
 from __future__ import annotations
 
@@ -8,79 +12,92 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from reports.statistics.critical import Array
-from reports.statistics.many import half_widths
-from reports.statistics.readers import ALPHA
+from reports.statistics.critical_values import Array
+from reports.statistics.evidence import ALPHA
+from reports.statistics.simulation import batched_half_widths
 
-STUDIES = 4000  # a rate near 80% is then known to 0.6 points
-MOST_SEEDS = 500
+# A rate near 80% then has a standard error of 0.6 percentage points.
+NUM_SIMULATED_STUDIES = 4000
+MAX_SEEDS = 500
+PowerFunction = Callable[[int], float]
 
-Power = Callable[[int], float]
 
-
-def power_of_difference(
+def simulate_difference_power(
     difference: float,
-    deviation: float,
-    seeds: int,
-    rows: npt.ArrayLike,
+    standard_deviation: float,
+    num_seeds: int,
+    coefficients: npt.ArrayLike,
     *,
     alpha: float = ALPHA,
-    studies: int = STUDIES,
+    num_studies: int = NUM_SIMULATED_STUDIES,
 ) -> float:
-    """The chance that a true difference is found, for the contrast of the family that finds it least often.
+    """Power to find a true difference, for the contrast with the least power.
 
     Args:
-        difference: between the two arms of a contrast, in the units of ``deviation``.
-        deviation: standard deviation of a paired difference of two arms.
-        seeds: two or more.
-        rows: contrasts x arms, the family.
+        difference: between the two arms of a contrast, in the units of ``standard_deviation``.
+        standard_deviation: of a paired difference of two arms.
+        num_seeds: two or more.
+        coefficients: contrasts x arms, the family.
         alpha: familywise level.
     """
-    found = _simulated(deviation, seeds, rows, alpha, studies)
-    return float(np.mean(found["estimate"] + abs(difference) > found["two_sided"], axis=0).min())
+    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, num_studies)
+    # Intervals do not depend on the means: a true difference only shifts the estimates of null studies.
+    return float(np.mean(intervals["estimate"] + abs(difference) > intervals["two_sided"], axis=0).min())
 
 
-def power_of_equivalence(
+def simulate_equivalence_power(
     smallest_effect: float,
-    deviation: float,
-    seeds: int,
-    rows: npt.ArrayLike,
+    standard_deviation: float,
+    num_seeds: int,
+    coefficients: npt.ArrayLike,
     *,
     alpha: float = ALPHA,
-    studies: int = STUDIES,
+    num_studies: int = NUM_SIMULATED_STUDIES,
 ) -> float:
-    """The chance that two arms that do not differ are found practically equivalent; arguments as above."""
-    found = _simulated(deviation, seeds, rows, alpha, studies)
-    return float(np.mean(np.abs(found["estimate"]) + found["one_sided"] < smallest_effect, axis=0).min())
+    """Power to find two equal arms practically equivalent, for the contrast with the least power.
+
+    Arguments as in :func:`simulate_difference_power`.
+    """
+    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, num_studies)
+    is_equivalent = np.abs(intervals["estimate"]) + intervals["one_sided"] < smallest_effect
+    return float(np.mean(is_equivalent, axis=0).min())
 
 
-def detectable_difference(
-    deviation: float, seeds: int, rows: npt.ArrayLike, *, power: float = 0.8, alpha: float = ALPHA
+def simulate_detectable_difference(
+    standard_deviation: float, num_seeds: int, coefficients: npt.ArrayLike, *, power: float = 0.8, alpha: float = ALPHA
 ) -> float:
-    """The smallest true difference that the rule finds with this power, for every contrast of the family."""
-    found = _simulated(deviation, seeds, rows, alpha, STUDIES)
-    return float(np.quantile(found["two_sided"] - found["estimate"], power, axis=0).max())
+    """Smallest true difference that the rule finds with this power in every contrast of the family."""
+    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, NUM_SIMULATED_STUDIES)
+    return float(np.quantile(intervals["two_sided"] - intervals["estimate"], power, axis=0).max())
 
 
-def seeds_needed(power_at: Power, *, fewest: int = 2, power: float = 0.8) -> int | None:
-    """The fewest seeds with at least this power; ``None`` beyond five hundred.
+def required_seeds(power_at: PowerFunction, *, min_seeds: int = 2, power: float = 0.8) -> int | None:
+    """Fewest seeds with at least this power; ``None`` where 500 are not enough.
 
     Args:
         power_at: power by number of seeds, which more seeds do not lower.
     """
-    low, high = fewest - 1, fewest
+    # Double until the power is reached, then bisect: simulations are the cost, so few calls matter.
+    low, high = min_seeds - 1, min_seeds
     while power_at(high) < power:
-        if high >= MOST_SEEDS:
+        if high >= MAX_SEEDS:
             return None
-        low, high = high, min(2 * high, MOST_SEEDS)
+        low, high = high, min(2 * high, MAX_SEEDS)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power_at(middle) >= power else (middle, high)
+        if power_at(middle) >= power:
+            high = middle
+        else:
+            low = middle
     return high
 
 
-def _simulated(deviation: float, seeds: int, rows: npt.ArrayLike, alpha: float, studies: int) -> dict[str, Array]:
-    """Studies whose arms do not differ; the same ones at every call."""
-    family = np.asarray(rows, dtype=np.float64)
-    noise = np.random.default_rng(seeds).normal(size=(studies, family.shape[1], seeds))
-    return half_widths(deviation / math.sqrt(2) * noise, family, alpha=alpha)
+def _simulate_null_studies(
+    standard_deviation: float, num_seeds: int, coefficients: npt.ArrayLike, alpha: float, num_studies: int
+) -> dict[str, Array]:
+    """Simulate studies whose arms do not differ."""
+    family = np.asarray(coefficients, dtype=np.float64)
+    # Seeded by the number of seeds: calls with other differences or margins see the same studies.
+    noise = np.random.default_rng(num_seeds).normal(size=(num_studies, family.shape[1], num_seeds))
+    # Independent arms: the SD of a paired difference is √2 times that of one arm.
+    return batched_half_widths(standard_deviation / math.sqrt(2) * noise, family, alpha=alpha)

@@ -1,8 +1,8 @@
-"""From claims and numbers to verdicts: a fixed table of what may be said, read from one family of intervals.
+"""Verdicts of registered claims: a fixed table, read from one family of intervals.
 
 A verdict asserts statements about means over seeds, and is wrong exactly if one of them is false. Of the improvement of
 ``arm`` on ``over``, [L2, U2] is the two-sided 95% interval, L1 and U1 are the one-sided 95% bounds, and ε is the
-smallest effect of interest. A claim gets the first word all of whose statements hold and may be made:
+smallest effect of interest. A claim gets the first word whose statements all hold and may be made:
 
     claim          practically equivalent    supported                       contradicted
     Helps          L1 > -ε and U1 < ε        L2 > 0                          U2 < 0
@@ -13,73 +13,86 @@ smallest effect of interest. A claim gets the first word all of whose statements
                                              L1 > -ε at every step
     SaturatesAt    (none)                    an earlier arm with L2 > 0,     a deeper arm with L2 > 0
                                              and every deeper equivalent     that is not equivalent
-    Reverses       both parts equivalent     U2 < 0 from worse[0] to [1],    L2 > 0 in the first part,
+    Reverses       both pairs equivalent     U2 < 0 from worse[0] to [1],    L2 > 0 in the first pair,
                                              L2 > 0 from better[0] to [1]    or U2 < 0 in the second
-    AllOf          every part equivalent     every part supported            a part contradicted
+    AllOf          every conjunct            every conjunct supported        a conjunct contradicted
+                   equivalent
 
 and *inconclusive* otherwise. Direction is read from two-sided intervals and margins from one-sided bounds, everywhere.
-Bounds hold simultaneously for all contrasts that the claims on one endpoint read, save that a conjunction which is the
-only claim on its endpoint is supported at each part's own level (intersection-union, Berger 1982). That protects one
-claim; beside others a conjunction is read from the simultaneous bounds too.
+Bounds hold simultaneously for all contrasts that the claims on one endpoint read (Dunnett, max-t), except that a
+conjunction which is the only claim on its endpoint is supported at each conjunct's own level (intersection-union test,
+Berger 1982). That protects one claim; next to other claims a conjunction is read from the simultaneous bounds too.
 
-Whatever the numbers, nothing is stated from one seed, or from a metric selected on the test split; no margin from two
-pairs (their standard deviation is uncertain by a factor of 0.45 to 32); nothing in favour of the arm that lost more
-seeds to divergence than the other, and no equivalence where they lost unequal numbers. A statement that may not be made
-is passed over, with a note, and the next word of the row is tried.
+Whatever the numbers, nothing is stated from one seed; no margin from two pairs (their standard deviation is uncertain
+by a factor of 0.45 to 32); nothing in favor of the arm that lost more seeds to divergence than the other, and no
+equivalence where they lost unequal numbers. A statement that may not be made is skipped, with a note, and the next word
+of the row is tried.
 
-Source: Dunnett 1955; Schuirmann 1987; Berger 1982; why, and the measured error rates: docs/statistics.md.
+Source: Dunnett 1955; Schuirmann 1987 (equivalence by two one-sided tests); Berger 1982; why, and the measured error
+rates: docs/statistics.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ablations import AllOf, Claim, DoesNotHelp, Endpoint, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
 from reports.statistics.contrasts import Contrast
-from reports.statistics.readers import ALPHA, Evidence, Measured, Reader, Statement, reader
+from reports.statistics.evidence import (
+    ALPHA,
+    ContinuousEndpointAnalysis,
+    EndpointAnalysis,
+    Evidence,
+    Statement,
+    analyze_endpoint,
+)
 
-Word = Literal["supported", "contradicted", "practically equivalent", "inconclusive"]
-OWN_LEVEL = "every part holds at its own level, as a conjunction asks; the simultaneous intervals are wider"
-
-Simple = Helps | DoesNotHelp | HelpsBy
-Readers = Mapping[Endpoint, Reader]
+VerdictWord = Literal["supported", "contradicted", "practically equivalent", "inconclusive"]
+INDIVIDUAL_LEVEL_NOTE = "every part holds at its own level, as a conjunction asks; the simultaneous intervals are wider"
+SimpleClaim = Helps | DoesNotHelp | HelpsBy
+EndpointAnalyses = Mapping[Endpoint, EndpointAnalysis]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the data say about one claim.
+    """The verdict on one claim.
 
     Attributes:
-        reason: one line: the numbers that decided, or what stood in the way.
-        notes: what a reader must know beside it.
+        reason: one line: the numbers that decided, or what prevented a decision.
+        notes: what a reader must know to read the verdict.
         contrasts: the differences that the claim reads; none for trainability, which is counted.
     """
 
     claim: Claim
-    word: Word
+    word: VerdictWord
     reason: str
     notes: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Rung:
-    """A word, and all the statements that it takes."""
+class _VerdictOption:
+    """A word, and all the statements that it requires."""
 
-    word: Word
+    word: VerdictWord
     statements: tuple[Statement, ...]
 
+    @property
+    def holds(self) -> bool:
+        return all(statement.holds for statement in self.statements)
 
-def judge(
+
+def judge_claims(
     claims: Sequence[Claim], arms: Sequence[str], evidence: Mapping[Endpoint, Evidence], *, alpha: float = ALPHA
 ) -> tuple[Verdict, ...]:
-    """One verdict per claim, by the table of this module.
+    """Judge every claim by the table of this module.
 
     Args:
-        claims: all that the study registered: their contrasts on an endpoint make its family.
+        claims: all that the study registered: their contrasts on an endpoint form its family.
         arms: names of the rows of the evidence.
         evidence: by endpoint; a claim about an endpoint that is missing here is inconclusive.
         alpha: familywise level of each endpoint: what "95%" above stands for.
@@ -87,174 +100,241 @@ def judge(
     Raises:
         ValueError: where a claim names an arm that is not among ``arms``, or the evidence has another number of rows.
     """
-    stray = sorted({arm for claim in claims for arm in claim.arms} - set(arms))
-    if stray:
-        raise ValueError(f"the claims speak of {', '.join(stray)}; the arms are: {', '.join(arms)}.")
-    parts = [part for claim in claims for part in _parts(claim)]
-    readers = {
-        endpoint: reader(
-            endpoint,
-            numbers,
-            arms,
-            [pair for part in parts if part.endpoint == endpoint for pair in part.contrasts],
-            alpha=alpha,
+    unknown = sorted({arm for claim in claims for arm in claim.arms} - set(arms))
+    if unknown:
+        raise ValueError(f"the claims name {', '.join(unknown)}; the arms are: {', '.join(arms)}.")
+    analyses: dict[Endpoint, EndpointAnalysis] = {}
+    for endpoint, numbers in evidence.items():
+        family = _contrast_family(claims, endpoint)
+        analyses[endpoint] = analyze_endpoint(endpoint, numbers, arms, family, alpha=alpha)
+    num_claims: Counter[Endpoint] = Counter()
+    for claim in claims:
+        num_claims.update(_claim_endpoints(claim))
+    verdicts = []
+    for claim in claims:
+        # Only a claim that is alone on all its endpoints keeps the error rate at each conjunct's own level.
+        is_sole_claim = all(num_claims[endpoint] == 1 for endpoint in _claim_endpoints(claim))
+        verdicts.append(_judge_claim(claim, analyses, is_sole_claim))
+    return tuple(verdicts)
+
+
+def _contrast_family(claims: Sequence[Claim], endpoint: Endpoint) -> list[tuple[str, str]]:
+    """All contrasts that the claims read on one endpoint, in order, repetitions included."""
+    family: list[tuple[str, str]] = []
+    for claim in claims:
+        for conjunct in _conjuncts_of(claim):
+            if conjunct.endpoint == endpoint:
+                family.extend(conjunct.contrasts)
+    return family
+
+
+def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> Verdict:
+    missing = [endpoint.replace("_", " ") for endpoint in _claim_endpoints(claim) if endpoint not in analyses]
+    if missing:
+        return Verdict(claim=claim, word="inconclusive", reason=f"there is no evidence on {' and '.join(missing)}")
+    contrasts: dict[Contrast, None] = {}  # dicts as ordered sets
+    notes: dict[str, None] = {}
+    blocking_reason = ""
+    for conjunct in _conjuncts_of(claim):
+        analysis = analyses[conjunct.endpoint]
+        contrasts |= dict.fromkeys(analysis.displayed_contrasts(conjunct.contrasts))
+        notes |= dict.fromkeys(analysis.notes(conjunct.contrasts))
+        blocking_reason = blocking_reason or analysis.blocking_reason()
+    if blocking_reason:
+        return Verdict(
+            claim=claim, word="inconclusive", reason=blocking_reason, notes=tuple(notes), contrasts=tuple(contrasts)
         )
-        for endpoint, numbers in evidence.items()
-    }
-    mentions = [endpoint for claim in claims for endpoint in _endpoints(claim)]
-    alone = [all(mentions.count(endpoint) == 1 for endpoint in _endpoints(claim)) for claim in claims]
-    return tuple(_judge(claim, readers, only) for claim, only in zip(claims, alone, strict=True))
+    has_several_pairs = len(claim.contrasts) > 1
+    options = _verdict_options(claim, analyses, is_sole_claim)
+    word, reason, skipped_notes = _select_verdict(options, has_several_pairs)
+    level_notes = []
+    if is_sole_claim and has_several_pairs and word in ("supported", "practically equivalent"):
+        level_notes.append(INDIVIDUAL_LEVEL_NOTE)
+    return Verdict(
+        claim=claim,
+        word=word,
+        reason=reason,
+        notes=(*level_notes, *_verdict_notes(claim, word, analyses), *skipped_notes, *notes),
+        contrasts=tuple(contrasts),
+    )
 
 
-def _judge(claim: Claim, readers: Readers, alone: bool) -> Verdict:
-    absent = [endpoint.replace("_", " ") for endpoint in _endpoints(claim) if endpoint not in readers]
-    if absent:
-        return Verdict(claim=claim, word="inconclusive", reason=f"there is no evidence on {' and '.join(absent)}")
-    parts = [(readers[part.endpoint], part.contrasts) for part in _parts(claim)]
-    shown = tuple(dict.fromkeys(found for each, pairs in parts for found in each.shown(pairs)))
-    notes = tuple(dict.fromkeys(note for each, pairs in parts for note in each.notes(pairs)))
-    silence = next((each.silence() for each, _ in parts if each.silence()), "")
-    if silence:
-        return Verdict(claim=claim, word="inconclusive", reason=silence, notes=notes, contrasts=shown)
-    several = len(claim.contrasts) > 1
-    word, reason, passed_over = _climb(_rungs(claim, readers, alone), several)
-    level = [OWN_LEVEL] if alone and several and word in ("supported", "practically equivalent") else []
-    notes = (*level, *_remarks(claim, word, readers), *passed_over, *notes)
-    return Verdict(claim=claim, word=word, reason=reason, notes=notes, contrasts=shown)
-
-
-def _climb(rungs: Sequence[_Rung], several: bool) -> tuple[Word, str, tuple[str, ...]]:
-    """The first word all of whose statements hold and may be made, its reason, and what was passed over on the way."""
-    passed_over: list[str] = []
-    for rung in rungs:
-        if not all(statement.holds for statement in rung.statements):
+def _select_verdict(
+    options: Sequence[_VerdictOption], has_several_pairs: bool
+) -> tuple[VerdictWord, str, tuple[str, ...]]:
+    """Return the first word whose statements hold and may be made, its reason, and notes on words skipped."""
+    skipped: list[str] = []
+    for option in options:
+        if not option.holds:
             continue
-        obstacles = list(dict.fromkeys(each.obstacle for each in rung.statements if each.obstacle))
+        obstacles = _distinct(statement.obstacle for statement in option.statements if statement.obstacle)
         if not obstacles:
-            return rung.word, _join(rung.statements, several), tuple(f"not {note}" for note in passed_over)
-        passed_over.append(f"{rung.word}, although the intervals show it: {'; '.join(obstacles)}")
-    if passed_over:
-        obstacle = passed_over[0].partition(": ")[2]
-        return "inconclusive", obstacle, tuple(f"not {note}" for note in passed_over)
-    missed = _missed(rungs, "supported") + _missed(rungs, "practically equivalent")
-    return "inconclusive", _join(missed, several), ()
+            return option.word, _join_statements(option.statements, has_several_pairs), tuple(skipped)
+        skipped.append(f"not {option.word}, although the intervals show it: {'; '.join(obstacles)}")
+    if skipped:
+        obstacle = skipped[0].partition(": ")[2]
+        return "inconclusive", obstacle, tuple(skipped)
+    # Neither of the two words that agree with a claim was reached: what was missing for each is the reason.
+    unmet = _unmet_statements(options, "supported") + _unmet_statements(options, "practically equivalent")
+    return "inconclusive", _join_statements(unmet, has_several_pairs), ()
 
 
-def _missed(rungs: Sequence[_Rung], word: Word) -> list[Statement]:
-    """What was lacking for a word, by the way that came nearest to it."""
-    ways = [[each for each in rung.statements if not each.holds] for rung in rungs if rung.word == word]
-    return min(ways, key=len, default=[])
+def _unmet_statements(options: Sequence[_VerdictOption], word: VerdictWord) -> list[Statement]:
+    """The statements missing for a word, of the option with the fewest."""
+    unmet_by_option = []
+    for option in options:
+        if option.word == word:
+            unmet_by_option.append([statement for statement in option.statements if not statement.holds])
+    return min(unmet_by_option, key=len, default=[])
 
 
-def _join(statements: Sequence[Statement], several: bool) -> str:
-    lines = (f"{each.about}: {each.text}" if several else each.text for each in statements)
-    return "; ".join(dict.fromkeys(lines))
+def _join_statements(statements: Sequence[Statement], has_several_pairs: bool) -> str:
+    texts = []
+    for statement in statements:
+        texts.append(f"{statement.subject}: {statement.text}" if has_several_pairs else statement.text)
+    return "; ".join(_distinct(texts))
 
 
-def _rungs(claim: Claim, readers: Readers, alone: bool) -> list[_Rung]:
+def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
     """The row of the table for one claim, from left to right."""
     if isinstance(claim, AllOf):
-        return _all_of(claim, readers, alone)
-    numbers = readers[claim.endpoint]
+        return _all_of_options(claim, analyses, is_sole_claim)
+    analysis = analyses[claim.endpoint]
     if isinstance(claim, FallsWith):
-        return _falls_with(claim, numbers, alone)
+        return _falls_with_options(claim, analysis, is_sole_claim)
     if isinstance(claim, SaturatesAt):
-        return _saturates_at(claim, numbers, alone)
+        return _saturates_at_options(claim, analysis, is_sole_claim)
     if isinstance(claim, Reverses):
-        return _reverses(claim, numbers, alone)
+        return _reverses_options(claim, analysis, is_sole_claim)
     if isinstance(claim, (Helps, DoesNotHelp, HelpsBy)):
-        return _simple(claim, numbers, own=False)
+        return _simple_options(claim, analysis, individual=False)
     raise TypeError(f"{type(claim).__name__} has no row in the table of verdicts; add one.")
 
 
-def _simple(claim: Simple, numbers: Reader, *, own: bool) -> list[_Rung]:
+def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[_VerdictOption]:
     pair = (claim.over, claim.arm)
     if isinstance(claim, HelpsBy):
+        # An improvement of a stated size has no "practically equivalent": it may be missed to either side.
         low, high = claim.by - claim.within, claim.by + claim.within
         return [
-            _Rung("supported", (numbers.between(pair, low, high, "neither", own=own),)),
-            _Rung("contradicted", (numbers.beyond(pair, high=low),)),
-            _Rung("contradicted", (numbers.beyond(pair, low=high),)),
+            _VerdictOption("supported", (analysis.within_margins(pair, low, high, "neither", individual=individual),)),
+            _VerdictOption("contradicted", (analysis.beyond_margin(pair, high=low),)),
+            _VerdictOption("contradicted", (analysis.beyond_margin(pair, low=high),)),
         ]
-    equivalent = _Rung("practically equivalent", (numbers.equivalent(pair, own=own),))
+    # Equivalence first: a significant difference smaller than ε is still practically nothing.
+    equivalent = _VerdictOption("practically equivalent", (analysis.equivalence(pair, individual=individual),))
     if isinstance(claim, DoesNotHelp):
-        supported = _Rung("supported", (numbers.not_better(pair, own=own),))
-        return [equivalent, supported, _Rung("contradicted", (numbers.better(pair),))]
-    supported = _Rung("supported", (numbers.better(pair, own=own),))
-    return [equivalent, supported, _Rung("contradicted", (numbers.worse(pair),))]
+        supported = _VerdictOption("supported", (analysis.non_superiority(pair, individual=individual),))
+        return [equivalent, supported, _VerdictOption("contradicted", (analysis.superiority(pair),))]
+    supported = _VerdictOption("supported", (analysis.superiority(pair, individual=individual),))
+    return [equivalent, supported, _VerdictOption("contradicted", (analysis.inferiority(pair),))]
 
 
-def _all_of(claim: AllOf, readers: Readers, alone: bool) -> list[_Rung]:
-    rows = [_simple(part, readers[part.endpoint], own=alone) for part in claim.parts]
-    rungs = [rung for row in rows for rung in row]
-    equivalent = [rung.statements for rung in rungs if rung.word == "practically equivalent"]
-    together = [_Rung("practically equivalent", sum(equivalent, ()))] if len(equivalent) == len(rows) else []
-    supported = sum((rung.statements for rung in rungs if rung.word == "supported"), ())
-    return [*together, _Rung("supported", supported), *(rung for rung in rungs if rung.word == "contradicted")]
+def _all_of_options(claim: AllOf, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
+    equivalent: list[Statement] = []
+    supported: list[Statement] = []
+    contradicted: list[_VerdictOption] = []
+    num_equivalent = 0
+    for conjunct in claim.parts:
+        for option in _simple_options(conjunct, analyses[conjunct.endpoint], individual=is_sole_claim):
+            if option.word == "practically equivalent":
+                equivalent.extend(option.statements)
+                num_equivalent += 1
+            elif option.word == "supported":
+                supported.extend(option.statements)
+            else:
+                contradicted.append(option)
+    options = [_VerdictOption("supported", tuple(supported)), *contradicted]
+    if num_equivalent == len(claim.parts):  # `HelpsBy` has no equivalence: one such conjunct rules the word out
+        options.insert(0, _VerdictOption("practically equivalent", tuple(equivalent)))
+    return options
 
 
-def _falls_with(claim: FallsWith, numbers: Reader, alone: bool) -> list[_Rung]:
-    steps = [numbers.falling(pair) for pair in claim.contrasts]
-    kept = tuple(numbers.not_worse(step, own=alone) for step in steps)
-    supported = _Rung("supported", (numbers.falls(claim.order, own=alone), *kept))
-    return [supported, *(_Rung("contradicted", (numbers.worse(step),)) for step in steps)]
+def _falls_with_options(claim: FallsWith, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+    steps = [analysis.decreasing_pair(pair) for pair in claim.contrasts]
+    supported = [analysis.decreasing_trend(claim.order, individual=is_sole_claim)]
+    contradicted = []
+    for step in steps:
+        supported.append(analysis.non_inferiority(step, individual=is_sole_claim))
+        # The trend may hide a step back, so that every step must be non-inferior.
+        # One step that rises refutes the claim; each is read from the simultaneous interval.
+        contradicted.append(_VerdictOption("contradicted", (analysis.inferiority(step),)))
+    return [_VerdictOption("supported", tuple(supported)), *contradicted]
 
 
-def _saturates_at(claim: SaturatesAt, numbers: Reader, alone: bool) -> list[_Rung]:
-    place = claim.order.index(claim.arm)
-    earlier = [numbers.falling(pair) for pair in claim.contrasts[:place]]
-    deeper = [numbers.falling(pair) for pair in claim.contrasts[place:]]
-    plateau = tuple(numbers.equivalent(pair, own=alone) for pair in deeper)
-    supported = [_Rung("supported", (numbers.better(pair), *plateau)) for pair in earlier]
-    gains = [pair for pair, level in zip(deeper, plateau, strict=True) if not level.holds]
-    return [*supported, *(_Rung("contradicted", (numbers.better(pair),)) for pair in gains)]
+def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+    # Contrasts are those with the arm of saturation: first the earlier arms on it, then it against the deeper ones.
+    index = claim.order.index(claim.arm)
+    earlier = [analysis.decreasing_pair(pair) for pair in claim.contrasts[:index]]
+    deeper = [analysis.decreasing_pair(pair) for pair in claim.contrasts[index:]]
+    plateau = [analysis.equivalence(pair, individual=is_sole_claim) for pair in deeper]
+    options = []
+    for pair in earlier:
+        options.append(_VerdictOption("supported", (analysis.superiority(pair), *plateau)))
+    for pair, is_level in zip(deeper, plateau, strict=True):
+        if not is_level.holds:
+            options.append(_VerdictOption("contradicted", (analysis.superiority(pair),)))
+    return options
 
 
-def _reverses(claim: Reverses, numbers: Reader, alone: bool) -> list[_Rung]:
-    both = (numbers.worse(claim.worse, own=alone), numbers.better(claim.better, own=alone))
-    equivalent = tuple(numbers.equivalent(pair, own=alone) for pair in claim.contrasts)
+def _reverses_options(claim: Reverses, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+    reversal = (
+        analysis.inferiority(claim.worse, individual=is_sole_claim),
+        analysis.superiority(claim.better, individual=is_sole_claim),
+    )
+    equivalent = [analysis.equivalence(pair, individual=is_sole_claim) for pair in claim.contrasts]
+    # A reversal is a conjunction: either pair alone, the wrong way round, refutes it.
     return [
-        _Rung("practically equivalent", equivalent),
-        _Rung("supported", both),
-        _Rung("contradicted", (numbers.better(claim.worse),)),
-        _Rung("contradicted", (numbers.worse(claim.better),)),
+        _VerdictOption("practically equivalent", tuple(equivalent)),
+        _VerdictOption("supported", reversal),
+        _VerdictOption("contradicted", (analysis.superiority(claim.worse),)),
+        _VerdictOption("contradicted", (analysis.inferiority(claim.better),)),
     ]
 
 
-def _remarks(claim: Claim, word: Word, readers: Readers) -> list[str]:
-    """What the word alone does not say."""
-    numbers = readers[_parts(claim)[0].endpoint]
+def _verdict_notes(claim: Claim, word: VerdictWord, analyses: EndpointAnalyses) -> list[str]:
+    """Notes on what the word alone does not say."""
+    analysis = analyses[_conjuncts_of(claim)[0].endpoint]
     if isinstance(claim, (Helps, DoesNotHelp, HelpsBy)):
-        return _remarks_on_one(claim, word, numbers)
+        return _simple_claim_notes(claim, word, analysis)
     if isinstance(claim, SaturatesAt) and word == "inconclusive":
-        deeper = [numbers.falling(pair) for pair in claim.contrasts[claim.order.index(claim.arm) :]]
-        gain = max(numbers.bounds(pair, own=False).high_one_sided for pair in deeper)
-        return [f"a plateau cannot be told from a further gain of up to {numbers.amount(gain)}"] * math.isfinite(gain)
-    if isinstance(claim, Reverses) and isinstance(numbers, Measured):
-        return [f"interaction, which alone proves no reversal: {numbers.interaction(claim.worse, claim.better)}"]
+        index = claim.order.index(claim.arm)
+        deeper = [analysis.decreasing_pair(pair) for pair in claim.contrasts[index:]]
+        gain = max(analysis.bounds(pair, individual=False).high_one_sided for pair in deeper)
+        if math.isfinite(gain):
+            return [f"a plateau cannot be told from a further gain of up to {analysis.format_with_unit(gain)}"]
+    if isinstance(claim, Reverses) and isinstance(analysis, ContinuousEndpointAnalysis):
+        interaction = analysis.describe_interaction(claim.worse, claim.better)
+        return [f"interaction, which alone proves no reversal: {interaction}"]
     return []
 
 
-def _remarks_on_one(claim: Simple, word: Word, numbers: Reader) -> list[str]:
-    pair, smallest = (claim.over, claim.arm), numbers.evidence.smallest_effect
-    bounds = numbers.bounds(pair, own=False)
-    margins = all(contrast.pairs > 2 for contrast in numbers.shown([pair]))  # two seeds show no margin
-    if isinstance(claim, Helps) and word == "supported" and bounds.low > smallest and margins:
-        return [f"by more than ε = {numbers.amount(smallest)}"]
-    if isinstance(claim, Helps) and word == "contradicted" and bounds.high < -smallest and margins:
-        return [f"worse by more than ε = {numbers.amount(smallest)}"]
+def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: EndpointAnalysis) -> list[str]:
+    pair, smallest = (claim.over, claim.arm), analysis.evidence.smallest_effect
+    bounds = analysis.bounds(pair, individual=False)
+    # Two seeds may state a direction, but no margin.
+    may_state_margin = all(contrast.num_pairs > 2 for contrast in analysis.displayed_contrasts([pair]))
+    if isinstance(claim, Helps) and may_state_margin:
+        if word == "supported" and bounds.low > smallest:
+            return [f"by more than ε = {analysis.format_with_unit(smallest)}"]
+        if word == "contradicted" and bounds.high < -smallest:
+            return [f"worse by more than ε = {analysis.format_with_unit(smallest)}"]
     if isinstance(claim, DoesNotHelp) and word == "practically equivalent":
         return ["practical equivalence agrees with the claim"]
     if isinstance(claim, HelpsBy) and word == "inconclusive":
-        place = "inside" if bounds.low <= claim.by <= bounds.high else "outside"
-        return [f"{numbers.amount(claim.by)} is {place} the two-sided interval"]
+        position = "inside" if bounds.low <= claim.by <= bounds.high else "outside"
+        return [f"{analysis.format_with_unit(claim.by)} is {position} the two-sided interval"]
     return []
 
 
-def _parts(claim: Claim) -> tuple[Claim, ...]:
-    """The claims whose contrasts are read, each on its own endpoint."""
+def _conjuncts_of(claim: Claim) -> tuple[Claim, ...]:
+    """The conjuncts of a conjunction; any other claim is its only conjunct."""
     return claim.parts if isinstance(claim, AllOf) else (claim,)
 
 
-def _endpoints(claim: Claim) -> tuple[Endpoint, ...]:
-    return tuple(dict.fromkeys(part.endpoint for part in _parts(claim)))
+def _claim_endpoints(claim: Claim) -> tuple[Endpoint, ...]:
+    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in _conjuncts_of(claim)))
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))

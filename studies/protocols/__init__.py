@@ -1,30 +1,32 @@
-"""The conditions under which an ablation is studied, one file each; the file's name is the protocol's."""
+"""Protocols: the conditions that all arms of a study share, one file each, named after the protocol."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
 
-from lightning_modules.values import Misuse, did_you_mean
-from studies.trials import Protocol
+from lightning_modules.specs.errors import UserError, did_you_mean
+from studies.protocols._protocol import Protocol
 
-DEFAULT = "digits"
+__all__ = ["DEFAULT_PROTOCOL", "Protocol", "UnknownProtocol", "load", "names"]
+DEFAULT_PROTOCOL = "digits"
 
 
-class UnknownProtocol(Misuse):
-    """No protocol of that name; the text suggests the nearest one and lists all."""
+class UnknownProtocol(UserError):
+    """No protocol has the given name; the text suggests the nearest name and lists all."""
 
 
 def names() -> tuple[str, ...]:
-    """The names of all protocols, in alphabetical order. Imports none of them."""
-    return tuple(sorted(file.stem.replace("_", "-") for file in Path(__file__).parent.glob("[!_]*.py")))
+    """Return the names of all protocols in alphabetical order, without importing them."""
+    files = Path(__file__).parent.glob("[!_]*.py")
+    return tuple(sorted(file.stem.replace("_", "-") for file in files))  # cifar10_cpu.py holds "cifar10-cpu"
 
 
 def load(name: str) -> Protocol:
-    """The protocol of that name.
+    """Load a protocol by name.
 
     Raises:
-        UnknownProtocol: where the folder holds none.
+        UnknownProtocol: where no file of this folder has the name.
     """
     if name not in names():
         raise UnknownProtocol(

@@ -1,6 +1,6 @@
 """Networks of an eighth of their width on scikit-learn's handwritten digits: 600 to train on, 1,197 to test on.
 
-Claim: every ablation can be shown, with paired seeds and real images, on any laptop and without a download. With so few
+Claim: every ablation can be run, with paired seeds and real images, on any laptop and without a download. With so few
 examples depth costs more than it gives: what holds here need not hold on ImageNet.
 Cost: `depth` with its five seeds, 20 trials, takes less than three minutes on two cores.
 Command: ``make study-depth``
@@ -18,29 +18,29 @@ and 16 channels), 30 epochs, a peak rate of 0.1 without clipping. At 0.05 the pl
 
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Data, Recipe, Scale, Setup
-from studies.trials import Protocol
+from studies.protocols._protocol import Protocol
 
 PROTOCOL = Protocol(
     name="digits",
     note=__doc__,
     setup=Setup(
         network=VGG_A,
-        scale=Scale(resolution=32, channels=1, classes=10, width=0.125),
+        scale=Scale(resolution=32, channels=1, classes=10, width=0.125),  # 8x8 digits, enlarged
         recipe=Recipe(
             epochs=50,
             batch_size=32,
             learning_rate=0.025,
-            warmup=0.3,
+            warmup=0.3,  # 15 of 50 epochs
             clip_norm=1.0,
             augmentation="shift",
         ),
-        data=Data(source="digits", validation_fraction=0.2),
+        data=Data(source="digits", validation_fraction=0.2),  # 480 images to train on, 120 to validate
     ),
     seeds=(0, 1, 2, 3, 4),
     smallest_effect=0.5,
     families={
         "ResNet": {
-            "scale.width": 0.25,
+            "scale.width": 0.25,  # 4, 8 and 16 channels
             "recipe.epochs": 30,
             "recipe.learning_rate": 0.1,
             "recipe.weight_decay": 1e-4,

@@ -9,13 +9,14 @@ import pytest
 
 import ablations
 from ablations import Ablation, UnknownAblation
-from ablations._contract import DEFAULT_SETUP
+from ablations._arms import DEFAULT_SETUP
 from lightning_modules.catalogue import VGG_A
-from lightning_modules.profile import profile
-from lightning_modules.spec import Scale, Setup
+from lightning_modules.profiling.profile import profile_spec
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
 from studies import protocols
-from studies.building import build_all
-from studies.trials import Study
+from studies.design.study import Study
+from studies.design.verification import build_verified_networks
 
 ROOT = Path(ablations.__file__).parent.parent
 
@@ -43,8 +44,8 @@ def test_it_keeps_the_contract_under_every_protocol(name, protocol):
     conditions = protocols.load(protocol)
     study = Study(name=name, ablation=ablations.load(name), protocol=conditions, seeds=conditions.seeds, overrides={})
     trials = study.trials()
-    arms = {arm.name for arm in study.ablation.all_arms} | set(study.donors.values())
-    arms |= {name for names in study.tested.values() for name in names}
+    arms = {arm.name for arm in study.ablation.all_arms} | set(study.source_arms.values())
+    arms |= {name for names in study.evaluated_arms.values() for name in names}
     assert {(trial.arm, trial.seed) for trial in trials} == {(arm, seed) for arm in arms for seed in conditions.seeds}
     assert len({trial.fingerprint for trial in trials}) == len(trials)
 
@@ -54,13 +55,13 @@ def test_it_keeps_the_contract_under_every_protocol(name, protocol):
 def test_its_networks_are_built_as_they_are_declared(name, protocol):
     conditions = protocols.load(protocol)
     study = Study(name=name, ablation=ablations.load(name), protocol=conditions, seeds=(0,), overrides={})
-    networks = build_all(study.setups())
+    networks = build_verified_networks(study.setups())
     assert all(network.properties["parameters"] > 0 for network in networks.values())
 
 
 @pytest.mark.parametrize("name", ablations.names())
 def test_its_networks_are_built_at_224_pixels(name):
-    for network in build_all(ablations.load(name).setups(DEFAULT_SETUP)).values():
+    for network in build_verified_networks(ablations.load(name).setups(DEFAULT_SETUP)).values():
         assert network.properties["receptive_field"] > 0
 
 
@@ -79,7 +80,7 @@ def profiled(name, arm, resolution=224, width=1.0):
     scale = Scale(resolution=resolution, width=width)
     arms = {each.name: each for each in ablations.load(name).all_arms}
     setup = arms[arm].apply(Setup(network=VGG_A, scale=scale))
-    return profile(setup.network, setup.scale)
+    return profile_spec(setup.network, setup.scale)
 
 
 @pytest.mark.parametrize(("resolution", "width"), [(224, 1.0), (32, 1.0), (32, 0.5)])

@@ -20,13 +20,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from studies import forks
+from studies.execution import fork_server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PRELOADED = (
-    "uvicorn", "sklearn.datasets", "ray.tune", "mlflow", "mlflow.server.fastapi_app", "studies.cli", "studies.running",
-    "studies.training", "studies.child", "reports", "tests.faults.ground",
+    "uvicorn", "sklearn.datasets", "ray.tune", "mlflow", "mlflow.server.fastapi_app", "studies.cli.app",
+    "studies.runner.driver", "studies.training.train", "studies.execution.trial_process", "reports",
+    "tests.faults.ground",
 )  # fmt: skip
 SEEDS, EPOCHS = (0, 1), 8
 SETTINGS = {
@@ -72,8 +73,8 @@ def prepared() -> Iterator[Ground]:
     """The ground, with its data, an empty store to copy, and the bits to expect; removed afterwards."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    with tempfile.TemporaryDirectory(prefix="faults-") as name, forks.server_ahead():
-        ground = Ground(Path(name), context, forks.address())
+    with tempfile.TemporaryDirectory(prefix="faults-") as name, fork_server.prestart_fork_server():
+        ground = Ground(Path(name), context, fork_server.server_address())
         write_images(ground.folder / "data")
         lay_out(ground.folder / "expected", ground)
         report = ground.folder / "expected.json"
@@ -111,26 +112,26 @@ def train_all(folder: Path, report: Path) -> None:
     import logging
     import warnings
 
-    from lightning_modules.reading import examples_of
-    from studies.declaring import declare
-    from studies.machine import Machine
+    from lightning_modules.data.inventory import load_dataset
+    from studies.design.declare import declare
+    from studies.hardware import Machine
     from studies.settings import Settings
-    from studies.tracking import Store
-    from studies.training import train
+    from studies.tracking.store import open_store
+    from studies.training.train import train_trial
 
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     place = folder / "expected"
     study = declare(str(place / "more_rates.py"), "digits", SEEDS, SETTINGS)
     sys.path[:0] = study.import_paths
-    settings = Settings.of(place / "runs", place / "data")
-    settings.make()
-    Store(settings)
+    settings = Settings.from_environment(place / "runs", place / "data")
+    settings.create_folders()
+    open_store(settings)
     trials, began = [], time.monotonic()
     for fit in study.trials():
-        examples = examples_of(fit.setup, settings.data_root, settings.cache)
-        trained = settings.trials / f"{fit.arm}-{fit.seed}"
-        train(fit, examples, trained, digests={}, machine=Machine())
+        examples = load_dataset(fit.setup, settings.data_root, settings.cache_folder)
+        trained = settings.trials_folder / f"{fit.arm}-{fit.seed}"
+        train_trial(fit, examples, trained, digests={}, machine=Machine())
         trials.append((fit.arm, fit.seed, str(trained)))
     seconds = (time.monotonic() - began) / len(trials)
     report.write_text(json.dumps({"trials": trials, "seconds": seconds}))
@@ -296,11 +297,11 @@ def drive(arguments: tuple[str, ...], folder: Path, log: Path, environment: Mapp
     tempfile.tempdir = None  # asked anew: what a killed process leaves goes with the folder
     sys.argv = ["ablate", *arguments]
     if environment["FAULTS_SERVER"]:
-        forks.lend(environment["FAULTS_SERVER"])
+        fork_server.register_server(environment["FAULTS_SERVER"])
     import warnings
 
     warnings.simplefilter("ignore")
-    from studies.cli import main
+    from studies.cli.app import main
 
     main(list(arguments))
 

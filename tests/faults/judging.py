@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from studies.spool import Spool
+from studies.storage.trial_folder import TrialFolder
 from tests.faults import ground
 from tests.faults.ground import EPOCHS, Ground, Key, Place
 from tests.faults.kinds import FAULTS, OK, Told
@@ -115,23 +115,25 @@ def checkpoints(at: Place) -> dict[str, list[float]]:
 
 
 def _globals() -> list[Any]:
-    from studies.training import _safe_globals
+    from studies.training.checkpoints import safe_globals
 
-    return _safe_globals()
+    return safe_globals()
 
 
 def judge_checkpoints(at: Place, notes: dict[str, list[float]], outcome: Outcome) -> None:
     """An interrupted trial went on: the epochs in its checkpoint were not trained again."""
     outcome.interrupted = len(notes)
     for name, times in notes.items():
-        result = Spool(at.runs / "trials" / name).result()
+        result = TrialFolder(at.runs / "trials" / name).read_result()
         outcome.resumed += bool(result) and list(result.times[: len(times)]) == times
 
 
 def judge_spool(at: Place, told: Told, outcome: Outcome) -> None:
     """Every trial has one folder, which holds the expected bits."""
     wanted = {(arm, seed) for study in told.studies for arm in ARMS[study] for seed in ground.SEEDS}
-    expected = {Spool(path).result().fingerprint: key for key, path in at.ground.expected.items() if key in wanted}
+    expected = {
+        TrialFolder(path).read_result().fingerprint: key for key, path in at.ground.expected.items() if key in wanted
+    }
     folders: dict[Key, list[Path]] = {key: [] for key in wanted}
     for trial in at.trials():
         folders[expected[trial.name.partition("-")[0]]].append(trial)
@@ -142,8 +144,8 @@ def judge_spool(at: Place, told: Told, outcome: Outcome) -> None:
         unlike = differences(at.ground.expected[key], places[0]) if places else ["lost"]
         outcome.equal += not unlike
         outcome.wrong += [f"{key}: {each}" for each in unlike]
-        if told.once and places and Spool(places[0]).attempts != 1:
-            outcome.wrong.append(f"{key} was begun {Spool(places[0]).attempts} times")
+        if told.once and places and TrialFolder(places[0]).num_attempts != 1:
+            outcome.wrong.append(f"{key} was begun {TrialFolder(places[0]).num_attempts} times")
         left = [
             file.name for place in places for file in place.iterdir() if "lease" in file.name or "partial" in file.name
         ]
@@ -153,7 +155,7 @@ def judge_spool(at: Place, told: Told, outcome: Outcome) -> None:
 
 def differences(expected: Path, found: Path) -> list[str]:
     """In what two trials differ, bit by bit; costs and times apart."""
-    first, second = Spool(expected).result(), Spool(found).result()
+    first, second = TrialFolder(expected).read_result(), TrialFolder(found).read_result()
     if first is None or second is None:
         return ["no result can be read"]
     unlike = [
@@ -199,7 +201,7 @@ def judge_store(at: Place, study: str, outcome: Outcome) -> None:
 def unlike_spool(at: Place, run: dict[str, Any]) -> list[str]:
     """In what a run differs from its trial's folder."""
     (folder,) = at.runs.glob(f"trials/{run['tags']['fingerprint']}-*")
-    result = Spool(folder).result()
+    result = TrialFolder(folder).read_result()
     unlike = []
     steps = [step for step, _ in sorted(run["history"].get("validation_loss", []))]
     if steps != list(range(EPOCHS)):

@@ -112,7 +112,7 @@ def with_a_server_of_its_own(at: Place) -> Iterator[None]:
 @fault("server of processes killed", around=with_a_server_of_its_own)
 def kill_server_of_processes(at: Place, note: Callable[[], None]) -> Told:
     """The process from which trials are forked: those that run go on, the next ones come from another."""
-    return kill_below(at, note, "forks.serve(", (OK,))
+    return kill_below(at, note, "fork_server.run_server(", (OK,))
 
 
 def kill_below(at: Place, note: Callable[[], None], words: str, allowed: tuple[int, ...]) -> Told:

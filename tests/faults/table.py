@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from studies.machine import device_name, memory_gib
-from studies.running import git_revision
+from studies.hardware import device_name, memory_gib
+from studies.runner.provenance import git_revision
 from tests.faults.judging import Outcome
 
 RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"

@@ -6,7 +6,7 @@ from tests.faults.ground import prepared
 from tests.faults.judging import try_fault
 from tests.faults.kinds import FAULTS
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture(scope="module")

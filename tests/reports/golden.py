@@ -16,15 +16,16 @@ from zlib import crc32
 
 import numpy as np
 
-from reports.comparison import compare
-from reports.compile import documents
-from reports.figures import figures
-from studies.fits import Fit
+from reports.comparison.comparison import compare_arms
+from reports.figures.study import report_figures
+from reports.pages.study import render_documents
+from studies.design.trial import Trial
 from studies.protocols import load
-from studies.records import Identity, Start, StudyRecord, TrialRecord
-from studies.results import Result
-from studies.spool import result_from_json, result_to_json
-from studies.tracking import Store, registration_from_json, registration_to_json
+from studies.records.identity import TrialKey
+from studies.records.results import Result, result_from_json, result_to_json
+from studies.records.serialization import registration_from_json, registration_to_json
+from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
+from studies.tracking.store import Store
 from tests.reports.records import CROSSED, DONOR, crossed, record, started
 
 FOLDER = Path(__file__).parent / "golden"
@@ -71,7 +72,7 @@ def from_json(data: Mapping[str, Any]) -> StudyRecord:
     """The inverse of :func:`to_json`."""
     return StudyRecord(
         registration=registration_from_json(data["registration"]),
-        starts=tuple(Start(**start | {"seeds": tuple(start["seeds"])}) for start in data["starts"]),
+        starts=tuple(StudyStart(**start | {"seeds": tuple(start["seeds"])}) for start in data["starts"]),
         labels=_array(data["labels"]),
         trials=tuple(_trial(trial) for trial in data["trials"]),
         **{name: data[name] for name in ("run_id", "experiment_id", "tracking_uri")},
@@ -87,24 +88,24 @@ def put(study: StudyRecord, store: Store) -> str:
     """Record a study in a store as a driver would, trial by trial; returns the id that its parent run got."""
     registration = study.registration
     tags = {"study": registration.study, "protocol": registration.protocol, "revision": study.starts[0].revision}
-    parent = store.register(registration, conditions=f"golden {registration.protocol}", tags=tags)
+    parent = store.writer.register_study(registration, conditions=f"golden {registration.protocol}", tags=tags)
     for trial in study.trials:
         if trial.result:
             run_id = _begin(trial, trial.result.digests, parent, store, tags)
-            store.log_curves(run_id, trial.result)
-            store.end(run_id, trial.result)
+            store.writer.log_curves(run_id, trial.result)
+            store.writer.end_trial(run_id, trial.result)
     for start in study.starts:
-        store.close(parent, start, study.labels, complete=True)
+        store.writer.close_study(parent, start, study.labels, complete=True)
     for trial in study.trials:  # what runs belongs to a later start: closing one removes what it left unended
         if not trial.result:
             _begin(trial, {"data": "", "code": "", "platform": ""}, parent, store, tags)
     return parent
 
 
-def _begin(trial: TrialRecord, digests: Mapping[str, str], parent: str, store: Store, tags: Mapping[str, str]) -> str:
+def _begin(trial: RecordedTrial, digests: Mapping[str, str], parent: str, store: Store, tags: Mapping[str, str]) -> str:
     setup = load("digits").setup
-    fit = Fit(arm=trial.arm, setup=replace(setup, scale=replace(setup.scale, width=_width(trial))), seed=trial.seed)
-    return store.begin(parent, fit, Identity.of(fit.fingerprint, digests), tags)
+    fit = Trial(arm=trial.arm, setup=replace(setup, scale=replace(setup.scale, width=_width(trial))), seed=trial.seed)
+    return store.writer.start_trial(parent, fit, TrialKey.from_digests(fit.fingerprint, digests), tags)
 
 
 def renamed(study: StudyRecord, like: StudyRecord) -> StudyRecord:
@@ -118,8 +119,8 @@ def renamed(study: StudyRecord, like: StudyRecord) -> StudyRecord:
 
 def documents_of(study: StudyRecord) -> dict[str, str]:
     """The committed files of a study's report."""
-    comparison = compare(study)
-    made = documents(comparison, figures(comparison))
+    comparison = compare_arms(study)
+    made = render_documents(comparison, report_figures(comparison))
     return {file: made[file] for file in COMMITTED if file in made}
 
 
@@ -162,13 +163,13 @@ def _short(result: Result, labels: Any) -> Result:
     )
 
 
-def _trial(data: Mapping[str, Any]) -> TrialRecord:
+def _trial(data: Mapping[str, Any]) -> RecordedTrial:
     result = data["result"] and replace(result_from_json(data["result"]), predictions=_array(data["predictions"]))
     names = ("arm", "seed", "run_id", "state", "reused_from")
-    return TrialRecord(**{name: data[name] for name in names}, result=result)
+    return RecordedTrial(**{name: data[name] for name in names}, result=result)
 
 
-def _width(trial: TrialRecord) -> float:
+def _width(trial: RecordedTrial) -> float:
     """A setup of its own for every arm: fingerprints tell them apart."""
     return 0.01 * (1 + crc32(trial.arm.encode()) % 1000)
 

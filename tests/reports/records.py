@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import Claim, Difference, DoesNotHelp, Factor, Factorial, FallsWith, Helps, Reference, Reverses
-from studies.records import CandidateRecord, Registration, Start, StudyRecord, TrialRecord, TuningRecord
-from studies.results import Result
-from studies.tuning import Range, Tuning
+from studies.design.tuning import Range, TuningBudget
+from studies.records.registration import Registration
+from studies.records.results import Result
+from studies.records.study_record import RecordedCandidate, RecordedTrial, RecordedTuning, StudyRecord, StudyStart
 
 ARMS = ("A", "B", "D", "E")
 ERRORS = {"A": 9.4, "B": 8.2, "D": 7.1, "E": 7.3}
@@ -227,9 +228,9 @@ def predicted(seed: int, error: float, random: np.random.Generator) -> npt.NDArr
     return made
 
 
-def trial(arm: str, seed: int, error: float, state: str = "finished", **fields: object) -> TrialRecord:
+def trial(arm: str, seed: int, error: float, state: str = "finished", **fields: object) -> RecordedTrial:
     """A trial in its place; a running one has no result."""
-    return TrialRecord(
+    return RecordedTrial(
         arm=arm,
         seed=seed,
         run_id=f"run-{arm}-{seed}",
@@ -242,7 +243,7 @@ def record(
     arms: tuple[str, ...] = ARMS,
     seeds: int = 5,
     states: Mapping[tuple[str, int], str] | None = None,
-    trials: tuple[TrialRecord, ...] | None = None,
+    trials: tuple[RecordedTrial, ...] | None = None,
     **fields: object,
 ) -> StudyRecord:
     """A study in which every trial finished, save those whose state is given."""
@@ -260,7 +261,7 @@ def record(
         registration=registration(arms, seeds, **fields),
         trials=made if trials is None else trials,
         starts=(
-            Start(
+            StudyStart(
                 time="2026-03-01T10:12:00+00:00",
                 command="ablate run depth --protocol digits --seeds 5",
                 revision="1f3c9e2ab47d",
@@ -366,7 +367,7 @@ def block_parts(arm: str) -> tuple[Difference, ...]:
     return tuple(parts)
 
 
-def with_inference(made: TrialRecord) -> TrialRecord:
+def with_inference(made: RecordedTrial) -> RecordedTrial:
     """A trial whose inference was measured as well."""
     if made.result is None:
         return made
@@ -446,7 +447,7 @@ def foreign_changes() -> tuple[Difference, ...]:
     )
 
 
-def _started(made: TrialRecord) -> TrialRecord:
+def _started(made: RecordedTrial) -> RecordedTrial:
     """What a trial that takes over a donor's layers, or is drawn by a foreign module, logs of its weights."""
     if made.result is None or made.arm not in ("warm", "foreign"):
         return made
@@ -463,14 +464,14 @@ RATE, DECAY = "recipe.learning_rate", "recipe.weight_decay"
 SPACE = (Range(path=RATE, low=0.01, high=0.25), Range(path=DECAY, low=5e-5, high=5e-3))
 
 
-def tuned(seeds: int = 5, tuning: Tuning | None = None, gain: float = 3.0, **fields: object) -> StudyRecord:
+def tuned(seeds: int = 5, tuning: TuningBudget | None = None, gain: float = 3.0, **fields: object) -> StudyRecord:
     """Two arms, A and B, tuned alike; tuning takes so many points off the error of A, and none off that of B."""
-    tuning = tuning or Tuning(trials=8, space=SPACE)
+    tuning = tuning or TuningBudget(trials=8, space=SPACE)
     shared = record(("A", "B"), seeds, tuning=tuning, claims=(Helps(arm="B", over="A"),), **fields)
     candidates = tuple(
         fit for place, arm in enumerate(("A", "B")) for fit in candidates_of(arm, tuning, np.random.default_rng(place))
     )
-    best = {arm: min(_last_rung(candidates, arm, tuning), key=lambda fit: fit.error) for arm in ("A", "B")}
+    best = {arm: min(_last_rung(candidates, arm, tuning), key=lambda fit: fit.validation_error) for arm in ("A", "B")}
     trials = tuple(
         replace(
             trial(each.arm, each.seed, each.result.metrics["test_error"] - (gain if each.arm == "A" else 0)),
@@ -480,32 +481,33 @@ def tuned(seeds: int = 5, tuning: Tuning | None = None, gain: float = 3.0, **fie
         for each in shared.trials
         if each.result
     )
-    made = TuningRecord(
+    made = RecordedTuning(
         candidates=candidates,
-        chosen={arm: {path: float(fit.values[path]) for path in tuning.paths} for arm, fit in best.items()},
-        best={arm: fit.number for arm, fit in best.items()},
+        best_values={arm: {path: float(fit.values[path]) for path in tuning.paths} for arm, fit in best.items()},
+        best_candidates={arm: fit.number for arm, fit in best.items()},
         importance={arm: {RATE: 0.8, DECAY: 0.2} for arm in best},
         trials=trials,
     )
     return replace(shared, tuning=made)
 
 
-def candidates_of(arm: str, tuning: Tuning, random: np.random.Generator) -> Iterator[CandidateRecord]:
+def candidates_of(arm: str, tuning: TuningBudget, random: np.random.Generator) -> Iterator[RecordedCandidate]:
     """Every fit of an arm's search, rung by rung."""
     values = {
         number: {RATE: f"{0.05 * 1.3 ** (number * (-1) ** number):.4g}", DECAY: "0.0005"}
         for number in range(tuning.trials)
     }
     errors = {number: 9 + 0.5 * number + random.normal(0, 0.3) for number in values}
-    for rung, planned in enumerate(tuning.schedule):
-        for number in sorted(errors, key=errors.__getitem__)[: planned.candidates]:
+    for rung, planned in enumerate(tuning.rung_schedule):
+        for number in sorted(errors, key=errors.__getitem__)[: planned.num_candidates]:
             for seed in tuning.seeds:
-                yield CandidateRecord(
-                    arm=arm, number=number, rung=rung, seed=seed, epochs=planned.epochs(EPOCHS),
-                    trained=planned.epochs(EPOCHS), state="finished", error=errors[number], loss=0.3, seconds=20.0,
+                yield RecordedCandidate(
+                    arm=arm, number=number, rung=rung, seed=seed, epochs=planned.epochs_per_candidate(EPOCHS),
+                    epochs_trained=planned.epochs_per_candidate(EPOCHS), state="finished",
+                    validation_error=errors[number], validation_loss=0.3, seconds=20.0,
                     values=values[number], run_id=f"{arm}-{number}-{rung}-{seed}",
                 )  # fmt: skip
 
 
-def _last_rung(candidates: tuple[CandidateRecord, ...], arm: str, tuning: Tuning) -> list[CandidateRecord]:
-    return [fit for fit in candidates if fit.arm == arm and fit.rung == len(tuning.schedule) - 1]
+def _last_rung(candidates: tuple[RecordedCandidate, ...], arm: str, tuning: TuningBudget) -> list[RecordedCandidate]:
+    return [fit for fit in candidates if fit.arm == arm and fit.rung == len(tuning.rung_schedule) - 1]

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from reports import markdown
-from reports.comparison import compare
-from reports.figures import figures
-from studies.cli import main
+from reports.comparison.comparison import compare_arms
+from reports.figures.study import report_figures
+from reports.renderers import markdown
+from studies.cli.app import main
 from studies.settings import Settings
-from studies.tracking import Store, TrackingError
+from studies.tracking.errors import TrackingError
+from studies.tracking.store import open_store
 from tests.reports import golden
 
 NAMES = ("healthy", "troubled", "crossed", "started")
@@ -23,19 +24,19 @@ NAMES = ("healthy", "troubled", "crossed", "started")
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A store with all golden studies, and the ids that their parent runs got."""
-    settings = Settings.of(tmp_path_factory.mktemp("golden"))
-    settings.make()
-    store = Store(settings)
+    settings = Settings.from_environment(tmp_path_factory.mktemp("golden"))
+    settings.create_folders()
+    store = open_store(settings)
     return store, {name: golden.put(golden.read(name), store) for name in NAMES}
 
 
 def again(kept, name):
     store, ids = kept
-    return store.read(golden.read(name).registration.study, run_id=ids[name])
+    return store.reader.read_study(golden.read(name).registration.study, run_id=ids[name])
 
 
 def said(study) -> str:
-    return markdown.render(compare(study), ())
+    return markdown.render_report(compare_arms(study), ())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,11 +67,11 @@ def test_the_committed_records_are_those_that_the_command_makes():
 
 
 def invoke(kept, *arguments):
-    return CliRunner().invoke(main, ["report", "depth", "--runs", str(kept[0].settings.runs), *arguments])
+    return CliRunner().invoke(main, ["report", "depth", "--runs", str(kept[0].runs.settings.runs_folder), *arguments])
 
 
 def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
-    line = ["plan", "depth", "--runs", str(kept[0].settings.runs), "--difference", "0.3", "--json"]
+    line = ["plan", "depth", "--runs", str(kept[0].runs.settings.runs_folder), "--difference", "0.3", "--json"]
     found = json.loads(CliRunner().invoke(main, line).output)
     assert found["spread"]["source"] == "from 5 recorded seeds (12 degrees of freedom)"
     assert found["answers"][0]["cautious"] > found["answers"][0]["seeds"] > found["seeds_at_hand"] == 5
@@ -79,11 +80,12 @@ def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
 @pytest.mark.parametrize("by", ["protocol", "id"])
 def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
     store, ids = kept
-    monkeypatch.setattr("studies.cli._compile", lambda _, settings: settings.reports / "depth-digits")
+    page = store.runs.settings.reports_folder / "depth-digits"
+    monkeypatch.setattr("studies.cli.reports.compile_report", lambda *_: page)
     other = ("--against", ids["troubled"]) if by == "id" else ("--against-protocol", "cifar10-cpu")
     answer = invoke(kept, *other)
     assert answer.exit_code == 0, answer.output
-    page = store.settings.reports / f"depth-digits-against-cifar10-cpu-{ids['troubled'][:8]}" / "index.html"
+    page = store.runs.settings.reports_folder / f"depth-digits-against-cifar10-cpu-{ids['troubled'][:8]}" / "index.html"
     assert answer.stdout.splitlines()[-1] == str(page)
     assert "Two runs of depth: digits and cifar10-cpu" in page.read_text()
 
@@ -91,9 +93,9 @@ def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
 def test_an_unknown_run_is_one_line_that_names_the_known_ones(kept):
     store, ids = kept
     with pytest.raises(TrackingError) as error:
-        store.read("depth", run_id="n0ne")
+        store.reader.read_study("depth", run_id="n0ne")
     assert str(error.value) == (
-        f"'n0ne' is no run of the study 'depth'. Its runs in {store.settings.tracking_uri}: "
+        f"'n0ne' is no run of the study 'depth'. Its runs in {store.runs.settings.tracking_uri}: "
         f"{ids['troubled']} under cifar10-cpu, {ids['healthy']} under digits."
     )
 
@@ -101,7 +103,7 @@ def test_an_unknown_run_is_one_line_that_names_the_known_ones(kept):
 def test_a_run_of_another_study_is_told_as_such(kept):
     store, ids = kept
     with pytest.raises(TrackingError, match=f"^'{ids['healthy']}' is of the study 'depth', not of 'lrn'"):
-        store.read("lrn", run_id=ids["healthy"])
+        store.reader.read_study("lrn", run_id=ids["healthy"])
 
 
 def test_against_takes_one_study_and_one_other_run(kept):
@@ -112,10 +114,10 @@ def test_against_takes_one_study_and_one_other_run(kept):
 
 def test_a_deleted_child_run_is_missed_and_said(kept):
     store, _ = kept
-    lost = again(kept, "healthy").of("B", 2).run_id
-    store.client.delete_run(lost)
+    lost = again(kept, "healthy").find_trial("B", 2).run_id
+    store.runs.client.delete_run(lost)
     text = said(again(kept, "healthy"))
-    store.client.restore_run(lost)
+    store.runs.client.restore_run(lost)
     assert "1 of 20 planned trials never started, or were deleted from the store." in text
     assert "| 4 of 4 (1 not started) |" in text
 
@@ -123,22 +125,22 @@ def test_a_deleted_child_run_is_missed_and_said(kept):
 @pytest.mark.parametrize("whose", ["parent", "child"])
 def test_a_run_of_another_schema_is_one_line(kept, whose):
     store, ids = kept
-    run_id = ids["healthy"] if whose == "parent" else again(kept, "healthy").of("D", 0).run_id
-    store.client.set_tag(run_id, "schema", "99")
+    run_id = ids["healthy"] if whose == "parent" else again(kept, "healthy").find_trial("D", 0).run_id
+    store.runs.client.set_tag(run_id, "schema", "99")
     try:
         with pytest.raises(
             TrackingError, match=rf"^run {run_id} \(.*\) was recorded under schema 99, which is newer than"
         ):
             again(kept, "healthy")
     finally:
-        store.client.set_tag(run_id, "schema", "1")
+        store.runs.client.set_tag(run_id, "schema", "1")
 
 
 @pytest.fixture
 def unpacked(kept):
     """The healthy study as it stands before it is closed: every result in its own run's files."""
     store, ids = kept
-    folder = store.settings.artifacts / "depth"
+    folder = store.runs.settings.artifacts_folder / "depth"
     packed = folder / ids["healthy"] / "artifacts" / "results.parquet"
     packed.rename(packed.with_suffix(".aside"))
     yield folder
@@ -151,7 +153,7 @@ def test_packed_and_unpacked_results_are_the_same(kept, unpacked):
 
 
 def test_a_result_whose_file_is_gone_is_one_line(kept, unpacked):
-    lost = again(kept, "healthy").of("E", 4).run_id
+    lost = again(kept, "healthy").find_trial("E", 4).run_id
     file = unpacked / lost / "artifacts" / "result.json"
     file.rename(file.with_suffix(".aside"))
     with pytest.raises(
@@ -163,19 +165,20 @@ def test_a_result_whose_file_is_gone_is_one_line(kept, unpacked):
 
 def test_a_foreign_run_below_a_study_is_passed_over(kept):
     store, ids = kept
-    experiment = store.client.get_experiment_by_name("depth").experiment_id
-    run = store.client.create_run(experiment, tags={"mlflow.parentRunId": ids["healthy"]})
+    experiment = store.runs.client.get_experiment_by_name("depth").experiment_id
+    run = store.runs.client.create_run(experiment, tags={"mlflow.parentRunId": ids["healthy"]})
     assert len(again(kept, "healthy").trials) == 20
-    store.client.delete_run(run.info.run_id)
+    store.runs.client.delete_run(run.info.run_id)
 
 
 def test_a_study_without_any_start_has_a_report_that_says_so(kept):
     store, _ = kept
     registration = replace(golden.read("healthy").registration, protocol="bare")
-    parent = store.register(registration, "bare", {"study": "depth", "protocol": "bare", "revision": "none"})
-    study = store.read("depth", run_id=parent)
-    store.client.delete_run(parent)
+    tags = {"study": "depth", "protocol": "bare", "revision": "none"}
+    parent = store.writer.register_study(registration, "bare", tags)
+    study = store.reader.read_study("depth", run_id=parent)
+    store.runs.client.delete_run(parent)
     assert (study.trials, study.starts, study.labels) == ((), (), None)
     text = said(study)
     assert "No trial has finished with a test error, so there is nothing to compare yet." in text
-    assert [figure.name for figure in figures(compare(study))] == ["receptive"]
+    assert [figure.name for figure in report_figures(compare_arms(study))] == ["receptive"]

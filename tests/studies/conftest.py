@@ -13,11 +13,11 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 import studies
-from studies import forks
-from studies.records import StudyRecord
-from studies.resources import Resources
+from studies.execution import fork_server
+from studies.execution.resources import Resources
+from studies.records.study_record import StudyRecord
 from studies.settings import Settings
-from studies.tracking import Store
+from studies.tracking.store import Store, open_store
 
 SECRET = "canary-5f1d"
 ONE = Resources(max_concurrent=1)  # a second worker takes longer to start than so small a study
@@ -35,22 +35,22 @@ class Recorded:
     @property
     def store(self) -> Store:
         """Its store, opened again."""
-        return Store(Settings.of(self.runs))
+        return open_store(Settings.from_environment(self.runs))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_server_of_processes() -> Iterator[None]:
     """What this process runs by itself it forks from one server, which loads once."""
-    with forks.server_ahead():
+    with fork_server.prestart_fork_server():
         yield
 
 
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
     """Ray, started once for all the studies that run in this process: most of such a study's time is its start."""
-    from studies.cluster import engine
+    from studies.execution.ray_cluster import ray_session
 
-    with engine():
+    with ray_session():
         yield
 
 

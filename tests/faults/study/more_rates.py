@@ -1,7 +1,7 @@
 """And without any? Two of its arms are those of the other study: the same trials."""
 
 from ablations import Ablation, Arm, Helps
-from lightning_modules.spec import Custom
+from lightning_modules.specs.networks import Custom
 
 
 def network(dropout):

@@ -1,7 +1,7 @@
 """Does a fifth of dropout serve a narrow network of eleven layers better than half of it?"""
 
 from ablations import Ablation, Arm, Helps
-from lightning_modules.spec import Custom
+from lightning_modules.specs.networks import Custom
 
 
 def network(dropout):

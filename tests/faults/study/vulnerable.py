@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from lightning_modules.build import build
-from lightning_modules.catalogue import VGG_A
-from lightning_modules.spec import Scale
+from lightning_modules.networks.build import build_network
+from lightning_modules.specs.catalogue import VGG_A
+from lightning_modules.specs.scale import Scale
 
 ORDER = Path(__file__).with_name("order")
 ROOM_BYTES = 2**28  # above what the process has mapped already
@@ -17,7 +17,7 @@ ROOM_BYTES = 2**28  # above what the process has mapped already
 
 def network(channels, classes, dropout):
     scale = Scale(resolution=32, channels=channels, classes=classes, width=0.0625)
-    built = build(replace(VGG_A, norm="batch", head=replace(VGG_A.head, dropout=dropout)), scale)
+    built = build_network(replace(VGG_A, norm="batch", head=replace(VGG_A.head, dropout=dropout)), scale)
     built.register_forward_pre_hook(obey)
     return built
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ablations import DoesNotHelp, Helps
-from reports.statistics import estimates, half_widths, judge
+from reports.statistics import batched_half_widths, estimate_combinations, judge_claims
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "error_rates.py"
 
@@ -25,15 +25,15 @@ def benchmark():
 def test_the_batches_of_the_benchmark_follow_the_rule(benchmark, arms, seeds, noise):
     values = benchmark.NOISE[noise](np.random.default_rng(arms), (20, arms, seeds))
     rows = benchmark.many_to_one(arms)
-    found = half_widths(values, rows)
+    found = batched_half_widths(values, rows)
     for study, table in enumerate(values):
-        for place, each in enumerate(estimates(table, rows)):
+        for place, each in enumerate(estimate_combinations(table, rows)):
             expected = {
                 "estimate": each.estimate,
                 "two_sided": each.high - each.estimate,
                 "one_sided": each.high_one_sided - each.estimate,
-                "own_two_sided": each.high_own_two_sided - each.estimate,
-                "own_one_sided": each.high_own - each.estimate,
+                "own_two_sided": each.high_individual - each.estimate,
+                "own_one_sided": each.high_individual_one_sided - each.estimate,
             }
             assert {name: found[name][study, place] for name in expected} == pytest.approx(expected)
 
@@ -43,9 +43,9 @@ def test_the_words_of_the_benchmark_are_those_of_the_verdicts(benchmark, kind):
     values = 0.2 * benchmark.normal(np.random.default_rng(0), (60, 4, 5))
     values -= np.array([0, 0, 0.3, 1.0])[:, None]
     read = benchmark.words_of_helps if kind is Helps else benchmark.words_of_does_not_help
-    words = read(half_widths(values, benchmark.many_to_one(4)))
+    words = read(batched_half_widths(values, benchmark.many_to_one(4)))
     claims = [kind(arm=arm, over="A") for arm in "BCD"]
-    by_rule = [[found.word for found in judge(claims, "ABCD", benchmark.measured(table))] for table in values]
+    by_rule = [[found.word for found in judge_claims(claims, "ABCD", benchmark.measured(table))] for table in values]
     assert words.tolist() == by_rule
     assert len(np.unique(words)) >= 3
 
@@ -60,7 +60,7 @@ def test_at_most_one_study_in_twenty_gets_a_wrong_verdict(benchmark, arms, seeds
 @pytest.mark.parametrize("noise", ["normal, equal SD", "arms t with 3 df", "one arm 3x SD", "one arm 10x SD"])
 def test_simultaneous_intervals_cover_together(benchmark, noise):
     values = benchmark.NOISE[noise](np.random.default_rng(1), (4000, 6, 5))
-    found = half_widths(values, benchmark.many_to_one(6))
+    found = batched_half_widths(values, benchmark.many_to_one(6))
     assert np.mean(np.all(np.abs(found["estimate"]) <= found["two_sided"], axis=1)) >= 0.943
 
 

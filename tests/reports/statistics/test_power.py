@@ -9,11 +9,11 @@ from statsmodels.stats.power import TTestPower
 from ablations import Helps
 from reports.statistics import (
     Evidence,
-    detectable_difference,
-    judge,
-    power_of_difference,
-    power_of_equivalence,
-    seeds_needed,
+    judge_claims,
+    required_seeds,
+    simulate_detectable_difference,
+    simulate_difference_power,
+    simulate_equivalence_power,
 )
 
 PAIR = [[1.0, -1.0]]
@@ -23,7 +23,7 @@ FOUR = [[1.0, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1]]
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
 def test_two_arms_have_the_power_of_a_paired_t_test(seeds, alpha):
-    found = power_of_difference(0.7, 0.5, seeds, PAIR, alpha=alpha)
+    found = simulate_difference_power(0.7, 0.5, seeds, PAIR, alpha=alpha)
     expected = TTestPower().power(0.7 / 0.5, seeds, alpha / 2, alternative="larger")
     assert found == pytest.approx(expected, abs=0.03)
 
@@ -35,9 +35,9 @@ def frequency(claims, truth, deviation, seeds, word, studies=1000):
     for _ in range(studies):
         values = deviation / math.sqrt(2) * random.normal(size=(len(truth), seeds)) + np.array(truth)[:, None]
         evidence = Evidence(
-            values=values, untrained=np.zeros(values.shape, dtype=bool), smallest_effect=0.5, unit="points"
+            values=values, lost_to_divergence=np.zeros(values.shape, dtype=bool), smallest_effect=0.5, unit="points"
         )
-        hits += judge(claims, arms, {"test_error": evidence})[-1].word == word
+        hits += judge_claims(claims, arms, {"test_error": evidence})[-1].word == word
     return hits / studies
 
 
@@ -45,7 +45,7 @@ def frequency(claims, truth, deviation, seeds, word, studies=1000):
 @pytest.mark.parametrize(("difference", "deviation"), [(0.5, 0.5), (0.6, 0.8), (0.9, 1.0)])
 def test_seeds_planned_for_a_difference_find_it_four_times_in_five(difference, deviation, rows):
     arms = len(rows[0])
-    seeds = seeds_needed(lambda count: power_of_difference(difference, deviation, count, rows))
+    seeds = required_seeds(lambda count: simulate_difference_power(difference, deviation, count, rows))
     claims = [Helps(arm=arm, over="A") for arm in "BCD"[: arms - 1]]
     found = frequency(claims, [difference] * (arms - 1) + [0.0], deviation, seeds, "supported")
     assert found == pytest.approx(0.8, abs=0.05)
@@ -55,7 +55,7 @@ def test_seeds_planned_for_a_difference_find_it_four_times_in_five(difference, d
 @pytest.mark.parametrize("deviation", [0.7, 0.9])
 def test_seeds_planned_for_equivalence_show_it_four_times_in_five(deviation, rows):
     arms = len(rows[0])
-    seeds = seeds_needed(lambda count: power_of_equivalence(0.5, deviation, count, rows))
+    seeds = required_seeds(lambda count: simulate_equivalence_power(0.5, deviation, count, rows))
     claims = [Helps(arm=arm, over="A") for arm in "BCD"[: arms - 1]]
     found = frequency(claims, [0.0] * arms, deviation, seeds, "practically equivalent")
     assert found == pytest.approx(0.8, abs=0.05)
@@ -63,18 +63,18 @@ def test_seeds_planned_for_equivalence_show_it_four_times_in_five(deviation, row
 
 def test_the_detectable_difference_is_found_as_often_as_told():
     for rows in (PAIR, FOUR):
-        difference = detectable_difference(0.5, 6, rows)
-        assert power_of_difference(difference, 0.5, 6, rows) == pytest.approx(0.8, abs=0.01)
+        difference = simulate_detectable_difference(0.5, 6, rows)
+        assert simulate_difference_power(difference, 0.5, 6, rows) == pytest.approx(0.8, abs=0.01)
 
 
 def test_more_power_and_stricter_levels_take_more_seeds():
     def needed(**keywords):
         power = keywords.pop("power", 0.8)
-        return seeds_needed(lambda count: power_of_difference(0.5, 0.5, count, FOUR, **keywords), power=power)
+        return required_seeds(lambda count: simulate_difference_power(0.5, 0.5, count, FOUR, **keywords), power=power)
 
     assert needed() < needed(power=0.9)
     assert needed() < needed(alpha=0.05 / 3)
 
 
 def test_what_five_hundred_seeds_do_not_show_has_no_answer():
-    assert seeds_needed(lambda count: power_of_difference(0.01, 1.0, count, PAIR, studies=500)) is None
+    assert required_seeds(lambda count: simulate_difference_power(0.01, 1.0, count, PAIR, num_studies=500)) is None

@@ -1,0 +1,116 @@
+"""An arm: a named edit of the protocol's setup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ablations._conditional import Times, apply_edit, resolve_conditional
+from ablations._paths import is_below
+from lightning_modules.specs.catalogue import VGG_A
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Scratch, Setup, WarmStart
+from lightning_modules.specs.values import Leaf, edit_field
+
+DEFAULT_SETUP = Setup(network=VGG_A)
+SMALL_SETUP = Setup(network=VGG_A, scale=Scale(resolution=32))
+DIGITS_SETUP = replace(SMALL_SETUP, data=Data(source="digits"))
+
+# One per branch of ByResolution and ByData: what holds for these holds under every protocol.
+REPRESENTATIVE_SETUPS = (DEFAULT_SETUP, SMALL_SETUP, DIGITS_SETUP)
+DEPENDENCY_NAME_PREFIX = "donor of "  # of the trials that train the source network of an arm's warm start; recorded
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named edit of a setup: dotted paths with their new values, checked where the arm is declared.
+
+    A value may depend on the resolution (``ByResolution``) or the data (``ByData``), or multiply the protocol's own
+    value (``Times``).
+
+    Raises:
+        UnknownPath: if a path names no field of a setup.
+        InvalidValue: if a field does not accept its value, or the arm's name is empty or reserved.
+    """
+
+    name: str
+    edits: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise InvalidValue("an arm needs a name.")
+        if self.name.startswith(DEPENDENCY_NAME_PREFIX):
+            raise InvalidValue(
+                f"an arm is named {self.name!r}; names that begin with {DEPENDENCY_NAME_PREFIX.strip()!r} are reserved "
+                "for the source networks of warm starts. Rename the arm."
+            )
+        for setup in REPRESENTATIVE_SETUPS:
+            self.apply(setup)
+
+    def apply(self, setup: Setup, overrides: Mapping[str, Leaf] | None = None) -> Setup:
+        """Apply this arm's edits to a setup, in the order in which they were declared.
+
+        Args:
+            setup: the base setup, which stays as it is.
+            overrides: paths and values that are set in every arm alike.
+        """
+        overrides = overrides or {}
+        # Overrides come before the edits, so that a multiple multiplies the overridden value.
+        for path, value in overrides.items():
+            if not any(is_below(path, edited_path) for edited_path in self.edits):
+                setup = self._edit_setup(setup, path, value)
+        for edited_path, edit in self.edits.items():
+            setup = self._edit_setup(setup, edited_path, edit)
+            # An edit of `network` replaces the whole network: an override of `network.init` must come after it.
+            for path, value in overrides.items():
+                if is_below(path, edited_path):
+                    setup = self._edit_setup(setup, path, value)
+        return self._override_dependencies(setup, overrides)
+
+    def is_multiple(self, path: str, setup: Setup) -> bool:
+        """Whether this arm multiplies the value at a path, at a setup's resolution and data."""
+        return isinstance(resolve_conditional(setup, self.edits.get(path)), Times)
+
+    def _override_dependencies(self, setup: Setup, overrides: Mapping[str, Leaf]) -> Setup:
+        """Set the overrides of the network in the networks that this one depends on as well.
+
+        A warm start from a network with, say, another activation would be a second change. Overrides of the data are
+        not passed on: a fraction that suits one data set may leave too few examples of another.
+
+        Raises:
+            InvalidValue: if one of these networks does not accept an override.
+        """
+        dependency_paths = list(source_network_paths(setup.start))
+        dependency_paths += [f"test.members.{index}" for index in range(len(setup.test.members))]
+        for path, value in overrides.items():
+            if not is_below(path, "network"):
+                continue
+            for dependency_path in dependency_paths:
+                path_in_dependency = f"{dependency_path}.{path.removeprefix('network.')}"
+                if path_in_dependency in self.edits:
+                    continue  # the arm's own value wins
+                try:
+                    setup = edit_field(setup, path_in_dependency, value)
+                except InvalidValue as error:
+                    raise InvalidValue(
+                        f"{path} is set for all arms, but the network {dependency_path} of arm {self.name!r} does not "
+                        f"accept it: {error} Remove that setting, or declare another network there."
+                    ) from None
+        return setup
+
+    def _edit_setup(self, setup: Setup, path: str, value: object) -> Setup:
+        try:
+            return apply_edit(setup, path, value)
+        except UnknownPath as error:
+            raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
+        except InvalidValue as error:
+            raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
+
+
+def source_network_paths(start: Scratch | WarmStart, path: str = "start") -> Iterator[str]:
+    """Paths of the networks along a chain of warm starts: ``start.network``, ``start.start.network`` and so on."""
+    while isinstance(start, WarmStart):
+        yield f"{path}.network"
+        start, path = start.start, f"{path}.start"

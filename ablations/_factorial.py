@@ -1,0 +1,48 @@
+"""Factorial designs: two factors, every combination of whose levels is an arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from ablations._errors import InvalidAblation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One factor of a factorial design with its levels; effects are measured against the first level."""
+
+    name: str
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factorial:
+    """Two crossed factors: every combination of their levels is an arm.
+
+    Attributes:
+        cells: arm names, one row per level of ``rows``; in each row, one arm per level of ``columns``.
+
+    Raises:
+        InvalidAblation: if a factor has fewer than two levels, or a cell is missing or used twice.
+    """
+
+    rows: Factor
+    columns: Factor
+    cells: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        num_rows, num_columns = len(self.rows.levels), len(self.columns.levels)
+        if min(num_rows, num_columns) < 2:
+            raise InvalidAblation("a factorial needs at least two levels of each factor.")
+        row_lengths = [len(row) for row in self.cells]
+        if row_lengths != [num_columns] * num_rows or len(set(self.arms)) < len(self.arms):
+            raise InvalidAblation(
+                f"the factorial {self.rows.name} × {self.columns.name} needs a row of {num_columns} different arms for "
+                f"each of {', '.join(self.rows.levels)}; it has {[list(row) for row in self.cells]}."
+            )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arm names of all cells, row by row."""
+        return tuple(chain.from_iterable(self.cells))

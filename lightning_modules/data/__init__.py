@@ -1,0 +1,4 @@
+"""Data sets, image decoding, augmentation and data modules.
+
+Imports ``specs``, ``networks``, ``rng`` and ``distributed``.
+"""

@@ -1,0 +1,260 @@
+"""Data module of images in memory: seeded split, order, augmentation.
+
+Pixels are on the device as uint8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from lightning_modules.data.augmentation import (
+    CropParams,
+    ShiftFlipParams,
+    crop_batch,
+    sample_augmentation,
+    shift_and_flip,
+)
+from lightning_modules.data.datasets import split_train_validation
+from lightning_modules.data.decoding import rescaled_lengths
+from lightning_modules.data.normalization import (
+    PixelNormalization,
+    channel_products,
+    channel_statistics,
+    compute_color_components,
+)
+from lightning_modules.data.trial_data import AugmentableSplit, TrialDataModule
+from lightning_modules.data.types import Indices, InMemoryDataset, Labels
+from lightning_modules.distributed import Batch, DataParallelRank
+from lightning_modules.rng import seeded_generator
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.recipe import Recipe
+
+EVALUATION_BATCH_SIZE = 512
+MAX_EVALUATION_PIXELS = 2**20  # per batch: four images of 512 × 512, whose first maps in VGG take 268 MB
+
+
+def images_per_batch(pixels_per_image: int, max_size: int = EVALUATION_BATCH_SIZE) -> int:
+    """Return how many images of a size are evaluated at once."""
+    return max(1, min(max_size, MAX_EVALUATION_PIXELS // pixels_per_image))
+
+
+def rescale_images(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Rescale a batch of images isotropically to a shorter side.
+
+    Images are ``(batch, channels, height, width)``; bilinear, antialiased.
+    """
+    lengths = images.shape[2:]
+    if min(lengths) == side:
+        return images
+    return functional.interpolate(images, rescaled_lengths(side, lengths), mode="bilinear", antialias=True)
+
+
+class DataSplit:
+    """A split of the data on the device, with its pixel normalization.
+
+    Batches are float32 images ``(batch, channels, height, width)`` in channels-last memory, of zero mean and unit
+    standard deviation per channel over the training examples, and int64 labels ``(batch,)``.
+
+    Attributes:
+        images: uint8, examples x height x width x channels.
+        side: shorter side to which images are rescaled where their centers are evaluated, pixels; 0: as stored.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        color_components: torch.Tensor | None = None,
+        side: int = 0,
+    ) -> None:
+        if color_components is None:
+            color_components = torch.zeros(len(mean), len(mean), device=mean.device)
+        self.images, self.labels, self.side = images, labels, side
+        self.normalization = PixelNormalization(mean, std, color_components)
+        self.resolution, self.channels = images.shape[1], images.shape[3]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalize pixels to what the network receives."""
+        return self.normalization.normalize(images)
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """Yield all examples once, in order, unaugmented."""
+        centers = CropParams.center_crops(self.side, len(self), self.channels)
+        for start in range(0, len(self), EVALUATION_BATCH_SIZE):
+            window = slice(start, start + EVALUATION_BATCH_SIZE)
+            if self.side:
+                yield self._crop_images(np.arange(len(self))[window], centers), self.labels[window]
+            else:
+                yield self.normalize(self.images[window]), self.labels[window]
+
+    def augmented_images(
+        self, index_batches: Sequence[Indices], params: ShiftFlipParams | CropParams
+    ) -> Iterator[torch.Tensor]:
+        """Yield each batch's augmented images.
+
+        See :class:`lightning_modules.data.trial_data.AugmentableSplit`.
+        """
+        for indices in index_batches:
+            if isinstance(params, CropParams):
+                yield self._crop_images(indices, params)
+            else:
+                yield self._shift_images(indices, params)
+
+    def _crop_images(self, indices: Indices, crops: CropParams) -> torch.Tensor:
+        images = self.images.index_select(0, self._to_device(indices))
+        return self.normalization.normalize_with_color_shift(
+            crop_batch(images, crops, indices, self.resolution), crops.color_coefficients[indices]
+        )
+
+    def _shift_images(self, indices: Indices, params: ShiftFlipParams) -> torch.Tensor:
+        images = self.images.index_select(0, self._to_device(indices))
+        shifts, flips = self._to_device(params.shifts[indices]), self._to_device(params.flips[indices])
+        return self.normalize(shift_and_flip(images, shifts, flips, params.margin))
+
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.images.device)
+
+    def rescaled_batches(self, side: int) -> Iterator[Batch]:
+        """Yield all examples once, in order, rescaled to a shorter side.
+
+        Unaugmented; pixels are rounded to whole values.
+        """
+        size = images_per_batch(side * side)
+        for start in range(0, len(self), size):
+            window = slice(start, start + size)
+            # Rounded because splits that are decoded from files rescale uint8 pixels: both read the same images.
+            rescaled = rescale_images(self.images[window].permute(0, 3, 1, 2).float(), side).round_()
+            yield self.normalize(rescaled.permute(0, 2, 3, 1)), self.labels[window]
+
+
+class AugmentationHash:
+    """A running hash per kind of draw.
+
+    The result does not depend on how an epoch is cut into batches.
+    """
+
+    def __init__(self) -> None:
+        self.hashes: list[hashlib._Hash] = []
+
+    def update(self, *draws: bytes) -> None:
+        """Add one batch's draws: always the same kinds, in the same order."""
+        self.hashes = self.hashes or [hashlib.sha256() for _ in draws]
+        for kind_hash, kind_draws in zip(self.hashes, draws, strict=True):
+            kind_hash.update(kind_draws)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all draws so far."""
+        return hashlib.sha256(b"".join(kind_hash.digest() for kind_hash in self.hashes)).hexdigest()
+
+
+class EpochLoader:
+    """One epoch of training batches.
+
+    Order and augmentation depend on (seed, epoch, example) alone.
+
+    A batch holds this rank's images and the labels of the global batch. The hashes cover the global batches.
+
+    Attributes:
+        order: example indices in the order of this epoch.
+        order_hash, augmentation_hash: of the order and the augmentation of the batches yielded so far.
+        num_examples_seen: examples yielded so far.
+    """
+
+    def __init__(
+        self, split: AugmentableSplit, recipe: Recipe, seed: int, epoch: int, dp_rank: DataParallelRank | None = None
+    ) -> None:
+        self.split, self.recipe, self.dp_rank = split, recipe, dp_rank or DataParallelRank()
+        self.order = seeded_generator(seed, "order", epoch).permutation(len(split))
+        self.params = sample_augmentation(recipe, seed, epoch, len(split), split.resolution, split.channels)
+        self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), AugmentationHash(), 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.split) / self.recipe.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.recipe.batch_size
+        global_batches = [self.order[start : start + size] for start in range(0, len(self.order), size)]
+        local_batches = [indices[self.dp_rank.local_slice(len(indices))] for indices in global_batches]
+        augmented = self.split.augmented_images(local_batches, self.params)
+        for indices, images in zip(global_batches, augmented, strict=True):
+            self.order_hash.update(indices.tobytes())
+            self.augmentation_hash.update(*self.params.to_bytes(indices))
+            self.num_examples_seen += len(indices)
+            yield images, self.split.labels[torch.from_numpy(indices).to(self.split.labels.device)]
+
+
+class SplitDataModule(TrialDataModule):
+    """Splits of one trial, of examples that this package reads.
+
+    The validation split is drawn from the training examples by seed, stratified; the test split is the source's own.
+    """
+
+    train: AugmentableSplit
+
+    def __init__(
+        self, labels: Labels, data: Data, recipe: Recipe, seed: int, dp_rank: DataParallelRank | None = None
+    ) -> None:
+        super().__init__()
+        self.recipe, self.seed, self.dp_rank = recipe, seed, dp_rank or DataParallelRank()
+        self.train_indices, self.validation_indices = split_train_validation(labels, data, seed)
+
+    @property
+    def split_digest(self) -> str:
+        """Digest of the indices that are held out for validation."""
+        return hashlib.sha256(self.validation_indices.tobytes()).hexdigest()[:16]
+
+    def train_dataloader(self) -> EpochLoader:
+        """Return the batches of the trainer's current epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return EpochLoader(self.train, self.recipe, self.seed, epoch, self.dp_rank)
+
+
+class InMemoryDataModule(SplitDataModule):
+    """A trial's data in memory, on the device."""
+
+    train: DataSplit
+    validation: DataSplit
+
+    def __init__(
+        self,
+        dataset: InMemoryDataset,
+        data: Data,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        dp_rank: DataParallelRank | None = None,
+    ) -> None:
+        super().__init__(dataset.train_labels, data, recipe, seed, dp_rank)
+        mean, std = channel_statistics(dataset.train_images, self.train_indices)
+        color_components = np.zeros((len(mean), len(mean)))
+        if recipe.augmentation == "crop-flip-colour":  # costs another pass over all training pixels
+            products = channel_products(dataset.train_images, self.train_indices)
+            color_components = compute_color_components(mean, products)
+        normalization = PixelNormalization.on_device(mean, std, color_components, device)
+        side = round(recipe.mean_side * dataset.train_images.shape[1])
+
+        def make_split(images: np.ndarray, labels: np.ndarray) -> DataSplit:
+            return DataSplit(
+                torch.from_numpy(np.array(images)).to(device),
+                torch.from_numpy(np.array(labels)).to(device),
+                normalization.mean,
+                normalization.std,
+                normalization.color_components,
+                side,
+            )
+
+        train, validation = self.train_indices, self.validation_indices
+        self.train = make_split(dataset.train_images[train], dataset.train_labels[train])
+        self.validation = make_split(dataset.train_images[validation], dataset.train_labels[validation])
+        self.test = make_split(dataset.test_images, dataset.test_labels)

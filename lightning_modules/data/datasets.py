@@ -1,0 +1,284 @@
+"""Data sets in memory: read once, cached on disk, with a digest.
+
+Images are kept as uint8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image
+
+from lightning_modules.data.decoding import decode_center_crop, resize_and_center_crop
+from lightning_modules.data.image_folder import (
+    describe_folder_content,
+    flatten_groups,
+    list_all_images,
+    list_class_names,
+    list_images_by_class,
+)
+from lightning_modules.data.types import DataError, Images, Indices, InMemoryDataset, Labels
+from lightning_modules.rng import seeded_generator
+from lightning_modules.specs.data import Data, DataSourceName
+from lightning_modules.specs.scale import Scale
+
+TRAIN_DIGITS_PER_CLASS = 60  # 600 of 1,797; the other 1,197 are the test split
+MAX_MEMORY_FRACTION = 0.5  # of the machine's memory, for the decoded images: the trials need the rest
+CACHE_SCHEMA = 1  # to be raised when the same files are to be decoded to other pixels
+ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class DatasetReader:
+    """A source of data: its files, and how its examples are read."""
+
+    list_files: Callable[[Path], list[Path]]
+    read: Callable[[Scale, Path], InMemoryDataset]
+
+
+def prepare_dataset(data: Data, scale: Scale, root: Path, cache: Path) -> InMemoryDataset:
+    """Read a source's examples at a scale, or take them from the cache.
+
+    Args:
+        root: folder with ``train/<class>/*`` and ``test/<class>/*``, or where torchvision keeps its downloads.
+        cache: folder for the decoded images; all processes of a machine map the same files into memory.
+
+    Raises:
+        DataError: an empty or missing folder, unreadable images, fewer than two classes, another number of classes than
+            the scale says, or images that do not fit into memory.
+    """
+    reader = DATASET_READERS[data.source]
+    folder = cache / f"{data.source}-{_cache_key(reader.list_files(root), scale)}"
+    dataset = _read_cache(folder)
+    if dataset is None:
+        _write_cache(folder, reader.read(scale, root))
+        dataset = _read_cache(folder)  # mapped, so that this process does not hold a copy of its own
+    if dataset is None:
+        raise DataError(f"the cache {folder} cannot be read although it was just written; is the disk full?")
+    if len(dataset.class_names) != scale.classes:
+        raise DataError(
+            f"{data.source} at {root} has {len(dataset.class_names)} classes, but the protocol says {scale.classes}. "
+            f"Give `--set scale.classes={len(dataset.class_names)}`, or another --data-root."
+        )
+    return dataset
+
+
+def split_train_validation(labels: Labels, data: Data, seed: int) -> tuple[Indices, Indices]:
+    """Split the training examples into training and validation indices.
+
+    Both are stratified by class.
+
+    Raises:
+        DataError: where a class has too few examples to be in both.
+    """
+    labels = np.asarray(labels)
+    is_used = np.ones(len(labels), dtype=bool)
+    if data.train_fraction < 1:
+        # The same examples under every seed: a smaller data set is one data set, not one per trial.
+        is_used = stratified_mask(labels, data.train_fraction, np.random.Generator(np.random.PCG64(0)))
+    pool = np.flatnonzero(is_used)
+    counts = np.bincount(labels[pool])
+    if counts.min() < 2:
+        raise DataError(
+            f"class {int(counts.argmin())} has {counts.min()} training example to divide into training and validation; "
+            "expected 2 or more. Give more images, or a larger data.train_fraction."
+        )
+    is_validation = stratified_mask(labels[pool], data.validation_fraction, seeded_generator(seed, "split"))
+    return pool[~is_validation], pool[is_validation]
+
+
+def _read_digits(scale: Scale, _: Path) -> InMemoryDataset:
+    """Read scikit-learn's 1,797 handwritten digits, 8 x 8.
+
+    Alpaydin & Kaynak 1998; 600 are drawn to train on.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    _require_memory(len(labels), scale)
+    images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # gray levels from 0 to 16
+    resized = _fit_arrays(images, scale)
+    # The source has no test split; this one is the same in every study.
+    generator = np.random.Generator(np.random.PCG64(0))
+    is_train = np.zeros(len(labels), dtype=bool)
+    for label in range(10):
+        is_train[generator.permutation(np.flatnonzero(labels == label))[:TRAIN_DIGITS_PER_CLASS]] = True
+    return _make_dataset(
+        (resized[is_train], labels[is_train]),
+        (resized[~is_train], labels[~is_train]),
+        tuple(map(str, range(10))),
+        "scikit-learn's handwritten digits",
+    )
+
+
+def _torchvision_reader(class_name: str, folder: str) -> DatasetReader:
+    """Make a reader of a torchvision data set.
+
+    It is downloaded if its folder is missing; an image folder may take its place.
+    """
+
+    def load(root: Path, *, train: bool) -> Any:
+        from torchvision import datasets
+
+        try:
+            return getattr(datasets, class_name)(root, train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{class_name} is not at {root}, and it could not be downloaded ({error}). Put torchvision's files "
+                "there, or give --data-root a folder with train/<class>/ and test/<class>/."
+            ) from error
+
+    def list_files(root: Path) -> list[Path]:
+        if (root / "train").is_dir():
+            return list_all_images(root)
+        if not (root / folder).is_dir():
+            load(root, train=True)
+        return sorted(file for file in (root / folder).iterdir() if file.is_file())
+
+    def read(scale: Scale, root: Path) -> InMemoryDataset:
+        if (root / "train").is_dir():
+            return _read_image_folder(scale, root)
+        train, test = load(root, train=True), load(root, train=False)
+        _require_memory(len(train) + len(test), scale)
+        return _make_dataset(
+            (_fit_arrays(train.data, scale), np.asarray(train.targets)),
+            (_fit_arrays(test.data, scale), np.asarray(test.targets)),
+            tuple(train.classes),
+            f"torchvision's {class_name}",
+        )
+
+    return DatasetReader(list_files, read)
+
+
+def _fit_arrays(images: Sequence[Images], scale: Scale) -> Images:
+    return np.stack([resize_and_center_crop(Image.fromarray(image), scale) for image in images])
+
+
+def _read_image_folder(scale: Scale, root: Path) -> InMemoryDataset:
+    """Read an image folder: shorter side resized, center kept.
+
+    Files are ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
+    """
+    train_files, test_files = list_images_by_class(root)
+    files = flatten_groups(train_files) + flatten_groups(test_files)
+    _require_memory(len(files), scale)
+    return _make_dataset(
+        _decode_files(train_files, scale),
+        _decode_files(test_files, scale),
+        list_class_names(root / "train"),
+        f"an image folder ({describe_folder_content(files)})",
+    )
+
+
+DATASET_READERS: dict[DataSourceName, DatasetReader] = {
+    "digits": DatasetReader(lambda _: [], _read_digits),
+    "cifar10": _torchvision_reader("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": _torchvision_reader("CIFAR100", "cifar-100-python"),
+    "folder": DatasetReader(list_all_images, _read_image_folder),
+}
+
+
+def stratified_mask(labels: Labels, fraction: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Draw the same share of every class; return a mask.
+
+    At least one example, and never all of two or more.
+    """
+    mask = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(1, round(fraction * len(members))), max(1, len(members) - 1))
+        mask[generator.permutation(members)[:count]] = True
+    return mask
+
+
+def _require_memory(num_images: int, scale: Scale) -> None:
+    needed = num_images * scale.resolution**2 * scale.channels
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * MAX_MEMORY_FRACTION
+    if needed > available:
+        raise DataError(
+            f"{num_images:,} images at {scale.resolution} pixels take {needed / 2**30:.1f} GiB as uint8, more than "
+            "half of this machine's memory. Give a smaller `--set scale.resolution=...`."
+        )
+
+
+def _decode_files(files_by_class: list[list[Path]], scale: Scale) -> tuple[Images, Labels]:
+    files = flatten_groups(files_by_class)
+    images = np.empty((len(files), scale.resolution, scale.resolution, scale.channels), dtype=np.uint8)
+
+    def decode_into_array(index: int) -> None:
+        images[index] = decode_center_crop(files[index], scale)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow decodes without the interpreter's lock
+        for _ in pool.map(decode_into_array, range(len(files))):
+            pass  # iterating raises the first file's error
+    class_sizes = [len(class_files) for class_files in files_by_class]
+    return images, np.repeat(np.arange(len(files_by_class)), class_sizes)
+
+
+def _make_dataset(
+    train: tuple[Images, Labels], test: tuple[Images, Labels], class_names: tuple[str, ...], origin: str
+) -> InMemoryDataset:
+    digest = hashlib.sha256()
+    for array in (*train, *test):
+        digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return InMemoryDataset(
+        train_images=train[0],
+        train_labels=train[1].astype(np.int64),
+        test_images=test[0],
+        test_labels=test[1].astype(np.int64),
+        class_names=class_names,
+        origin=origin,
+        digest=digest.hexdigest()[:16],
+    )
+
+
+def _cache_key(files: Sequence[Path], scale: Scale) -> str:
+    """Hash what decides the decoded pixels.
+
+    That is the files' paths, sizes and times, the scale, and Pillow's version.
+    """
+    digest = hashlib.sha256(f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}\n".encode())
+    for file in files:
+        status = file.stat()
+        digest.update(os.fsencode(file.resolve()) + f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_cache(folder: Path, dataset: InMemoryDataset) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:  # written beside and renamed: a reader never sees half a cache
+        for name in ARRAY_NAMES:
+            np.save(partial / f"{name}.npy", getattr(dataset, name))
+        about = {"classes": dataset.class_names, "form": dataset.origin, "digest": dataset.digest}
+        (partial / "about.json").write_text(json.dumps(about))
+        shutil.rmtree(folder, ignore_errors=True)  # an unreadable cache, if there is one
+        partial.rename(folder)
+    except FileExistsError:  # another process was first, with the same content
+        return
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_cache(folder: Path) -> InMemoryDataset | None:
+    """Map a cached data set into memory; ``None`` if there is none."""
+    try:
+        about = json.loads((folder / "about.json").read_text())
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAY_NAMES}
+        return InMemoryDataset(
+            **arrays, class_names=tuple(about["classes"]), origin=about["form"], digest=about["digest"]
+        )
+    except (OSError, ValueError, EOFError, KeyError):
+        return None

@@ -1,0 +1,332 @@
+"""Index an image folder that is decoded on the fly.
+
+Records digests, errors and pixel sums, and makes resized copies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image, features
+
+from lightning_modules.data.decoding import (
+    DECODING_ERRORS,
+    convert_color_mode,
+    decode_upright,
+    resize_and_center_crop,
+)
+from lightning_modules.data.image_folder import (
+    describe_folder_content,
+    flatten_groups,
+    list_class_names,
+    list_images_by_class,
+)
+from lightning_modules.data.types import DataError, Labels
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.scale import Scale
+
+MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
+JPEG_QUALITY = 95  # of resized copies, JPEG with chroma at half the resolution
+FILES_PER_COMMIT = 256  # files inspected between two writes to the index: what a killed process loses
+LOG_INTERVAL_SECONDS = 10.0
+MAX_LISTED_ERRORS = 10  # bad files named in a message; bad_files.txt beside the index names them all
+
+# Pillow's names of the formats that a file of a suffix may have; MPO is a JPEG followed by further pictures.
+FORMATS_BY_SUFFIX = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".bmp": ("BMP", "DIB"),
+    ".gif": ("GIF",),
+    ".ppm": ("PPM",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".webp": ("WEBP",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFileDataset:
+    """An image folder whose files are decoded at each use.
+
+    Attributes:
+        train_files, test_files: the files to decode: originals, or resized copies of them.
+        train_labels, test_labels: int64 class indices.
+        channel_sums: int64, training examples x channels: sums of each image's pixels at the scale's resolution.
+        channel_products: int64, training examples x channels x channels: sums there of products of two channels.
+        class_names: in the order of the class indices.
+        origin: where the images came from, in words.
+        digest: of all labels, of the bytes of all files, and of what decodes them.
+        excluded_files: bad files, each with what is wrong with it.
+    """
+
+    train_files: tuple[Path, ...]
+    train_labels: Labels
+    test_files: tuple[Path, ...]
+    test_labels: Labels
+    channel_sums: npt.NDArray[np.int64]
+    channel_products: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    origin: str
+    digest: str
+    excluded_files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InspectedImage:
+    """The findings of one file's inspection.
+
+    Attributes:
+        digest: of its bytes.
+        error: what is wrong with it; empty for a good file.
+        is_resized: whether a resized copy is decoded in its place.
+        pixel_moments: int64: the channels' sums, then the flattened channels x channels sums of products.
+    """
+
+    digest: str
+    error: str
+    is_resized: bool
+    pixel_moments: npt.NDArray[np.int64]
+
+
+def index_image_folder(
+    data: Data, scale: Scale, root: Path, cache: Path, log: Callable[[str], None] = lambda _: None
+) -> ImageFileDataset:
+    """Index an image folder.
+
+    Each file is read, decoded and hashed once, and again when its size or time has changed.
+
+    An interrupted inspection resumes where it was.
+
+    Args:
+        root: folder with ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
+        cache: folder for the index, and for the resized copies.
+        log: receives progress messages, every few seconds.
+
+    Raises:
+        DataError: for a missing or empty folder, fewer than two classes or another number than the scale says, and bad
+            files, unless the data say that they be left out.
+    """
+    train_groups, test_groups = list_images_by_class(root)
+    files = flatten_groups(train_groups) + flatten_groups(test_groups)
+    index = ImageIndex(data, scale, cache)
+    inspected = index.inspect_files(files, log)
+    errors = tuple(f"{file.relative_to(root)}: {inspected[file].error}" for file in files if inspected[file].error)
+    error_text = _format_errors(errors)
+    if errors:
+        (index.folder / "bad_files.txt").write_text("\n".join(errors) + "\n", encoding="utf-8")
+    if errors and data.bad_files == "refuse":
+        raise DataError(
+            f"{len(errors)} of {len(files):,} images at {root} are bad: {error_text} (all of them in "
+            f"{index.folder / 'bad_files.txt'}). Fix or remove them, or give `--set data.bad_files='leave out'`."
+        )
+    train_files, train_labels = _readable_files(train_groups, inspected)
+    test_files, test_labels = _readable_files(test_groups, inspected)
+    for split_name, split_files in (("training", train_files), ("test", test_files)):
+        if not split_files:
+            raise DataError(f"no {split_name} image at {root} can be read: {error_text}.")
+    class_names = list_class_names(root / "train")
+    if len(class_names) != scale.classes:
+        raise DataError(
+            f"{data.source} at {root} has {len(class_names)} classes, but the protocol says {scale.classes}. "
+            f"Give `--set scale.classes={len(class_names)}`, or another --data-root."
+        )
+    moments = np.stack([inspected[file].pixel_moments for file in train_files])
+    return ImageFileDataset(
+        train_files=tuple(index.path_to_decode(file, inspected[file]) for file in train_files),
+        train_labels=train_labels,
+        test_files=tuple(index.path_to_decode(file, inspected[file]) for file in test_files),
+        test_labels=test_labels,
+        channel_sums=moments[:, : scale.channels],
+        channel_products=moments[:, scale.channels :].reshape(-1, scale.channels, scale.channels),
+        class_names=class_names,
+        origin=_describe_origin(files, index, errors),
+        digest=_dataset_digest(index, ((train_files, train_labels), (test_files, test_labels)), inspected),
+        excluded_files=errors,
+    )
+
+
+class ImageIndex:
+    """Findings about files, by path, size and time.
+
+    One database serves all folders that are decoded alike.
+
+    Attributes:
+        max_copy_side: files with a longer shorter side are decoded from a resized copy; 0: none is.
+        decoding_key: what decides the pixel sums and the copies; another key is another index.
+    """
+
+    def __init__(self, data: Data, scale: Scale, cache: Path) -> None:
+        self.scale = scale
+        self.max_copy_side = round(MAX_COPY_SIDE_RATIO * scale.resolution) if data.keep == "resized" else 0
+        decoder = f"Pillow {PIL.__version__}, libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
+        self.decoding_key = (
+            f"{scale.resolution} x {scale.channels}, up to {self.max_copy_side}, quality {JPEG_QUALITY}, {decoder}"
+        )
+        self.folder = cache / f"pictures-{hashlib.sha256(self.decoding_key.encode()).hexdigest()[:16]}"
+        self.database_path = self.folder / "index.db"
+
+    def inspect_files(self, files: Sequence[Path], log: Callable[[str], None]) -> dict[Path, InspectedImage]:
+        """Return findings about files; inspect those new or changed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stamps = {file: _file_stamp(file) for file in files}  # taken before reading: a later change is noticed
+        with closing(sqlite3.connect(self.database_path, timeout=60)) as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS files "
+                "(path TEXT PRIMARY KEY, state TEXT, digest TEXT, fault TEXT, is_resized INTEGER, moments BLOB)"
+            )
+            inspected = self._read_known_files(database, stamps)
+            missing = [file for file in files if file not in inspected]
+            for batch in self._inspect_in_batches(missing, len(files), log):
+                inspected |= batch
+                _write_batch(database, batch, stamps)
+        return inspected
+
+    def _read_known_files(self, database: sqlite3.Connection, stamps: Mapping[Path, str]) -> dict[Path, InspectedImage]:
+        """Read the findings about files that have not changed.
+
+        A finding whose resized copy is gone is left out.
+        """
+        rows = {row[0]: row[1:] for row in database.execute("SELECT * FROM files")}
+        # Resolving a path looks up each of its parents; there are far fewer class folders than files.
+        resolved_folders = {folder: folder.resolve() for folder in {file.parent for file in stamps}}
+        known: dict[Path, InspectedImage] = {}
+        for file, stamp in stamps.items():
+            row = rows.get(str(resolved_folders[file.parent] / file.name))
+            if row is None:
+                continue
+            recorded_stamp, digest, error, is_resized, moments = row
+            is_copy_missing = is_resized and not self._copy_path(digest).exists()
+            if recorded_stamp == stamp and not is_copy_missing:
+                pixel_moments = np.frombuffer(moments, dtype=np.int64)
+                known[file] = InspectedImage(digest, error, bool(is_resized), pixel_moments)
+        return known
+
+    def path_to_decode(self, file: Path, inspected: InspectedImage) -> Path:
+        """Return the resized copy of a file where it has one, else the file."""
+        return self._copy_path(inspected.digest) if inspected.is_resized else file
+
+    def _inspect_in_batches(
+        self, files: Sequence[Path], num_files: int, log: Callable[[str], None]
+    ) -> Iterator[dict[Path, InspectedImage]]:
+        start_time = last_log_time = time.monotonic()
+        num_known = num_files - len(files)
+        # All cores: nothing else runs while the folder is indexed.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for start in range(0, len(files), FILES_PER_COMMIT):
+                batch = files[start : start + FILES_PER_COMMIT]
+                yield dict(zip(batch, pool.map(self._inspect_file, batch), strict=True))
+                now, num_done = time.monotonic(), start + len(batch)
+                if now - last_log_time > LOG_INTERVAL_SECONDS:
+                    last_log_time, rate = now, num_done / (now - start_time)
+                    log(f"inspected {num_known + num_done:,} of {num_files:,} images, {rate:,.0f} a second")
+
+    def _inspect_file(self, file: Path) -> InspectedImage:
+        content = file.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        no_moments = np.zeros(0, dtype=np.int64)
+        try:
+            image, format_name = decode_upright(content)
+            pixels = resize_and_center_crop(image, self.scale).reshape(-1, self.scale.channels).astype(np.float64)
+        except DECODING_ERRORS as error:
+            return InspectedImage(digest, f"cannot be read ({_describe_error(error)})", False, no_moments)
+        if format_name not in FORMATS_BY_SUFFIX[file.suffix.lower()]:
+            return InspectedImage(digest, f"is a {format_name} by its content", False, no_moments)
+        is_resized = 0 < self.max_copy_side < min(image.size)
+        if is_resized:
+            self._save_resized_copy(image, digest)
+        # Exact: the floats are whole numbers below 2^53, and their product is many times as fast as that of integers.
+        moments = np.concatenate([pixels.sum(0), (pixels.T @ pixels).ravel()]).astype(np.int64)
+        return InspectedImage(digest, "", is_resized, moments)
+
+    def _copy_path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / f"{digest}.jpg"
+
+    def _save_resized_copy(self, image: Image.Image, digest: str) -> None:
+        """Save a resized copy atomically, by renaming a temporary file."""
+        copy, shorter = self._copy_path(digest), min(image.size)
+        copy.parent.mkdir(exist_ok=True)
+        width, height = (round(length * self.max_copy_side / shorter) for length in image.size)
+        resized = convert_color_mode(image, self.scale).resize((width, height), Image.Resampling.BILINEAR)
+        with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=".partial", delete=False) as partial:
+            resized.save(partial, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
+        Path(partial.name).replace(copy)
+
+
+def _write_batch(
+    database: sqlite3.Connection, batch: Mapping[Path, InspectedImage], stamps: Mapping[Path, str]
+) -> None:
+    rows = []
+    for file, image in batch.items():
+        moments = image.pixel_moments.tobytes()
+        rows.append((str(file.resolve()), stamps[file], image.digest, image.error, image.is_resized, moments))
+    with database:  # one transaction
+        database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _describe_error(error: Exception) -> str:
+    """Return Pillow's message without the memory address of a buffer.
+
+    The text must be equal at every inspection.
+    """
+    return re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
+
+
+def _readable_files(
+    files_by_class: Iterable[Iterable[Path]], inspected: Mapping[Path, InspectedImage]
+) -> tuple[list[Path], Labels]:
+    """Return the files that can be read, and their labels."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, class_files in enumerate(files_by_class):
+        readable = [file for file in class_files if not inspected[file].error]
+        files += readable
+        labels += [label] * len(readable)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _format_errors(errors: Sequence[str]) -> str:
+    listed = "; ".join(errors[:MAX_LISTED_ERRORS])
+    if len(errors) <= MAX_LISTED_ERRORS:
+        return listed
+    return f"{listed}; and {len(errors) - MAX_LISTED_ERRORS:,} more"
+
+
+def _describe_origin(files: list[Path], index: ImageIndex, errors: Sequence[str]) -> str:
+    origin = f"an image folder ({describe_folder_content(files)}), decoded at each use"
+    if index.max_copy_side:
+        origin += f"; copies of a shorter side of {index.max_copy_side}, JPEG {JPEG_QUALITY}, of larger ones"
+    if errors:
+        origin += f"; {len(errors):,} bad files left out: {_format_errors(errors)}"
+    return origin
+
+
+def _dataset_digest(
+    index: ImageIndex,
+    splits: Iterable[tuple[Sequence[Path], Labels]],
+    inspected: Mapping[Path, InspectedImage],
+) -> str:
+    digest = hashlib.sha256(index.decoding_key.encode())
+    for files, labels in splits:
+        digest.update(labels.tobytes())
+        for file in files:
+            digest.update(inspected[file].digest.encode())
+    return digest.hexdigest()[:16]
+
+
+def _file_stamp(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size}|{status.st_mtime_ns}"

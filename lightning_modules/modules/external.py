@@ -1,0 +1,86 @@
+"""Observe a user's ``LightningModule`` that trains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import nn
+from torch.nn.utils import get_total_norm
+
+from lightning_modules.distributed import Batch
+from lightning_modules.modules.metrics import RunningMetrics
+
+
+class ExternalTrainable(lightning.Callback):
+    """Record the metrics of a module's own training.
+
+    It is a :class:`lightning_modules.modules.trainable.Trainable`.
+
+    The loss is what its ``training_step`` returns, if it does; its training error cannot be known.
+    """
+
+    def __init__(self, module: lightning.LightningModule) -> None:
+        self.module = module
+        self.metrics = RunningMetrics(torch.device("cpu"))
+        self.learning_rate = float("nan")
+
+    @property
+    def network(self) -> nn.Module:
+        """The whole module."""
+        return self.module
+
+    @property
+    def callbacks(self) -> tuple[lightning.Callback, ...]:
+        """The callback that records: this object."""
+        return (self,)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all its optimizers in this epoch."""
+        return self.metrics.num_steps
+
+    def observe_validation_error(self, error: float) -> None:
+        """Ignore the error: the module has a schedule of its own."""
+
+    def epoch_metrics(self) -> Mapping[str, float]:
+        """Return loss, learning rate and gradient norms by name.
+
+        The loss only if steps returned one.
+        """
+        loss = {"train_loss": self.metrics.mean_loss} if self.metrics.num_examples else {}
+        return {**loss, "learning_rate": self.learning_rate, **self.metrics.gradient_norms}
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Reset the metrics."""
+        self.metrics = RunningMetrics(pl_module.device)
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Record gradient norms, before clipping, and the learning rate.
+
+        The rate is that of the first optimizer's first group.
+        """
+        gradients: list[torch.Tensor] = []
+        for group in optimizer.param_groups:
+            gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+        self.metrics.update_layer_gradients(self.module)
+        self.metrics.update_gradient_norm(get_total_norm(gradients))
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Record the loss that the step returned, if it did."""
+        # Lightning hands on what `training_step` returned as a dictionary, whatever its form.
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else None
+        if isinstance(loss, torch.Tensor):
+            self.metrics.update_loss(loss, len(batch[1]))

@@ -1,0 +1,156 @@
+"""Running metrics of a network, and the evaluation loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lightning_modules.distributed import Batch, DataParallelRank
+from lightning_modules.networks.build import weight_layers
+from lightning_modules.networks.outputs import extract_logits
+
+TOP_K = 5  # predicted classes among which the right one must be, for the top-5 error
+LAYER_GRADIENT_STEPS = 4  # first steps of every epoch: enough to see vanishing gradients, too few to cost time
+
+
+class RunningMetrics:
+    """Sums over batches.
+
+    They stay on the device and are read once per epoch: reading them at every step would make the host wait for it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss_sum = torch.zeros((), device=device)
+        self.num_wrong = torch.zeros((), device=device)
+        self.num_top5_wrong = torch.zeros((), device=device)
+        self.gradient_norm_sum = torch.zeros((), device=device)
+        self.layer_gradient_norm_sums: dict[str, torch.Tensor] = {}
+        self.num_examples = self.num_steps = 0
+
+    def update(
+        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, loss_denominator: int | None = None
+    ) -> None:
+        """Add a batch.
+
+        Its mean ``loss`` (nats), ``logits`` (batch, classes) and ``labels`` (batch,).
+
+        Args:
+            loss_denominator: of a microbatch or a rank's share, the number by which ``loss``, a sum, was divided.
+        """
+        self.update_loss(loss, len(labels), loss_denominator)
+        self.num_wrong += (logits.detach().argmax(1) != labels).sum()
+
+    def update_loss(self, loss: torch.Tensor, num_examples: int, loss_denominator: int | None = None) -> None:
+        """Add a batch of which only the mean loss is known."""
+        self.loss_sum += loss.detach().float() * (num_examples if loss_denominator is None else loss_denominator)
+        self.num_examples += num_examples
+
+    def update_top5(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add a batch's examples whose class is not among the top five."""
+        top = logits.detach().topk(min(TOP_K, logits.shape[1])).indices
+        self.num_top5_wrong += (top != labels[:, None]).all(1).sum()
+
+    def all_reduce(self, dp_rank: DataParallelRank) -> None:
+        """Add up losses and errors over all ranks.
+
+        Gradient norms are of the summed gradients already.
+        """
+        if dp_rank.is_single_worker:
+            return
+        # In float64: a float32 count is inexact beyond 2^24 examples.
+        num_examples = torch.tensor(float(self.num_examples), dtype=torch.float64, device=self.loss_sum.device)
+        dp_rank.all_reduce(self.loss_sum, self.num_wrong, self.num_top5_wrong)
+        dp_rank.all_reduce(num_examples)
+        self.num_examples = int(num_examples)
+
+    def update_gradient_norm(self, norm: torch.Tensor) -> None:
+        """Add a step's gradient norm, before clipping."""
+        self.gradient_norm_sum += norm.detach()
+        self.num_steps += 1
+
+    def update_layer_gradients(self, network: nn.Module) -> None:
+        """Add the gradient norms of the layers' weights, before clipping.
+
+        Only in an epoch's first steps.
+        """
+        if self.num_steps >= LAYER_GRADIENT_STEPS:
+            return
+        for layer_path, layer in weight_layers(network):
+            if layer.weight.grad is not None:
+                norm_so_far = self.layer_gradient_norm_sums.get(layer_path, 0)
+                self.layer_gradient_norm_sums[layer_path] = norm_so_far + layer.weight.grad.detach().norm()
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss, nats per example."""
+        return float(self.loss_sum) / max(1, self.num_examples)
+
+    @property
+    def error(self) -> float:
+        """Top-1 error, percent of the examples."""
+        return 100 * float(self.num_wrong) / max(1, self.num_examples)
+
+    @property
+    def top5_error(self) -> float:
+        """Top-5 error, percent; only after :meth:`update_top5` for every batch."""
+        return 100 * float(self.num_top5_wrong) / max(1, self.num_examples)
+
+    @property
+    def gradient_norms(self) -> dict[str, float]:
+        """Mean gradient norms by curve name.
+
+        Of all parameters over all steps, of each layer over the first steps.
+        """
+        norms = {"gradient_norm": float(self.gradient_norm_sum) / max(1, self.num_steps)}
+        num_layer_steps = max(1, min(self.num_steps, LAYER_GRADIENT_STEPS))
+        for layer_path, norm_sum in self.layer_gradient_norm_sums.items():
+            norms[f"gradient_norm/{layer_path}"] = float(norm_sum) / num_layer_steps
+        return norms
+
+
+@torch.no_grad()
+def evaluate_network(
+    module: nn.Module, batches: Iterable[Batch], device: torch.device, dp_rank: DataParallelRank | None = None
+) -> tuple[RunningMetrics, torch.Tensor]:
+    """Evaluate a module by its ``forward``.
+
+    Returns metrics and predicted classes ``(examples,)``.
+
+    Each rank evaluates its share of every batch; all of them return the results of the whole.
+    """
+    dp_rank = dp_rank or DataParallelRank()
+    metrics = RunningMetrics(device)
+    predictions: list[torch.Tensor] = []
+    with _evaluation_mode(module):
+        for images, labels in batches:
+            share = dp_rank.local_slice(len(labels))
+            batch_predictions = torch.zeros_like(labels)  # zeros for other ranks' examples: the ranks' sum is complete
+            if share.start < share.stop:
+                logits = extract_logits(module(images[share]))[0]
+                metrics.update(functional.cross_entropy(logits, labels[share]), logits, labels[share])
+                metrics.update_top5(logits, labels[share])
+                batch_predictions[share] = logits.argmax(1)
+            predictions.append(batch_predictions)
+    metrics.all_reduce(dp_rank)
+    classes = torch.cat(predictions)
+    dp_rank.all_reduce(classes)
+    return metrics, classes
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, then restore every submodule's own mode.
+
+    A frozen submodule stays in evaluation mode.
+    """
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, is_training in modes.items():
+            submodule.training = is_training

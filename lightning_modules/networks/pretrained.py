@@ -1,0 +1,172 @@
+"""Load weights for a network of the catalogue from a file: a state dict of this package, or torchvision's."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lightning_modules.networks.build import build_meta_network
+from lightning_modules.specs.errors import UserError, did_you_mean
+from lightning_modules.specs.networks import Network, Vgg
+from lightning_modules.specs.scale import Scale
+
+TORCHVISION_PREFIX = "torchvision:"
+WEIGHTS_EXAMPLE = f"{TORCHVISION_PREFIX}VGG16_Weights.IMAGENET1K_V1"
+
+# Per-channel mean and standard deviation by which torchvision's weights expect pixels from 0 to 255 to be normalized.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+# First parts of tensor names: VGG's features and classifier; ResNet's stem, numbered layers and last layer.
+TORCHVISION_NAME_PREFIXES = ("features.", "classifier.", "conv1.", "bn1.", "layer", "fc.")
+StateDict = Mapping[str, torch.Tensor]
+TensorShapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedNetwork:
+    """A network with trained weights.
+
+    Attributes:
+        network: the network that the weights belong to: with batch norms if the weights have them.
+        state_dict: the weights by this package's tensor names.
+        is_from_torchvision: whether torchvision trained them, on ImageNet, as far as their names tell.
+    """
+
+    network: Network
+    state_dict: StateDict
+    is_from_torchvision: bool
+
+
+def load_pretrained(network: Network, scale: Scale, weights: str) -> PretrainedNetwork:
+    """Load weights for a network.
+
+    Args:
+        network: the network as named; weights with batch norms turn ``vgg-d`` into torchvision's ``vgg16_bn``.
+        scale: the scale at which it was trained.
+        weights: a file, or ``torchvision:VGG16_Weights.IMAGENET1K_V1`` if torch's cache holds it.
+
+    Raises:
+        UserError: if there is no such file, it is no state dict, or it does not fit the network or its classes.
+    """
+    if weights.startswith(TORCHVISION_PREFIX):
+        file = _cached_weights_file(weights.removeprefix(TORCHVISION_PREFIX))
+    else:
+        file = Path(weights)
+    return match_state_dict(network, scale, _read_state_dict(file), weights)
+
+
+def match_state_dict(network: Network, scale: Scale, state_dict: StateDict, weights_name: str) -> PretrainedNetwork:
+    """Match a state dict with a network, by names or, if it is torchvision's, by order.
+
+    Args:
+        network: the network as named.
+        scale: the scale at which it was trained.
+        state_dict: by this package's tensor names or torchvision's.
+        weights_name: what errors call the state dict.
+
+    Raises:
+        UserError: if it does not fit the network.
+    """
+    shapes = _tensor_shapes(state_dict)
+    candidates = [network]
+    if isinstance(network, Vgg) and network.norm == "none":
+        candidates.append(replace(network, norm="batch"))
+    for candidate in candidates:
+        candidate_shapes = _tensor_shapes(build_meta_network(candidate, scale).state_dict())
+        if candidate_shapes == shapes:
+            return PretrainedNetwork(
+                network=candidate,
+                state_dict=state_dict,
+                is_from_torchvision=weights_name.startswith(TORCHVISION_PREFIX),
+            )
+        # torchvision lists a network's tensors in the same order under other names.
+        has_equal_order = list(candidate_shapes.values()) == list(shapes.values())
+        if has_equal_order and _has_torchvision_names(state_dict):
+            renamed = dict(zip(candidate_shapes, state_dict.values(), strict=True))
+            return PretrainedNetwork(network=candidate, state_dict=renamed, is_from_torchvision=True)
+    expected_shapes = _tensor_shapes(build_meta_network(network, scale).state_dict())
+    raise UserError(_describe_mismatch(weights_name, expected_shapes, shapes, scale))
+
+
+def _has_torchvision_names(state_dict: StateDict) -> bool:
+    return all(name.startswith(TORCHVISION_NAME_PREFIXES) for name in state_dict)
+
+
+def _tensor_shapes(state_dict: StateDict) -> TensorShapes:
+    return {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+
+
+def _read_state_dict(file: Path) -> StateDict:
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; expected a state dict: a trial's weights.pt, or torchvision's .pth.")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        lines = str(error).strip().splitlines()  # torch adds paragraphs of advice to the first line
+        reason = lines[0] if lines else type(error).__name__
+        raise UserError(
+            f"{file} cannot be read as weights ({reason}); expected a state dict as written by torch.save."
+        ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file} holds a {type(state).__name__}; expected a state dict: tensors by name.")
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        first_keys = ", ".join(list(map(str, state))[:5])
+        content = f"a dict of {first_keys}" if state else "an empty dict"
+        raise UserError(f"{file} holds {content}; expected a state dict: tensors by name.")
+    return state
+
+
+def _cached_weights_file(weights_name: str) -> Path:
+    """The file in torch's cache that holds torchvision's weights of a name. Nothing is downloaded."""
+    from torchvision import models
+
+    class_name, _, version = weights_name.partition(".")
+    known_classes = {name for name in dir(models) if name.endswith("_Weights")}
+    if class_name not in known_classes:
+        raise UserError(
+            f"torchvision has no weights {class_name!r}.{did_you_mean(class_name, known_classes)} "
+            f"Expected a name such as {WEIGHTS_EXAMPLE}."
+        )
+    weights_class = getattr(models, class_name)
+    versions = list(weights_class.__members__)
+    if version not in versions:
+        raise UserError(
+            f"{class_name} has no version {version!r}; there are: {', '.join(versions)}. "
+            f"Expected a name such as {WEIGHTS_EXAMPLE}."
+        )
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_class[version].url).name
+    if not file.is_file():
+        raise UserError(
+            f"{weights_name} is not in torch's cache, {file}. Have torchvision download it once: "
+            f"python -c 'from torchvision.models import {class_name} as w; w.{version}.get_state_dict()'."
+        )
+    return file
+
+
+def _describe_mismatch(
+    weights_name: str, expected_shapes: TensorShapes, given_shapes: TensorShapes, scale: Scale
+) -> str:
+    """Why weights do not fit a network, and what to do."""
+    expected, given = list(expected_shapes.values()), list(given_shapes.values())
+    # Only the last layer's weight and bias differ: another number of classes.
+    if expected[:-2] == given[:-2] and len(given[-1]) == 1:
+        bias_name = list(given_shapes)[-1]
+        return (
+            f"{weights_name} has {given[-1][0]} classes ({bias_name}), but the folder has {expected[-1][0]}. Expected "
+            "a folder with the classes of the weights, in the same alphabetical order."
+        )
+    reason = f"it has {len(given_shapes)} tensors, expected {len(expected_shapes)}"
+    pairs = zip(expected_shapes.items(), given_shapes.items(), strict=False)
+    for (expected_name, expected_shape), (given_name, given_shape) in pairs:
+        if given_shape != expected_shape:
+            reason = f"{given_name} is {given_shape}, expected {expected_name} {expected_shape}"
+            break
+    return (
+        f"{weights_name} does not fit the network at {scale.resolution} pixels, {scale.channels} channels and width "
+        f"{scale.width:g}: {reason}. Name the network that was trained, and its --resolution, --channels and --width."
+    )

@@ -1,0 +1,4 @@
+"""Static profiles of networks.
+
+Imports what ``evaluation`` may import, and ``evaluation``. Nothing that trains imports it.
+"""

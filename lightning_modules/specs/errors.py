@@ -1,0 +1,26 @@
+"""Errors about what a user gave, and suggestions of the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MIN_SIMILARITY = 0.5  # difflib's ratio; its default, 0.6, suggests nothing where one letter of two is wrong
+
+
+class UserError(ValueError):
+    """Something that a user gave cannot be used; the text says what was given, what is expected and what to do."""
+
+
+class InvalidValue(UserError):
+    """A value that its field does not accept; the text says what was given and what is expected."""
+
+
+class UnknownPath(InvalidValue):
+    """A dotted path that names no field; the text suggests the nearest one."""
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``" Did you mean 'depth'?"``, or nothing if no known name is similar."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=MIN_SIMILARITY)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,181 @@
+"""Network specs: the VGG family, plain and residual networks, and user-defined ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning_modules.specs.values import Arguments, Leaf, check_fields, require_field
+
+Norm = Literal["none", "lrn-first", "lrn", "batch", "group"]
+Activation = Literal["relu", "gelu", "tanh", "sigmoid"]
+Pooling = Literal["max", "average", "strided"]
+Stem = Literal["none", "7x7"]
+Initializer = Literal["glorot", "he", "orthogonal", "gaussian-variance-0.01", "gaussian-deviation-0.01"]
+BlockType = Literal["basic", "bottleneck"]
+Shortcut = Literal["none", "identity", "projection", "projection-all"]
+
+# A bottleneck block gives out four times the channels of its 3×3 convolution (He et al. 2016, Table 1).
+BOTTLENECK_EXPANSION = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv:
+    """A convolution of stride 1 that keeps the map's size, followed by the network's activation if ``activate``."""
+
+    kernel: int = 3
+    activate: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        # Only an odd kernel can be padded alike on both sides so that the map keeps its size.
+        require_field(self.kernel >= 1 and self.kernel % 2 == 1, self, "kernel", "an odd number, 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Convolutions of one width, closed by the network's pooling, which halves the map."""
+
+    width: int
+    convs: tuple[Conv, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_field(self.width >= 1, self, "width", "1 or more channels")
+        require_field(len(self.convs) >= 1, self, "convs", "at least one convolution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The classifier on top of the last feature map: optional global pooling, then fully connected layers.
+
+    Attributes:
+        pooling: ``average`` leaves one number per channel (Lin et al. 2014, Sect. 3.2); ``none`` flattens the map.
+        widths: units of the fully connected layers before the last one; each is followed by the activation and dropout.
+        dropout: probability that a unit of these layers is dropped in training.
+    """
+
+    pooling: Literal["none", "average"] = "none"
+    widths: tuple[int, ...] = (4096, 4096)
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_field(all(width >= 1 for width in self.widths), self, "widths", "1 or more units per layer")
+        require_field(0 <= self.dropout < 1, self, "dropout", "a probability from 0 to less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vgg:
+    """A network of the VGG family, in the widths that the paper prints (Simonyan & Zisserman 2015, Table 1).
+
+    Attributes:
+        stages: from input to head; each halves the map once.
+        stem: layers before the first stage: none, or ResNet's 7×7 convolution of stride 2 with a 3×3 pooling of
+            stride 2.
+        norm: ``lrn-first`` after the first activation only, as in A-LRN; ``lrn`` after every activation of the stages;
+            ``batch`` and ``group`` between every convolution and its activation.
+        activation: after every convolution and every fully connected layer but the last.
+        pooling: how a stage ends; ``strided``: its last convolution has stride 2 instead (Springenberg et al. 2015).
+        init: initializer of all weights; biases start at zero.
+    """
+
+    stages: tuple[Stage, ...]
+    stem: Stem = "none"
+    norm: Norm = "none"
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    head: Head = Head()
+    init: Initializer = "he"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_field(len(self.stages) >= 1, self, "stages", "at least one stage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """A stage of a plain or residual network; from the second stage on, its first block halves the map.
+
+    Attributes:
+        width: channels of a block's 3×3 convolutions; a bottleneck gives out four times as many.
+        count: number of blocks.
+    """
+
+    width: int
+    count: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_field(self.width >= 1, self, "width", "1 or more channels")
+        require_field(self.count >= 1, self, "count", "at least one block")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet:
+    """A plain or residual network with batch normalization (He et al. 2016, Sect. 3.3 and 4.2).
+
+    Attributes:
+        stem: ``7x7`` of stride 2 with a 3×3 pooling of stride 2, for 224 pixels; ``3x3`` of stride 1, for 32 pixels.
+        block: ``basic``, two 3×3 convolutions; ``bottleneck``, a 3×3 one between two 1×1 ones.
+        stages: from input to head.
+        shortcut: ``none``, the plain network; ``identity``, option A: zeros fill new channels; ``projection``, option
+            B: 1×1 convolutions where the shape changes; ``projection-all``, option C: 1×1 convolutions everywhere.
+        halve_by: the convolution of a bottleneck that halves the map: the ``3x3`` (as in torchvision), or the first
+            ``1x1`` (as in the paper).
+        init: initializer of all weights; biases start at zero.
+    """
+
+    stem: Literal["3x3", "7x7"]
+    block: BlockType
+    stages: tuple[Blocks, ...]
+    shortcut: Shortcut
+    halve_by: Literal["3x3", "1x1"] = "3x3"
+    init: Initializer = "he"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_field(len(self.stages) >= 1, self, "stages", "at least one stage")
+        widths = [stage.width for stage in self.stages]
+        require_field(
+            self.shortcut != "identity" or widths == sorted(widths),
+            self,
+            "stages",
+            "widths that do not shrink from stage to stage: an identity shortcut adds zero channels, and drops none",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Custom:
+    """A user-defined network: the ``nn.Module`` that a class or function returns.
+
+    A ``LightningModule`` trains itself: epochs, batch size and augmentation are all that it gets from the recipe.
+    Initial weights are the module's own, drawn from the seed's stream for weights.
+
+    Attributes:
+        class_path: dotted path of a class or function, such as ``torchvision.models.alexnet``.
+        init_args: its arguments; ``$classes``, ``$channels``, ``$resolution`` and ``$width`` stand for the protocol's.
+        auxiliary_weight: weight of the losses of auxiliary outputs, if the network has any in training (GoogLeNet:
+            0.3).
+    """
+
+    class_path: str
+    init_args: Mapping[str, Leaf] = Arguments()
+    auxiliary_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init_args", Arguments(self.init_args))  # a plain dict may be given
+        check_fields(self)
+        require_class_path(self)
+        require_field(self.auxiliary_weight >= 0, self, "auxiliary_weight", "0 or more")
+
+
+Network = Vgg | ResNet | Custom
+
+
+def require_class_path(owner: object) -> None:
+    """Raise ``InvalidValue`` unless the field ``class_path`` is a dotted path."""
+    parts = str(vars(owner)["class_path"]).split(".")
+    dotted = len(parts) > 1 and all(part.isidentifier() for part in parts)
+    require_field(dotted, owner, "class_path", "a dotted path, such as my_networks.SmallNet")

@@ -1,0 +1,195 @@
+"""Summaries of arms and differences of two arms, as a report shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from reports.analysis.confounds import NetworkChanges
+from reports.analysis.endpoints import (
+    EndpointValues,
+    endpoint_values,
+    read_cost,
+    read_metric,
+    source_train_seconds,
+    tabulate_trials,
+)
+from reports.formatting import NO_INTERVAL, Interval
+from reports.statistics import arm_interval
+from studies.records.study_record import RecordedTrial, StudyRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmDifference:
+    """Difference of two arms in test error, in percentage points.
+
+    Positive where ``arm`` has the lower error.
+
+    Attributes:
+        estimate: mean over complete pairs of seeds with its simultaneous 95% interval.
+        is_registered: whether a registered claim reads it; only then it has a verdict.
+        num_pairs: complete pairs of seeds.
+        num_planned: planned pairs.
+        is_noisy: whether the noise guard widened the interval.
+        equivalence_margin: the smallest effect of interest at which these data would show equivalence, points.
+        seed_image_interval: the same difference with its interval over seeds and images; unbounded without predictions.
+        image_standard_error: the component of that interval's standard error that no number of seeds removes, points.
+        network_changes: properties and settings in which the two instantiated networks differ.
+    """
+
+    over: str
+    arm: str
+    estimate: Interval
+    is_registered: bool
+    num_pairs: int
+    num_planned: int
+    is_noisy: bool
+    equivalence_margin: float
+    seed_image_interval: Interval
+    image_standard_error: float
+    network_changes: NetworkChanges
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """An arm: errors per planned seed (percent, NaN if missing), outcomes, cost.
+
+    Attributes:
+        mean_error: mean test error with the arm's own 95% interval.
+        difference: to the baseline; ``None`` for the baseline itself.
+        num_without_error: finished trials whose test error is not finite.
+        num_not_started: planned trials that were never started.
+        properties: measured on the instantiated network; unknown ones are absent.
+        source_arms: the arm whose trained networks this one starts from, the source of that one, and so on; empty for
+            an arm trained from scratch.
+        source_epochs: epochs of all of them, charged to this arm.
+        train_seconds: mean over finished trials, including their source networks.
+        donor_seconds: the share of the source networks in that.
+        images_per_second, peak_memory_bytes: of training, means over finished trials.
+        inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples; NaN where no
+            trial measured it.
+        published_value: the value in the literature, in its own unit and on its own data.
+        top5: mean top-5 error with the arm's own 95% interval; without a value where no trial measured it.
+        evaluated_arms: the arms whose trained networks it evaluates; empty for an arm that trains.
+    """
+
+    name: str
+    errors: tuple[float, ...]
+    mean_error: Interval
+    difference: ArmDifference | None
+    num_finished: int
+    num_diverged: int
+    num_failed: int
+    num_running: int
+    num_not_started: int
+    num_without_error: int
+    properties: Mapping[str, int]
+    source_arms: tuple[str, ...]
+    source_epochs: int
+    train_seconds: float
+    donor_seconds: float
+    images_per_second: float
+    peak_memory_bytes: float
+    inference_images_per_second: float
+    inference_peak_memory_bytes: float
+    published_value: float
+    top5: Interval
+    evaluated_arms: tuple[str, ...]
+
+    @property
+    def num_ended(self) -> int:
+        """Trials that ended, whatever their outcome."""
+        return self.num_finished + self.num_diverged + self.num_failed
+
+    @property
+    def describe_outcomes(self) -> str:
+        """Outcomes in words: ``3 of 5 (1 diverged, 1 failed)``, unfinished trials included."""
+        counts = (
+            (self.num_diverged, "diverged"), (self.num_failed, "failed"), (self.num_running, "running"),
+            (self.num_not_started, "not started"), (self.num_without_error, "without a test error"),
+        )  # fmt: skip
+        exceptions = ", ".join(f"{count} {state}" for count, state in counts if count)
+        outcomes = f"{self.num_finished} of {self.num_ended}"
+        return f"{outcomes} ({exceptions})" if exceptions else outcomes
+
+
+def summarize_arms(
+    record: StudyRecord,
+    trials: tuple[RecordedTrial, ...],
+    errors: EndpointValues,
+    differences: tuple[ArmDifference, ...],
+) -> tuple[ArmSummary, ...]:
+    """Summarize all registered arms, the baseline first."""
+    top5 = tabulate_trials(record, lambda trial: read_metric(trial, "test_top5_error"))
+    mean_costs = {name: _row_means(values) for name, values in _trial_costs(record).items()}
+    baseline = record.registration.baseline
+    # A claim may also read a difference between two other arms; rows show that to the baseline.
+    to_baseline = {difference.arm: difference for difference in differences if difference.over == baseline}
+    summaries = []
+    for index, arm in enumerate(record.registration.arms):
+        costs = {name: means[index] for name, means in mean_costs.items()}
+        summary = _summarize_arm(record, arm, errors[index], trials, costs)
+        top5_error = arm_mean_interval(top5[index])
+        summaries.append(replace(summary, difference=to_baseline.get(arm), top5=top5_error))
+    return tuple(summaries)
+
+
+def arm_mean_interval(errors: EndpointValues) -> Interval:
+    """Mean of one arm with its own 95% t interval; without an interval below two values."""
+    finite = errors[np.isfinite(errors)]
+    if finite.size < 2:  # one value has no variance
+        return Interval(value=float(finite[0])) if finite.size else NO_INTERVAL
+    interval = arm_interval(finite)
+    return Interval(value=float(interval.mean), low=float(interval.low), high=float(interval.high))
+
+
+_COST_NAMES = (
+    "images_per_second", "peak_memory_bytes", "inference_images_per_second", "inference_peak_memory_bytes",
+)  # fmt: skip
+
+
+def _trial_costs(record: StudyRecord) -> dict[str, EndpointValues]:
+    """Costs of each trial, arms x planned seeds; time includes source networks."""
+    measured = {name: tabulate_trials(record, partial(read_cost, name=name)) for name in _COST_NAMES}
+    return measured | {"train_seconds": endpoint_values(record, "time"), "donor_seconds": source_train_seconds(record)}
+
+
+def _summarize_arm(
+    record: StudyRecord, arm: str, errors: EndpointValues, trials: tuple[RecordedTrial, ...], costs: Mapping[str, float]
+) -> ArmSummary:
+    """Summarize an arm's errors, outcomes and costs; difference and top-5 error are added by the caller."""
+    states = [trial.state for trial in trials if trial.arm == arm]
+    reference = record.registration.reference
+    published_value = float(reference.values.get(arm, math.nan)) if reference else math.nan
+    finished = states.count("finished")
+    return ArmSummary(
+        name=arm,
+        errors=tuple(map(float, errors)),
+        mean_error=arm_mean_interval(errors),
+        difference=None,  # added by `summarize_arms`
+        num_finished=finished,
+        num_diverged=states.count("diverged"),
+        num_failed=states.count("failed"),
+        num_running=states.count("running"),
+        num_not_started=len(errors) - len(states),  # errors have one entry per planned seed
+        num_without_error=finished - int(np.isfinite(errors).sum()),
+        properties=dict(record.registration.properties.get(arm, {})),
+        source_arms=record.registration.source_chain(arm),
+        source_epochs=record.registration.donor_epochs.get(arm, 0),
+        top5=NO_INTERVAL,
+        evaluated_arms=record.registration.tested.get(arm, ()),
+        published_value=published_value,
+        **costs,
+    )
+
+
+def _row_means(values: EndpointValues) -> list[float]:
+    means = []
+    for row in values:
+        finite = row[np.isfinite(row)]
+        means.append(float(finite.mean()) if finite.size else math.nan)
+    return means

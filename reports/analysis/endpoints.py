@@ -1,0 +1,139 @@
+"""Endpoint values of a study: arrays of arms x planned seeds, NaN where a trial has no value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations import Endpoint
+from studies.records.results import Result
+from studies.records.study_record import RecordedTrial, StudyRecord
+
+EndpointValues = npt.NDArray[np.float64]  # arms x planned seeds
+MEBIBYTE = 2.0**20
+RELATIVE_SMALLEST_EFFECT = 0.05  # of the baseline's mean, for endpoints without a registered smallest effect
+
+ENDPOINT_UNITS: dict[Endpoint, str] = {
+    "test_error": "points",
+    "training_error": "points",
+    "trainability": "",
+    "gradient_norm": "",
+    "memory": "MiB",
+    "time": "s",
+}
+
+
+def endpoint_values(record: StudyRecord, endpoint: Endpoint) -> EndpointValues:
+    """Tabulate an endpoint over all finished trials; time includes that of source networks.
+
+    Trainability is read from diverged trials too, and so is the gradient where loss and gradient stayed finite.
+    """
+    values = tabulate_trials(record, _ENDPOINT_READERS[endpoint])
+    # An arm that starts from a trained network would otherwise look cheaper than it is.
+    return values + source_train_seconds(record) if endpoint == "time" else values
+
+
+def source_train_seconds(record: StudyRecord) -> EndpointValues:
+    """Training time of all source networks of each trial, arms x planned seeds.
+
+    0 for arms trained from scratch, NaN where it is unknown. A source network that diverged is charged like any other:
+    its time was spent. So is the source of a source.
+    """
+    trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
+
+    def read_source_seconds(trial: RecordedTrial) -> float:
+        seconds = []
+        for name in record.registration.source_chain(trial.arm):
+            source = trials.get((name, trial.seed))
+            seconds.append(read_cost(source, "train_seconds", diverged=True) if source else math.nan)
+        return math.fsum(seconds)
+
+    return tabulate_trials(record, read_source_seconds)
+
+
+def tabulate_trials(record: StudyRecord, read_value: Callable[[RecordedTrial], float]) -> EndpointValues:
+    """Tabulate one number per registered arm and planned seed; NaN where it is missing or not finite."""
+    registration = record.registration
+    trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}  # the first of repeated trials wins
+    table = np.full((len(registration.arms), len(registration.seeds)), np.nan)
+    for row, arm in enumerate(registration.arms):
+        for column, seed in enumerate(registration.seeds):
+            trial = trials.get((arm, seed))
+            if trial is None:
+                continue
+            value = read_value(trial)
+            if math.isfinite(value):
+                table[row, column] = value
+    return table
+
+
+def lost_to_divergence(record: StudyRecord, endpoint: Endpoint) -> npt.NDArray[np.bool_]:
+    """Return where a trial has no value because it diverged: booleans, arms x planned seeds."""
+    lost = np.asarray(tabulate_trials(record, lambda trial: float(trial.state == "diverged")) == 1)
+    if endpoint == "gradient_norm":  # many diverged trials have a gradient to the end: it is not lost
+        return lost & ~np.isfinite(endpoint_values(record, endpoint))
+    return lost
+
+
+def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
+    """Smallest effect of interest: as registered for errors, 0 for trainability, else 5% of the baseline's mean."""
+    if endpoint in ("test_error", "training_error"):
+        return record.registration.smallest_effect
+    if endpoint == "trainability":
+        return 0.0
+    baseline = endpoint_values(record, endpoint)[0]  # the first registered arm
+    return RELATIVE_SMALLEST_EFFECT * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
+
+
+def read_metric(trial: RecordedTrial, name: str, *, diverged: bool = False) -> float:
+    """Read the final metric of a finished trial (on request also of a diverged one); NaN for any other."""
+    return _read_result_value(trial, lambda result: result.metrics, name, diverged=diverged)
+
+
+def read_cost(trial: RecordedTrial, name: str, *, diverged: bool = False) -> float:
+    """Read a cost of a finished trial (on request also of a diverged one); NaN for any other."""
+    return _read_result_value(trial, lambda result: result.cost, name, diverged=diverged)
+
+
+def _read_result_value(
+    trial: RecordedTrial, select_values: Callable[[Result], Mapping[str, float]], name: str, *, diverged: bool = False
+) -> float:
+    states = ("finished", "diverged") if diverged else ("finished",)
+    if trial.state not in states or trial.result is None:
+        return math.nan
+    return float(select_values(trial.result).get(name, math.nan))
+
+
+def _first_layer_gradient_norm(trial: RecordedTrial) -> float:
+    """Mean over epochs of the gradient norm of the first layer's weights: low where gradients vanish.
+
+    It measures a mechanism, not performance, so it is read from a diverged trial as well if loss and gradient are
+    finite to the end: a trial stuck at chance is what vanishing gradients look like. One that stopped early has no mean
+    over all epochs.
+    """
+    if trial.state not in ("finished", "diverged") or trial.result is None:
+        return math.nan
+    curves = trial.result.curves  # one value per epoch
+    if trial.state == "diverged" and not np.isfinite(curves.get("train_loss", ())).all():
+        return math.nan
+    # Curves are logged layer by layer, from the input on: the first is that of the first layer.
+    layers = [curve for name, curve in curves.items() if name.startswith("gradient_norm/")]
+    return float(np.mean(layers[0])) if layers and len(layers[0]) else math.nan
+
+
+def _trained_indicator(trial: RecordedTrial) -> float:
+    # A failed or running trial says nothing about trainability.
+    return {"finished": 1.0, "diverged": 0.0}.get(trial.state, math.nan)
+
+
+_ENDPOINT_READERS: dict[Endpoint, Callable[[RecordedTrial], float]] = {
+    "test_error": lambda trial: read_metric(trial, "test_error"),
+    "training_error": lambda trial: read_metric(trial, "train_error"),
+    "trainability": _trained_indicator,
+    "gradient_norm": _first_layer_gradient_norm,
+    "memory": lambda trial: read_cost(trial, "peak_memory_bytes") / MEBIBYTE,
+    "time": lambda trial: read_cost(trial, "train_seconds"),
+}

@@ -1,0 +1,111 @@
+"""Cautions that a reader must see before the verdicts: what is missing, broken, mixed or noisy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reports.analysis.arms import ArmDifference, ArmSummary
+from reports.analysis.integrity import IntegrityCheck, describe_digest_mismatches
+from reports.formatting import format_contrast, format_count, join_words
+from studies.records.registration import Registration
+from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
+
+
+def collect_cautions(
+    record: StudyRecord,
+    trials: Sequence[RecordedTrial],
+    dependencies: Sequence[RecordedTrial],
+    arms: Sequence[ArmSummary],
+    checks: Sequence[IntegrityCheck],
+    differences: Sequence[ArmDifference],
+) -> tuple[str, ...]:
+    """Collect all cautions, the most severe kinds first."""
+    every_trial = (*trials, *dependencies)
+    return (
+        *_missing_trial_cautions(record.registration, arms),
+        *_lost_dependency_cautions(record.registration, dependencies),
+        *_pairing_cautions(checks),
+        *describe_digest_mismatches(every_trial),
+        *_unplanned_trial_cautions(record, every_trial),
+        *_added_seed_cautions(record),
+        *_noise_cautions(differences),
+        *_uncommitted_code_cautions(record.starts),
+    )
+
+
+def _missing_trial_cautions(registration: Registration, arms: Sequence[ArmSummary]) -> Iterator[str]:
+    num_planned = len(registration.arms) * len(registration.seeds)
+    for count, outcome in (
+        (sum(arm.num_running for arm in arms), "still running: what follows is provisional"),
+        (sum(arm.num_not_started for arm in arms), "never started, or were deleted from the store"),
+        (sum(arm.num_failed for arm in arms), "failed"),
+        (sum(arm.num_diverged for arm in arms), "diverged"),
+        (sum(arm.num_without_error for arm in arms), "finished without a finite test error"),
+    ):
+        if count:
+            yield f"{count} of {format_count(num_planned, 'planned trial')} {outcome}."
+    if len(registration.seeds) == 1:
+        yield "One seed: two trained networks can be told apart, two methods cannot."
+    empty = [arm.name for arm in arms if arm.num_finished == arm.num_without_error]
+    # With no test error at all, the answer itself says so.
+    if empty and len(empty) < len(arms):
+        pronoun = "it" if len(empty) == 1 else "them"
+        yield f"No test error for {join_words(empty)}: nothing can be said of {pronoun}."
+
+
+def _lost_dependency_cautions(registration: Registration, dependencies: Sequence[RecordedTrial]) -> Iterator[str]:
+    """Source and evaluated networks that failed or diverged, with the arms that need them."""
+    lost_seeds: dict[tuple[str, str], list[str]] = {}
+    for trial in dependencies:
+        if trial.state in ("failed", "diverged"):
+            lost_seeds.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
+    for (network, state), seeds in lost_seeds.items():
+        evaluating = [arm for arm in registration.arms if network in registration.tested.get(arm, ())]
+        starting = [arm for arm in registration.arms if network in registration.source_chain(arm)]
+        arms = evaluating or starting
+        ending = "s" if len(arms) == 1 else ""  # of the verb
+        relation = f"evaluate{ending} it" if evaluating else f"start{ending} from it"
+        seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds)}"
+        yield f"{network} {state} under {seeds_text}; {join_words(arms)} {relation}."
+
+
+def _pairing_cautions(checks: Sequence[IntegrityCheck]) -> Iterator[str]:
+    for check in checks:
+        if check.state == "broken":
+            yield f"The pairing is broken: {check.warning}."
+
+
+def _unplanned_trial_cautions(record: StudyRecord, trials: Sequence[RecordedTrial]) -> Iterator[str]:
+    # Trials of a former registration, or logged twice by two drivers.
+    num_extra = len(record.trials) - len(trials)
+    if num_extra:
+        pronoun = "it is" if num_extra == 1 else "they are"
+        yield f"{format_count(num_extra, 'trial')} of unregistered arms or seeds, or repeated: {pronoun} left out."
+
+
+def _added_seed_cautions(record: StudyRecord) -> Iterator[str]:
+    """Seeds that a later start added after results could be seen; those of registered interim analyses are fine."""
+    # Adding seeds until a result is significant raises the error rate above 5% (optional stopping).
+    registered = set(record.registration.seeds) if record.registration.looks else set()
+    known: set[int] = set()
+    for number, start in enumerate(record.starts, 1):
+        added = sorted(set(start.seeds) - known - registered)
+        known |= set(start.seeds)
+        if number > 1 and added:
+            seeds = join_words(map(str, added))
+            yield (
+                f"Start {number} added {format_count(len(added), 'seed')} ({seeds}), when results could be seen: if "
+                "they decided a verdict, it is wrong more often than 5%."
+            )
+
+
+def _noise_cautions(differences: Sequence[ArmDifference]) -> Iterator[str]:
+    pairs = [format_contrast(difference.over, difference.arm) for difference in differences if difference.is_noisy]
+    if pairs:
+        yield f"Unequal noise: the intervals of {join_words(pairs)} were widened to those pairs' own."
+
+
+def _uncommitted_code_cautions(starts: Sequence[StudyStart]) -> Iterator[str]:
+    num_unclean = sum(not start.clean for start in starts)
+    if num_unclean:
+        yield f"{num_unclean} of {format_count(len(starts), 'start')} ran code that was not committed."

@@ -1,0 +1,190 @@
+"""Judged claims: verdicts on the registered claims, with everything a reader needs beside them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ablations import ENDPOINT_LABELS, AllOf, Claim, DoesNotHelp, Endpoint
+from reports.analysis.arms import ArmSummary
+from reports.analysis.confounds import network_changes_between
+from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, smallest_effect
+from reports.analysis.interim import InterimSchedule, judge_sequentially
+from reports.formatting import format_contrast, format_significant, join_words, typeset_minus_signs
+from reports.statistics import Evidence, Verdict, judge_claims
+from reports.statistics.evidence import ALPHA
+from studies.records.study_record import StudyRecord
+
+VERDICT_ORDER = ("supported", "practically equivalent", "contradicted", "inconclusive")  # in which counts are reported
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedClaim:
+    """A registered claim and its verdict.
+
+    Attributes:
+        sentence: the claim in words.
+        word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``.
+        reason: one line that says why.
+        caveats: why its two sides are not compared like for like; printed beside the verdict.
+        notes: what else a reader must know.
+        source: the publication that made the claim; empty for the user's own.
+        agreement: whether this study agrees with that source; empty where there is none.
+        confounds: contrasts of the claim that are confounded, or not known to be unconfounded, with what changed.
+        under_tuning: the verdict where every arm's recipe is tuned alike; empty without tuning.
+    """
+
+    claim: Claim
+    sentence: str
+    word: str
+    reason: str
+    caveats: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: str
+    agreement: str
+    confounds: tuple[str, ...]
+    under_tuning: str = ""
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """All notes on the verdict; the effect of tuning and the caveats come first."""
+        tuning_notes = (self.under_tuning,) if self.under_tuning else ()
+        return (*tuning_notes, *self.caveats, *self.notes, *self.confounds)
+
+
+def judge_record(record: StudyRecord, schedule: InterimSchedule | None) -> tuple[Verdict, ...]:
+    """Judge all registered claims, at interim analyses where the study has a schedule."""
+    if not record.registration.claims:
+        return ()
+    return judge_sequentially(record, schedule, _judge_at_level) if schedule else _judge_at_level(record, ALPHA)
+
+
+def _judge_at_level(record: StudyRecord, alpha: float) -> tuple[Verdict, ...]:
+    claims = record.registration.claims
+    evidence: dict[Endpoint, Evidence] = {}
+    for claim in claims:
+        for endpoint in _endpoints_of(claim):
+            if endpoint not in evidence:
+                evidence[endpoint] = _endpoint_evidence(record, endpoint)
+    return judge_claims(claims, record.registration.arms, evidence, alpha=alpha)
+
+
+def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
+    return Evidence(
+        values=endpoint_values(record, endpoint),
+        lost_to_divergence=lost_to_divergence(record, endpoint),
+        smallest_effect=smallest_effect(record, endpoint),
+        unit=ENDPOINT_UNITS[endpoint],
+    )
+
+
+def cost_comparability_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """Notes on where trials ran, for a claim on time or memory."""
+    if not {"time", "memory"} & set(_endpoints_of(claim)):
+        return
+    arms = set(claim.arms)  # and their source networks, whose time is charged to them
+    for arm in claim.arms:
+        arms.update(record.registration.source_chain(arm))
+    devices = set()
+    reused_arms = set()
+    for trial in record.trials:
+        if trial.arm not in arms or trial.result is None or trial.state != "finished":
+            continue
+        devices.add(str(trial.result.environment.get("device_name", "")))
+        if trial.reused_from:
+            reused_arms.add(trial.arm)
+    if len(devices) > 1:
+        yield f"not comparable: measured on different machines ({join_words(sorted(devices))})"
+    # Where all arms come from another study, they shared its conditions.
+    if reused_arms and not reused_arms >= set(claim.arms):
+        names = join_words(sorted(reused_arms))
+        yield f"the trials of {names} were reused from another study, so the load of the machine may have differed"
+
+
+def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
+    """Add to a verdict all that a report shows beside it."""
+    claim = verdict.claim
+    caveats: dict[str, None] = {}  # dicts as ordered sets
+    for part in (claim, *conjuncts_of(claim)):
+        if part.caveat:
+            caveats[part.caveat] = None
+    confounds: dict[str, None] = {}
+    for over, arm in claim.contrasts:
+        changes = network_changes_between(record.registration, over, arm)
+        if not changes.is_known_unconfounded:
+            confounds[f"{format_contrast(over, arm)}: {changes.summary}"] = None
+    return JudgedClaim(
+        claim=claim,
+        sentence=claim.sentence,
+        word=verdict.word,
+        reason=typeset_minus_signs(verdict.reason),
+        caveats=tuple(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
+        notes=(
+            *map(typeset_minus_signs, verdict.notes),
+            *relative_effect_notes(record, claim),
+            *cost_comparability_notes(record, claim),
+        ),
+        source=claim.source,
+        agreement=describe_agreement(claim, verdict.word),
+        confounds=tuple(confounds),
+    )
+
+
+def relative_effect_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """Notes on the smallest effect of interest of endpoints for which none is registered."""
+    for endpoint in _endpoints_of(claim):
+        if endpoint not in ("time", "memory", "gradient_norm"):
+            continue
+        effect = smallest_effect(record, endpoint)
+        if effect:
+            amount = f"{format_significant(effect)} {ENDPOINT_UNITS[endpoint]}".strip()
+            yield f"smallest effect of interest in {ENDPOINT_LABELS[endpoint]}: 5% of the baseline's mean, {amount}"
+
+
+def describe_agreement(claim: Claim, word: str) -> str:
+    """Describe what a verdict means for the claim's source: agreement, contradiction, or neither."""
+    if not claim.source:
+        return ""
+    # A source that claims no gain is confirmed by equivalence; any other one is not contradicted by it.
+    if word == "supported" or (word == "practically equivalent" and _claims_no_gain(claim)):
+        return f"agrees with {claim.source}"
+    if word == "contradicted":
+        return f"contradicts {claim.source}"
+    if word == "practically equivalent":
+        return f"finds less than the smallest effect of interest of what {claim.source} says"
+    return f"cannot tell from this data whether {claim.source} holds"
+
+
+def conjuncts_of(claim: Claim) -> tuple[Claim, ...]:
+    """The conjuncts of a conjunction; any other claim is its only conjunct."""
+    return claim.parts if isinstance(claim, AllOf) else (claim,)
+
+
+def _endpoints_of(claim: Claim) -> tuple[Endpoint, ...]:
+    """The endpoints that a claim reads, each once, in order."""
+    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in conjuncts_of(claim)))
+
+
+def _claims_no_gain(claim: Claim) -> bool:
+    return all(isinstance(conjunct, DoesNotHelp) for conjunct in conjuncts_of(claim))
+
+
+def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]) -> str:
+    """The verdicts of a study in one sentence."""
+    if not any(math.isfinite(arm.mean_error.value) for arm in arms):
+        return "No trial has finished with a test error, so there is nothing to compare yet."
+    if not claims:
+        return "No claim was registered: the differences are shown without a verdict."
+    if len(claims) == 1:
+        return f"{claims[0].word.capitalize()}: {claims[0].sentence}"
+    counts = Counter(claim.word for claim in claims)
+    if len(counts) == 1:
+        subject = "Both claims" if len(claims) == 2 else f"All {len(claims)} claims"
+        return f"{subject} are {claims[0].word}."
+    counted = []
+    for word in VERDICT_ORDER:
+        if counts[word]:
+            counted.append(f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}")
+    return f"Of {len(claims)} claims, {join_words(counted)}."

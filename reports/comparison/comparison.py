@@ -1,0 +1,238 @@
+"""The comparison of a study's arms: all content of a report, computed once from its record.
+
+Pure: the same record gives the same comparison, which is rendered as HTML, Markdown, LaTeX and CSV.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ablations import Claim, Endpoint
+from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
+from reports.analysis.confounds import network_changes_between
+from reports.analysis.endpoints import EndpointValues, endpoint_values
+from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
+from reports.analysis.integrity import IntegrityCheck, check_pairing
+from reports.analysis.interim import InterimSchedule, confidence_level, interim_schedule, study_alpha
+from reports.analysis.sensitivity import (
+    MisclassifiedBySeed,
+    SeedPair,
+    describe_sensitivity,
+    misclassified_examples,
+    seed_image_interval,
+    seed_pairs,
+)
+from reports.analysis.trials import (
+    TrialFailure,
+    dependency_trials,
+    find_failures,
+    planned_trials,
+    summarize_environments,
+)
+from reports.analysis.tuning_budgets import TuningSummary, summarize_tuning, to_tuned_record
+from reports.comparison.cautions import collect_cautions
+from reports.comparison.claims import JudgedClaim, conjuncts_of, judge_record, summarize_verdicts, to_judged_claim
+from reports.formatting import Interval
+from reports.statistics import Contrast, estimate_contrasts
+from studies.records.registration import Registration
+from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
+from studies.settings import redact_credentials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All content of a report.
+
+    Attributes:
+        registration: the study as registered at its first start.
+        answer: the verdict in a sentence.
+        cautions: what is missing, broken or mixed; read before anything else.
+        arms: the registered arms, the baseline first.
+        claims: the registered claims with their verdicts.
+        differences: between arms: the registered ones, then the others to the baseline.
+        factorial_analyses: main effects and interactions of a registered factorial, endpoint by endpoint.
+        integrity_checks: what the paired trials shared.
+        sensitivity: sentences on what these seeds could and could not have shown.
+        failures: trials without a test error.
+        trials: the planned trials, arm by arm.
+        dependencies: trials that arms start from or evaluate, and that belong to no arm.
+        environments: hardware and versions that the trials ran on.
+        starts: every start of the study.
+        tracking_uri: where the record was read, without credentials.
+        interim_schedule: the registered interim analyses of a sequential study.
+        tuned: the comparison where every arm's recipe was tuned.
+        paired_examples: where arms evaluate networks that others trained, an arm and the baseline under each seed.
+    """
+
+    registration: Registration
+    answer: str
+    cautions: tuple[str, ...]
+    arms: tuple[ArmSummary, ...]
+    claims: tuple[JudgedClaim, ...]
+    differences: tuple[ArmDifference, ...]
+    factorial_analyses: tuple[FactorialAnalysis, ...]
+    integrity_checks: tuple[IntegrityCheck, ...]
+    sensitivity: tuple[str, ...]
+    failures: tuple[TrialFailure, ...]
+    trials: tuple[RecordedTrial, ...]
+    dependencies: tuple[RecordedTrial, ...]
+    environments: tuple[tuple[str, str], ...]
+    starts: tuple[StudyStart, ...]
+    tracking_uri: str
+    run_id: str
+    experiment_id: str
+    interim_schedule: InterimSchedule | None = None
+    tuned: TunedComparison | None = None
+    paired_examples: tuple[SeedPair, ...] = ()
+
+    @property
+    def confidence_level(self) -> str:
+        """Confidence of the simultaneous intervals, as printed."""
+        return confidence_level(self.registration)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any arm has an error."""
+        return any(math.isfinite(arm.mean_error.value) for arm in self.arms)
+
+
+def compare_arms(record: StudyRecord) -> Comparison:
+    """Compare the arms of a recorded study under the shared recipe and, where tuned, under tuned recipes."""
+    shared = _compare_recipe(record)
+    if record.tuning is None:
+        return shared
+    summary = summarize_tuning(record.registration, record.tuning)
+    # Unequal tuning would favor an arm: then there is no comparison, only the reasons.
+    tuned = None if summary.refusal_reasons else _compare_recipe(to_tuned_record(record, record.tuning))
+    tuned_words = {claim.claim: claim.word for claim in tuned.claims} if tuned else {}
+    claims = []
+    for claim in shared.claims:
+        claims.append(replace(claim, under_tuning=_describe_tuned_verdict(tuned_words, claim)))
+    return replace(
+        shared,
+        claims=tuple(claims),
+        cautions=(*summary.refusal_reasons, *shared.cautions),
+        tuned=TunedComparison(tuning_summary=summary, comparison=tuned),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedComparison:
+    """Comparison of arms under tuned recipes, and the tuning that led to them.
+
+    Attributes:
+        comparison: of the arms under their own recipes; ``None`` where the tuning was not equal.
+    """
+
+    tuning_summary: TuningSummary
+    comparison: Comparison | None
+
+
+def unresolved(record: StudyRecord) -> tuple[str, ...]:
+    """Sentences of registered claims that are inconclusive under the shared recipe or under tuned ones."""
+    shared = compare_arms(record)
+    claims = list(shared.claims)  # a claim may be open under either recipe
+    if shared.tuned and shared.tuned.comparison:
+        claims += shared.tuned.comparison.claims
+    return tuple(dict.fromkeys(claim.sentence for claim in claims if claim.word == "inconclusive"))
+
+
+def _describe_tuned_verdict(words: Mapping[Claim, str], claim: JudgedClaim) -> str:
+    if claim.claim not in words:
+        return ""
+    tuned_word = words[claim.claim]
+    if tuned_word == claim.word:
+        return f"With every arm's recipe tuned alike: {tuned_word} as well."
+    return f"With every arm's recipe tuned alike: {tuned_word}. The verdict depends on the recipes."
+
+
+def _compare_recipe(record: StudyRecord) -> Comparison:
+    registration = record.registration
+    trials, dependencies = planned_trials(record), dependency_trials(record)
+    errors = endpoint_values(record, "test_error")
+    schedule = interim_schedule(record)
+    verdicts = judge_record(record, schedule)
+    misclassified = misclassified_examples(record)
+    differences = _arm_differences(record, errors, misclassified)
+    arms = summarize_arms(record, trials, errors, differences)
+    claims = tuple(to_judged_claim(record, verdict) for verdict in verdicts)
+    checks = check_pairing(registration, trials, dependencies)
+    return Comparison(
+        registration=registration,
+        answer=summarize_verdicts(arms, claims),
+        cautions=collect_cautions(record, trials, dependencies, arms, checks, differences),
+        arms=arms,
+        claims=claims,
+        differences=differences,
+        factorial_analyses=analyze_factorial(record, _factorial_endpoints(registration)),
+        integrity_checks=checks,
+        sensitivity=describe_sensitivity(record, errors, differences, misclassified),
+        failures=find_failures((*trials, *dependencies)),
+        trials=trials,
+        dependencies=dependencies,
+        environments=summarize_environments((*trials, *dependencies)),
+        # A report is shared more widely than the store: no credentials of URIs in it.
+        starts=tuple(replace(start, command=redact_credentials(start.command)) for start in record.starts),
+        tracking_uri=redact_credentials(record.tracking_uri),
+        run_id=record.run_id,
+        experiment_id=record.experiment_id,
+        interim_schedule=schedule,
+        paired_examples=seed_pairs(registration, misclassified),
+    )
+
+
+def _factorial_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
+    """Endpoints of the factorial analysis: test error, and training error where a claim reads it."""
+    claimed = {part.endpoint for claim in registration.claims for part in conjuncts_of(claim)}
+    return ("test_error", "training_error") if "training_error" in claimed else ("test_error",)
+
+
+def _arm_differences(
+    record: StudyRecord, errors: EndpointValues, misclassified: dict[str, MisclassifiedBySeed]
+) -> tuple[ArmDifference, ...]:
+    """Estimate the differences that claims read, then those of the other arms to the baseline.
+
+    The two are separate families of simultaneous intervals: exploratory differences do not widen registered ones.
+    """
+    registration = record.registration
+    registered: dict[tuple[str, str], None] = {}  # a dict as an ordered set
+    for claim in registration.claims:
+        for conjunct in conjuncts_of(claim):
+            if conjunct.endpoint == "test_error":
+                registered |= dict.fromkeys(conjunct.contrasts)
+    to_baseline = [(registration.baseline, arm) for arm in registration.arms[1:]]
+    exploratory = [pair for pair in to_baseline if pair not in registered]
+    differences = []
+    for family, is_registered in ((tuple(registered), True), (tuple(exploratory), False)):
+        for contrast in estimate_contrasts(errors, registration.arms, family, alpha=study_alpha(registration)):
+            seed_image = seed_image_interval(misclassified[contrast.over], misclassified[contrast.arm])
+            differences.append(_arm_difference(record, contrast, is_registered, seed_image))
+    return tuple(differences)
+
+
+def _arm_difference(
+    record: StudyRecord, contrast: Contrast, is_registered: bool, seed_image: tuple[Interval, float]
+) -> ArmDifference:
+    return ArmDifference(
+        over=contrast.over,
+        arm=contrast.arm,
+        estimate=Interval(value=contrast.estimate, low=contrast.low, high=contrast.high),
+        is_registered=is_registered,
+        num_pairs=contrast.num_pairs,
+        num_planned=contrast.num_planned,
+        is_noisy=contrast.is_noisy,
+        equivalence_margin=contrast.equivalence_margin,
+        seed_image_interval=_widen_to_contrast(seed_image[0], contrast),
+        image_standard_error=seed_image[1],
+        network_changes=network_changes_between(record.registration, contrast.over, contrast.arm),
+    )
+
+
+def _widen_to_contrast(interval: Interval, contrast: Contrast) -> Interval:
+    """Widen an interval over seeds and images to at least that over seeds alone.
+
+    Images add variance, so a narrower interval is an artifact of its estimated components.
+    """
+    return replace(interval, low=min(interval.low, contrast.low), high=max(interval.high, contrast.high))

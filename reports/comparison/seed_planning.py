@@ -1,0 +1,248 @@
+"""Seed planning for ``ablate plan``: seeds that a question takes, their cost, and what the seeds at hand show.
+
+Noise comes from a pilot (the recorded study) or is stated; power comes from simulation of the verdict rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_modules.specs.errors import UserError
+from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
+from reports.comparison.claims import conjuncts_of
+from reports.formatting import format_count
+from reports.statistics import (
+    deviation_upper_limit,
+    estimate_sensitivity,
+    required_seeds,
+    simulate_detectable_difference,
+    simulate_difference_power,
+    simulate_equivalence_power,
+)
+from reports.statistics.contrasts import pairwise_coefficients
+from reports.statistics.evidence import ALPHA
+from studies.design.study import Study
+from studies.hardware import count_cores
+from studies.records.study_record import StudyRecord
+
+PowerFunction = Callable[[float, int], float]  # of the SD of a paired difference and the number of seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningNoise:
+    """Noise assumed by a plan.
+
+    Attributes:
+        deviation: SD of a paired difference of two arms, points.
+        cautious: upper 90% limit of a pilot's SD; ``None`` where the SD was stated.
+        source: where the SD comes from, as printed.
+    """
+
+    deviation: float
+    cautious: float | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedCost:
+    """Cost of further trials.
+
+    Attributes:
+        trials: number of trials still to be trained, of all arms.
+        hours: total training time; ``None`` where no trial's time is known.
+        wall_hours: the same in parallel on this machine's cores, or on one GPU that trials share.
+        gpu_hours: ``None`` for trials without a GPU.
+        money: price of the GPU hours; ``None`` without a price.
+    """
+
+    trials: int
+    hours: float | None
+    wall_hours: float | None
+    gpu_hours: float | None
+    money: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRequirement:
+    """A question, and the seeds that it takes; ``None`` where 500 are not enough.
+
+    Attributes:
+        cautious: seeds for the upper limit of the pilot's SD; that of few seeds may be far too small.
+        power_now: power of the seeds at hand, between 0 and 1.
+    """
+
+    question: str
+    seeds: int | None
+    cautious: int | None
+    power_now: float
+    cost: SeedCost | None
+    cautious_cost: SeedCost | None
+
+
+def plan_seeds(
+    study: Study,
+    pilot: StudyRecord | None,
+    *,
+    standard_deviation: float | None = None,
+    difference: float | None = None,
+    equivalence: float | None = None,
+    power: float = 0.8,
+    price_per_gpu_hour: float | None = None,
+    gpus_per_trial: float = 0.0,
+    estimate_arm_seconds: Callable[[], float | None] = lambda: None,
+) -> dict[str, Any]:
+    """Plan the seeds of a study; the plan is plain data for JSON.
+
+    Args:
+        study: the study as declared.
+        pilot: the study as recorded, whose noise and times are used.
+        standard_deviation: SD of a paired difference, points, instead of the pilot's.
+        difference: true difference to be found, points.
+        equivalence: margin within which equal arms are to be shown equivalent, points; without both, each is the
+            protocol's smallest effect.
+        power: required power, between 0 and 1.
+        price_per_gpu_hour: in any currency.
+        gpus_per_trial: may be a fraction.
+        estimate_arm_seconds: seconds to train one trial of every arm, called where no pilot has measured them.
+
+    Raises:
+        UserError: with neither a standard deviation nor a pilot of at least two seeds and arms.
+    """
+    noise = _planning_noise(study, pilot, standard_deviation)
+    coefficients = _claimed_coefficients(study)
+    # Every interim analysis gets an equal share of the error rate.
+    alpha = ALPHA / len(study.looks) if study.looks else ALPHA
+    num_recorded = len(pilot.registration.seeds) if pilot else 0
+    seeds_at_hand = num_recorded if pilot else len(study.seeds)
+    seconds_per_seed = _seconds_per_seed(pilot) or estimate_arm_seconds()
+    cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price_per_gpu_hour)
+    if difference is None and equivalence is None:
+        difference = equivalence = study.protocol.smallest_effect
+    answers = []
+    for question, power_at in _power_questions(difference, equivalence, coefficients, alpha):
+        answers.append(asdict(_answer_question(question, power_at, noise, power, seeds_at_hand, cost_of)))
+    detectable = None
+    if seeds_at_hand > 1:
+        detectable = simulate_detectable_difference(
+            noise.deviation, seeds_at_hand, coefficients, power=power, alpha=alpha
+        )
+    return {
+        "study": study.name,
+        "protocol": study.protocol.name,
+        "arms": len(study.ablation.all_arms),
+        "contrasts": len(coefficients),
+        "alpha": alpha,
+        "power": power,
+        "spread": asdict(noise),
+        "seeds_at_hand": seeds_at_hand,
+        "detectable_at_hand": detectable,
+        "smallest_effect": study.protocol.smallest_effect,
+        "difference": difference,
+        "equivalence": equivalence,
+        "answers": answers,
+    }
+
+
+def _planning_noise(study: Study, pilot: StudyRecord | None, stated_deviation: float | None) -> PlanningNoise:
+    if stated_deviation is not None:
+        return PlanningNoise(deviation=stated_deviation, cautious=None, source="as stated")
+    sensitivity = estimate_sensitivity(endpoint_values(pilot, "test_error")) if pilot else None
+    # NaN below two seeds or arms; 0 where the noise is not measurable.
+    if sensitivity is None or not 0 < sensitivity.standard_deviation < math.inf:
+        raise UserError(
+            f"no finished study {study.name} under {study.protocol.name} has two seeds to estimate the noise from. "
+            "State one: --spread 0.4, the SD of a paired difference in points; or run a pilot: "
+            f"ablate run {study.name} --seeds 3."
+        )
+    deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
+    return PlanningNoise(
+        deviation=deviation,
+        cautious=deviation_upper_limit(deviation, freedom),
+        source=f"from {format_count(sensitivity.num_seeds, 'recorded seed')} ({freedom} degrees of freedom)",
+    )
+
+
+def _claimed_coefficients(study: Study) -> npt.NDArray[np.float64]:
+    """Coefficients (contrasts x arms) of the test-error differences that claims read, else of those to the baseline."""
+    pairs: dict[tuple[str, str], None] = {}  # a dict as an ordered set
+    for claim in study.ablation.claims:
+        for conjunct in conjuncts_of(claim):
+            if conjunct.endpoint == "test_error":
+                pairs |= dict.fromkeys(conjunct.contrasts)
+    arms = [arm.name for arm in study.ablation.all_arms]
+    # `all_arms` begins with the baseline.
+    to_baseline = [(arms[0], arm) for arm in arms[1:]]
+    return pairwise_coefficients(arms, tuple(pairs) or to_baseline)
+
+
+def _power_questions(
+    difference: float | None, equivalence: float | None, coefficients: npt.NDArray[np.float64], alpha: float
+) -> Iterator[tuple[str, PowerFunction]]:
+    """Yield every question with its power as a function of noise and number of seeds."""
+    if difference is not None:
+        difference_power = partial(simulate_difference_power, difference, coefficients=coefficients, alpha=alpha)
+        yield f"a true difference of {difference:g} points", difference_power
+    if equivalence is not None:
+        equivalence_power = partial(simulate_equivalence_power, equivalence, coefficients=coefficients, alpha=alpha)
+        yield f"equal arms to be equivalent within ±{equivalence:g}", equivalence_power
+
+
+def _answer_question(
+    question: str,
+    power_at: PowerFunction,
+    noise: PlanningNoise,
+    power: float,
+    seeds_at_hand: int,
+    cost_of: Callable[[int], SeedCost],
+) -> SeedRequirement:
+    seeds = required_seeds(partial(power_at, noise.deviation), power=power)
+    cautious = required_seeds(partial(power_at, noise.cautious), power=power) if noise.cautious else None
+    return SeedRequirement(
+        question=question,
+        seeds=seeds,
+        cautious=cautious,
+        # One seed has no interval, so no power.
+        power_now=power_at(noise.deviation, seeds_at_hand) if seeds_at_hand > 1 else 0.0,
+        cost=cost_of(seeds) if seeds else None,
+        cautious_cost=cost_of(cautious) if cautious else None,
+    )
+
+
+def _cost_of_seeds(
+    study: Study,
+    seconds_per_seed: float | None,
+    num_recorded: int,
+    gpus_per_trial: float,
+    price_per_gpu_hour: float | None,
+    num_seeds: int,
+) -> SeedCost:
+    """Cost of the seeds that are not recorded yet."""
+    num_further = max(0, num_seeds - num_recorded)
+    num_trials = num_further * len(study.ablation.all_arms)
+    if seconds_per_seed is None:
+        return SeedCost(trials=num_trials, hours=None, wall_hours=None, gpu_hours=None, money=None)
+    hours = seconds_per_seed * num_further / 3600
+    # One GPU that trials share, or one core per trial.
+    num_parallel = 1 / gpus_per_trial if gpus_per_trial else count_cores()
+    gpu_hours = hours * gpus_per_trial if gpus_per_trial else None
+    money = None
+    if gpu_hours is not None and price_per_gpu_hour is not None:
+        money = gpu_hours * price_per_gpu_hour
+    return SeedCost(trials=num_trials, hours=hours, wall_hours=hours / num_parallel, gpu_hours=gpu_hours, money=money)
+
+
+def _seconds_per_seed(pilot: StudyRecord | None) -> float | None:
+    """Mean training time of one trial of every arm, summed over arms; ``None`` where an arm has no trial."""
+    if pilot is None:
+        return None
+    seconds = tabulate_trials(pilot, partial(read_cost, name="train_seconds"))
+    if not np.isfinite(seconds).any(axis=1).all():
+        return None
+    return float(np.nanmean(seconds, axis=1).sum())

@@ -1,0 +1,366 @@
+"""Contents of a report, section by section, from a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reports.analysis.arms import ArmDifference, ArmSummary
+from reports.analysis.integrity import describe_restarts
+from reports.comparison.comparison import Comparison
+from reports.content.contract import contract_section
+from reports.content.costs import (
+    FilledColumn,
+    arm_table,
+    costs_table,
+    dependencies_table,
+    has_evaluations,
+    networks_table,
+    test_cost_columns,
+)
+from reports.content.document import (
+    Cell,
+    Column,
+    Row,
+    Section,
+    Table,
+    interval_cell,
+    mean_cell,
+    nonempty_tables,
+    number_cell,
+    text_cell,
+)
+from reports.content.factorial import INTERACTION_FIGURE, factorial_section
+from reports.content.paired_examples import examples_table
+from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
+from reports.figures.study import error_decimals
+from reports.figures.style import Figure
+from reports.formatting import (
+    MISSING,
+    format_contrast,
+    format_count,
+    format_duration,
+    format_integer,
+    format_published,
+)
+from studies.records.study_record import StudyStart
+
+VERDICT_SYMBOLS = {"supported": "✓", "contradicted": "✗", "practically equivalent": "≈", "inconclusive": "?"}
+BASELINE_LABEL = "baseline"
+EXPLORATORY_MARK = "°"
+
+# Figures that are shown in the section that they belong to, not among the others.
+FIGURES_OF_SECTIONS = (INTERACTION_FIGURE, SEARCH_FIGURE)
+
+
+def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section, ...]:
+    """All sections after the opening, in their order.
+
+    A section that would be empty says so or is left out.
+    """
+    figure_names = [figure.name for figure in figures]
+    sections = [_arms_section(comparison)]
+    if comparison.tuned:
+        sections.append(tuning_section(comparison, figure_names))
+    if comparison.factorial_analyses:
+        sections.append(factorial_section(comparison, figure_names))
+    other_figures = tuple(name for name in figure_names if name not in FIGURES_OF_SECTIONS)
+    sections += [
+        contract_section(comparison),
+        Section(name="figures", title="Figures", figures=other_figures),
+        _sensitivity_section(comparison),
+        _failures_section(comparison),
+        _reproducibility_section(comparison),
+    ]
+    return tuple(sections)
+
+
+def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """The study in a few numbers, for the opening."""
+    registration = comparison.registration
+    facts = [
+        ("Arms", f"{len(registration.arms)}, baseline {registration.baseline}"),
+        ("Seeds", f"{len(registration.seeds)} per arm, paired"),
+        ("Completed", _count_completed(comparison)),
+        ("Smallest effect of interest", f"{registration.smallest_effect:g} points"),
+    ]
+    if comparison.interim_schedule:
+        facts.append(("Interim analyses", comparison.interim_schedule.description))
+    if comparison.tuned:
+        facts.append(("Tuning", describe_tuning(comparison.tuned)))
+    facts += [("Data", _summarize_data(registration.data)), ("Protocol", registration.protocol)]
+    return tuple(facts)
+
+
+def _count_completed(comparison: Comparison) -> str:
+    registration, dependencies = comparison.registration, comparison.dependencies
+    num_finished = sum(arm.num_finished for arm in comparison.arms)
+    num_planned = len(registration.arms) * len(registration.seeds)
+    completed = f"{num_finished} of {format_count(num_planned, 'trial')}"
+    if dependencies:
+        num_trained = [trial.state for trial in dependencies].count("finished")
+        kind = "evaluated network" if has_evaluations(comparison.arms) else "source network"
+        completed += f", {num_trained} of {format_count(len(dependencies), kind)}"
+    return completed
+
+
+def _summarize_data(data: Mapping[str, object]) -> str:
+    sizes = []
+    for split in ("train", "validation", "test"):
+        if split in data:
+            sizes.append(f"{format_integer(float(str(data[split])))} {split}")
+    name = str(data.get("name", "unknown"))
+    return f"{name} ({', '.join(sizes)})" if sizes else name
+
+
+def claims_table(comparison: Comparison) -> Table:
+    """The claims with their verdicts, for renderers that show them as a table."""
+    columns = (Column(title="Claim"), Column(title="Verdict"), Column(title="Reason"), Column(title="Literature"))
+    rows = []
+    for claim in comparison.claims:
+        verdict, literature = text_cell(claim.word, "strong"), text_cell(claim.agreement or MISSING)
+        rows.append((text_cell(claim.sentence), verdict, text_cell(claim.reason), literature))
+    return Table(name="claims", caption="Registered claims and their verdicts", columns=columns, rows=tuple(rows))
+
+
+def results_table(comparison: Comparison) -> Table:
+    """Error, difference, outcomes and published value, arm by arm."""
+    arms, digits = comparison.arms, error_decimals(comparison)
+    columns = [
+        _error_column(arms, digits),
+        _difference_column(comparison, digits),
+        _outcome_column(arms),
+        *_top5_columns(arms, digits),
+        *test_cost_columns(arms),
+        *_published_columns(comparison),
+    ]
+    return arm_table(arms, "results", "Test error and outcomes of the trials", columns, _result_notes(comparison))
+
+
+def _arms_section(comparison: Comparison) -> Section:
+    registration = comparison.registration
+    paragraph = (
+        f"Every arm was planned with the same {format_count(len(registration.seeds), 'seed')}. Differences are paired "
+        f"by seed, and are positive where the arm has a lower error than {registration.baseline}, the baseline."
+    )
+    tables = nonempty_tables(
+        results_table(comparison),
+        networks_table(comparison),
+        costs_table(comparison),
+        dependencies_table(comparison),
+        examples_table(comparison.paired_examples, registration.baseline),
+    )
+    return Section(name="arms", title="Results by arm", paragraphs=(paragraph,), tables=tables)
+
+
+def _error_column(arms: Sequence[ArmSummary], digits: int) -> FilledColumn:
+    about = "mean over seeds ± half-width of its 95% interval"
+    cells = [mean_cell(arm.mean_error, digits) for arm in arms]
+    return Column(title="Test error", unit="%", kind="number", about=about), cells
+
+
+def _difference_column(comparison: Comparison, digits: int) -> FilledColumn:
+    column = Column(
+        title=f"Error reduction against {comparison.registration.baseline}",
+        unit="points",
+        kind="number",
+        about=f"positive: lower error than the baseline; simultaneous {comparison.confidence_level} interval",
+    )
+    return column, [_difference_cell(arm.difference, digits) for arm in comparison.arms]
+
+
+def _difference_cell(difference: ArmDifference | None, digits: int) -> Cell:
+    if difference is None:
+        return Cell(text=BASELINE_LABEL, sort=0.0, tone="quiet")
+    cell = interval_cell(difference.estimate, digits)
+    is_exploratory = not difference.is_registered and math.isfinite(difference.estimate.value)
+    return replace(cell, mark=EXPLORATORY_MARK) if is_exploratory else cell
+
+
+def _outcome_column(arms: Sequence[ArmSummary]) -> FilledColumn:
+    cells = []
+    for arm in arms:
+        num_incomplete = arm.num_running + arm.num_not_started + arm.num_without_error
+        is_complete = arm.num_finished == arm.num_ended and not num_incomplete
+        cells.append(Cell(text=arm.describe_outcomes, sort=arm.num_finished, tone="" if is_complete else "alert"))
+    # Running trials and those never started are not in the denominator; the text of the cell names them.
+    return Column(title="Completed", unit="of ended trials"), cells
+
+
+def _top5_columns(arms: Sequence[ArmSummary], digits: int) -> list[FilledColumn]:
+    """Top-5 error; empty where no trial has counted it."""
+    if not any(math.isfinite(arm.top5.value) for arm in arms):
+        return []
+    cells = [mean_cell(arm.top5, digits) for arm in arms]
+    about = "the right class is not among the five most likely ones"
+    return [(Column(title="Top-5 error", unit="%", kind="number", about=about), cells)]
+
+
+def _published_columns(comparison: Comparison) -> list[FilledColumn]:
+    """Published values, with the decimals of their source, if there is one."""
+    if comparison.registration.reference is None:
+        return []
+    values = [arm.published_value for arm in comparison.arms]
+    digits = max(map(_count_published_decimals, values), default=0)
+    cells = [number_cell(value, digits) for value in values]
+    about = "for comparison only: never combined with measured values"
+    return [(Column(title="Published", unit="%, other data", kind="number", about=about), cells)]
+
+
+def _count_published_decimals(value: float) -> int:
+    if not math.isfinite(value):
+        return 0
+    _, _, decimals = format_published(value).partition(".")
+    return len(decimals)
+
+
+def _result_notes(comparison: Comparison) -> tuple[str, ...]:
+    differences = comparison.differences
+    notes = [
+        "Test error: mean over the finished seeds ± half-width of the arm's own 95% t interval.",
+        "Differences: mean over the pairs of seeds in which both trials finished. The intervals are simultaneous: in "
+        f"{comparison.confidence_level} of studies, they cover all differences of their family.",
+    ]
+    if any(not difference.is_registered for difference in differences):
+        notes.append(
+            f"{EXPLORATORY_MARK} exploratory: this difference is not part of a registered claim and has no verdict."
+        )
+    incomplete = []
+    for difference in differences:
+        if difference.num_pairs < difference.num_planned:
+            contrast = format_contrast(difference.over, difference.arm)
+            incomplete.append(f"{contrast} {difference.num_pairs} of {difference.num_planned}")
+    if incomplete:
+        notes.append(f"Complete pairs of seeds: {', '.join(incomplete)}.")
+    reference = comparison.registration.reference
+    if reference:
+        caveat = f" Caveat: {reference.caveat}." if reference.caveat else ""
+        notes.append(f"Published: {reference.quantity}. Source: {reference.source}.{caveat}")
+    return tuple(notes)
+
+
+def _sensitivity_section(comparison: Comparison) -> Section:
+    return Section(
+        name="limits",
+        title="Sensitivity: what these seeds could detect",
+        paragraphs=() if comparison.sensitivity else ("Not available before a trial has finished.",),
+        points=comparison.sensitivity,
+        tables=nonempty_tables(_image_sampling_table(comparison)),
+    )
+
+
+def _image_sampling_table(comparison: Comparison) -> Table:
+    """The differences with the test images as a second source of variance."""
+    digits = error_decimals(comparison)
+    rows = []
+    for difference in comparison.differences:
+        over_images = difference.seed_image_interval
+        if over_images.is_bounded:
+            contrast = text_cell(format_contrast(difference.over, difference.arm), "strong")
+            rows.append((contrast, interval_cell(difference.estimate, digits), interval_cell(over_images, digits)))
+    columns = (
+        Column(title="Contrast"),
+        Column(title="Over seeds", unit="points", kind="number"),
+        Column(title="Over seeds and images", unit="points", kind="number"),
+    )
+    note = (
+        "Over seeds: for this test set, simultaneous for all differences of the family; verdicts use these intervals. "
+        "Over seeds and images: for other images from the same source; never narrower than over seeds alone."
+    )
+    caption = "Differences on this test set, and on other images of its kind"
+    return Table(name="crossed", caption=caption, columns=columns, rows=tuple(rows), notes=(note,))
+
+
+def _failures_section(comparison: Comparison) -> Section:
+    table = _failures_table(comparison)
+    not_started = [f"{arm.name} ({arm.num_not_started})" for arm in comparison.arms if arm.num_not_started]
+    paragraphs = []
+    if not_started:
+        paragraphs.append(
+            "Planned, but not in the tracking store (never started, or deleted): " + ", ".join(not_started) + "."
+        )
+    if table.rows or not_started:
+        paragraphs.append(
+            "No trial is excluded: diverged and failed trials count in the denominator, and no arm gets other seeds."
+        )
+    else:
+        paragraphs.append("None: every planned trial finished with a finite test error.")
+    restarts = describe_restarts(comparison.trials)
+    if restarts:
+        paragraphs.append(restarts)
+    return Section(name="failures", title="Failures", paragraphs=tuple(paragraphs), tables=nonempty_tables(table))
+
+
+def _failures_table(comparison: Comparison) -> Table:
+    rows = []
+    for failure in comparison.failures:
+        rows.append(
+            (
+                text_cell(failure.arm, "strong"),
+                Cell(text=str(failure.seed), sort=failure.seed),
+                text_cell(failure.state, "alert"),
+                text_cell(failure.reason),
+            )
+        )
+    columns = (
+        Column(title="Arm"),
+        Column(title="Seed", kind="number"),
+        Column(title="State"),
+        Column(title="Reason"),
+    )
+    return Table(name="failures", caption="Trials without a test error", columns=columns, rows=tuple(rows))
+
+
+def _reproducibility_section(comparison: Comparison) -> Section:
+    registration = comparison.registration
+    protocol_note = " ".join(registration.protocol_note.split())  # a docstring: its line breaks mean nothing here
+    points = [
+        f"Seeds: {', '.join(map(str, registration.seeds)) or 'none'}.",
+        f"Data: {', '.join(f'{name} {value}' for name, value in registration.data.items())}.",
+        f"Protocol {registration.protocol}: {protocol_note}",
+        *_describe_reused_trials(comparison),
+        f"Read from run {comparison.run_id} of experiment {comparison.experiment_id} at {comparison.tracking_uri}.",
+    ]
+    tables = nonempty_tables(_starts_table(comparison.starts), _environment_table(comparison))
+    return Section(name="reproduction", title="Reproducibility", points=tuple(points), tables=tables)
+
+
+def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:
+    runs = [trial.reused_from for trial in (*comparison.trials, *comparison.dependencies) if trial.reused_from]
+    if not runs:
+        return ()
+    return (f"{format_count(len(runs), 'trial')} reused from another study: runs {', '.join(sorted(set(runs)))}.",)
+
+
+def _starts_table(starts: Sequence[StudyStart]) -> Table:
+    columns = (
+        Column(title="Started"),
+        Column(title="Command", kind="code"),
+        Column(title="Revision", kind="code"),
+        Column(title="Working tree"),
+        Column(title="Versions"),
+        Column(title="Hardware"),
+        Column(title="Wall time", kind="number"),
+    )
+    rows = tuple(map(_start_row, starts))
+    return Table(name="starts", caption="Starts of this study", columns=columns, rows=rows)
+
+
+def _start_row(start: StudyStart) -> Row:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(start.versions.items()))
+    return (
+        text_cell(start.time[:19].replace("T", " ")),  # to the second
+        text_cell(start.command),
+        text_cell(start.revision[:12]),
+        text_cell("clean") if start.clean else text_cell("uncommitted changes", "alert"),
+        text_cell(versions),
+        text_cell(start.hardware),
+        Cell(text=format_duration(start.wall_seconds), sort=start.wall_seconds),
+    )
+
+
+def _environment_table(comparison: Comparison) -> Table:
+    rows = tuple((text_cell(name), text_cell(value)) for name, value in comparison.environments)
+    columns = (Column(title="Logged by the trials"), Column(title="Value"))
+    return Table(name="environment", caption="Environment of the trials", columns=columns, rows=rows)

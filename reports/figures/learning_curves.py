@@ -1,0 +1,116 @@
+"""Learning curves by arm, with their spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from reports.comparison.comparison import Comparison
+from reports.figures import style
+from reports.figures.style import Figure, Panel, shorten_name
+from reports.formatting import format_significant
+
+METRIC_TITLES = (
+    ("validation_error", "Validation error, %"),
+    ("train_error", "Training error, % (as seen while training)"),
+    ("train_loss", "Training loss, nats"),
+    ("gradient_norm", "Gradient norm"),
+)
+
+Curves = npt.NDArray[np.float64]
+
+
+def learning_curves_figure(comparison: Comparison) -> Figure | None:
+    """Panel per quantity logged by epoch; ``None`` where none was logged."""
+    panels = []
+    for metric, title in METRIC_TITLES:
+        curves_by_arm = [_collect_curves(comparison, arm.name, metric) for arm in comparison.arms]
+        if not any(np.isfinite(curves).any() for curves in curves_by_arm):
+            continue
+        panels.append(
+            Panel(
+                name="learning-" + metric.replace("_", "-"),
+                title=title,
+                alternative=_describe_curves(comparison, curves_by_arm, title),
+                draw=partial(_draw_curves, comparison, curves_by_arm, metric),
+                height_inches=2.9,
+            )
+        )
+    if not panels:
+        return None
+    caption = (
+        "Line: mean over the finished seeds; shade: from the lowest to the highest seed. Dotted, ending in a cross: "
+        "diverged seeds, not part of any mean. Errors are on a square-root axis, which spreads small values."
+    )
+    return Figure(name="learning", title="Learning curves", caption=caption, panels=tuple(panels))
+
+
+def _collect_curves(comparison: Comparison, arm: str, metric: str, state: str = "finished") -> Curves:
+    """Collect curves, trials x epochs, NaN beyond an end or if not finite."""
+    curves = []
+    for trial in comparison.trials:
+        if trial.arm == arm and trial.state == state and trial.result is not None:
+            curves.append(trial.result.curves.get(metric, ()))
+    # Trials end at different epochs: early stopping and divergence leave rows of unequal length.
+    table = np.full((len(curves), max(map(len, curves), default=0)), np.nan)
+    for row, curve in zip(table, curves, strict=True):
+        row[: len(curve)] = curve
+    table[~np.isfinite(table)] = np.nan
+    return table
+
+
+def _draw_curves(comparison: Comparison, curves_by_arm: Sequence[Curves], metric: str, axes: Axes) -> None:
+    diverged_by_arm = [_collect_curves(comparison, arm.name, metric, "diverged") for arm in comparison.arms]
+    # The scale must be set before anything is drawn, and must hold the diverged seeds too.
+    finite = np.concatenate([curves[np.isfinite(curves)] for curves in (*curves_by_arm, *diverged_by_arm)])
+    if metric.endswith("_error"):
+        style.set_square_root_scale(axes, float(min(100.0, max(finite.max() * 1.05, 1.0))))
+    elif finite.min() > 0:
+        style.set_log_scale(axes)
+    line_ends = []
+    for index, (curves, diverged) in enumerate(zip(curves_by_arm, diverged_by_arm, strict=True)):
+        _draw_diverged(axes, diverged, index)
+        if np.isfinite(curves).any():
+            end_height = _draw_arm(axes, curves, index)
+            line_ends.append((shorten_name(comparison.arms[index].name), index, end_height))
+    style.label_line_ends(axes, line_ends)
+    axes.set_xlabel("epoch")
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def _draw_arm(axes: Axes, curves: Curves, index: int) -> float:
+    """Draw mean and range over seeds; returns the mean's last height."""
+    has_value = np.isfinite(curves).any(axis=0)
+    epochs = np.arange(1, curves.shape[1] + 1)[has_value]
+    logged = curves[:, has_value]
+    mean, low, high = np.nanmean(logged, axis=0), np.nanmin(logged, axis=0), np.nanmax(logged, axis=0)
+    color = style.arm_color(index)
+    axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
+    marker = "o" if len(epochs) == 1 else ""  # a line of one point would be invisible
+    axes.plot(epochs, mean, color=color, linestyle=style.arm_line_style(index), marker=marker)
+    return float(mean[-1])
+
+
+def _draw_diverged(axes: Axes, curves: Curves, index: int) -> None:
+    color = style.arm_color(index)
+    for curve in curves:
+        epochs = np.flatnonzero(np.isfinite(curve))
+        if len(epochs):
+            axes.plot(epochs + 1, curve[epochs], color=color, linewidth=0.8, linestyle=(0, (1, 1.5)))
+            axes.plot([epochs[-1] + 1], [curve[epochs[-1]]], marker="x", markersize=4.5, color=color)
+
+
+def _describe_curves(comparison: Comparison, curves_by_arm: Sequence[Curves], title: str) -> str:
+    descriptions = []
+    for arm, curves in zip(comparison.arms, curves_by_arm, strict=True):
+        has_value = np.isfinite(curves).any(axis=0)
+        if has_value.any():
+            mean = np.nanmean(curves[:, has_value], axis=0)
+            first, last = format_significant(float(mean[0])), format_significant(float(mean[-1]))
+            descriptions.append(f"{arm.name} from {first} to {last}")
+    return f"{title}, mean over seeds from the first epoch to the last: {'; '.join(descriptions)}."

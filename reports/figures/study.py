@@ -1,0 +1,370 @@
+"""All figures of a report; errors, costs and published values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from ablations import FallsWith, SaturatesAt
+from reports.analysis.arms import ArmDifference, ArmSummary
+from reports.comparison.comparison import Comparison
+from reports.figures import style
+from reports.figures.gradient_norms import gradient_norms_figure
+from reports.figures.interaction import interaction_figure
+from reports.figures.learning_curves import learning_curves_figure
+from reports.figures.receptive_fields import receptive_fields_figure
+from reports.figures.style import BAND, INK, MUTED, PAPER, RULE, Figure, Panel, shorten_name
+from reports.figures.tuning_curves import search_curves_figure
+from reports.formatting import (
+    choose_decimals,
+    format_fixed,
+    format_interval,
+    format_plus_minus,
+    format_significant,
+    metric_prefix,
+    time_unit,
+)
+
+ROW_INCHES, FRAME_INCHES = 0.3, 0.85
+UnitChoice = Callable[[list[float]], tuple[float, str]]  # values to (factor, name of the unit)
+
+
+def report_figures(comparison: Comparison) -> tuple[Figure, ...]:
+    """All figures that the comparison has numbers for."""
+    candidates = (
+        _seeds_figure(comparison),
+        interaction_figure(comparison),
+        learning_curves_figure(comparison),
+        gradient_norms_figure(comparison),
+        _costs_figure(comparison),
+        receptive_fields_figure(comparison),
+        _published_figure(comparison),
+        search_curves_figure(comparison),
+    )
+    return tuple(figure for figure in candidates if figure is not None)
+
+
+def error_decimals(comparison: Comparison) -> int:
+    """Decimals of errors and of their differences throughout the report."""
+    half_widths = [arm.mean_error.half_width for arm in comparison.arms]
+    half_widths += [difference.estimate.half_width for difference in comparison.differences]
+    return choose_decimals(half_widths, minimum=1)
+
+
+def _has_error(arm: ArmSummary) -> bool:
+    return math.isfinite(arm.mean_error.value)
+
+
+def _make_panel(name: str, title: str, alternative: str, draw: Callable[[Axes], None], height: float = 2.7) -> Panel:
+    return Panel(name=name, title=title, alternative=alternative, draw=draw, height_inches=height)
+
+
+# Test error by seed, and the differences
+
+
+def _seeds_figure(comparison: Comparison) -> Figure | None:
+    if not any(map(_has_error, comparison.arms)):
+        return None
+    differences = []
+    for difference in comparison.differences:
+        if math.isfinite(difference.estimate.value):
+            differences.append(difference)
+    # Both panels have the same height, so that their rows have the same distance side by side.
+    height = FRAME_INCHES + ROW_INCHES * max(len(comparison.arms), len(differences))
+    draw_errors = partial(_draw_errors, comparison)
+    panels = [_make_panel("errors", "Test error, %", _describe_errors(comparison), draw_errors, height)]
+    caption = (
+        "Left: each dot is one seed; a faint line connects the trials of one seed. Below the dots: the arm's mean with "
+        "its own 95% interval."
+    )
+    if differences:
+        title = "Error reduction by the second arm, points"
+        description = _describe_differences(comparison, differences)
+        draw_differences = partial(_draw_differences, comparison, differences)
+        panels.append(_make_panel("differences", title, description, draw_differences, height))
+        caption += (
+            f" Right: mean difference over the pairs of seeds with its simultaneous {comparison.confidence_level} "
+            "interval; positive: the second arm has the lower error. Shaded band: the smallest effect of interest, "
+            f"±{comparison.registration.smallest_effect:g} points. Hollow: not part of a registered claim."
+        )
+    return Figure(name="seeds", title="Test error by seed, and differences", caption=caption, panels=tuple(panels))
+
+
+def _draw_errors(comparison: Comparison, axes: Axes) -> None:
+    arms = comparison.arms
+    heights = _row_positions(len(arms))
+    _draw_row_lines(axes, heights)
+    _draw_seed_lines(axes, arms, heights)
+    for index, (arm, height) in enumerate(zip(arms, heights, strict=True)):
+        color = style.arm_color(index)
+        mean = arm.mean_error
+        interval_height = height - 0.24  # below the dots: on their line, the interval would hide them
+        if mean.is_bounded:
+            axes.plot([mean.low, mean.high], [interval_height] * 2, color=color, linewidth=1.8, zorder=3)
+        if math.isfinite(mean.value):
+            tick = [interval_height - 0.11, interval_height + 0.11]
+            axes.plot([mean.value] * 2, tick, color=color, linewidth=1.8, zorder=3)
+        # Translucent: seeds with equal errors darken instead of hiding each other.
+        axes.plot(arm.errors, [height] * len(arm.errors), linestyle="", marker="o", markersize=4.2, color=color,
+                  alpha=0.55, markeredgewidth=0, zorder=4)  # fmt: skip
+    _label_rows(axes, heights, _arm_labels(arms))
+
+
+def _draw_seed_lines(axes: Axes, arms: Sequence[ArmSummary], heights: Sequence[float]) -> None:
+    """Connect the trials of one seed by a faint line: they are paired."""
+    for errors_of_seed in zip(*(arm.errors for arm in arms), strict=True):
+        axes.plot(errors_of_seed, heights, color=MUTED, linewidth=0.5, alpha=0.45, zorder=2)
+
+
+def _draw_differences(comparison: Comparison, differences: Sequence[ArmDifference], axes: Axes) -> None:
+    heights = _row_positions(len(differences))
+    effect = comparison.registration.smallest_effect
+    axes.axvspan(-effect, effect, color=BAND, linewidth=0, zorder=0)
+    axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
+    for difference, height in zip(differences, heights, strict=True):
+        estimate = difference.estimate
+        color = style.arm_color(comparison.registration.arms.index(difference.arm))
+        if estimate.is_bounded:
+            axes.plot([estimate.low, estimate.high], [height] * 2, color=color, linewidth=1.8, zorder=3)
+        # Shape and fill both tell registered from exploratory: fill alone is lost in small prints.
+        marker, fill = ("o", color) if difference.is_registered else ("D", PAPER)
+        axes.plot([estimate.value], [height], marker=marker, color=color, markersize=5.5, markeredgewidth=1.4,
+                  markerfacecolor=fill, zorder=4)  # fmt: skip
+    labels = [style.contrast_label(difference.over, difference.arm) for difference in differences]
+    _label_rows(axes, heights, labels)
+    # Rounded first: ticks such as 0.30000000000000004 come out of the locator's arithmetic.
+    axes.xaxis.set_major_formatter(lambda value, _: style.format_signed(round(value, 6)))
+    _widen_limits(axes, effect)
+
+
+def _widen_limits(axes: Axes, effect: float) -> None:
+    """Show the whole band of the smallest effect, with a margin."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -1.4 * effect), max(high, 1.4 * effect))
+
+
+def _arm_labels(arms: Iterable[ArmSummary]) -> list[str]:
+    return [shorten_name(arm.name) for arm in arms]
+
+
+def _row_positions(count: int) -> list[float]:
+    """Heights of rows from the top down."""
+    return list(map(float, reversed(range(count))))
+
+
+def _label_rows(axes: Axes, heights: Sequence[float], labels: Sequence[str]) -> None:
+    axes.set_yticks(heights, labels)
+    axes.set_ylim(-0.6, len(heights) - 0.4)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.locator_params(axis="x", nbins=6)
+
+
+def _draw_row_lines(axes: Axes, heights: Sequence[float]) -> None:
+    for height in heights:
+        axes.axhline(height, color=RULE, linewidth=0.6, zorder=0)
+
+
+def _describe_errors(comparison: Comparison) -> str:
+    digits = error_decimals(comparison)
+    descriptions = []
+    for arm in comparison.arms:
+        error = format_plus_minus(arm.mean_error, digits) if _has_error(arm) else "none"
+        descriptions.append(f"{arm.name} {error}")
+    return f"Test error in percent, mean and half-width of the 95% interval per arm: {'; '.join(descriptions)}."
+
+
+def _describe_differences(comparison: Comparison, differences: Sequence[ArmDifference]) -> str:
+    digits = error_decimals(comparison)
+    descriptions = []
+    for difference in differences:
+        interval = format_interval(difference.estimate, digits)
+        descriptions.append(f"{difference.over} to {difference.arm} {interval}")
+    intervals = f"simultaneous {comparison.confidence_level} intervals"
+    return f"Differences in percentage points with {intervals}: {'; '.join(descriptions)}."
+
+
+# Error against cost
+
+
+def _costs_figure(comparison: Comparison) -> Figure | None:
+    panels = []
+    for name, title, label, costs in _cost_axes(comparison):
+        if len(_plottable_arms(comparison, costs)) < 2:  # a single point shows no trade-off
+            continue
+        description = _describe_costs(comparison, name, costs)
+        panels.append(_make_panel(name, title, description, partial(_draw_cost, comparison, costs, label)))
+    if not panels:
+        return None
+    caption = (
+        "Mean test error with each arm's own 95% interval against the arm's cost. Stepped line: Pareto front of the "
+        "means; no arm is better than one on it in both error and cost. Nearby arms may differ by chance alone."
+    )
+    return Figure(name="costs", title="Error against cost", caption=caption, panels=tuple(panels))
+
+
+def _cost_axes(comparison: Comparison) -> list[tuple[str, str, str, list[float]]]:
+    """Name, title, axis label and one value per arm of each panel."""
+    arms = comparison.arms
+    parameters, kilo = _scale_costs(_property_values(comparison, "parameters"), metric_prefix)
+    operations, mega = _scale_costs(_property_values(comparison, "multiply_adds"), metric_prefix)
+    seconds, clock = _scale_costs([arm.train_seconds for arm in arms], time_unit)
+    per_trial = "training time per trial"
+    if any(arm.source_arms for arm in arms):
+        per_trial += ", source network included"
+    memory = [arm.peak_memory_bytes / 2**20 or math.nan for arm in arms]  # 0: never measured
+    return [
+        ("cost-parameters", "Test error, %, by parameters", f"parameters, {kilo}".rstrip(", "), parameters),
+        ("cost-multiply-adds", "Test error, %, by multiply-adds", f"multiply-adds, {mega}".rstrip(", "), operations),
+        ("cost-time", "Test error, %, by training time", f"{per_trial}, {clock}", seconds),
+        ("cost-memory", "Test error, %, by peak memory", "peak memory, MiB", memory),
+    ]
+
+
+def _property_values(comparison: Comparison, name: str) -> list[float]:
+    """A measured property of each arm's network; NaN where it is unknown."""
+    return [float(arm.properties.get(name, math.nan)) for arm in comparison.arms]
+
+
+def _scale_costs(costs: list[float], choose_unit: UnitChoice) -> tuple[list[float], str]:
+    factor, unit = choose_unit(costs)
+    return [cost / factor for cost in costs], unit
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Pareto-optimal points, smaller being better, by the first coordinate."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def _plottable_arms(comparison: Comparison, costs: Sequence[float]) -> list[tuple[float, int, ArmSummary]]:
+    """Cost, index and row of the arms that have both a cost and an error."""
+    plottable = []
+    for index, (cost, arm) in enumerate(zip(costs, comparison.arms, strict=True)):
+        if math.isfinite(cost) and _has_error(arm):
+            plottable.append((cost, index, arm))
+    return plottable
+
+
+def _draw_cost(comparison: Comparison, costs: list[float], label: str, axes: Axes) -> None:
+    points: list[tuple[float, float]] = []
+    for cost, index, arm in _plottable_arms(comparison, costs):
+        color = style.arm_color(index)
+        error = arm.mean_error
+        if error.is_bounded:
+            axes.plot([cost, cost], [error.low, error.high], color=color, linewidth=1.2, zorder=2)
+        axes.plot([cost], [error.value], marker=style.arm_marker(index), markersize=5.5, color=color, zorder=3)
+        axes.annotate(shorten_name(arm.name, 14), (cost, error.value), xytext=(6, 4), textcoords="offset points",
+                      color=color, fontsize=8, annotation_clip=False)  # fmt: skip
+        points.append((cost, error.value))
+    cheapest, dearest = min(points)[0], max(points)[0]
+    if dearest > 8 * cheapest > 0:  # a factor of 8 leaves the cheap arms in one eighth of a linear axis
+        style.set_log_scale(axes, "x")
+    axes.margins(x=0.14, y=0.12)
+    _draw_pareto_front(axes, pareto_front(points))
+    axes.set_xlabel(label)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def _draw_pareto_front(axes: Axes, front: Sequence[tuple[float, float]]) -> None:
+    """Draw a staircase through the front, from the top edge to the right one."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    corners = [(front[0][0], top), *front, (right, front[-1][1])]
+    axes.step(*zip(*corners, strict=True), where="post", color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    axes.set(xlim=(left, right), ylim=(bottom, top))  # the staircase reaches the edges and must not move them
+
+
+def _describe_costs(comparison: Comparison, name: str, costs: Sequence[float]) -> str:
+    digits = error_decimals(comparison)
+    descriptions = []
+    for cost, _, arm in _plottable_arms(comparison, costs):
+        descriptions.append(f"{arm.name} {format_significant(cost)}, {format_fixed(arm.mean_error.value, digits)}%")
+    quantity = name.removeprefix("cost-").replace("-", " ").capitalize()
+    return f"{quantity} and mean test error: {'; '.join(descriptions)}."
+
+
+# Measured and published values
+
+
+def _published_arms(comparison: Comparison) -> list[ArmSummary]:
+    return [arm for arm in comparison.arms if math.isfinite(arm.published_value)]
+
+
+def _published_figure(comparison: Comparison) -> Figure | None:
+    registration, reference = comparison.registration, comparison.registration.reference
+    arms = _published_arms(comparison)
+    if reference is None or len(arms) < 2 or not any(map(_has_error, arms)):
+        return None
+    measured_title = f"Measured here: test error, % ({registration.data.get('name', 'data')})"
+    panels = (
+        _make_panel(
+            "measured",
+            shorten_name(measured_title, 46),
+            _describe_values(measured_title, arms, _arm_values(arms, is_measured=True)),
+            partial(_draw_arm_values, comparison, is_measured=True),
+        ),
+        _make_panel(
+            "published",
+            "Published, %",
+            _describe_values("Published", arms, _arm_values(arms, is_measured=False)),
+            partial(_draw_arm_values, comparison, is_measured=False),
+        ),
+    )
+    caveat = f" ({reference.caveat})" if reference.caveat else ""
+    # One axis for both would suggest that the levels can be compared; only the order of the arms can.
+    caption = (
+        "Measured and published values have separate axes, because they come from different data. Published: "
+        f"{reference.quantity}; {reference.source}{caveat}."
+    )
+    return Figure(name="published", title="Measured and published values", caption=caption, panels=panels)
+
+
+def _arm_values(arms: Iterable[ArmSummary], *, is_measured: bool) -> list[float]:
+    return [arm.mean_error.value if is_measured else arm.published_value for arm in arms]
+
+
+def _draw_arm_values(comparison: Comparison, axes: Axes, *, is_measured: bool) -> None:
+    arms = _published_arms(comparison)
+    values = _arm_values(arms, is_measured=is_measured)
+    if _has_claimed_order(comparison, arms):  # a line between unordered arms would suggest a trend
+        axes.plot(range(len(arms)), values, color=MUTED, linewidth=0.9, zorder=1)
+    for x, (arm, value) in enumerate(zip(arms, values, strict=True)):
+        index = comparison.arms.index(arm)
+        color = style.arm_color(index)
+        error = arm.mean_error
+        if is_measured and error.is_bounded:
+            axes.plot([x, x], [error.low, error.high], color=color, linewidth=1.6, zorder=2)
+        axes.plot([x], [value], marker=style.arm_marker(index), markersize=6, color=color, zorder=3,
+                  markerfacecolor=color if is_measured else PAPER, markeredgewidth=1.4)  # fmt: skip
+    labels = _arm_labels(arms)
+    longest_name = max(len(arm.name) for arm in arms)
+    if longest_name * len(arms) > 40:  # about 40 characters fit below a panel
+        axes.set_xticks(range(len(arms)), labels, rotation=30, ha="right")
+    else:
+        axes.set_xticks(range(len(arms)), labels, rotation=0, ha="center")
+    axes.tick_params(axis="x", labelcolor=INK)
+    axes.margins(x=0.12, y=0.15)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def _has_claimed_order(comparison: Comparison, arms: Sequence[ArmSummary]) -> bool:
+    """Whether a claim orders these arms as they are listed."""
+    names = [arm.name for arm in arms]
+    for judged in comparison.claims:
+        if isinstance(judged.claim, FallsWith | SaturatesAt):
+            claimed_order = [name for name in judged.claim.order if name in names]
+            if claimed_order == names:
+                return True
+    return False
+
+
+def _describe_values(quantity: str, arms: Iterable[ArmSummary], values: Iterable[float]) -> str:
+    labeled = zip(arms, values, strict=True)
+    return f"{quantity}: {'; '.join(f'{arm.name} {format_significant(value)}' for arm, value in labeled)}."

@@ -1,0 +1,220 @@
+"""Style of all figures, and their export as reproducible SVG and PDF."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullLocator
+
+from reports.formatting import MINUS, to_single_line
+
+# PAPER is one step off pure white: it is replaced by the page's variable, which must not touch a white of matplotlib's.
+INK, MUTED, RULE, BAND, PAPER = "#1b1f24", "#68717c", "#d5dae0", "#e6ebf1", "#fffffe"
+
+# Okabe & Ito 2008, distinguishable under color blindness; without the yellow, which is lost on white.
+ARM_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+LINE_STYLES = ("solid", "dashed", "dashdot")
+PANEL_WIDTH_INCHES = 3.7  # two panels fit side by side on the page
+CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", BAND: "band", PAPER: "paper"}
+CSS_VARIABLES |= {color: f"arm-{number}" for number, color in enumerate(ARM_COLORS, 1)}
+
+# parse_math is off because names of arms may contain a dollar sign. A fixed hashsalt gives the SVG the same ids every
+# time. Fonttype 42 embeds TrueType: publishers reject Type 3 fonts.
+RC_PARAMS: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"], "font.size": 8.0, "text.parse_math": False, "axes.unicode_minus": True,
+    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": RULE, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+    "figure.titlesize": 9.0, "figure.titleweight": "normal",
+    "axes.labelsize": 8.0, "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "ytick.major.size": 0,
+    "xtick.major.size": 3, "xtick.major.width": 0.8, "axes.grid": False, "grid.color": RULE, "grid.linewidth": 0.6,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "lines.linewidth": 1.5,
+    "svg.hashsalt": "ablation-studies", "pdf.fonttype": 42, "path.simplify": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Drawing for the page and as files for a paper; rendered on first use.
+
+    Attributes:
+        alternative: text alternative, with the numbers that it shows.
+        draw: draws it onto axes.
+    """
+
+    name: str
+    title: str
+    alternative: str
+    draw: Callable[[Axes], None]
+    height_inches: float = 2.7
+
+    @cached_property
+    def inline(self) -> str:
+        """An ``<svg>`` element for a page; colors and font follow the page's."""
+        return _inline_svg(self.name, self._save("svg", "none").decode())
+
+    @cached_property
+    def svg(self) -> bytes:
+        """A stand-alone SVG file, text as outlines."""
+        return self._save("svg", "path")
+
+    @cached_property
+    def pdf(self) -> bytes:
+        """A stand-alone PDF file, fonts embedded as TrueType."""
+        return self._save("pdf", "path")
+
+    @cached_property
+    def _canvas(self) -> Canvas:
+        canvas = Canvas(figsize=(PANEL_WIDTH_INCHES, self.height_inches), layout="constrained")
+        axes = canvas.add_subplot()
+        canvas.suptitle(self.title, x=0.004, ha="left").set_gid("title")
+        self.draw(axes)
+        canvas.draw_without_rendering()
+        # Laid out once: otherwise the layout would depend on which format is saved first.
+        canvas.set_layout_engine("none")
+        return canvas
+
+    def _save(self, file_format: str, fonttype: str) -> bytes:
+        stream = io.BytesIO()
+        with matplotlib.rc_context(RC_PARAMS | {"svg.fonttype": fonttype}), warnings.catch_warnings():
+            # A name in a script that the font lacks shows as boxes; that is no reason to fail.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            self._canvas.savefig(stream, format=file_format, metadata=_FILE_METADATA[file_format])
+        return stream.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Panels under one caption."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def arm_color(index: int) -> str:
+    """The color of an arm by its index; the baseline, at index 0, in ink."""
+    return INK if index == 0 else ARM_COLORS[(index - 1) % len(ARM_COLORS)]
+
+
+def arm_marker(index: int) -> str:
+    """The marker of an arm by its index, so that color is never the only cue."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def arm_line_style(index: int) -> str:
+    """The line style of an arm by its index; changes where colors repeat."""
+    return LINE_STYLES[max(0, index - 1) // len(ARM_COLORS) % len(LINE_STYLES)]
+
+
+def shorten_name(name: str, max_characters: int = 16) -> str:
+    """Truncate a name so that it fits beside an axis."""
+    line = to_single_line(name)
+    return line if len(line) <= max_characters else line[: max_characters - 1] + "…"
+
+
+def contrast_label(over: str, arm: str) -> str:
+    """Label of a contrast beside an axis, on two lines for long names."""
+    if max(len(over), len(arm)) <= 9:
+        return f"{shorten_name(over)} → {shorten_name(arm)}"
+    return f"{shorten_name(over)} →\n{shorten_name(arm)}"
+
+
+def separate_heights(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move heights apart to at least ``gap``, keeping their order."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    separated = list(heights)
+    # Pushing one pair apart may push the next one together: a few labels settle long before 200 rounds.
+    for _ in range(200):
+        for below, above in pairwise(order):
+            overlap = gap - (separated[above] - separated[below])
+            if overlap > 1e-9:
+                separated[below] -= overlap / 2
+                separated[above] += overlap / 2
+        separated = [min(max(height, low), high) for height in separated]
+    return separated
+
+
+def label_line_ends(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
+    """Label lines where they end, without overlaps.
+
+    Args:
+        ends: name, index of the arm and height of each line's end.
+    """
+    if not ends:
+        return
+    to_axes = axes.transScale + axes.transLimits  # through a logarithmic scale, too
+    right = axes.get_xlim()[1]
+    heights = [float(to_axes.transform((right, end))[1]) for _, _, end in ends]
+    separated = separate_heights(heights, gap=0.065, low=0.0, high=1.0)  # 0.065: about one line of text
+    for (name, index, _), height in zip(ends, separated, strict=True):
+        axes.annotate(name, (1.02, height), xycoords="axes fraction", color=arm_color(index), va="center",
+                      fontsize=8, annotation_clip=False)  # fmt: skip
+
+
+def set_square_root_scale(axes: Axes, highest: float) -> None:
+    """Set a square-root axis: it has a zero, and spreads small errors."""
+    axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+    axes.set_ylim(0, highest)
+    ticks = [0.0]
+    for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 100):
+        distance = np.sqrt(tick / highest) - np.sqrt(ticks[-1] / highest)  # of the axis's height
+        if tick <= highest and distance > 0.09:  # closer labels would touch
+            ticks.append(tick)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def set_log_scale(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Set a logarithmic axis with plain numbers as labels."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def format_signed(value: float) -> str:
+    """Format a tick label with a plus or a true minus sign."""
+    return f"{value:+g}".replace("-", MINUS) if value else "0"
+
+
+# None removes an entry: dates and versions would make equal figures differ in their bytes.
+_FILE_METADATA = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def _inline_svg(name: str, svg: str) -> str:
+    """Reduce an SVG file to an ``<svg>`` element for a page.
+
+    Without namespaces and metadata; colors and fonts are the page's, and ids are unique within it.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
+    # Several figures share a page, and matplotlib gives their parts the same ids.
+    body = re.sub(r'(\sid=")', rf"\g<1>{name}-", body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    for color, variable in CSS_VARIABLES.items():
+        body = body.replace(color, f"var(--{variable}, {color})")
+    # Without a width and a height, the drawing scales with its column; its role and label are on the parent element.
+    head = re.sub(r'\s(width|height|version)="[^"]*"', "", body[: body.index(">")])
+    return head + ' aria-hidden="true" focusable="false"' + body[body.index(">") :].strip()

@@ -1,0 +1,4 @@
+"""Folders of compiled reports, and the notebook API.
+
+Imports ``renderers`` and ``studies.tracking``.
+"""

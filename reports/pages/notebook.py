@@ -1,0 +1,59 @@
+"""Notebook API: read a recorded study, show its report or write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reports.comparison.comparison import Comparison, compare_arms
+from reports.figures.study import report_figures
+from reports.pages.study import write_report
+from reports.renderers import markdown
+from studies.protocols import DEFAULT_PROTOCOL
+from studies.records.study_record import StudyRecord
+from studies.settings import Settings
+from studies.tracking.store import open_store
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study as recorded, and its comparison."""
+
+    record: StudyRecord
+    comparison: Comparison
+
+    def frame(self) -> pd.DataFrame:
+        """One row per trial: arm, seed, state, final metrics and cost."""
+        rows: list[dict[str, object]] = []
+        for trial in self.record.trials:
+            row: dict[str, object] = {"arm": trial.arm, "seed": trial.seed, "state": trial.state}
+            if trial.result:
+                row |= dict(trial.result.metrics) | dict(trial.result.cost)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def markdown(self) -> str:
+        """The whole report as Markdown."""
+        return markdown.render_report(self.comparison, report_figures(self.comparison))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the whole report to a folder; returns the page's path."""
+        return write_report(self.record, Path(folder))
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def load(
+    name: str, protocol: str = DEFAULT_PROTOCOL, *, runs: str | Path | None = None, tracking_uri: str | None = None
+) -> Report:
+    """Load the report of the last start of a study under a protocol.
+
+    Raises:
+        TrackingError: the tracking store does not answer, or has no such study.
+    """
+    store = open_store(Settings.from_environment(runs, None, tracking_uri), create=False)
+    record = store.reader.read_study(name, protocol)
+    return Report(record, compare_arms(record))

@@ -1,0 +1,96 @@
+"""Files of a study's report.
+
+The same record gives the same bytes, and a folder is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from reports.comparison.comparison import Comparison, compare_arms
+from reports.figures.study import report_figures
+from reports.figures.style import Figure
+from reports.renderers import csv, html, latex, markdown
+from studies.records.study_record import StudyRecord
+
+PAGE_FILE = "index.html"
+
+
+def write_report(record: StudyRecord, folder: Path) -> Path:
+    """Write the report in place of a folder; returns the page's path."""
+    replace_folder(folder, report_files(record))
+    return folder / PAGE_FILE
+
+
+def report_files(record: StudyRecord) -> dict[str, bytes]:
+    """Every file of the report by its path below the report's folder."""
+    comparison = compare_arms(record)
+    figures = report_figures(comparison)
+    texts = {PAGE_FILE: html.render_report(comparison, figures), **render_documents(comparison, figures)}
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents["trials.parquet"] = csv.trials_parquet(comparison)
+    return contents | figure_files(figures)
+
+
+def figure_files(figures: Iterable[Figure]) -> dict[str, bytes]:
+    """Every panel as SVG and PDF, by its path below the report's folder."""
+    contents = {}
+    for figure in figures:
+        for panel in figure.panels:
+            contents[f"figures/{panel.name}.svg"] = panel.svg
+            contents[f"figures/{panel.name}.pdf"] = panel.pdf
+    return contents
+
+
+def render_documents(comparison: Comparison, figures: Sequence[Figure]) -> dict[str, str]:
+    """Render the report as Markdown, LaTeX and CSV, without its figures."""
+    documents = {
+        "report.md": markdown.render_report(comparison, figures),
+        "report.tex": latex.render_report(comparison, figures),
+        "arms.tex": latex.render_results_table(comparison),
+        "arms.csv": csv.arms_csv(comparison),
+        "trials.csv": csv.trials_csv(comparison),
+    }
+    if comparison.factorial_analyses:
+        documents["effects.csv"] = csv.effects_csv(comparison)
+    if comparison.tuned:
+        documents["tuning.csv"] = csv.tuning_csv(comparison)
+    return documents
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replace a folder's contents by these files, all at once.
+
+    A reader never sees a mixture of two reports.
+    """
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # In the same parent folder, because a rename is only possible within one file system.
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, data in contents.items():
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        new.chmod(0o755)  # mkdtemp lets only its user read
+        _swap_folders(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap_folders(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        new.replace(folder)
+        return
+    # A rename cannot replace a folder that has files, so the old one is moved out of the way first.
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)  # better the old report than none
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The command line: the composition root, which imports every layer and which nothing imports."""

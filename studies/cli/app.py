@@ -1,0 +1,88 @@
+"""The command group `ablate`, and its console script.
+
+Commands import frameworks when they run, so that `ablate --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import click
+
+import ablations
+from studies import protocols
+from studies.cli import maintenance, networks, reports, run, status
+from studies.cli.errors import CommandGroup, run_and_exit
+from studies.cli.options import format_examples, json_option
+from studies.console.tables import print_json, print_table
+
+
+class ProtocolSummary(TypedDict):
+    """A protocol as `ablate list` shows it."""
+
+    name: str
+    seeds: list[int]
+    about: str
+
+
+@click.group(
+    cls=CommandGroup,
+    # click wraps the help at 80 columns by default, which breaks most options over three lines.
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=format_examples("ablate show depth", "ablate run depth --seeds 3 --report", "ablate run --help"),
+)
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
+@click.version_option(package_name="ablation-studies", prog_name="ablate")
+def main(debug: bool) -> None:
+    """Controlled ablation studies of convolutional networks.
+
+    The arms of a study differ in one verified change, share their seeds, and are compared by registered claims.
+    """
+    del debug  # read by CommandGroup
+
+
+@main.command("list", epilog=format_examples("ablate list --json"))
+@json_option
+def list_(as_json: bool) -> None:
+    """List the ablations and the protocols."""
+    loaded = {name: ablations.load(name) for name in ablations.names()}
+    summaries = [_summarize_protocol(name) for name in protocols.names()]
+    if as_json:
+        rows = []
+        for name, ablation in loaded.items():
+            rows.append(
+                {
+                    "name": name,
+                    "question": ablation.question.strip(),
+                    "arms": [arm.name for arm in ablation.all_arms],
+                    "claims": [claim.sentence for claim in ablation.claims],
+                }
+            )
+        print_json({"ablations": rows, "protocols": summaries})
+        return
+    print_table(
+        ("ablation", "arms", "question"),
+        [(name, len(ablation.all_arms), ablation.question.strip()) for name, ablation in loaded.items()],
+    )
+    print_table(
+        ("protocol", "seeds", "what it is"),
+        [(summary["name"], len(summary["seeds"]), summary["about"]) for summary in summaries],
+    )
+
+
+def _summarize_protocol(name: str) -> ProtocolSummary:
+    protocol = protocols.load(name)
+    return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
+
+
+COMMAND_MODULES = (run, reports, status, networks, maintenance)
+
+# The help lists commands by name, whatever the order here.
+for module in COMMAND_MODULES:
+    for command in module.COMMANDS:
+        main.add_command(command)
+
+
+def run_program() -> None:
+    """Run `ablate` as the console script of its own process."""
+    run_and_exit(main)

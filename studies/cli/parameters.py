@@ -1,0 +1,100 @@
+"""Click parameter types: seeds, overrides, interim analyses, numbers, per-arm resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from studies.execution.resources import REQUEST_FIELDS
+
+
+class OverrideParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A setting and its value: ``path=value``."""
+
+    name = "path=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first equals sign; the value may contain others."""
+        path, equals, text = str(value).partition("=")
+        if not (path and equals and text):
+            self.fail(f"{value!r} is not of the form path=value, such as recipe.epochs=5.", param, ctx)
+        return path, text
+
+
+class SeedsParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A number of seeds (``5`` for 0 to 4) or a list of seeds (``0,1,7``)."""
+
+    name = "N|a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse either form; a comma tells a list from a number."""
+        if isinstance(value, tuple):  # click converts a default, and a converted value, again
+            return value
+        try:
+            numbers = tuple(map(int, str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of seeds (5) nor a list of seeds (0,1,7).", param, ctx)
+        if "," in str(value):
+            return numbers
+        (num_seeds,) = numbers
+        if num_seeds < 1:
+            self.fail(f"{value} seeds; expected 1 or more.", param, ctx)
+        return tuple(range(num_seeds))
+
+
+class LooksParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """Increasing numbers of seeds, one per interim analysis: ``3,5,10``."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse the numbers; the study checks that they increase."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(map(int, str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers of seeds, such as 3,5,10.", param, ctx)
+
+
+class NumbersParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A list of numbers: ``256,384,512``."""
+
+    name = "a,b,c"
+
+    def __init__(self, number_type: type[int] | type[float]) -> None:
+        self.number_type = number_type
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(map(self.number_type, str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, such as 256,384,512.", param, ctx)
+
+
+class ArmResourcesParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """An arm and the resources of its trials: ``ARM:gpus=2,cpus=4``."""
+
+    name = "ARM:gpus=2,cpus=4"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, dict[str, float]]:
+        """Split at the last colon, since an arm's name may contain one."""
+        if isinstance(value, tuple):
+            return value
+        arm, _, text = str(value).rpartition(":")
+        request = {}
+        try:
+            for assignment in text.split(","):
+                name, _, number = assignment.partition("=")
+                request[name.strip()] = float(number)
+        except ValueError:
+            request = {}
+        if not (arm and request):
+            self.fail(f"{value!r} is not of the form ARM:gpus=2,cpus=4 ({', '.join(REQUEST_FIELDS)}).", param, ctx)
+        return arm, request

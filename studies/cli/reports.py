@@ -1,0 +1,260 @@
+"""Commands that read the tracking store: report, plan, ui."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import ablations
+from studies.cli.options import (
+    StudyOptions,
+    format_examples,
+    json_option,
+    protocol_option,
+    settings_options,
+    study_options,
+)
+from studies.console.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from studies.design.study import Study
+    from studies.records.study_record import StudyRecord
+    from studies.settings import Settings
+
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@click.command(
+    epilog=format_examples(
+        "ablate report depth", "ablate report --all", "ablate report depth --against-protocol cifar10"
+    )
+)
+@click.argument("names", metavar="NAME...", nargs=-1)
+@protocol_option
+@click.option("--all", "all_studies", is_flag=True, help="Report every study recorded under the protocol.")
+@click.option("--combine", is_flag=True, help="Also compile one summary page of all reported studies.")
+@click.option("--against", metavar="RUN_ID", help="Another run of the study to compare with: its parent run in MLflow.")
+@click.option(
+    "--against-protocol", metavar="NAME", help="Another protocol, with whose latest run of the study to compare."
+)
+@settings_options()
+def report(
+    names: tuple[str, ...],
+    protocol: str,
+    all_studies: bool,
+    combine: bool,
+    against: str | None,
+    against_protocol: str | None,
+    settings: Settings,
+) -> None:
+    """Compile reports from the tracking store, without training.
+
+    Prints the path of each page.
+    """
+    if not (names or all_studies):
+        raise click.UsageError("Name a study, or give --all.")
+    is_comparison = bool(against or against_protocol)
+    is_ambiguous = len(names) != 1 or all_studies or bool(against and against_protocol)
+    if is_comparison and is_ambiguous:
+        raise click.UsageError("Name one study and one other run of it: --against RUN_ID or --against-protocol NAME.")
+    settings.create_folders()  # before anything is read: a folder that is not writable should fail at once
+    if all_studies:
+        named_studies = set(map(ablations.ablation_name, names))
+        names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
+    records = [read_study(name, protocol, settings) for name in names]
+    pages = [compile_report(record, settings) for record in records]
+    for page in pages:
+        click.echo(page)
+    if is_comparison:
+        click.echo(_compile_run_comparison(records[0], against, against_protocol, settings))
+    if combine or all_studies:
+        from reports.pages.summary import write_summary
+
+        click.echo(write_summary(records, settings.report_folder(f"summary-{protocol}"), pages))
+
+
+def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
+    """Read a study's latest run under a protocol.
+
+    Raises:
+        TrackingError: if there is none, or the tracking store does not respond.
+    """
+    from studies.tracking.store import open_store
+
+    # create=False here and below: reading must not leave an empty database behind.
+    return open_store(settings, create=False).reader.read_study(ablations.ablation_name(name), protocol)
+
+
+def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
+    from studies.tracking.store import open_store
+
+    studies = open_store(settings, create=False).reader.list_studies()
+    return {study.study for study in studies if study.protocol == protocol}
+
+
+def compile_report(record: StudyRecord, settings: Settings) -> Path:
+    """Write a study's report, attach it to the study's run, and return the path of its page."""
+    from reports.pages.study import write_report
+    from studies.tracking.store import open_store
+
+    folder = settings.report_folder(f"{record.registration.study}-{record.registration.protocol}")
+    page = write_report(record, folder)
+    # With the run, so that users of a tracking server find the report as well.
+    open_store(settings).writer.attach_report(record.run_id, folder)
+    return page
+
+
+def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: str | None, settings: Settings) -> Path:
+    """Compare a study with another run of it, given by its id or as the latest one under a protocol."""
+    from reports.comparison.two_runs import compare_runs
+    from reports.pages.two_runs import write_run_comparison
+    from studies.tracking.store import open_store
+
+    registration = record.registration
+    comparison = compare_runs(record, open_store(settings).reader.read_study(registration.study, protocol, run_id))
+    other_name = f"{comparison.other.registration.protocol}-{comparison.other.run_id[:8]}"
+    folder = settings.report_folder(f"{registration.study}-{registration.protocol}-against-{other_name}")
+    return write_run_comparison(comparison, folder)
+
+
+@click.command(
+    epilog=format_examples(
+        "ablate plan depth", "ablate plan depth --difference 0.3 --spread 0.4", "ablate plan depth --equivalence 0.5"
+    )
+)
+@click.argument("name")
+@study_options
+@click.option(
+    "--difference",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="POINTS",
+    help="True difference in test error to detect, percentage points.",
+)
+@click.option(
+    "--equivalence",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="POINTS",
+    help="Margin within which two equal arms are to be shown equivalent, percentage points.",
+)
+@click.option(
+    "--power",
+    type=click.FloatRange(0.5, 0.99),
+    default=0.8,
+    show_default=True,
+    metavar="P",
+    help="Probability of detecting the difference, or of showing the equivalence.",
+)
+@click.option(
+    "--spread",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="POINTS",
+    help="SD of a paired difference, percentage points.  [default: the recorded study's]",
+)
+@click.option(
+    "--price-per-gpu-hour", type=click.FloatRange(min=0), metavar="PRICE", help="Price of a GPU hour, to show the cost."
+)
+@click.option(
+    "--gpus-per-trial",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="N",
+    help="GPUs of a trial of the planned run.",
+)
+@settings_options()
+@json_option
+def plan(
+    name: str,
+    options: StudyOptions,
+    difference: float | None,
+    equivalence: float | None,
+    power: float,
+    spread: float | None,
+    price_per_gpu_hour: float | None,
+    gpus_per_trial: float,
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    """Plan how many seeds a question takes, and what they cost.
+
+    The noise is that of the recorded study, taken as a pilot, or a --spread that you state. Without --difference and
+    --equivalence, both are planned for the protocol's smallest effect of interest.
+
+    NAME is an ablation, or the path of its file: ./my_ablation.py.
+    """
+    from reports.comparison.seed_planning import plan_seeds
+    from studies.cli.plan import print_plan
+
+    study = options.declare_study(name)
+    seed_plan = plan_seeds(
+        study,
+        None if spread else _read_pilot(name, options.protocol, settings),
+        standard_deviation=spread,
+        difference=difference,
+        equivalence=equivalence,
+        power=power,
+        price_per_gpu_hour=price_per_gpu_hour,
+        gpus_per_trial=gpus_per_trial,
+        # Called only where no pilot has recorded its times.
+        estimate_arm_seconds=lambda: _estimate_arm_seconds(study),
+    )
+    if as_json:
+        print_json(seed_plan)
+        return
+    print_plan(seed_plan, click.echo, print_table)
+
+
+def _read_pilot(name: str, protocol: str, settings: Settings) -> StudyRecord | None:
+    """The recorded study; ``None`` where there is none."""
+    from studies.tracking.errors import TrackingError
+
+    try:
+        return read_study(name, protocol, settings)
+    except TrackingError:
+        return None
+
+
+def _estimate_arm_seconds(study: Study) -> float | None:
+    """Estimated time of one trial of every arm, on one core of this machine; ``None`` where an arm's is unknown."""
+    from studies.design.estimate import estimate_trial_seconds
+
+    total = 0.0
+    for setup in study.setups().values():
+        seconds = estimate_trial_seconds(setup)
+        if seconds is None:
+            return None
+        total += seconds
+    return total
+
+
+@click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))
+@settings_options()
+@click.option("--port", type=int, default=5000, show_default=True, metavar="PORT", help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
+def ui(settings: Settings, port: int, host: str) -> None:
+    """Open the MLflow UI on the tracking store.
+
+    Ctrl-C stops it.
+    """
+    if settings.tracking_uri.startswith("http"):
+        click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
+        return
+    settings.create_folders()
+    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C stops it)")
+    if host not in LOOPBACK_HOSTS:
+        warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
+        click.echo(warning, err=True)
+    # By the environment, since the arguments of a process are visible to every user of the machine.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri
+    # One worker serves one person; each further one would import MLflow again.
+    server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
+    # Replaces this process, so that Ctrl-C and signals reach the server directly.
+    os.execv(sys.executable, [sys.executable, "-m", *server])
+
+
+COMMANDS = (report, plan, ui)

@@ -1,0 +1,234 @@
+"""Commands that declare and run studies: show, run, extend."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from studies.cli import reports
+from studies.cli.errors import EXIT_FAILURE
+from studies.cli.options import (
+    StudyOptions,
+    format_examples,
+    json_option,
+    protocol_option,
+    report_option,
+    resource_options,
+    settings_options,
+    study_options,
+)
+from studies.cli.parameters import SeedsParam
+from studies.console.tables import print_json, print_table
+from studies.runner.plan import REUSE_POLICIES, ReusePolicy
+
+if TYPE_CHECKING:
+    from studies.design.study import Study
+    from studies.execution.resources import Resources
+    from studies.records.study_record import RecordedTrial, StudyRecord
+    from studies.settings import Settings
+
+
+@click.command(epilog=format_examples("ablate show depth", "ablate show depth --protocol cifar10 --seeds 5"))
+@click.argument("name")
+@study_options
+@json_option
+def show(name: str, options: StudyOptions, as_json: bool) -> None:
+    """Preview a study: arms, changes, trials, estimated time.
+
+    Also prints the settings that are held and the claims. Nothing is trained.
+
+    NAME is an ablation, or the path of its file: ./my_ablation.py.
+    """
+    from studies.console.preview import print_preview
+    from studies.design.preview import preview_study, preview_to_json
+
+    study = options.declare_study(name)
+    preview = replace(preview_study(study), detectable_difference=_detectable_difference(study))
+    if as_json:
+        print_json(preview_to_json(preview))
+        return
+    print_preview(preview)
+
+
+def _detectable_difference(study: Study) -> float | None:
+    """Smallest detectable difference at 80 % power, in SD of a paired difference; ``None`` with a single seed."""
+    from reports.statistics import minimum_detectable_difference
+
+    if len(study.seeds) < 2:
+        return None
+    return minimum_detectable_difference(1.0, len(study.seeds), num_arms=len(study.ablation.all_arms))
+
+
+@click.command(
+    epilog=format_examples(
+        "ablate run depth --seeds 5 --report",
+        "ablate run depth --protocol cifar10 --gpus-per-trial 1",
+        "ablate run ./my_ablation.py --set recipe.epochs=5 --dry-run",
+        "ablate run depth --until-resolved --max-seeds 10",
+    )
+)
+@click.argument("name")
+@study_options
+@settings_options(data_root=True, storage=True, fault_tolerance=True)
+@resource_options
+@click.option(
+    "--reuse",
+    type=click.Choice(REUSE_POLICIES),
+    default="matching",
+    show_default=True,
+    help="Ended trials to reuse: matching code, data and platform; any code of this package and any platform; or none.",
+)
+@click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
+@click.option(
+    "--max-seeds",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
+)
+@click.option("--dry-run", is_flag=True, help="List the study's trials and exit.")
+@report_option
+@json_option
+def run(
+    name: str,
+    options: StudyOptions,
+    settings: Settings,
+    resources: Resources,
+    reuse: ReusePolicy,
+    until_resolved: bool,
+    max_seeds: int | None,
+    dry_run: bool,
+    with_report: bool,
+    as_json: bool,
+) -> None:
+    """Run a study: train its missing trials and log them.
+
+    Ended trials are reused, and interrupted ones resume from their last checkpoint.
+
+    NAME is an ablation, or the path of its file: ./my_ablation.py.
+    """
+    options = _resolve_interim_analyses(options, until_resolved, max_seeds)
+    if as_json and not dry_run:
+        raise click.UsageError("--json needs --dry-run: a run prints its progress instead.")
+    if dry_run:  # before any process is started: a dry run leaves nothing behind
+        _print_dry_run(options.declare_study(name), as_json=as_json)
+        return
+    with _prestart_processes(name, settings, resources):
+        _run_study(options.declare_study(name), settings, resources, reuse, with_report)
+
+
+def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
+    """Replace ``--until-resolved`` by the interim analyses that it stands for."""
+    if not until_resolved and not max_seeds:
+        return options
+    # --seeds and --looks each fix a number of seeds, which would contradict the analyses derived from --max-seeds.
+    if not (until_resolved and max_seeds) or options.looks or options.seeds:
+        raise click.UsageError("--until-resolved needs --max-seeds N, and excludes --seeds and --looks.")
+    from studies.design.study import default_interim_seeds
+
+    return replace(options, looks=default_interim_seeds(max_seeds))
+
+
+def _print_dry_run(study: Study, *, as_json: bool) -> None:
+    trials = [{"arm": trial.arm, "seed": trial.seed, "fingerprint": trial.fingerprint} for trial in study.trials()]
+    if as_json:
+        print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})
+        return
+    print_table(("arm", "seed", "fingerprint"), [tuple(trial.values()) for trial in trials])
+    click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
+
+
+def _prestart_processes(name: str, settings: Settings, resources: Resources) -> AbstractContextManager[None]:
+    """Start the fork server while the study is declared, if it has never been run on this machine.
+
+    Otherwise there may be nothing to train, and the fork server starts only once that is known. The nodes of a
+    cluster have their own.
+    """
+    from studies.execution.fork_server import prestart_fork_server
+
+    is_new = not any(settings.studies_folder.glob(f"{Path(name).stem}-*"))
+    return prestart_fork_server() if is_new and not resources.address else nullcontext()
+
+
+def _run_study(
+    study: Study,
+    settings: Settings,
+    resources: Resources,
+    reuse: ReusePolicy,
+    with_report: bool,
+    resumed_run_id: str = "",
+) -> None:
+    """Run a study, and exit with a failure if a trial failed.
+
+    Args:
+        resumed_run_id: MLflow run of the study that must be continued; empty for its latest or a new one.
+    """
+    from studies.execution.prestart import prestart_ray
+    from studies.gc_pause import pause_gc
+
+    # Ray starts in the background while the driver imports the frameworks and builds the networks.
+    with prestart_ray(study, settings, resources):
+        with pause_gc():  # a fifth of the time of large imports
+            from studies.runner.context import prepare_study
+            from studies.runner.driver import run_study
+
+            context = prepare_study(study, settings, resources, click.echo)
+        record = run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id)
+        failed_trials = [trial for trial in record.trials if trial.state == "failed"]
+        for trial in failed_trials:
+            click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
+        if with_report:
+            click.echo(reports.compile_report(record, settings))
+        else:
+            report_command = f"ablate report {study.name} --protocol {study.protocol.name}"
+            click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
+    if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
+        sys.exit(EXIT_FAILURE)
+
+
+def _last_error_line(trial: RecordedTrial) -> str:
+    error_text = trial.result.error.strip() if trial.result else ""
+    return error_text.splitlines()[-1] if error_text else ""
+
+
+def _unresolved_claims(record: StudyRecord) -> Any:
+    from reports.comparison.comparison import unresolved  # loads scipy, which a study without looks does not need
+
+    return unresolved(record)
+
+
+@click.command(epilog=format_examples("ablate extend depth --seeds 10", "ablate extend depth --seeds 7,8,9"))
+@click.argument("name")
+@protocol_option
+@click.option("--seeds", type=SeedsParam(), required=True, help="Total number of seeds, or the seeds to add.")
+@settings_options(data_root=True, storage=True, fault_tolerance=True)
+@resource_options
+@report_option
+def extend(
+    name: str,
+    protocol: str,
+    seeds: tuple[int, ...],
+    settings: Settings,
+    resources: Resources,
+    with_report: bool,
+) -> None:
+    """Add seeds to a recorded study, for all of its arms.
+
+    The study is continued as it was recorded last, with the settings that it was run with.
+
+    The report says that the study was extended: adding seeds until a claim becomes significant inflates the error
+    rate. To be free to add seeds, register interim analyses before the first run, with `ablate run --looks`.
+    """
+    from studies.records.register import extend_study
+
+    record = reports.read_study(name, protocol, settings)
+    study = extend_study(name, record.registration, seeds)
+    # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
+    _run_study(study, settings, resources, "matching", with_report, record.run_id)
+
+
+COMMANDS = (show, run, extend)

@@ -1,0 +1,4 @@
+"""What a terminal shows: progress, status, previews, profiles, tables. No commands.
+
+Imports ``records``, ``storage``, ``design`` and ``inspection``.
+"""

@@ -1,0 +1,84 @@
+"""Live progress of a running study: tables that stay in place on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from studies.console.study_view import MAX_GROUPS, STATE_STYLES, render_study, state_symbols
+from studies.storage.status import TrialStatus
+
+
+class StudyProgress:
+    """The live view of a study, a context manager.
+
+    On a terminal it redraws the tables; anywhere else it only prints a line per ended trial, as a log needs.
+    """
+
+    def __init__(
+        self, trials: Sequence[TrialStatus], num_trials: int, console: Console | None = None, *, quiet: bool = False
+    ) -> None:
+        self.trials = {trial.folder: trial for trial in trials}
+        # On standard error, so that standard output holds only what a command returns.
+        self.console = console or Console(stderr=True, quiet=quiet, markup=False)
+        self.started_at: dict[str, float] = {}
+        self.epoch_seconds: dict[str, list[float]] = {}
+        self.num_trials, self.num_ended = num_trials, 0
+        # transient: the tables vanish at the end, and the lines of ended trials stay.
+        self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> StudyProgress:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def start_trial(self, folder: str) -> None:
+        """Show a trial as running: a worker has started it."""
+        trial = self.trials[folder]
+        # The node is known only with the first epoch.
+        trial.state, trial.num_attempts, trial.node = "running", trial.num_attempts + 1, ""
+        self.started_at[folder] = time.monotonic()
+
+    def log_epoch(self, folder: str, values: Mapping[str, float], node: str = "") -> None:
+        """Show a trained epoch of a trial."""
+        seconds = self.epoch_seconds.setdefault(folder, [])
+        seconds.append(values["seconds"])
+        trial = self.trials[folder]
+        # Epochs count from 0 in the curves, and are shown as the number of trained ones.
+        trial.epoch, trial.error, trial.node = int(values["epoch"]) + 1, values["validation_error"], node
+        trial.seconds_per_epoch = sum(seconds) / len(seconds)
+
+    def finish_trial(self, folder: str, state: str, error: float | None) -> None:
+        """Show a trial as ended, and print a lasting line with its final error, in percent."""
+        trial = self.trials[folder]
+        trial.state, trial.epoch, trial.error = state, trial.epochs, math.nan if error is None else error
+        self.num_ended += 1
+        line = f"[{self.num_ended:>3}/{self.num_trials}] {trial.arm}, seed {trial.seed}: {state}"
+        if trial.num_attempts > 1:
+            line += f" (attempt {trial.num_attempts})"
+        if error is not None:
+            line += f", {trial.part} error {error:.2f} %"
+        if folder in self.started_at:  # otherwise it failed before a worker started it
+            comma = "," if error is not None else ""
+            line += f"{comma} in {time.monotonic() - self.started_at[folder]:.0f} s"
+        self.console.print(Text(line, style=STATE_STYLES.get(state, "")), highlight=False, soft_wrap=True)
+
+    def print_message(self, text: str) -> None:
+        """Print a lasting line."""
+        self.console.print(Text(text, style="yellow"), highlight=False, soft_wrap=True)
+
+    def render(self) -> Group:
+        """Render the tables as they are now."""
+        return render_study(list(self.trials.values()), symbols=state_symbols(self.console), max_groups=MAX_GROUPS)

@@ -1,0 +1,171 @@
+"""Print the status of studies (`ablate status`), from the runs folder or from the tracking store."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypedDict
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from studies.console.study_view import MAX_GROUPS, format_headline, render_arms, render_study, state_symbols
+from studies.console.tables import print_json, print_table
+from studies.records.registration import Registration
+from studies.records.study_record import RecordedTrial, StudyRecord
+from studies.settings import Settings, SettingsError
+from studies.storage import status as stored_status
+from studies.storage.status import StudyStatus, TrialStatus
+
+REFRESH_SECONDS = 1.0  # about the time of the shortest epochs; a refresh reads one small file per trial
+
+
+class RecordedState(TypedDict):
+    """State of one trial in the tracking store; ``test_error`` in percent, ``None`` where there is none."""
+
+    state: str
+    test_error: float | None
+
+
+def print_studies(settings: Settings, *, as_json: bool) -> None:
+    """Print one line per study of the runs folder, the latest planned first.
+
+    Raises:
+        SettingsError: if the folder holds no study.
+    """
+    folders = stored_status.list_status_folders(settings)
+    statuses = [stored_status.read_status(folder, settings.trials_folder) for folder in folders]
+    if as_json:
+        print_json({"studies": [stored_status.status_to_json(status) for status in statuses]})
+        return
+    if not statuses:
+        raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
+    rows = []
+    for status in statuses:
+        num_ended = sum(trial.has_ended for trial in status.trials)
+        planned_at = datetime.fromtimestamp(status.planned_at).strftime("%Y-%m-%d %H:%M")
+        progress = f"{num_ended} of {len(status.trials)}"
+        rows.append((status.study, status.protocol, progress, status.description, planned_at))
+    print_table(("study", "protocol", "trials ended", "state", "planned"), rows)
+
+
+def follow_study(settings: Settings, study: str, protocol: str | None, *, watch: bool, as_json: bool) -> bool:
+    """Print a study's status, with ``watch`` until it no longer runs; returns whether the runs folder holds it."""
+    status = stored_status.find_status(settings, study, protocol)
+    if status is None:
+        return False
+    if as_json:
+        print_json(stored_status.status_to_json(status))
+        return True
+    console = _make_console()
+    if watch and status.state == "running" and console.is_terminal:
+        _watch_terminal(console, settings, status)
+        # Read again: the last refresh may be a second older than the end.
+        status = stored_status.find_status(settings, study, protocol) or status
+    elif watch:
+        status = _watch_lines(settings, status)
+    console.print(_render_status(status, console))
+    return True
+
+
+def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:
+    """Print a study as the tracking store holds it: the arms as :func:`follow_study` does, then every trial's error."""
+    registration = record.registration
+    states = recorded_states(record)
+    if as_json:
+        print_json({"study": registration.study, "protocol": registration.protocol, "arms": states})
+        return
+    console = _make_console()
+    headline = Text(f"{registration.study} under {registration.protocol}, as recorded", style="bold")
+    # No totals and no time left here: the tracking store holds neither the planned epochs nor the leases.
+    trials = _recorded_trial_statuses(states)
+    console.print(Group(headline, Text(), render_arms(trials, state_symbols(console)), Text()))
+    rows = []
+    for arm in states:
+        cells = [_format_trial(record.find_trial(arm, seed)) for seed in registration.seeds]
+        rows.append((arm, *cells))
+    print_table(("arm", *(f"seed {seed}" for seed in registration.seeds)), rows)
+
+
+def recorded_states(record: StudyRecord) -> Mapping[str, Mapping[int, RecordedState]]:
+    """State and test error of every trial, by arm and seed."""
+    states: dict[str, dict[int, RecordedState]] = {}
+    for arm in _all_arms(record.registration):
+        states[arm] = {}
+        for seed in record.registration.seeds:
+            trial = record.find_trial(arm, seed)
+            metrics = trial.result.metrics if trial and trial.result else {}
+            state = trial.state if trial else "waiting"
+            states[arm][seed] = RecordedState(state=state, test_error=metrics.get("test_error"))
+    return states
+
+
+def _all_arms(registration: Registration) -> tuple[str, ...]:
+    """The arms, then the source networks and the evaluated networks that are none of them."""
+    names = [*registration.arms, *registration.donors.values()]
+    for evaluated in registration.tested.values():
+        names += evaluated
+    return tuple(dict.fromkeys(names))
+
+
+def _recorded_trial_statuses(states: Mapping[str, Mapping[int, RecordedState]]) -> list[TrialStatus]:
+    """The trials as the shared tables take them. How many epochs each has is not recorded, and not shown."""
+    trials = []
+    for arm, states_by_seed in states.items():
+        for seed, recorded in states_by_seed.items():
+            error = recorded["test_error"]
+            trials.append(
+                TrialStatus(
+                    arm=arm,
+                    seed=seed,
+                    epochs=0,
+                    state=recorded["state"],
+                    error=math.nan if error is None else error,
+                )
+            )
+    return trials
+
+
+def _format_trial(trial: RecordedTrial | None) -> str:
+    if trial is None:
+        return "waiting"
+    if trial.state == "finished" and trial.result:
+        return f"{trial.result.metrics['test_error']:.2f} %"
+    if trial.state == "running" and "validation_error" in trial.progress:
+        return f"running, {trial.progress['validation_error']:.1f} % on validation"
+    return str(trial.state)
+
+
+def _make_console() -> Console:
+    return Console(markup=False, highlight=False)
+
+
+def _render_status(status: StudyStatus, console: Console, max_groups: int = 0) -> Group:
+    tables = render_study(status.trials, symbols=state_symbols(console), max_groups=max_groups)
+    return Group(Text(format_headline(status), style="bold"), Text(), tables)
+
+
+def _watch_terminal(console: Console, settings: Settings, status: StudyStatus) -> None:
+    """Keep the screen up to date until the study no longer runs."""
+    # Transient, since the final tables are printed once more and must stay.
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while status.state == "running":
+            live.update(_render_status(status, console, MAX_GROUPS), refresh=True)
+            time.sleep(REFRESH_SECONDS)
+            status = stored_status.find_status(settings, status.study, status.protocol) or status
+
+
+def _watch_lines(settings: Settings, status: StudyStatus) -> StudyStatus:
+    """Print a line whenever a trial has started or ended: for a log, where nothing can be redrawn."""
+    last_counts = ""
+    while status.state == "running":
+        if status.state_counts != last_counts:
+            last_counts = status.state_counts
+            click.echo(f"{datetime.now():%H:%M:%S} {last_counts}")
+        time.sleep(REFRESH_SECONDS)
+        status = stored_status.find_status(settings, status.study, status.protocol) or status
+    return status

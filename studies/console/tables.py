@@ -1,0 +1,39 @@
+"""Plain-text tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+PIPED_WIDTH = 160  # columns of a table that is written into a file or pipe, which has no width of its own
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as indented JSON."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print a table without rules; columns of numbers are right-aligned."""
+    # Loaded here: `ablate --help` has no table, and must answer at once.
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, name in enumerate(header):
+        is_numeric = bool(rows) and all(_is_numeric_cell(row[column]) for row in rows)
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, markup=False, highlight=False)
+    console.print(table)
+    console.print()
+
+
+def _is_numeric_cell(cell: Any) -> bool:
+    digits = str(cell).replace(",", "").replace(".", "").replace(" %", "").strip()
+    return digits.isdigit() or cell == ""

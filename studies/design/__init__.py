@@ -1,0 +1,4 @@
+"""The design of a study: trials, tuning budget, contract and estimates, all before anything runs.
+
+Imports ``protocols`` and ``hardware``.
+"""

@@ -1,0 +1,236 @@
+"""Preview a study: what it would train, change, hold and cost, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ablations import Property, PropertyContrast, compare_properties, confounding_forced_paths, summarize_differences
+from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.values import Leaf
+from studies.design.declare import changed_and_held_settings
+from studies.design.estimate import estimate_study_seconds, estimate_trial_seconds
+from studies.design.instantiation import InstantiatedNetwork, compare_modules
+from studies.design.study import Study
+from studies.design.verification import build_verified_networks
+from studies.hardware import count_cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPreview:
+    """An arm of a study: its differences from the baseline, and what one of its trials takes.
+
+    Attributes:
+        changes: changed settings, in words.
+        properties: measured properties of the instantiated network, by name.
+        num_different_modules: modules in which the instantiated network differs from the baseline's.
+        contrast: measured properties that changed from the baseline, and forced changes.
+        unknowns: sentences on what cannot be known of the network or its data.
+        seconds: estimated time of one trial on one core; ``None`` where it cannot be estimated.
+    """
+
+    changes: tuple[str, ...]
+    properties: Mapping[str, int]
+    num_different_modules: int
+    contrast: PropertyContrast
+    unknowns: tuple[str, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningPreview:
+    """A study's tuning budget.
+
+    Attributes:
+        budget: the budget in a sentence.
+        epochs: per arm, the epochs that all its candidates train together.
+        seeds: seeds of the candidates' trials.
+    """
+
+    budget: str
+    epochs: Mapping[str, int]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPreview:
+    """A study before its first trial.
+
+    Attributes:
+        source_arms: per arm with a warm start, the name of its source.
+        evaluated_arms: per arm that only evaluates, the names of the evaluated networks.
+        held: settings that are equal in all arms, by path.
+        claims: the claims as sentences.
+        num_trials: trials under the shared recipe, dependencies included.
+        num_workers: trials that this machine runs at the same time, one per core.
+        seconds: estimated time from the command to the report; ``None`` where a trial's time cannot be estimated.
+        detectable_difference: smallest true difference from the baseline found at 80 % power, in standard deviations of
+            a paired difference; ``None`` where it is not computed.
+    """
+
+    study: str
+    question: str
+    protocol: str
+    baseline: str
+    varies: tuple[str, ...]
+    forced: Mapping[str, str]
+    property_studied: Property | None
+    source_arms: Mapping[str, str]
+    evaluated_arms: Mapping[str, tuple[str, ...]]
+    arms: Mapping[str, ArmPreview]
+    held: Mapping[str, Leaf]
+    claims: tuple[str, ...]
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    tuning: TuningPreview | None
+    num_trials: int
+    num_workers: int
+    seconds: float | None
+    detectable_difference: float | None = None
+
+
+def preview_study(study: Study) -> StudyPreview:
+    """Build a study's networks, check its contract, and estimate its time.
+
+    Raises:
+        NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
+    """
+    setups = study.setups()
+    networks = build_verified_networks(setups)  # before networks of full size are timed: it refuses broken contracts
+    seconds_by_arm = {arm: estimate_trial_seconds(setup) for arm, setup in setups.items()}
+    num_workers = count_cores()  # one trial per core, as ``ablate run`` does by default without a GPU
+    total_seconds = _total_trial_seconds(study, setups, seconds_by_arm)
+    _, held = changed_and_held_settings(setups)
+    return StudyPreview(
+        study=study.name,
+        question=study.ablation.question.strip(),
+        protocol=study.protocol.name,
+        baseline=next(iter(setups)),
+        varies=study.ablation.varies,
+        forced=study.ablation.forced,
+        property_studied=study.ablation.property_studied,
+        source_arms=study.source_arms,
+        evaluated_arms=study.evaluated_arms,
+        arms=_preview_arms(study, setups, networks, seconds_by_arm),
+        held=held,
+        claims=tuple(claim.sentence for claim in study.ablation.claims),
+        seeds=study.seeds,
+        looks=study.looks,
+        tuning=_preview_tuning(study, setups),
+        num_trials=len(study.trials()),
+        num_workers=num_workers,
+        seconds=None if total_seconds is None else estimate_study_seconds(total_seconds, num_workers),
+    )
+
+
+def preview_to_json(preview: StudyPreview) -> dict[str, Any]:
+    """Return plain JSON data of a preview, as ``ablate show --json`` prints it."""
+    # Scripts read these keys: they keep their names when fields are renamed.
+    return {
+        "study": preview.study,
+        "question": preview.question,
+        "protocol": preview.protocol,
+        "baseline": preview.baseline,
+        "varies": list(preview.varies),
+        "forced": dict(preview.forced),
+        "property_studied": preview.property_studied,
+        "donors": dict(preview.source_arms),
+        "tested": {arm: list(names) for arm, names in preview.evaluated_arms.items()},
+        "arms": {arm: _arm_to_json(arm_preview) for arm, arm_preview in preview.arms.items()},
+        "held": dict(preview.held),
+        "claims": list(preview.claims),
+        "seeds": list(preview.seeds),
+        "looks": list(preview.looks),
+        "tuning": _tuning_preview_to_json(preview.tuning),
+        "trials": preview.num_trials,
+        "workers": preview.num_workers,
+        "minutes": None if preview.seconds is None else preview.seconds / 60,
+        "detectable": preview.detectable_difference,
+    }
+
+
+def _arm_to_json(arm: ArmPreview) -> dict[str, Any]:
+    return {
+        "changes": list(arm.changes),
+        "properties": dict(arm.properties),
+        "parts": arm.num_different_modules,
+        "contrast": {
+            "clean": arm.contrast.is_unconfounded,
+            "moved": [asdict(change) for change in arm.contrast.changed],
+            "unknown": list(arm.contrast.unmeasured),
+            "forced": list(arm.contrast.forced),
+        },
+        "unknown": list(arm.unknowns),
+        "seconds": arm.seconds,
+    }
+
+
+def _tuning_preview_to_json(tuning: TuningPreview | None) -> dict[str, Any] | None:
+    if tuning is None:
+        return None
+    return {"budget": tuning.budget, "epochs": dict(tuning.epochs), "seeds": list(tuning.seeds)}
+
+
+def _preview_arms(
+    study: Study,
+    setups: Mapping[str, Setup],
+    networks: Mapping[str, InstantiatedNetwork],
+    seconds_by_arm: Mapping[str, float | None],
+) -> dict[str, ArmPreview]:
+    """Compare every arm's settings and instantiated network with the baseline's."""
+    changes, _ = changed_and_held_settings(setups)
+    baseline = next(iter(networks.values()))
+    previews = {}
+    for arm, network in networks.items():
+        differences = changes.get(arm, ())  # the baseline has none
+        contrast = compare_properties(
+            baseline.properties,
+            network.properties,
+            study.ablation.property_studied,
+            confounding_forced_paths(differences, study.ablation.forced),
+        )
+        previews[arm] = ArmPreview(
+            changes=tuple(summarize_differences(differences)),
+            properties=network.properties,
+            num_different_modules=len(compare_modules(baseline, network)),
+            contrast=contrast,
+            unknowns=network.unknowns,
+            seconds=seconds_by_arm[arm],
+        )
+    return previews
+
+
+def _preview_tuning(study: Study, setups: Mapping[str, Setup]) -> TuningPreview | None:
+    if study.tuning is None:
+        return None
+    epochs = {arm: study.tuning.total_epochs(setup.recipe.epochs) for arm, setup in setups.items()}
+    return TuningPreview(budget=study.tuning.description, epochs=epochs, seeds=study.tuning.seeds)
+
+
+def _total_trial_seconds(
+    study: Study,
+    setups: Mapping[str, Setup],
+    seconds_by_arm: Mapping[str, float | None],
+) -> float | None:
+    """Estimate all trials one after the other: under the study's seeds, as candidates, under the tuned recipes.
+
+    ``None`` where the time of one of them cannot be estimated.
+    """
+    seconds = list(seconds_by_arm.values())
+    for name, setup in study.dependency_setups.items():
+        if name not in setups:
+            seconds.append(estimate_trial_seconds(setup))
+    known_seconds = [value for value in seconds if value is not None]
+    if len(known_seconds) < len(seconds):
+        return None
+    comparison_seconds = sum(known_seconds) * len(study.seeds)
+    if study.tuning is None:
+        return comparison_seconds
+    tuning_seconds = []
+    for arm, setup in setups.items():
+        epochs = setup.recipe.epochs
+        # A short rung has the same overhead as a whole trial: with halving the estimate is a little too low.
+        tuning_seconds.append((seconds_by_arm[arm] or 0) * study.tuning.total_epochs(epochs) / epochs)
+    # Twice: the comparison runs under the shared recipe and again under the tuned ones.
+    return 2 * comparison_seconds + sum(tuning_seconds)

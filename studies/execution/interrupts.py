@@ -1,0 +1,67 @@
+"""Keep a Ctrl-C from being lost while Ray starts and Tune runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def keep_interrupt_handler() -> Iterator[None]:
+    """Restore the SIGINT handler at the end of the block.
+
+    Ray Tune leaves a handler of its own behind, which swallows the next Ctrl-C, for example between two rounds of
+    tuning.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def record_interrupts() -> Iterator[threading.Event]:
+    """Record every Ctrl-C within the block; the caller raises ``KeyboardInterrupt`` where the event is set.
+
+    A Ctrl-C is raised at once as well, but Python drops an exception that is raised in a callback of its own: a weak
+    reference's, or those around the forks by which Ray starts its processes. Without a record the study would go on.
+    In a forked child the signal is ignored: there it would only print a traceback.
+    """
+    received = threading.Event()
+    with keep_interrupt_handler():
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is not signal.default_int_handler or not _is_main_thread():
+            yield received  # whoever installed that handler records for itself; other threads get no signals
+            return
+        process_id = os.getpid()
+
+        def record(number: int, frame: FrameType | None) -> None:
+            if os.getpid() == process_id:
+                received.set()
+                signal.default_int_handler(number, frame)
+
+        def report_unless_interrupt(unraisable: Any) -> None:
+            if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+                report(unraisable)
+
+        report, sys.unraisablehook = sys.unraisablehook, report_unless_interrupt
+        signal.signal(signal.SIGINT, record)
+        try:
+            yield received
+        finally:
+            sys.unraisablehook = report
+
+
+def _is_main_thread() -> bool:
+    """Whether this thread receives signals and may set their handlers."""
+    return threading.current_thread() is threading.main_thread()

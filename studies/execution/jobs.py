@@ -1,0 +1,66 @@
+"""Work order for a trial's worker, and the events of its run. Imports neither Ray nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from studies.design.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """A trial with everything that a worker needs to train it on any machine.
+
+    Attributes:
+        trial: the setup and the seed.
+        folder: the trial's folder.
+        digests: digests of the code, data and platform, which are recorded with the result.
+        dependency_folders: folders of the trials that it starts from (warm start) or evaluates.
+        import_paths: folders in which Python finds the user's modules. A relative one lies beside this package, as on
+            the nodes of a cluster.
+        device_models: the CPU or GPU models of the study's platform; empty for any. On another model the trial is not
+            trained: its result would not be bit-for-bit what its platform digest claims.
+        retrain: whether it is trained even where its folder holds a result.
+    """
+
+    trial: Trial
+    folder: Path
+    digests: Mapping[str, str]
+    dependency_folders: tuple[Path, ...] = ()
+    import_paths: tuple[str, ...] = ()
+    device_models: tuple[str, ...] = ()
+    retrain: bool = False
+
+
+class TrialListener(Protocol):
+    """Receiver of the events of running trials; called in the driver's own thread."""
+
+    def on_start(self, job: TrialJob) -> None:
+        """Handle the start of a trial, and each start after a fault."""
+
+    def on_epoch(self, job: TrialJob, values: Mapping[str, float], node: str) -> None:
+        """Handle the metrics of an epoch, trained on the node of that name."""
+
+    def on_end(self, job: TrialJob) -> None:
+        """Handle a trial whose result has been written."""
+
+    def on_fault(self, job: TrialJob, reason: str, tries: int, most: int) -> None:
+        """Handle a fault of the machine, after which the trial is started again.
+
+        Args:
+            reason: an error text, or a traceback.
+            tries: how many starts have failed so far.
+            most: how many starts are allowed in all.
+        """
+
+    def on_lost(self, job: TrialJob, reason: str) -> None:
+        """Handle the last allowed fault of the machine: the trial has no result."""
+
+    def on_elsewhere(self, job: TrialJob, who: str) -> None:
+        """Handle a trial that another process trains, of another study or host; its result is waited for."""
+
+    def on_note(self, job: TrialJob, text: str) -> None:
+        """Handle a message about the trial for whoever watches the study."""

@@ -1,0 +1,191 @@
+"""Queue of a study's jobs: which trial may start next, and the wait for trials of other processes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from studies.execution.jobs import TrialJob
+from studies.execution.trial_process import find_training_process
+from studies.storage.trial_folder import TrialFolder
+
+SHARE_TOLERANCE = 1e-6  # rounding: three jobs that take a third each must fit together
+POLL_SECONDS = 1.0
+
+
+class TrialQueue:
+    """First-in, first-out queue of jobs with dependencies and a limit on what runs at once.
+
+    A job is ready once every job of this queue that it depends on has ended. No backfilling: the first ready job blocks
+    the queue until it fits, so large jobs cannot starve.
+
+    A job is named by its index in ``jobs``.
+
+    Attributes:
+        fault_counts: how many faults of the machine each job has met.
+        waiting: indices of the jobs that have not started, in the order in which they may start.
+        running: indices of the jobs that run now.
+        unfinished: folders of all jobs that have not ended here, those trained elsewhere included.
+        trained_elsewhere: folders of the jobs that another process trains.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[TrialJob],
+        cluster_share: Callable[[TrialJob], float],
+        max_running: int = 0,
+        max_retries: int = 0,
+    ) -> None:
+        """Queue all jobs in their order.
+
+        Args:
+            jobs: the jobs to run; a job may depend on a later one.
+            cluster_share: the share of all present machines that a job takes, from 0 to 1.
+            max_running: how many jobs may run at once; 0 for as many as fit.
+            max_retries: how often a job that met a fault of the machine is started again.
+        """
+        self.jobs = tuple(jobs)
+        self.cluster_share = cluster_share
+        self.max_running = max_running
+        self.max_retries = max_retries
+        self.fault_counts: Counter[int] = Counter()
+        self.waiting = list(range(len(self.jobs)))
+        self.running: set[int] = set()
+        self.unfinished = {job.folder for job in self.jobs}
+        self.trained_elsewhere: set[Path] = set()
+
+    def start_next(self) -> int | None:
+        """Start the next job and return its index; ``None`` where none can start now."""
+        if self.max_running and len(self.running) >= self.max_running:
+            return None
+        index = self._first_ready()
+        if index is None or not self._has_room_for(index):
+            return None
+        self.waiting.remove(index)
+        self.running.add(index)
+        return index
+
+    def _first_ready(self) -> int | None:
+        for index in self.waiting:
+            if not self._has_dependency_in(self.unfinished, index):
+                return index
+        return None
+
+    def _has_dependency_in(self, folders: Collection[Path], index: int) -> bool:
+        return any(dependency in folders for dependency in self.jobs[index].dependency_folders)
+
+    def _has_room_for(self, index: int) -> bool:
+        if not self.running:
+            return True  # also where a node left the cluster and the job now takes more than all the others
+        taken = sum(self.cluster_share(self.jobs[running]) for running in self.running)
+        return taken + self.cluster_share(self.jobs[index]) <= 1 + SHARE_TOLERANCE
+
+    def mark_ended(self, index: int, *, is_elsewhere: bool = False) -> None:
+        """Record that a job has ended here, or that another process trains it."""
+        self.running.discard(index)
+        if is_elsewhere:
+            self.trained_elsewhere.add(self.jobs[index].folder)
+        else:
+            self.unfinished.discard(self.jobs[index].folder)
+
+    def record_fault(self, index: int) -> int:
+        """Record a fault of the machine; queue the job again unless its retries are used up.
+
+        Returns:
+            How many starts of the job have failed, if it is started again; 0 where it is given up.
+        """
+        self.fault_counts[index] += 1
+        if self.fault_counts[index] > self.max_retries:
+            self.mark_ended(index)  # unblocks the jobs that depend on it; they fail for want of its weights
+            return 0
+        self.running.discard(index)
+        self.waiting.insert(0, index)
+        return self.fault_counts[index]
+
+    @property
+    def blocked_jobs(self) -> list[TrialJob]:
+        """Waiting jobs that depend, directly or not, on a trial trained elsewhere."""
+        folders = set(self.trained_elsewhere)
+        blocked: list[TrialJob] = []
+        for index in self._topological_order():
+            if self._has_dependency_in(folders, index):
+                folders.add(self.jobs[index].folder)
+                blocked.append(self.jobs[index])
+        return blocked
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no waiting job can start any more."""
+        return not self.waiting or (bool(self.trained_elsewhere) and len(self.waiting) == len(self.blocked_jobs))
+
+    def _topological_order(self) -> list[int]:
+        """Order the waiting jobs, each after the jobs that it depends on."""
+        ordered: list[int] = []
+        remaining = list(self.waiting)
+        while remaining:
+            folders = {self.jobs[index].folder for index in remaining}
+            later: list[int] = []
+            for index in remaining:
+                if self._has_dependency_in(folders, index):
+                    later.append(index)
+                else:
+                    ordered.append(index)
+            remaining = later
+        return ordered
+
+
+class EndListener(Protocol):
+    """Receiver of the trials that have ended in another process."""
+
+    def on_end(self, job: TrialJob) -> None:
+        """Handle a trial whose result has been written."""
+
+
+def _pause() -> None:
+    time.sleep(POLL_SECONDS)
+
+
+def wait_for_others(
+    jobs: Sequence[TrialJob],
+    listener: EndListener,
+    pause: Callable[[], None] = _pause,
+    *,
+    return_on_first_end: bool = False,
+) -> list[TrialJob]:
+    """Wait until other processes have trained the jobs, or have given one up.
+
+    Args:
+        jobs: jobs that other processes were training.
+        listener: called with each job that has ended.
+        pause: called between two readings of the trials' folders.
+        return_on_first_end: return as soon as any job has ended: others depend on it.
+
+    Returns:
+        The jobs that have not ended, those that no process trains any more first; empty where all have ended.
+    """
+    remaining = list(jobs)
+    abandoned: list[TrialJob] = []
+    while remaining and not abandoned:
+        if return_on_first_end and len(remaining) < len(jobs):
+            break
+        # Leases are read before results: the other way round, a job that ends in between would count as abandoned.
+        held = [job for job in remaining if find_training_process(job)]
+        for job in remaining:
+            if job in held:
+                continue
+            if has_job_ended(job):
+                listener.on_end(job)
+            else:
+                abandoned.append(job)
+        remaining = held
+        if remaining and not abandoned:
+            pause()
+    return [*abandoned, *remaining]
+
+
+def has_job_ended(job: TrialJob) -> bool:
+    """Whether a trial has finished or diverged, with its weights in its folder if it trains any."""
+    return TrialFolder(job.folder).is_complete(trains=job.trial.setup.has_training)

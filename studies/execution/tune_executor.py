@@ -1,0 +1,342 @@
+"""Dispatch of jobs over CPUs and GPUs by Ray Tune, which is used in this file alone.
+
+The order is decided by :class:`studies.execution.queue.TrialQueue` instead of Tune, and each trial writes its own
+result, so that nothing is lost with Tune's state.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Before Ray is imported: it reads some of these as it loads.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # see studies.execution.resources.configure_ray
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow holds the record
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")  # the queue starts only jobs that fit
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.execution.ray_cluster
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from studies.execution import fork_server, ray_cluster
+from studies.execution.fork_server import ForkClient, ForkError
+from studies.execution.interrupts import keep_interrupt_handler
+from studies.execution.jobs import TrialJob, TrialListener
+from studies.execution.queue import TrialQueue, wait_for_others
+from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
+from studies.execution.trial_process import FINAL_KINDS, FailedStart, TrialProcess
+from studies.hardware import Machine
+from studies.settings import Settings
+
+if TYPE_CHECKING:
+    from studies.execution.data_parallel import DataParallelWorkers
+
+MAX_RETRIES = 2  # after faults of the machine; an exception of the trial itself is its result, and is not retried here
+NODE_COUNT_INTERVAL_SECONDS = 2.0  # the share of a job is computed many times a second; nodes come and go in minutes
+HEAD_NODE_RESOURCE = "node:__internal_head__"  # Ray gives 1.0 of it to each cluster's head node
+NEGLIGIBLE_AMOUNT = 0.001  # Tune wants a resource for each actor; a thousand data-parallel trials fit
+SWITCH_INTERVAL_SECONDS = 0.0005  # Python's default is ten times as long
+
+
+def dispatch_jobs(jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener) -> None:
+    """Run all jobs on the available CPUs and GPUs, in their order, each after the jobs that it depends on.
+
+    Jobs that another process trains are waited for; those that it gives up are run here.
+
+    Raises:
+        KeyboardInterrupt: after a Ctrl-C, once the running trials have been stopped; what had ended stays ended.
+    """
+    with ray_cluster.ray_session(resources, jobs[0].import_paths if jobs else ()), _short_switch_interval():
+        remaining = list(jobs)
+        while remaining:
+            queue = _run_queue(remaining, settings, resources, listener)
+            elsewhere = [job for job in remaining if job.folder in queue.trained_elsewhere]
+            blocked = queue.blocked_jobs
+            unfinished = wait_for_others(elsewhere, listener, return_on_first_end=bool(blocked))
+            remaining = [*unfinished, *blocked]
+
+
+@contextmanager
+def _short_switch_interval() -> Iterator[None]:
+    """Let Python switch threads more often: a thread that logs to MLflow delays the one that starts trials less."""
+    previous = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(previous)
+
+
+def _run_queue(
+    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener
+) -> TrialQueue:
+    """Run jobs with Tune, except those that another process trains and those that depend on one of these."""
+    scratch = _scratch_folder(settings, resources)
+    queue = TrialQueue(jobs, _make_share_function(resources), resources.max_concurrent, MAX_RETRIES)
+    requests = [resources.request_of(job.trial.arm) for job in jobs]
+    # Tune pickles these with every trial, so equal requests share one placement group.
+    distinct_requests = list(dict.fromkeys(requests))
+    placement_groups = [_placement_group(request) for request in distinct_requests]
+    worker = tune.with_resources(
+        tune.with_parameters(
+            _TrialWorker,
+            jobs=_with_sent_paths(jobs, resources),
+            settings=_without_tracking_uri(settings),
+            resources=resources,
+            scratch=scratch,
+            server="" if resources.address else fork_server.server_address(),
+        ),
+        lambda config: placement_groups[config["request"]],
+    )
+    tuner = tune.Tuner(
+        worker,
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,  # a new actor takes seconds
+            num_samples=len(jobs) * (1 + MAX_RETRIES),
+            search_alg=_QueueSearcher(queue, [distinct_requests.index(request) for request in requests]),
+        ),
+        run_config=tune.RunConfig(
+            name="dispatch",
+            storage_path=str(scratch),
+            callbacks=[_ListenerCallback(queue, listener)],
+            # The queue retries, so that a worker that died and a process that died are counted alike.
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with keep_interrupt_handler():
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if queue.running or not queue.is_over:
+        raise KeyboardInterrupt  # Tune returns normally after a Ctrl-C
+    return queue
+
+
+def _scratch_folder(settings: Settings, resources: Resources) -> Path:
+    """Folder for the temporary files of Tune and Ray Train.
+
+    It is shared by the nodes of a cluster, unless an object store holds the trials: then no node reads what another one
+    has written there. On one machine it is off the trials' disk, which may be slow.
+    """
+    is_shared = resources.address and not settings.object_store_uri
+    parent = settings.shared_folder if is_shared else Path(tempfile.gettempdir())
+    return parent / f"ray-{platform.node()}-{os.getpid()}"
+
+
+def _with_sent_paths(jobs: Sequence[TrialJob], resources: Resources) -> list[TrialJob]:
+    """Adapt the jobs to their workers: on a cluster the user's modules lie beside this package."""
+    if not resources.address:
+        return list(jobs)
+    return [replace(job, import_paths=ray_cluster.sent_import_paths(job.import_paths)) for job in jobs]
+
+
+def _without_tracking_uri(settings: Settings) -> Settings:
+    """Drop the tracking store's address, which may hold a password: workers do not access the store."""
+    return replace(settings, tracking_uri="")
+
+
+def _make_share_function(resources: Resources) -> Callable[[TrialJob], float]:
+    """Make a function that gives the share of all machines that a job takes; a cluster's nodes come and go."""
+    counted_at = 0.0
+    nodes = ray_cluster.current_nodes()
+
+    def cluster_share(job: TrialJob) -> float:
+        nonlocal counted_at, nodes
+        if resources.address and time.monotonic() - counted_at > NODE_COUNT_INTERVAL_SECONDS:
+            counted_at = time.monotonic()
+            nodes = ray_cluster.current_nodes()
+        return cluster_share_of(resources.request_of(job.trial.arm), nodes)
+
+    return cluster_share
+
+
+def _placement_group(request: ResourceRequest) -> tune.PlacementGroupFactory:
+    """Resources that Tune reserves for a trial; next to none for several workers, as Ray Train reserves theirs."""
+    if request.workers_per_trial > 1:
+        return tune.PlacementGroupFactory([{HEAD_NODE_RESOURCE: NEGLIGIBLE_AMOUNT}])
+    bundle = {"CPU": float(request.cpus_per_trial)}
+    if request.gpus_per_trial:
+        bundle["GPU"] = request.gpus_per_trial
+    return tune.PlacementGroupFactory([bundle])
+
+
+class _QueueSearcher(Searcher):
+    """Tune's searcher interface to the queue: "suggests" the next job.
+
+    Attributes:
+        request_indices: of each job, the index of its resource request among the distinct ones.
+    """
+
+    def __init__(self, queue: TrialQueue, request_indices: Sequence[int]) -> None:
+        super().__init__()
+        self.queue = queue
+        self.request_indices = request_indices
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return an empty state: Tune pickles its searcher for a restore that is never requested."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Start the next job and return its configuration; ``None`` where none can start yet."""
+        index = self.queue.start_next()
+        if index is not None:
+            return {"job": index, "request": self.request_indices[index]}
+        has_finished = self.queue.is_over and not self.queue.running  # a running job may meet a fault, and be retried
+        return Searcher.FINISHED if has_finished else None
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accept whatever is to be optimized: nothing is."""
+        return True
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: the callback records the end."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: there is no state to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: there is no state to restore."""
+
+
+class _TrialWorker(tune.Trainable):
+    """Ray actor that trains one trial after the other, each in a new process or by several workers.
+
+    The process is forked from a server that has torch loaded: no trial sees the state that another one left behind, and
+    none waits seconds for the imports.
+    """
+
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        jobs: list[TrialJob],
+        settings: Settings,
+        resources: Resources,
+        scratch: Path,
+        server: str,
+    ) -> None:
+        self.jobs = jobs
+        self.settings = settings
+        self.resources = resources
+        self.scratch = scratch
+        self.server = server
+        self._start_job(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        previous = self.trial_process
+        if isinstance(previous, TrialProcess):
+            self._start_job(new_config)  # the new process starts while the previous one still frees its memory
+            previous.stop()
+        else:
+            previous.stop()  # first: the workers hold the CPUs and GPUs that the next trial may need
+            self._start_job(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next messages of the trial.
+
+        A fault of the machine ends the trial, not this actor: a new actor would take seconds.
+        """
+        messages = self.trial_process.listen()
+        return {"messages": messages, "done": messages[-1].kind in FINAL_KINDS}
+
+    def cleanup(self) -> None:
+        self.trial_process.stop()
+        if "forks" in vars(self):  # do not start a server in order to close it
+            self.forks.close()
+
+    @cached_property
+    def forks(self) -> ForkClient:
+        """Client of the fork server; created when the first single-process trial starts."""
+        return ForkClient(self.server)
+
+    def _start_job(self, config: dict[str, Any]) -> None:
+        job = self.jobs[config["job"]]
+        request = self.resources.request_of(job.trial.arm)
+        self.trial_process: TrialProcess | FailedStart | DataParallelWorkers
+        if request.workers_per_trial > 1:
+            self.trial_process = self._start_data_parallel(job, request)
+        else:
+            self.trial_process = self._start_process(job, request)
+
+    def _start_process(self, job: TrialJob, request: ResourceRequest) -> TrialProcess | FailedStart:
+        machine = Machine(
+            device=request.device,
+            num_threads=request.cpus_per_trial,
+            gpu_memory_fraction=min(1.0, request.gpus_per_trial or 1.0),
+        )
+        try:
+            return TrialProcess(self.forks, job, self.settings, machine)
+        except ForkError as error:
+            return FailedStart(str(error))
+
+    def _start_data_parallel(self, job: TrialJob, request: ResourceRequest) -> DataParallelWorkers:
+        from studies.execution.data_parallel import DataParallelWorkers  # imports Ray Train: a second
+
+        return DataParallelWorkers(job, self.settings, request, self.scratch, loopback=not self.resources.address)
+
+
+class _ListenerCallback(tune.Callback):  # the signatures are Tune's
+    """Forward Tune's events to the queue and to the driver's listener."""
+
+    def __init__(self, queue: TrialQueue, listener: TrialListener) -> None:
+        self.queue = queue
+        self.listener = listener
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return an empty state: Tune pickles callbacks for a restore that is never requested; listeners hold locks."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.listener.on_start(self._job_of(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        job = self._job_of(trial)
+        for message in result["messages"]:
+            if message.kind == "epoch":
+                self.listener.on_epoch(job, message.values, message.text)
+            elif message.kind == "note":
+                self.listener.on_note(job, message.text)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        job = self._job_of(trial)
+        message = trial.last_result["messages"][-1]
+        if message.kind == "fault":
+            self._handle_fault(trial, message.text)
+            return
+        self.queue.mark_ended(trial.config["job"], is_elsewhere=message.kind == "elsewhere")
+        if message.kind == "elsewhere":
+            self.listener.on_elsewhere(job, message.text)
+        else:
+            self.listener.on_end(job)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._handle_fault(trial, "the trial's worker died")
+
+    def _handle_fault(self, trial: Any, reason: str) -> None:
+        failed_starts = self.queue.record_fault(trial.config["job"])
+        if failed_starts:
+            self.listener.on_fault(self._job_of(trial), reason, failed_starts, 1 + MAX_RETRIES)
+        else:
+            self.listener.on_lost(self._job_of(trial), reason)
+
+    def _job_of(self, trial: Any) -> TrialJob:
+        job: TrialJob = self.queue.jobs[trial.config["job"]]
+        return job

@@ -1,0 +1,158 @@
+"""Evaluate a network with weights from a file on an image folder (`ablate evaluate`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lightning_modules.data.streaming import ImageFolderSplit
+from lightning_modules.data.types import DataError
+from lightning_modules.evaluation.inference import ViewScheme, evaluate_scorers, restore_scorer
+from lightning_modules.modules.metrics import TOP_K
+from lightning_modules.networks.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork, load_pretrained
+from lightning_modules.profiling.test_cost import inference_multiply_adds
+from lightning_modules.specs.data import Data
+from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.test import Mirroring, Test, TestMode
+from studies.inspection.network_profiles import resolve_setup
+
+# Shorter side of the image relative to the crop: 256 pixels at 224, at which torchvision reports its weights' errors.
+TORCHVISION_SIDE_RATIO = 8 / 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderEvaluation:
+    """Errors and cost of a network on an image folder.
+
+    Attributes:
+        sides: shorter sides to which images were rescaled, pixels.
+        mirrored: whether every view was evaluated mirrored as well.
+        images: number of images.
+        classes: number of classes.
+        top1_error: percent.
+        top5_error: percent; ``None`` where there are no more than five classes.
+        images_per_second: throughput, decoding included.
+        multiply_adds: of the evaluation of one square image, all views together.
+    """
+
+    network: str
+    weights: str
+    mode: TestMode
+    sides: tuple[int, ...]
+    mirrored: bool
+    images: int
+    classes: int
+    top1_error: float
+    top5_error: float | None
+    images_per_second: float
+    multiply_adds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """A network, its weights, an image folder, and the mode of evaluation.
+
+    Attributes:
+        network: a name of the catalogue, or an arm (``depth/E``).
+        weights: a file, or torchvision's by name; see
+            :func:`lightning_modules.networks.pretrained.load_pretrained`.
+        folder: folder with ``test/<class>/`` or ``val/<class>/``.
+        sides: shorter sides of the images, pixels; empty for the side at which such weights are evaluated in training.
+        mirrored: whether to add mirrored views; a single crop is never mirrored.
+        resolution: side of a crop, pixels.
+        mean: of pixels from 0 to 255, per channel; empty for that of the training images.
+        std: standard deviation of the same.
+    """
+
+    network: str
+    weights: str
+    folder: Path
+    mode: TestMode = "single"
+    sides: tuple[int, ...] = ()
+    mirrored: bool = True
+    resolution: int = 224
+    channels: int = 3
+    width: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderEvaluation:
+    """Evaluate a network on an image folder.
+
+    Raises:
+        UserError: if the weights do not fit the network or the folder's classes, or the folder cannot be read.
+    """
+    # The number of classes is the folder's, which only reading it tells.
+    scale = Scale(resolution=request.resolution, channels=request.channels, width=request.width)
+    split = ImageFolderSplit(request.folder, scale, device)
+    num_classes = len(split.class_names)
+    scale = Scale(resolution=request.resolution, channels=request.channels, width=request.width, classes=num_classes)
+    pretrained = load_pretrained(resolve_setup(request.network, scale).network, scale, request.weights)
+    test = _make_test(request, pretrained)
+    setup = Setup(network=pretrained.network, scale=scale, data=Data(source="folder"), test=test)
+    split.set_normalization(*_pixel_statistics(request, pretrained, split))
+    views = ViewScheme.from_setup(setup)
+    scorer = restore_scorer(setup, pretrained.state_dict, device)
+    multiply_adds = inference_multiply_adds(setup)
+    started_at = time.perf_counter()
+    metrics, _ = evaluate_scorers([scorer], views, split, device)
+    top1_error = metrics.error  # synchronizes with the device, so it must come before the clock is read
+    seconds = time.perf_counter() - started_at
+    return FolderEvaluation(
+        network=request.network,
+        weights=request.weights,
+        mode=request.mode,
+        sides=views.sides,
+        mirrored=views.is_mirrored and request.mode != "single",
+        images=metrics.num_examples,
+        classes=num_classes,
+        top1_error=top1_error,
+        top5_error=metrics.top5_error if num_classes > TOP_K else None,
+        images_per_second=metrics.num_examples / seconds,
+        multiply_adds=multiply_adds,
+    )
+
+
+def _make_test(request: EvaluationRequest, pretrained: PretrainedNetwork) -> Test:
+    smallest = min(request.sides, default=request.resolution)
+    if smallest < request.resolution:
+        raise InvalidValue(
+            f"--sides has a side of {smallest} pixels; expected {request.resolution} or more, the side of a crop. "
+            "For a network that was trained on smaller images give --resolution."
+        )
+    default_ratio = TORCHVISION_SIDE_RATIO if pretrained.is_from_torchvision else 1.0
+    # A spec states sides relative to the crop, so that it holds at every resolution.
+    ratios = tuple(side / request.resolution for side in request.sides)
+    mirroring: Mirroring = "always" if request.mirrored else "never"
+    if request.mode == "single":  # the mode that trials are evaluated with
+        mirroring = "as-trained"
+    return Test(mode=request.mode, sides=ratios or (default_ratio,), mirroring=mirroring)
+
+
+def _pixel_statistics(
+    request: EvaluationRequest, pretrained: PretrainedNetwork, split: ImageFolderSplit
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation per channel: as requested, else of the training images as far as they are known."""
+    if bool(request.mean) != bool(request.std) or (request.mean and len(request.mean) != request.channels):
+        raise InvalidValue(
+            f"--mean is {list(request.mean)} and --std is {list(request.std)}; expected both, with one number per "
+            f"channel, {request.channels}."
+        )
+    if request.mean:
+        return request.mean, request.std
+    if pretrained.is_from_torchvision:
+        return IMAGENET_MEAN, IMAGENET_STD
+    if not (request.folder / "train").is_dir():
+        raise DataError(
+            f"{request.folder} has no train/<class>/, and a network must be evaluated with the normalization that it "
+            "was trained with. Give --mean and --std of the training images: pixels from 0 to 255, one number per "
+            "channel."
+        )
+    return split.training_statistics()

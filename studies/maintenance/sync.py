@@ -1,0 +1,146 @@
+"""Log what the tracking store has missed, without training (`ablate sync`)."""
+
+from __future__ import annotations
+
+from _thread import interrupt_main
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from lightning_modules.specs.errors import did_you_mean
+from studies.records.results import Result
+from studies.records.study_record import StudyStart
+from studies.settings import Settings, SettingsError
+from studies.storage.lease import find_holder
+from studies.storage.manifest import (
+    ManifestEntry,
+    StudyManifest,
+    fetch_all,
+    hold_study_lease,
+    list_study_folders,
+    read_manifest,
+)
+from studies.tracking.errors import report_store_outage
+from studies.tracking.store import Store, open_store
+
+
+def sync_studies(
+    settings: Settings,
+    study: str | None,
+    make_start: Callable[[tuple[int, ...]], StudyStart],
+    log: Callable[[str], None],
+) -> int:
+    """Log every result that the tracking store misses; trains nothing.
+
+    Args:
+        study: name of one study; ``None`` for all.
+        make_start: makes the provenance of this call, given the seeds that have ended.
+        log: receives one line per study.
+
+    Returns:
+        The number of trials logged.
+
+    Raises:
+        SettingsError: if the folder holds no study of that name, or the object store fails.
+        SchemaVersionError: if another version of this package wrote a requested study.
+        TrackingError: if the tracking store does not respond.
+    """
+    fetch_all(settings)  # results of other machines are in the object store
+    manifests = {folder: read_manifest(folder) for folder in list_study_folders(settings)}
+    selected = {}
+    for folder, manifest in manifests.items():
+        if study in (None, manifest.registration.study):
+            selected[folder] = manifest
+    if not selected:
+        _raise_unknown_study(settings, study, {manifest.registration.study for manifest in manifests.values()})
+    store = open_store(settings)
+    num_logged = 0
+    with report_store_outage(settings.tracking_uri):
+        for folder, manifest in selected.items():
+            num_logged += _sync_study(store, settings, folder, manifest, make_start, log)
+    return num_logged
+
+
+def _raise_unknown_study(settings: Settings, study: str | None, known_studies: Iterable[str]) -> None:
+    known_studies = sorted(known_studies)
+    if study is None:
+        raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
+    raise SettingsError(
+        f"{settings.studies_folder} holds no study {study!r}.{did_you_mean(study, known_studies)} "
+        f"It holds: {', '.join(known_studies) or 'nothing yet'}."
+    )
+
+
+def _sync_study(
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    manifest: StudyManifest,
+    make_start: Callable[[tuple[int, ...]], StudyStart],
+    log: Callable[[str], None],
+) -> int:
+    registration = manifest.registration
+    title = f"{registration.study} under {registration.protocol}"
+    driver = find_holder(folder)
+    if driver:
+        log(f"{title}: running, by {driver}, which logs it")
+        return 0
+    # Losing the lease means that a driver has taken the study over: two processes must not log it at once.
+    with hold_study_lease(folder, registration.study, on_lost=interrupt_main):
+        results = {}
+        for entry in manifest.latest_entries:
+            result = entry.trial_folder(settings).read_result()
+            if result is not None:
+                results[entry] = result
+        closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
+        missing = _unlogged_results(store, closed, results) if closed else results
+        # A closed run that misses nothing stays untouched, so that a second call changes nothing.
+        if missing or not closed:
+            parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
+            # Asked again: an open run may hold results that no closed run does.
+            missing = _unlogged_results(store, parent, results)
+            for entry, result in missing.items():
+                # All epochs at once: the curves are in the result.
+                run_id = store.writer.start_trial(parent, entry.trial, entry.key, {**manifest.tags, **entry.tags})
+                store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
+            seeds = tuple(sorted({entry.trial.seed for entry in results}))
+            store.writer.close_study(
+                parent, make_start(seeds), manifest.labels, complete=_is_study_complete(store, parent, manifest)
+            )
+    num_planned = len(manifest.latest_entries)
+    log(f"{title}: {_describe_sync(registration.study, num_planned, len(results), len(missing))}")
+    return len(missing)
+
+
+def _unlogged_results(
+    store: Store, study_run_id: str, results: Mapping[ManifestEntry, Result]
+) -> dict[ManifestEntry, Result]:
+    """The results that the tracking store does not hold."""
+    recorded = store.inspector.recorded_statuses(study_run_id)
+    return {entry: result for entry, result in results.items() if (entry.key, result.status) not in recorded}
+
+
+def _is_study_complete(store: Store, study_run_id: str, manifest: StudyManifest) -> bool:
+    """Whether every arm has ended under every planned seed."""
+    record = store.reader.read_study(manifest.registration.study, run_id=study_run_id)
+    if record.registration.tuning:  # whether its searches have finished, only `ablate run` can tell
+        return False
+    for arm in record.registration.arms:
+        for seed in record.registration.seeds:
+            trial = record.find_trial(arm, seed)
+            if not trial or trial.state == "running":
+                return False
+    return True
+
+
+def _describe_sync(study: str, num_planned: int, num_ended: int, num_logged: int) -> str:
+    text = "nothing to log"
+    if num_logged:
+        text = f"{num_logged} of {num_planned} trials logged now"
+        if num_ended > num_logged:
+            text += f", {num_ended - num_logged} were logged before"
+    elif num_ended == num_planned:
+        text += f": all {num_planned} trials are logged"
+    num_left = num_planned - num_ended
+    if num_left:
+        text += f"; {num_left} of {num_planned} have not ended: `ablate run {study}` trains them"
+    return text

@@ -1,0 +1,230 @@
+"""Digests of what decides a trial's bits besides setup and seed: training code, the user's code, and platform."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.values import flatten_fields
+from studies.hardware import device_name
+
+TRAINING_MODULE = "studies.training.train"  # trains a trial on any machine, without Ray, MLflow or Optuna
+# Only re-exports specs, which the code digest covers: what it lists must not count as the user's own code.
+USER_FACADES = frozenset({"lightning_modules.spec"})
+
+# All layers, not only those that train: imports are followed wherever they lead.
+FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
+
+# Folders of pip and conda, and of Debian's own Python.
+INSTALLED_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+
+
+def code_digest(entry: str = TRAINING_MODULE) -> str:
+    """Digest the syntax trees of a module and of all first-party modules that it imports, directly or indirectly.
+
+    Docstrings, comments and layout do not count. Package ``__init__`` files count only where they are imported by name.
+    """
+    return _hash_modules(imported_modules(entry))
+
+
+def user_code_digest(class_paths: Iterable[str]) -> str:
+    """Digest the modules of the user's classes and everything that these import; empty where there are none.
+
+    Installed packages count by name and version, the standard library does not count, modules that
+    :func:`code_digest` covers do not count again, and all others count by their syntax trees.
+    """
+    names = _import_closure({path.rpartition(".")[0] for path in class_paths})
+    if names:
+        names -= training_modules() | USER_FACADES
+    return _hash_modules(names) if names else ""
+
+
+def collect_class_paths(setups: Iterable[Setup]) -> tuple[str, ...]:
+    """Collect the class paths that setups name: of networks, source networks, evaluated networks and data."""
+    class_paths: set[str] = set()
+    for setup in setups:
+        for path, leaf in flatten_fields(setup).items():
+            # A ``class_path`` below ``init_args`` is an argument of the user's class, not a class to be built.
+            if path.endswith(".class_path") and ".init_args." not in path:
+                class_paths.add(str(leaf))
+    return tuple(sorted(class_paths))
+
+
+def imported_modules(entry: str) -> set[str]:
+    """Collect the first-party modules reachable from one by import statements anywhere in a file.
+
+    Lazy imports inside functions count: they run as part of the training too.
+    """
+    closure = _import_closure({entry}, first_party_only=True)
+    return {name for name in closure if name == entry or _is_first_party(name)}
+
+
+@cache
+def training_modules() -> frozenset[str]:
+    """Return the modules that :func:`code_digest` covers; cached, as parsing them takes 0.1 seconds."""
+    return frozenset(imported_modules(TRAINING_MODULE))
+
+
+def platform_digest(
+    device: str,
+    num_threads: int,
+    device_models: Iterable[str] = (),
+    num_workers: int = 1,
+    extra_distributions: Iterable[str] = (),
+) -> str:
+    """Digest what changes a result's bits on equal code: library versions, device models, threads and workers.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        device_models: CPU or GPU models of all machines that may train the trial; by default this machine's.
+        num_workers: data-parallel workers of the trial.
+        extra_distributions: further distributions whose versions count.
+    """
+    facts = [*_framework_versions(), device, " or ".join(device_models) or device_name(device), str(num_threads)]
+    if num_workers > 1:  # left out for one worker: digests of earlier records stay valid
+        facts.append(f"{num_workers} workers")
+    for name in extra_distributions:
+        facts.append(f"{name} {metadata.version(name)}")
+    # 64 bits: enough to tell thousands of trials apart, and short enough for the name of a folder.
+    return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def _framework_versions() -> tuple[str, str]:
+    """Return the versions of torch and numpy; cached, as the look-up dominates the time of a platform digest."""
+    return metadata.version("torch"), metadata.version("numpy")
+
+
+def _import_closure(entries: Iterable[str], *, first_party_only: bool = False) -> set[str]:
+    """Collect modules reachable by import statements; of an installed package its root alone.
+
+    The standard library is left out: it takes no part in the numerical work.
+    """
+    closure: set[str] = set()
+    waiting = list(entries)
+    while waiting:
+        name = waiting.pop()
+        root = name.partition(".")[0]
+        if root in sys.stdlib_module_names or name in closure:
+            continue
+        if _is_installed(root):
+            closure.add(root)
+            continue
+        closure.add(name)
+        for imported in _imported_names(name):
+            if not first_party_only or _is_first_party(imported):
+                waiting.append(imported)
+    return closure
+
+
+def _imported_names(name: str) -> list[str]:
+    """List the full names that a module imports; for a user's module its parent packages too.
+
+    Python runs the ``__init__`` files of a user's packages first, and they may change what the module does. Those of
+    this package change nothing in the training.
+    """
+    spec = _find_module_spec(name)
+    source = _read_source(spec) if spec else ""
+    package = spec.parent or "" if spec else ""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += _names_imported_from(node, package)
+    return names if _is_first_party(name) else [*names, *_parent_packages(name)]
+
+
+def _names_imported_from(node: ast.ImportFrom, package: str) -> list[str]:
+    """Resolve ``from module import names`` to modules: a name may be a submodule, or a member of the module."""
+    module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+    root = module.partition(".")[0]
+    if root in sys.stdlib_module_names or _is_installed(root):
+        return [module]
+    spec = _find_module_spec(module)
+    if spec is None or spec.submodule_search_locations is None:
+        return [module]  # no package, so that its names are members
+    members = [f"{module}.{alias.name}" for alias in node.names]
+    submodules = [member for member in members if _find_module_spec(member)]
+    # The package's ``__init__`` counts only where a name is defined in it.
+    return submodules if len(submodules) == len(members) else [module, *submodules]
+
+
+def _parent_packages(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _is_first_party(name: str) -> bool:
+    return name.partition(".")[0] in FIRST_PARTY_PACKAGES
+
+
+def _is_installed(root: str) -> bool:
+    """Return whether a package is an installed distribution, and not a folder that its user works in."""
+    spec = None if _is_first_party(root) else _find_module_spec(root)
+    if spec is None:
+        return False
+    locations = [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return any(folder in Path(location).parts for location in locations for folder in INSTALLED_PACKAGE_FOLDERS)
+
+
+def _find_module_spec(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # its parent is no package; or the module is being run as a script
+        return None
+
+
+def _read_source(spec: ModuleSpec) -> str:
+    """Read a module's source; empty where it has none, as a compiled extension or a namespace package."""
+    file = Path(spec.origin or "")
+    return file.read_text(encoding="utf-8") if file.suffix == ".py" else ""
+
+
+def _hash_modules(names: Iterable[str]) -> str:
+    contents = [_module_content(name) for name in sorted(names)]
+    return hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
+
+
+def _module_content(name: str) -> str:
+    """Return the part of a module that counts: its normalized source, or its distribution's version."""
+    spec = _find_module_spec(name)
+    if _is_installed(name.partition(".")[0]):
+        return f"{name} {_distribution_version(name)}\n"
+    return f"{name}\n{_normalized_source(_read_source(spec)) if spec else 'absent'}\n"
+
+
+@cache
+def package_distributions() -> Mapping[str, list[str]]:
+    """Return the distributions of each importable package; cached, as the look-up takes 0.2 seconds."""
+    return metadata.packages_distributions()
+
+
+@cache
+def _distribution_version(root: str) -> str:
+    # A namespace package may come from several distributions.
+    names = package_distributions().get(root, ())
+    versions = {f"{name} {metadata.version(name)}" for name in names}
+    return ", ".join(sorted(versions)) or "no version"
+
+
+def _normalized_source(source: str) -> str:
+    """Return the syntax tree without docstrings, as text; ``ast.dump`` leaves comments and layout out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

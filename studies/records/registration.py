@@ -1,0 +1,99 @@
+"""The registration of a study: question, arms, claims and conditions as declared at its first start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ablations import Claim, Difference, Factorial, Property, Reference
+from lightning_modules.specs.values import Leaf
+from studies.design.tuning import TuningBudget
+from studies.records.results import RECORD_SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """A study as registered at its first start; reports read this, never today's files.
+
+    Attributes:
+        study: name of the ablation.
+        protocol: name of the protocol.
+        protocol_note: the protocol's docstring.
+        overrides: ``--set`` paths and values, applied to every arm alike.
+        arms: names, the baseline first.
+        varies: setting paths that the contrast may change.
+        forced: setting paths that had to change as well, each with its reason.
+        changes: per arm but the baseline, every setting that differs from the baseline.
+        held: settings that are equal in all arms, by path.
+        properties: per arm and source network, measured on the instantiated network: ``weight_layers``,
+            ``parameters``, ``conv_parameters``, ``multiply_adds``, ``receptive_field`` (pixels), ``nonlinearities``; a
+            property that cannot be measured is left out.
+        built: per arm but the baseline, the modules in which the two instantiated networks differ, by layer path.
+        property_studied: the measured property that the study is about, if there is one.
+        factorial: two crossed factors, where the arms are their combinations.
+        claims: registered claims, in order.
+        reference: published results of the same arms, where the baseline's setup has any.
+        donors: per arm with a warm start, the arm or trial that is its source; for a source with one likewise.
+        donor_epochs: per arm with a warm start, the epochs of its chain of source networks, which are charged to it.
+        unknowns: per arm, sentences on what cannot be known of a user's module or data set.
+        smallest_effect: smallest difference of interest in test error, percentage points.
+        seeds: planned seeds, the same for every arm.
+        looks: numbers of seeds after which the claims are analysed, each time at its share of the error rate; empty
+            where the number of seeds was fixed.
+        tuning: budget for tuning every arm's recipe, in addition to the comparison under the shared one; ``None`` for
+            a study without tuning.
+        tested: per arm that only evaluates, the arms or trials whose networks it evaluates.
+        data: the data set: ``name``, ``form``, ``classes``, ``digest``; numbers of examples as ``train``,
+            ``validation``, ``test``.
+    """
+
+    # The names of these fields are the keys of ``registration.json``: renaming one makes earlier records unreadable.
+    study: str
+    question: str
+    protocol: str
+    protocol_note: str
+    overrides: Mapping[str, Leaf]
+    arms: tuple[str, ...]
+    varies: tuple[str, ...]
+    forced: Mapping[str, str]
+    changes: Mapping[str, tuple[Difference, ...]]
+    held: Mapping[str, Leaf]
+    properties: Mapping[str, Mapping[str, int]]
+    built: Mapping[str, tuple[Difference, ...]]
+    property_studied: Property | None
+    factorial: Factorial | None
+    donors: Mapping[str, str]
+    donor_epochs: Mapping[str, int]
+    unknowns: Mapping[str, tuple[str, ...]]
+    claims: tuple[Claim, ...]
+    smallest_effect: float
+    reference: Reference | None
+    seeds: tuple[int, ...]
+    data: Mapping[str, str | int]
+    # With defaults, as records from before these fields were added lack them.
+    looks: tuple[int, ...] = ()
+    tuning: TuningBudget | None = None
+    tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schema: int = RECORD_SCHEMA
+
+    @property
+    def baseline(self) -> str:
+        """The arm that every other one is compared with."""
+        return self.arms[0]
+
+    def source_chain(self, arm: str) -> tuple[str, ...]:
+        """Return the source networks of an arm, the nearest first; empty for a start from scratch."""
+        return source_chain_of(arm, self.donors)
+
+
+def source_chain_of(arm: str, source_arms: Mapping[str, str]) -> tuple[str, ...]:
+    """Follow warm starts from an arm to its source, the source's own source, and so on.
+
+    Args:
+        source_arms: per arm or source with a warm start, its source.
+    """
+    chain = []
+    while arm in source_arms:
+        arm = source_arms[arm]
+        chain.append(arm)
+    return tuple(chain)

@@ -1,0 +1,94 @@
+"""The result of a trial, and its JSON form.
+
+The JSON of a result is here, not in ``records.serialization``: training writes results, and must import no ablation
+(else :func:`studies.records.digests.code_digest` would change with every new ablation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from studies.records.json_numbers import nonfinite_to_null, null_to_nan
+from studies.settings import redact_credentials
+
+RECORD_SCHEMA = 1  # of results, registrations, manifests and checkpoints alike
+ResultStatus = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The outcome of one trial: metrics, costs, and the evidence of what it did.
+
+    Fields with a default do not apply to every kind of trial: an evaluation has no curves, a failed trial only an
+    error.
+
+    Attributes:
+        fingerprint: identity of the trial: setup, seed and dependencies.
+        digests: ``data``, ``code`` and ``platform``, which decide the result's bits as well; and ``user_code``, of the
+            user's own network, source network and data, where the trial has any.
+        status: ``finished``; ``diverged`` (non-finite, or training error above 0.9 x chance; an evaluation: where an
+            evaluated network diverged); ``failed`` (exception).
+        metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
+            augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats); with more than five classes
+            ``test_top5_error``. An evaluation has those of the test split alone.
+        curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
+            training values are running ones, under augmentation), ``learning_rate``, ``gradient_norm``, ``seconds``;
+            and ``gradient_norm/<layer>``, of each layer's weights over the epoch's first steps. A module that trains
+            itself has no ``train_error``, and ``train_loss`` only where it logs one. Empty for a linear classifier.
+        times: seconds since 1970 at the end of each epoch.
+        cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes`` (of training, beyond what was allocated
+            before the network was built); ``inference_images_per_second``, ``inference_peak_memory_bytes`` (of the pass
+            over the test examples, beyond what was allocated before it). An evaluation has only these two, and
+            ``inference_multiply_adds``: of the complete test of one image.
+        environment: versions, device, threads.
+        evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
+            layer's initial weights under ``weights.<layer>``; for a warm start ``donor``, the fingerprint of the source
+            trial, and ``copied``, the paths of the copied layers. For an evaluation instead ``donors``, the
+            fingerprints of the trials whose networks it evaluated, and ``tested``, hashes of their weights. For a
+            linear classifier neither order, augmentation nor steps, but ``classifier``: its strength, and iterations.
+        predictions: predicted class of every test example, ``uint16`` of shape ``(examples,)``, in the order of the
+            test set; ``None`` for a candidate of the tuning, and where a trial could predict nothing.
+        error: traceback of a failed trial.
+    """
+
+    # The names of these fields are the keys of ``result.json``, and their order is its order.
+    fingerprint: str
+    digests: Mapping[str, str]
+    status: ResultStatus
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    times: tuple[float, ...] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, str | int] = field(default_factory=dict)
+    evidence: Mapping[str, str | int] = field(default_factory=dict)
+    # An array has no single truth value, so the generated ``__eq__`` cannot compare it.
+    predictions: npt.NDArray[np.uint16] | None = field(default=None, compare=False, repr=False)
+    error: str = ""
+    schema: int = RECORD_SCHEMA
+
+
+def failed_result(fingerprint: str, digests: Mapping[str, str], error: str) -> Result:
+    """Make the result of a trial that raised, or whose process died, from the reason.
+
+    Credentials in the text are redacted: a traceback may show the URI of the tracking store.
+    """
+    return Result(fingerprint=fingerprint, digests=digests, status="failed", error=redact_credentials(error))
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """Return plain JSON data of a result without its predictions; non-finite numbers become ``null``."""
+    data = asdict(replace(result, predictions=None))
+    del data["predictions"]  # stored beside it, as a NumPy file
+    return {key: nonfinite_to_null(value) for key, value in data.items()}
+
+
+def result_from_json(data: dict[str, Any]) -> Result:
+    """Invert :func:`result_to_json`; the result has no predictions."""
+    metrics = {name: null_to_nan(value) for name, value in data["metrics"].items()}
+    curves = {name: tuple(map(null_to_nan, values)) for name, values in data["curves"].items()}
+    return Result(**data | {"metrics": metrics, "curves": curves, "times": tuple(data["times"])})

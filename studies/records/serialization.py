@@ -1,0 +1,146 @@
+"""JSON and table forms of what a study records, and back.
+
+One pair of functions per kind, ``…_to_json`` and ``…_from_json``, over plain JSON data; no store is imported. The pair
+for a :class:`Result` is in ``records.results``, the one for a tuning budget in ``design.tuning``, where each is needed
+without the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference
+from lightning_modules.specs.serialization import from_json, to_json
+from studies.design.tuning import tuning_from_json, tuning_to_json
+from studies.records.registration import Registration
+from studies.records.results import Result, result_from_json, result_to_json
+from studies.records.study_record import RecordedTrial, StudyStart
+
+
+def registration_to_json(registration: Registration) -> dict[str, Any]:
+    """Return plain JSON data of a registration; claims and the tuning budget carry their kinds."""
+    data = asdict(registration)
+    data["claims"] = to_json(registration.claims)
+    data["tuning"] = tuning_to_json(registration.tuning)
+    return data
+
+
+def registration_from_json(data: dict[str, Any]) -> Registration:
+    """Invert :func:`registration_to_json`."""
+    # Records of earlier versions have no ``looks``, ``tuning`` and ``tested``.
+    fields = data | {
+        "arms": tuple(data["arms"]),
+        "varies": tuple(data["varies"]),
+        "seeds": tuple(data["seeds"]),
+        "claims": from_json(data["claims"], CLAIM_CLASSES),
+        "changes": _differences_from_json(data["changes"]),
+        "built": _differences_from_json(data["built"]),
+        "factorial": _factorial_from_json(data["factorial"]),
+        "unknowns": _tuples_by_arm(data["unknowns"]),
+        "reference": Reference(**data["reference"]) if data["reference"] else None,
+        "looks": tuple(data.get("looks", ())),
+        "tuning": tuning_from_json(data.get("tuning")),
+        "tested": _tuples_by_arm(data.get("tested", {})),
+    }
+    return Registration(**fields)
+
+
+def _tuples_by_arm(data: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {arm: tuple(items) for arm, items in data.items()}
+
+
+def _differences_from_json(data: dict[str, Any]) -> dict[str, tuple[Difference, ...]]:
+    differences: dict[str, tuple[Difference, ...]] = {}
+    for arm, changes in data.items():
+        differences[arm] = tuple(Difference(**change) for change in changes)
+    return differences
+
+
+def _factorial_from_json(data: dict[str, Any] | None) -> Factorial | None:
+    if data is None:
+        return None
+    return Factorial(
+        rows=_factor_from_json(data["rows"]),
+        columns=_factor_from_json(data["columns"]),
+        cells=tuple(map(tuple, data["cells"])),
+    )
+
+
+def _factor_from_json(data: dict[str, Any]) -> Factor:
+    return Factor(name=data["name"], levels=tuple(data["levels"]))
+
+
+def start_to_json(start: StudyStart) -> dict[str, Any]:
+    """Return plain JSON data of a start of a study."""
+    return asdict(start)
+
+
+def start_from_json(data: dict[str, Any]) -> StudyStart:
+    """Invert :func:`start_to_json`."""
+    return StudyStart(**data | {"seeds": tuple(data["seeds"])})
+
+
+def results_table(trials: Iterable[RecordedTrial]) -> pd.DataFrame:
+    """Make a table of one row per ended trial: its result as JSON, its predictions as a NumPy file."""
+    rows = []
+    for trial in trials:
+        if trial.result is None:
+            continue
+        predictions = trial.result.predictions
+        rows.append(
+            {
+                "run_id": trial.run_id,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "result": json.dumps(result_to_json(trial.result)),
+                "predictions": None if predictions is None else to_npy_bytes(predictions),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def results_from_table(table: pd.DataFrame) -> dict[str, Result]:
+    """Read results by run from the table of :func:`results_table`."""
+    results = {}
+    columns = (table["run_id"], table["result"], table["predictions"])
+    for run_id, result_text, predictions in zip(*columns, strict=True):
+        result = result_from_json(json.loads(result_text))
+        results[run_id] = replace(result, predictions=_load_predictions(predictions))
+    return results
+
+
+def curves_table(trials: Iterable[RecordedTrial]) -> pd.DataFrame:
+    """Make a tidy table of all curves: one row per trial, metric and epoch."""
+    rows: list[dict[str, Any]] = []
+    for trial in trials:
+        if trial.result is None:
+            continue
+        trial_columns = {"run_id": trial.run_id, "arm": trial.arm, "seed": trial.seed, "recipe": trial.recipe}
+        for name, values in trial.result.curves.items():
+            for epoch, value in enumerate(values):
+                rows.append({**trial_columns, "epoch": epoch, "metric": name, "value": value})
+    # Named, so that a study without curves has the columns too.
+    return pd.DataFrame(rows, columns=["run_id", "arm", "seed", "recipe", "epoch", "metric", "value"])
+
+
+def to_npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """Serialize an array as a NumPy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _load_predictions(content: bytes | None) -> npt.NDArray[Any] | None:
+    if content is None:
+        return None
+    # Never pickled: a record may come from somebody else, and unpickling runs code.
+    predictions: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return predictions

@@ -1,0 +1,161 @@
+"""A recorded study: its trials, starts and tuning, as read back from the tracking store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_modules.specs.values import Leaf
+from studies.records.registration import Registration
+from studies.records.results import Result
+
+# A divergence is a result of the arm, a failure one of the machine or the code: only the latter is tried again.
+TrialState = Literal["finished", "diverged", "failed", "running"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """A trial of a study, as read back from the tracking store.
+
+    Attributes:
+        state: the result's status, or ``running`` where the trial has not ended.
+        reused_from: run that trained it, where another study did; else empty.
+        progress: last values logged by a running trial.
+        recipe: ``shared`` by all arms, or ``tuned`` for this arm.
+        num_attempts: number of starts: more than 1 where it failed, or was interrupted and resumed.
+        faults: machine faults, one line each; after each one the trial was tried again or given up.
+    """
+
+    arm: str
+    seed: int
+    run_id: str
+    state: TrialState
+    result: Result | None
+    reused_from: str = ""
+    progress: Mapping[str, float] = field(default_factory=dict)
+    recipe: Literal["shared", "tuned"] = "shared"
+    num_attempts: int = 1
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStart:
+    """One ``ablate run`` of a study: time, command, code and machine.
+
+    Attributes:
+        time: ISO 8601.
+        revision: Git commit of the code.
+        clean: whether the working tree had no uncommitted changes.
+        seeds: planned seeds at this start.
+        wall_seconds: duration of the command.
+    """
+
+    time: str
+    command: str
+    revision: str
+    clean: bool
+    versions: Mapping[str, str]
+    hardware: str
+    seeds: tuple[int, ...]
+    wall_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCandidate:
+    """A trial of one candidate of an arm's search, or of the source network that it starts from.
+
+    Attributes:
+        number: the candidate's number, from 0; number 0 is the shared recipe, where the space contains it.
+        rung: round of halving, from 0.
+        epochs: planned epochs of the rung.
+        epochs_trained: epochs trained before the trial ended.
+        validation_error: percent; NaN where there is none.
+        validation_loss: nats; NaN where there is none.
+        values: tuned values as text, by path.
+        num_attempts: runs of this trial, failed ones included.
+        is_source: whether this trial trains the candidate's source network.
+        has_test_metrics: whether the trial read the test split, which no candidate may.
+    """
+
+    arm: str
+    number: int
+    rung: int
+    seed: int
+    epochs: int
+    epochs_trained: int
+    state: TrialState
+    validation_error: float
+    validation_loss: float
+    seconds: float
+    values: Mapping[str, str]
+    run_id: str
+    num_attempts: int = 1
+    is_source: bool = False
+    has_test_metrics: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTuning:
+    """The tuning of a study: candidates, tuned recipes, and the trials under them.
+
+    Attributes:
+        candidates: every trial spent on tuning.
+        best_values: per arm, the best candidate's values by path; an arm without a finite error is missing.
+        best_candidates: per arm, the number of that candidate.
+        importance: per arm, each path's share of the importance (PED-ANOVA), adding up to 1; empty where there are too
+            few candidates.
+        trials: trials of every arm under its tuned recipe and the planned seeds.
+    """
+
+    candidates: tuple[RecordedCandidate, ...]
+    best_values: Mapping[str, Mapping[str, Leaf]]
+    best_candidates: Mapping[str, int]
+    importance: Mapping[str, Mapping[str, float]]
+    trials: tuple[RecordedTrial, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A study as read back from the tracking store: everything that a report needs.
+
+    Attributes:
+        trials: trials under the recipe that all arms share.
+        labels: true class of every test example, ``uint16`` of shape ``(examples,)``; ``None`` where no trial stored
+            predictions.
+        run_id: the study's own run, parent of its trials' runs.
+        tuning: the comparison under tuned recipes, where recipes were tuned.
+    """
+
+    registration: Registration
+    trials: tuple[RecordedTrial, ...]
+    starts: tuple[StudyStart, ...]
+    labels: npt.NDArray[np.uint16] | None
+    run_id: str
+    experiment_id: str
+    tracking_uri: str
+    tuning: RecordedTuning | None = None
+
+    def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:
+        """Return the trial of an arm under a seed, if there is one."""
+        for trial in self.trials:
+            if (trial.arm, trial.seed) == (arm, seed):
+                return trial
+        return None
+
+    def metric_table(self, metric: str = "test_error") -> npt.NDArray[np.float64]:
+        """Return a final metric as an array of shape ``(arms, planned seeds)``, in the registration's order.
+
+        NaN where a trial did not finish: a diverged trial's error is no measurement of its arm.
+        """
+        # Missing trials stay NaN, so that rows keep their pairing by seed.
+        table = np.full((len(self.registration.arms), len(self.registration.seeds)), np.nan)
+        for row, arm in enumerate(self.registration.arms):
+            for column, seed in enumerate(self.registration.seeds):
+                trial = self.find_trial(arm, seed)
+                if trial and trial.state == "finished" and trial.result and metric in trial.result.metrics:
+                    table[row, column] = trial.result.metrics[metric]
+        return table

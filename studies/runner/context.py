@@ -1,0 +1,224 @@
+"""What a start of a study knows before it plans: data, hardware, digests, registration and stores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ablations import InvalidAblation
+from lightning_modules.data.inventory import Inventory, make_inventory
+from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.setup import Setup
+from studies.design.study import Study, make_trials
+from studies.design.trial import hash_content
+from studies.design.verification import describe_data_parallel
+from studies.execution.resources import Node, ResourceRequest, Resources, configure_ray, device_models_of
+from studies.records.digests import code_digest, collect_class_paths, platform_digest, user_code_digest
+from studies.records.register import make_registration
+from studies.records.registration import Registration
+from studies.runner.provenance import Revision, command_line, git_revision, user_name
+from studies.settings import Settings
+from studies.storage.dataset_download import uses_data_root, with_local_data
+from studies.storage.object_store import ObjectStore, open_object_store
+from studies.tracking.store import Store, open_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyContext:
+    """One start of a study, prepared: nothing in it changes while the study runs.
+
+    Attributes:
+        settings: whose data root holds a local copy where the data are fetched from a URI.
+        log: prints a line.
+        started_at: seconds since 1970.
+        object_store: copy of the runs folder; ``None`` where there is none.
+        inventory: the data that the arms are tested on.
+        nodes: the machines that train.
+        device_models: CPU or GPU models that the study's platform consists of; empty for any.
+        extra_distributions: Python distributions, beside torch and numpy, whose versions belong to the platform.
+        digests: ``data``, ``code`` and ``platform`` of the study.
+        user_code_digest: of the user's own code, over all trials; empty where there is none.
+        user_code_digests: of the user's own code, by the class paths that a trial uses.
+        tags: of every run of the study.
+    """
+
+    study: Study
+    settings: Settings
+    resources: Resources
+    log: Callable[[str], None]
+    started_at: float
+    store: Store
+    object_store: ObjectStore | None
+    inventory: Inventory
+    nodes: tuple[Node, ...]
+    device_models: tuple[str, ...]
+    extra_distributions: tuple[str, ...]
+    digests: Mapping[str, str]
+    user_code_digest: str
+    user_code_digests: Mapping[tuple[str, ...], str]
+    revision: Revision
+    tags: Mapping[str, str]
+    registration: Registration
+
+    @cached_property
+    def conditions(self) -> str:
+        """Digest of what decides the study's trials, except seeds, code and platform."""
+        return self.study.conditions_digest(self.inventory.digest, self.user_code_digest)
+
+    @property
+    def study_folder(self) -> Path:
+        """Folder of the study under its conditions."""
+        return self.settings.studies_folder / f"{self.study.name}-{self.conditions}"
+
+    def platform_digest_of(self, arm: str) -> str:
+        """Digest of the platform that an arm's trials run on."""
+        return _platform_digest(self.resources.request_of(arm), self.device_models, self.extra_distributions)
+
+
+def prepare_study(study: Study, settings: Settings, resources: Resources, log: Callable[[str], None]) -> StudyContext:
+    """Read the data of a study, survey the nodes, and open its stores; nothing is written to the tracking store.
+
+    Raises:
+        SettingsError: if a folder or the object store cannot be written.
+        TrackingError: if the tracking store does not answer.
+        ValueError: if resources name an unknown arm, or the data do not suit the study.
+    """
+    started_at = time.time()
+    # What fails within a second comes first: the data of a large study take minutes to read.
+    settings.create_folders()
+    object_store = open_object_store(settings)
+    if object_store:
+        object_store.require_writable()
+    store = open_store(settings)
+    configure_ray(resources.address)
+    arms = study.setups()
+    resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
+
+    all_setups = _all_setups(study)
+    if any(uses_data_root(setup) for setup in all_setups):
+        settings = with_local_data(settings, log)
+    inventory = _read_inventory(study, settings, log)
+    for message in describe_data_parallel(arms, lambda arm: resources.request_of(arm).workers_per_trial):
+        log(message)
+    nodes = _survey_nodes(study, settings, resources, log, has_object_store=object_store is not None)
+    device_models = device_models_of(nodes, resources.device)
+    trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in all_setups)
+    extra_distributions = ("scikit-learn",) if trains_classifier else ()  # its solver fits the classifiers
+    # Taken once: code that is edited while the study runs then fails its trials, and no two versions are mixed.
+    digests = {
+        "data": inventory.digest,
+        "code": code_digest(),
+        "platform": _platform_digest(resources.requests[0], device_models, extra_distributions),
+    }
+    setups = [trial.setup for trial in study.trials()]
+    class_paths = {collect_class_paths([setup]) for setup in setups}
+    revision = git_revision()
+    return StudyContext(
+        study=study,
+        settings=settings,
+        resources=resources,
+        log=log,
+        started_at=started_at,
+        store=store,
+        object_store=object_store,
+        inventory=inventory,
+        nodes=nodes,
+        device_models=device_models,
+        extra_distributions=extra_distributions,
+        digests=digests,
+        user_code_digest=user_code_digest(collect_class_paths(setups)),
+        user_code_digests={paths: user_code_digest(paths) for paths in class_paths},
+        revision=revision,
+        tags=_study_tags(study, revision),
+        registration=make_registration(study, inventory),
+    )
+
+
+def _study_tags(study: Study, revision: Revision) -> dict[str, str]:
+    return {
+        "study": study.name,
+        "protocol": study.protocol.name,
+        "revision": revision.commit,
+        "mlflow.source.name": command_line(),  # MLflow's own tags: columns of its interface
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": user_name(),
+    }
+
+
+def _all_setups(study: Study) -> tuple[Setup, ...]:
+    """Setups of all arms and of the networks that these start from or evaluate; equal under every seed."""
+    return tuple(trial.setup for trial in make_trials(study.setups(), study.seeds[:1]))
+
+
+def _read_inventory(study: Study, settings: Settings, log: Callable[[str], None]) -> Inventory:
+    """Read the data of all arms, which may differ in how they read them but not in their test examples.
+
+    The digest is over the data of all arms and of the networks that these start from: every trial of the study bears
+    it.
+
+    Raises:
+        InvalidAblation: if the arms are tested on different examples.
+    """
+    arm_setups = {(setup.data, setup.scale): setup for setup in study.setups().values()}
+    setups = dict(arm_setups)
+    for setup in _all_setups(study):
+        setups[setup.data, setup.scale] = setup
+    for name in dict.fromkeys(_data_name(setup) for setup in setups.values()):
+        log(f"reading {name}")
+    tuning_seeds = study.tuning.seeds if study.tuning else ()
+    seeds = (*study.seeds, *tuning_seeds)
+
+    inventories = {}
+    excluded_files: dict[str, None] = {}  # a set in order
+    for key, setup in setups.items():
+        inventory = make_inventory(setup, seeds, settings.data_root, settings.cache_folder, log)
+        inventories[key] = inventory
+        excluded_files.update(dict.fromkeys(inventory.excluded_files))
+    for file in excluded_files:
+        log(f"left out: {file}")
+
+    first, *others = (inventories[key] for key in arm_setups)
+    for other in others:
+        if not np.array_equal(first.test_labels, other.test_labels):
+            raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
+    # Data of one source keep their own digest, by which other studies of that source can reuse the trials.
+    digests = sorted({inventory.digest for inventory in inventories.values()})
+    return first if len(digests) == 1 else replace(first, digest=hash_content(digests))
+
+
+def _data_name(setup: Setup) -> str:
+    return setup.data.class_path if isinstance(setup.data, ForeignData) else setup.data.source
+
+
+def _survey_nodes(
+    study: Study,
+    settings: Settings,
+    resources: Resources,
+    log: Callable[[str], None],
+    *,
+    has_object_store: bool,
+) -> tuple[Node, ...]:
+    """The machines that train, each checked for the folders that trials need there."""
+    if not resources.address:
+        return (Node.this_machine(),)
+    from studies.execution.ray_cluster import survey_nodes  # loading Ray takes a second, which this machine can save
+
+    log(f"asking the nodes of the cluster {resources.address}")
+    # Without an object store all nodes share the trials folder; with one, each has its own.
+    shared_folders = [] if has_object_store else [settings.trials_folder]
+    own_folders = [settings.trials_folder] if has_object_store else []
+    if not settings.data_uri and any(uses_data_root(setup) for setup in _all_setups(study)):
+        shared_folders.append(settings.data_root)
+    return survey_nodes(resources, shared_folders, study.import_paths, own_folders, settings.object_store_uri)
+
+
+def _platform_digest(request: ResourceRequest, device_models: Sequence[str], extra_distributions: Sequence[str]) -> str:
+    return platform_digest(
+        request.device, request.cpus_per_trial, device_models, request.workers_per_trial, extra_distributions
+    )

@@ -1,0 +1,182 @@
+"""Run a study: prepare, register, complete its stages, and read it back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import interrupt_main
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.values import Leaf
+from studies import protocols
+from studies.design.declare import declare
+from studies.design.study import make_trials
+from studies.design.tuning import TuningBudget
+from studies.execution import prestart
+from studies.execution.resources import Resources
+from studies.records.study_record import StudyRecord
+from studies.runner.context import StudyContext, prepare_study
+from studies.runner.placement import tuned_placement
+from studies.runner.plan import ReusePolicy
+from studies.runner.stage import StageRunner
+from studies.runner.study_run import StudyRun
+from studies.runner.trial_store import TrialStore
+from studies.settings import Settings
+from studies.storage.manifest import fetch_plan, hold_study_lease
+from studies.tracking.errors import report_store_outage
+
+UnresolvedClaims = Callable[[StudyRecord], Sequence[str]]  # sentences of the claims that a record leaves open
+
+
+def run(
+    name: str,
+    protocol: str = protocols.DEFAULT_PROTOCOL,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    overrides: Mapping[str, Leaf] | None = None,
+    data_root: str | Path | None = None,
+    runs: str | Path | None = None,
+    tracking_uri: str | None = None,
+    storage: str | Path | None = None,
+    resources: Resources | None = None,
+    reuse: ReusePolicy = "matching",
+    tuning: TuningBudget | int | None = None,
+    looks: Sequence[int] = (),
+    unresolved: UnresolvedClaims | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> StudyRecord:
+    """Run what is left of a study, and return it as recorded. Results are cached: a second call trains nothing.
+
+    Args:
+        name: of an ablation, or the path of its file (``./my_ablation.py``).
+        protocol: the conditions that all arms share, by name.
+        seeds: how many, or which; the same for every arm; the protocol's own by default.
+        overrides: values by dotted path, applied to every arm alike.
+        data_root, runs, tracking_uri, storage: see :class:`studies.settings.Settings`.
+        resources: what each trial takes, and where trials run; by default one core each, on this machine or on the
+            cluster at ``RAY_ADDRESS``.
+        reuse: which ended trials are reused; see :func:`studies.runner.plan.plan_trials`.
+        tuning: budget to tune every arm's recipe, in addition to the comparison under the shared one; or a number of
+            candidates.
+        looks: numbers of seeds of interim analyses; the study stops at the first that resolves its claims.
+        unresolved: claims that a record leaves open: ``reports.unresolved``. Required with ``looks``.
+        quiet: show no progress.
+        say: takes one line of output at a time; ``print`` by default.
+
+    Raises:
+        ValueError: for an invalid declaration; the text names the value, what is expected and what to do.
+        TrackingError: if the tracking store does not answer.
+        KeyboardInterrupt: after a Ctrl-C; ended trials are recorded, and the next call resumes from there.
+    """
+    study = declare(name, protocol, seeds, overrides, tuning, looks)
+    settings = Settings.from_environment(runs, data_root, tracking_uri, storage)
+    resources = resources or Resources(address=os.environ.get("RAY_ADDRESS", ""))
+    log = say or (_discard_line if quiet else _print_line)
+    with prestart.prestart_ray(study, settings, resources):
+        context = prepare_study(study, settings, resources, log)
+        return run_study(context, reuse, unresolved=unresolved, quiet=quiet)
+
+
+def run_study(
+    context: StudyContext,
+    reuse: ReusePolicy = "matching",
+    *,
+    unresolved: UnresolvedClaims | None = None,
+    quiet: bool = False,
+    resumed_run: str = "",
+) -> StudyRecord:
+    """Run what is left of a prepared study, and return it as recorded.
+
+    Args:
+        unresolved: claims that a record leaves open; required for a study with interim analyses.
+        resumed_run: id of the study's run that this start must continue; empty where it may be a new one.
+
+    Raises:
+        SettingsError: if another process runs the same study under the same conditions.
+        TrackingError: if the store fails while the study is planned or ends; while trials run, logging is deferred.
+        InvalidValue: without ``unresolved`` where it is required, or if the study's conditions differ from those of
+            the resumed run.
+    """
+    if len(context.study.seed_stages) > 1 and unresolved is None:
+        raise InvalidValue(
+            "a study with interim analyses stops when its claims are resolved: pass unresolved=reports.unresolved."
+        )
+    # The lease is held until the study is read back: two drivers would log every trial twice.
+    with (
+        hold_study_lease(context.study_folder, context.study.name, on_lost=interrupt_main),
+        report_store_outage(context.settings.tracking_uri),
+    ):
+        if context.object_store:
+            with context.object_store.as_settings_errors():
+                fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
+        if resumed_run:
+            _require_same_conditions(context, resumed_run)
+        run_id = context.store.writer.register_study(context.registration, context.conditions, context.tags)
+        study_run = StudyRun(context, TrialStore(context), run_id)
+        complete = False
+        try:
+            with ExitStack() as exit_stack:
+                _run_stages(study_run, StageRunner(study_run, exit_stack, reuse, quiet=quiet), unresolved)
+            prestart.release_ray()  # Ray takes a second to end, which overlaps with the final writes
+            complete = True
+        finally:
+            # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
+            study_run.close(complete=complete)
+        return study_run.read_record()
+
+
+def _require_same_conditions(context: StudyContext, resumed_run: str) -> None:
+    """Refuse to resume a study whose arms, protocol or data have changed since it was recorded."""
+    conditions_by_run = {study.run_id: study.conditions for study in context.store.reader.list_studies()}
+    if conditions_by_run.get(resumed_run) != context.conditions:
+        raise InvalidValue(
+            f"{context.study.name} is recorded under other conditions than its file and data give today: its arms, "
+            "its protocol or the data have changed since, so that new seeds would not be paired with the old ones. "
+            "Start it anew with `ablate run`."
+        )
+
+
+def _run_stages(study_run: StudyRun, stage_runner: StageRunner, unresolved: UnresolvedClaims | None) -> None:
+    """Train stage by stage: the arms under the shared recipe, and under their own where they are tuned."""
+    study = study_run.context.study
+    shared_setups = study.setups()
+    tuned_setups: dict[str, Setup] = {}
+    for number, seeds in enumerate(study.seed_stages):
+        study_run.add_seeds(seeds)
+        shared_trials = make_trials(shared_setups, seeds)
+        if study.tuning and number == 0:
+            from studies.runner.tuning_stage import TuningStage  # loads Optuna, which few studies need
+
+            tuned_setups = TuningStage(study_run, stage_runner, study.tuning).tune_arms(shared_trials)
+        tuned_trials = []
+        for trial in make_trials(tuned_setups, seeds):
+            if trial.setup != shared_setups.get(trial.arm):  # else it is trained under the shared recipe already
+                study_run.place_trial(trial, tuned_placement(trial, study_run.run_id))
+                tuned_trials.append(trial)
+        stage_runner.complete_trials((*shared_trials, *tuned_trials))
+        if unresolved and number + 1 < len(study.seed_stages):
+            open_claims = unresolved(study_run.read_record())
+            study_run.context.log(_describe_interim_analysis(number, study.seed_stages, open_claims))
+            if not open_claims:
+                return
+
+
+def _describe_interim_analysis(stage_index: int, stages: Sequence[Sequence[int]], open_claims: Sequence[str]) -> str:
+    analysis = f"interim analysis {stage_index + 1} of {len(stages)}, after {len(stages[stage_index])} seeds"
+    if not open_claims:
+        return f"{analysis}: every claim is resolved"
+    claims = " ".join(open_claims)
+    return f"{analysis}: {len(open_claims)} open, continuing to {len(stages[stage_index + 1])} seeds ({claims})"
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _discard_line(line: str) -> None:
+    del line

@@ -1,0 +1,90 @@
+"""Provenance of a start: command, user, git revision, package versions, hardware."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from studies.records.digests import FIRST_PARTY_PACKAGES
+from studies.records.study_record import StudyStart
+from studies.settings import INSTALL_ROOT, redact_credentials
+
+# Distributions whose versions a report lists; those that decide a trial's bits are in its platform digest as well.
+REPORTED_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
+
+
+class Revision(NamedTuple):
+    """Git revision of this code.
+
+    Attributes:
+        commit: abbreviated hash; ``unknown`` outside a repository.
+        is_clean: whether the working tree has no changes.
+    """
+
+    commit: str
+    is_clean: bool
+
+
+def make_study_start(started_at: float, revision: Revision, hardware: str, seeds: tuple[int, ...]) -> StudyStart:
+    """Record of a start of a study that ends now.
+
+    Args:
+        started_at: seconds since 1970.
+        hardware: of the nodes that trained, in words.
+    """
+    versions = {"python": platform.python_version()}
+    for name in REPORTED_PACKAGES:
+        versions[name] = metadata.version(name)
+    return StudyStart(
+        time=datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+        command=command_line(),
+        revision=revision.commit,
+        clean=revision.is_clean,
+        versions=versions,
+        hardware=hardware,
+        seeds=seeds,
+        wall_seconds=round(time.time() - started_at, 1),
+    )
+
+
+def make_sync_start(seeds: tuple[int, ...]) -> StudyStart:
+    """Record of an `ablate sync`, which is listed among the study's starts."""
+    return make_study_start(time.time(), git_revision(), "none: it logged, and trained nothing", seeds)
+
+
+def user_name() -> str:
+    """Name of the user; the numeric id if there is none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def command_line() -> str:
+    """Command line of this process, without the program's folder and without credentials."""
+    return redact_credentials(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
+def git_revision() -> Revision:
+    """Git revision of the installed code, by its first-party packages alone."""
+    try:
+        commit = _run_git("rev-parse", "--short=12", "HEAD")
+        changes = _run_git("status", "--porcelain", "--untracked-files=normal", "--", *FIRST_PARTY_PACKAGES)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository: installed from a wheel
+        return Revision("unknown", False)
+    return Revision(commit, not changes)
+
+
+def _run_git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    completed = subprocess.run(command, cwd=INSTALL_ROOT, capture_output=True, text=True, check=True)
+    return completed.stdout.strip()

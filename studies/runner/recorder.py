@@ -1,0 +1,159 @@
+"""Show and log what running trials report."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from studies.console.progress import StudyProgress
+from studies.design.trial import Trial
+from studies.execution.jobs import TrialJob, TrialListener
+from studies.records.results import Result
+from studies.runner.placement import Placement
+from studies.runner.trial_store import TrialStore
+from studies.settings import redact_credentials
+from studies.tracking.background import BackgroundWriter
+from studies.tracking.errors import STORE_ERRORS, root_cause
+
+# Per trial. A write of 1,000 values takes 57 ms of the driver's processor: see `tracking` in benchmarks/README.md.
+LOG_INTERVAL_SECONDS = 5.0
+
+# After a failed write: each attempt blocks the writer for MLflow's whole time-out.
+STORE_RETRY_SECONDS = 10.0
+MAX_REASON_LENGTH = 200  # characters, about two lines of a terminal
+
+
+class TrialRuns(Protocol):
+    """Runs of trials in the tracking store, as a recorder logs them."""
+
+    def placement_of(self, trial: Trial) -> Placement:
+        """Where a trial's run belongs."""
+
+    def start_trial(self, trial: Trial) -> str:
+        """Create the run of a trial that starts now; returns its id."""
+
+    def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
+        """Log the metrics of some epochs of a running trial."""
+
+    def log_result(self, run_id: str, trial: Trial, result: Result, *, with_curves: bool) -> None:
+        """Log a trial's result, with its curves unless they were logged while it ran."""
+
+
+class RunRecorder(TrialListener):
+    """Shows progress, and logs it in the background; what the store refuses, the next start logs from the folders.
+
+    No thread waits for another: ``run_ids``, ``logged_epochs``, ``incompletely_logged`` and ``retry_at`` belong to the
+    writer's thread, all other attributes to the dispatcher's.
+    """
+
+    def __init__(
+        self, runs: TrialRuns, trial_store: TrialStore, progress: StudyProgress, writer: BackgroundWriter
+    ) -> None:
+        self.runs, self.trial_store, self.progress, self.writer = runs, trial_store, progress, writer
+        self.run_ids: dict[Trial, str] = {}
+        self.logged_epochs: dict[Trial, set[int]] = {}
+        self.incompletely_logged: set[Trial] = set()
+        self.retry_at = 0.0
+        self.pending_epochs: dict[Trial, list[Mapping[str, float]]] = {}
+        self.logged_at: dict[Trial, float] = {}
+        self.trained_elsewhere: set[Trial] = set()
+
+    # -- reports of the dispatcher -------------------------------------------------------------------------------
+
+    def on_start(self, job: TrialJob) -> None:
+        """Show that a trial has a worker, and create its run."""
+        self.progress.start_trial(job.folder.name)
+        self.pending_epochs.pop(job.trial, None)  # of an attempt that failed
+        self._enqueue_write(job.trial, lambda: self._start_run(job.trial))
+
+    def on_epoch(self, job: TrialJob, values: Mapping[str, float], node: str) -> None:
+        """Show an epoch, and log it with others every few seconds."""
+        trial = job.trial
+        self.progress.log_epoch(job.folder.name, values, node)
+        self.trained_elsewhere.discard(trial)
+        self.pending_epochs.setdefault(trial, []).append(values)
+        if time.monotonic() - self.logged_at.get(trial, 0.0) > LOG_INTERVAL_SECONDS:
+            self.logged_at[trial] = time.monotonic()
+            epochs = self.pending_epochs.pop(trial)
+            self._enqueue_write(trial, lambda: self._log_epochs(trial, epochs))
+
+    def on_note(self, job: TrialJob, text: str) -> None:
+        """Print a message of a trial."""
+        self.progress.print_message(f"{self._describe(job.trial)}: {text}")
+
+    def on_elsewhere(self, job: TrialJob, who: str) -> None:
+        """Print once that a trial is waited for."""
+        if job.trial not in self.trained_elsewhere:  # reported again and again while it is waited for
+            self.progress.print_message(f"{self._describe(job.trial)} is being trained by {who}: waiting for it")
+        self.trained_elsewhere.add(job.trial)
+
+    def on_end(self, job: TrialJob) -> None:
+        """Show and log a trial's result."""
+        self.trial_store.fetch_result(job.trial)
+        self._record_end(job, self.trial_store.read_result(job.trial))
+
+    def on_fault(self, job: TrialJob, reason: str, tries: int, most: int) -> None:
+        """Record a fault after which the trial is tried again."""
+        message = last_line(reason)
+        self.trial_store.record_fault(job.trial, message)
+        self.progress.print_message(f"{self._describe(job.trial)}: {message} (tried again: {tries + 1} of {most})")
+
+    def on_lost(self, job: TrialJob, reason: str) -> None:
+        """Record a failed result for a trial that used up its attempts."""
+        self.trial_store.record_fault(job.trial, last_line(reason))
+        self._record_end(job, self.trial_store.fail_trial(job, reason))
+
+    def _record_end(self, job: TrialJob, result: Result) -> None:
+        epochs = self.pending_epochs.pop(job.trial, [])
+        self._enqueue_write(job.trial, lambda: self._end_run(job.trial, result, epochs))
+        error = result.metrics.get("validation_error" if job.trial.is_candidate else "test_error")
+        self.progress.finish_trial(job.folder.name, result.status, error)
+
+    def _describe(self, trial: Trial) -> str:
+        return f"{self.runs.placement_of(trial).label}, seed {trial.seed}"
+
+    # -- writes, in the background thread ------------------------------------------------------------------------
+
+    def _start_run(self, trial: Trial) -> None:
+        self.run_ids[trial] = self.runs.start_trial(trial)
+        self.logged_epochs[trial] = set()
+
+    def _log_epochs(self, trial: Trial, epochs: Sequence[Mapping[str, float]]) -> None:
+        if trial in self.run_ids:  # else the store refused its start
+            self.runs.log_epochs(self.run_ids[trial], epochs)
+            self.logged_epochs[trial].update(int(values["epoch"]) for values in epochs)
+
+    def _end_run(self, trial: Trial, result: Result, epochs: Sequence[Mapping[str, float]]) -> None:
+        if trial not in self.run_ids:
+            self._start_run(trial)
+        self._log_epochs(trial, epochs)
+        # Epochs are missing where the store refused some, or another process trained the trial: log all of them.
+        is_incomplete = self.logged_epochs[trial] != set(range(len(result.times)))
+        with_curves = trial in self.incompletely_logged or is_incomplete
+        self.runs.log_result(self.run_ids[trial], trial, result, with_curves=with_curves)
+
+    def _enqueue_write(self, trial: Trial, write: Callable[[], None]) -> None:
+        self.writer.add(lambda: self._write_or_defer(trial, write))
+
+    def _write_or_defer(self, trial: Trial, write: Callable[[], None]) -> None:
+        if time.monotonic() < self.retry_at:
+            self.incompletely_logged.add(trial)
+            return
+        try:
+            write()
+        except STORE_ERRORS as error:
+            if trial not in self.incompletely_logged:
+                reason = redact_credentials(last_line(root_cause(error)))
+                self.progress.print_message(
+                    f"{self._describe(trial)}: the tracking store failed ({reason}); what it missed is logged later"
+                )
+            self.incompletely_logged.add(trial)
+            self.retry_at = time.monotonic() + STORE_RETRY_SECONDS
+
+
+def last_line(reason: str) -> str:
+    """Last line of a reason, which may be a traceback."""
+    lines = reason.strip().splitlines() or ["no reason given"]
+    return textwrap.shorten(lines[-1], MAX_REASON_LENGTH, placeholder=" ...")

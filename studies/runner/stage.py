@@ -1,0 +1,162 @@
+"""Complete the trials of a stage: reuse, log or train each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext, suppress
+
+from studies.console.progress import StudyProgress
+from studies.design.study import sort_longest_first
+from studies.design.trial import Trial
+from studies.execution import prestart
+from studies.execution.jobs import TrialJob
+from studies.runner.plan import ReusePolicy, StudyPlan, describe_plan, merge_plans, plan_trials, retrain_missing_weights
+from studies.runner.recorder import RunRecorder
+from studies.runner.study_run import StudyRun
+from studies.storage import status
+from studies.storage.manifest import ManifestEntry, StudyManifest
+from studies.storage.object_store import ObjectStoreError
+from studies.tracking.background import BackgroundWriter
+
+
+class StageRunner:
+    """Runs the stages of a study one after the other; Ray is started when a stage first trains.
+
+    Args:
+        exit_stack: ends Ray when the study ends.
+    """
+
+    def __init__(self, study_run: StudyRun, exit_stack: ExitStack, reuse: ReusePolicy, *, quiet: bool) -> None:
+        self.study_run, self.exit_stack, self.reuse, self.quiet = study_run, exit_stack, reuse, quiet
+        self.context, self.trial_store = study_run.context, study_run.trial_store
+        self.has_started_ray = False
+        self.has_published_plan = False
+
+    def complete_trials(self, trials: Sequence[Trial], heading: str = "") -> None:
+        """Bring every trial to an end, and log it."""
+        plan = self.plan_trials(trials)
+        description = describe_plan(plan)
+        self.context.log(f"{heading}: {description}" if heading else description)
+        self._publish_plan(plan)
+        for trial, original in plan.reusable:
+            self.study_run.log_reused_trial(trial, original)
+        for trial in plan.unlogged:
+            run_id = self.study_run.start_trial(trial)
+            self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
+        if plan.to_train:
+            self._ensure_ray()
+            self.train_trials(plan.to_train)
+
+    # -- planning ------------------------------------------------------------------------------------------------
+
+    def plan_trials(self, trials: Sequence[Trial]) -> StudyPlan:
+        """Sort trials by what is left to do."""
+        self.trial_store.reconcile_trials(trials)
+        reader = self.context.store.reader
+        ended = reader.ended_trials()
+        if any(trial.is_candidate for trial in trials):
+            ended += reader.ended_trials("candidate")
+        # A trial counts as recorded only below its own parent run: the study's, or that of an arm's search.
+        trials_by_parent: dict[str, list[Trial]] = {}
+        for trial in trials:
+            trials_by_parent.setdefault(self.study_run.placement_of(trial).parent_run_id, []).append(trial)
+        plans = [
+            plan_trials(siblings, self.trial_store.key, ended, self.trial_store.has_result, parent, self.reuse)
+            for parent, siblings in trials_by_parent.items()
+        ]
+        return retrain_missing_weights(merge_plans(plans), self.trial_store.has_weights)
+
+    def _publish_plan(self, plan: StudyPlan) -> None:
+        """Write the plan to the study's status file, which `ablate status` reads."""
+        planned: list[tuple[Trial, str]] = []
+        planned += [(trial, "ended") for trial in (*plan.recorded, *plan.unlogged)]
+        planned += [(trial, "reused") for trial, _ in plan.reusable]
+        planned += [(trial, "train") for trial in plan.to_train]
+        study, folder = self.context.study, self.context.study_folder
+        status.update_status(
+            folder,
+            study.name,
+            study.protocol.name,
+            [(self._trial_status(trial), action) for trial, action in planned],
+            self.context.settings.trials_folder,
+            is_new_start=not self.has_published_plan,
+        )
+        self.has_published_plan = True
+        if self.context.object_store:
+            with suppress(ObjectStoreError):  # the status informs other machines; no result depends on it
+                self.context.object_store.remote_study(folder).upload(folder / "board.json")
+
+    def _trial_status(self, trial: Trial) -> status.TrialStatus:
+        placement = self.study_run.placement_of(trial)
+        return status.TrialStatus(
+            arm=placement.label,
+            group=placement.group,
+            seed=trial.seed,
+            epochs=trial.epochs,
+            folder=self.trial_store.folder(trial).folder.name,
+            part="validation" if trial.is_candidate else "test",
+        )
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def _ensure_ray(self) -> None:
+        prestart.wait_for_ray()
+        if not self.has_started_ray:
+            from studies.execution.ray_cluster import ray_session  # a study that has ended never loads Ray
+
+            self.exit_stack.enter_context(ray_session(self.context.resources, self.context.study.import_paths))
+            self.has_started_ray = True
+
+    def train_trials(self, trials: Sequence[Trial]) -> None:
+        """Train trials on Ray's workers, and log them as they run."""
+        from studies.execution.tune_executor import dispatch_jobs
+
+        context = self.context
+        study_folder, trials_folder = context.study_folder, context.settings.trials_folder
+        remote_folder = context.object_store.remote_study(study_folder) if context.object_store else None
+        with context.object_store.as_settings_errors() if context.object_store else nullcontext():
+            # Written before training: with it `ablate sync` can log the trials even if this process is killed.
+            self.make_manifest(trials).write(study_folder, remote_folder)
+        costs = {arm: values["multiply_adds"] for arm, values in context.registration.properties.items()}
+        # Longest first: a long trial that started last would keep one worker busy after all others.
+        jobs = [self._make_job(trial) for trial in sort_longest_first(trials, costs)]
+        rows = status.read_status(study_folder, trials_folder).trials
+        with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
+            recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
+            dispatch_jobs(jobs, context.settings, context.resources, recorder)
+
+    def _make_job(self, trial: Trial) -> TrialJob:
+        dependency_folders = tuple(self.trial_store.folder(source).folder for source in trial.dependencies)
+        return TrialJob(
+            trial=trial,
+            folder=self.trial_store.folder(trial).folder,
+            digests=self.trial_store.digests(trial),
+            dependency_folders=dependency_folders,
+            import_paths=self.context.study.import_paths,
+            device_models=self.context.device_models,
+            retrain=self.reuse == "none",
+        )
+
+    def make_manifest(self, trials: Sequence[Trial]) -> StudyManifest:
+        """Everything needed to log some trials without the study's code and data.
+
+        Trials of searches are listed by folder only: what a search logs depends on its outcome.
+        """
+        entries: list[ManifestEntry] = []
+        candidate_folders: list[str] = []
+        for trial in trials:
+            placement = self.study_run.placement_of(trial)
+            folder = self.trial_store.folder(trial).folder.name
+            if placement.parent_run_id != self.study_run.run_id:
+                candidate_folders.append(folder)
+                continue
+            digests = self.trial_store.digests(trial)
+            entries.append(ManifestEntry(trial=trial, digests=digests, tags=placement.tags, folder=folder))
+        return StudyManifest(
+            registration=self.context.registration,
+            conditions=self.context.conditions,
+            tags=self.context.tags,
+            labels=self.context.inventory.test_labels,
+            entries=tuple(entries),
+            candidate_folders=tuple(candidate_folders),
+        )

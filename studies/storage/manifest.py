@@ -1,0 +1,237 @@
+"""The study manifest.
+
+All that logging a study's trials takes, without its ablation file or its data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lightning_modules.specs.serialization import from_json, to_json
+from lightning_modules.specs.setup import SPEC_KINDS
+from studies.design.trial import Trial
+from studies.records.identity import TrialKey
+from studies.records.registration import Registration
+from studies.records.results import RECORD_SCHEMA
+from studies.records.schema import require_schema
+from studies.records.serialization import registration_from_json, registration_to_json
+from studies.settings import Settings, SettingsError, require_plain_name
+from studies.storage import status
+from studies.storage.atomic import AtomicWriter, RemoteCopy
+from studies.storage.lease import Heartbeat, acquire_lease, find_holder
+from studies.storage.object_store import RemoteFolder, open_object_store
+from studies.storage.trial_folder import TrialFolder
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ManifestEntry:
+    """A planned trial of a study.
+
+    Attributes:
+        tags: of the trial's MLflow run, in addition to the study's.
+        folder: name of the trial's folder.
+    """
+
+    trial: Trial
+    digests: Mapping[str, str]
+    tags: Mapping[str, str]
+    folder: str
+
+    @property
+    def key(self) -> TrialKey:
+        """Identity of the trial in the tracking store."""
+        return TrialKey.from_digests(self.trial.fingerprint, self.digests)
+
+    def trial_folder(self, settings: Settings) -> TrialFolder:
+        """The trial's folder under these settings."""
+        return TrialFolder(settings.trials_folder / Path(self.folder).name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyManifest:
+    """A study under its conditions, with every trial that was ever planned.
+
+    Attributes:
+        conditions: digest of the conditions that all trials of the study share.
+        tags: of the study's MLflow run and of the runs of its trials.
+        labels: true class of every test example.
+        entries: in the order of planning; a trial planned again has several.
+        candidate_folders: of tuning candidates, which only `ablate run` logs.
+    """
+
+    registration: Registration
+    conditions: str
+    tags: Mapping[str, str]
+    labels: np.ndarray
+    entries: tuple[ManifestEntry, ...]
+    candidate_folders: tuple[str, ...] = ()
+
+    @property
+    def latest_entries(self) -> tuple[ManifestEntry, ...]:
+        """The last entry of each trial.
+
+        Earlier ones are of other code, data or platform.
+        """
+        latest = {}
+        for entry in self.entries:
+            latest[entry.trial.fingerprint, entry.tags.get("recipe")] = entry
+        return tuple(latest.values())
+
+    def write(self, folder: Path, remote_copy: RemoteCopy | None = None) -> None:
+        """Write the manifest, merged with what earlier runs planned."""
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = read_manifest(folder) if (folder / "study.json").exists() else replace(self, entries=())
+        merged = self._merged_with(earlier)
+        # Labels first: the manifest, whose presence makes the folder a study's, must find them.
+        with AtomicWriter(folder / "test_labels.npy", remote_copy=remote_copy) as partial, partial.open("wb") as file:
+            np.save(file, merged.labels.astype(np.uint16))
+        with AtomicWriter(folder / "study.json", remote_copy=remote_copy) as partial:
+            partial.write_text(json.dumps(_manifest_to_json(merged)))
+
+    def _merged_with(self, earlier: StudyManifest) -> StudyManifest:
+        """This manifest with the entries of an earlier one in front of its own."""
+        planned = {entry.folder: entry for entry in self.entries}
+        # A trial that is planned again moves to the end: `latest_entries` relies on the order.
+        entries = [entry for entry in earlier.entries if entry.folder not in planned]
+        candidates = dict.fromkeys((*earlier.candidate_folders, *self.candidate_folders))
+        return replace(self, entries=(*entries, *planned.values()), candidate_folders=tuple(candidates))
+
+
+def read_manifest(folder: Path) -> StudyManifest:
+    """The manifest in a study's folder.
+
+    Raises:
+        SchemaVersionError: where another version of this package wrote it.
+        SettingsError: where it names a folder outside of the trials' folder.
+    """
+    file = folder / "study.json"
+    data = json.loads(file.read_text())
+    require_schema(data, file)
+    entries = []
+    for entry in data["entries"]:
+        trial = Trial(arm=entry["arm"], setup=from_json(entry["setup"], SPEC_KINDS), seed=entry["seed"])
+        trial_folder = require_plain_name(entry["folder"], f"a trial in {file}")
+        entries.append(ManifestEntry(trial=trial, digests=entry["digests"], tags=entry["tags"], folder=trial_folder))
+    candidates = [require_plain_name(name, f"a trial in {file}") for name in data.get("candidates", ())]
+    return StudyManifest(
+        registration=registration_from_json(data["registration"]),
+        conditions=data["conditions"],
+        tags=data["tags"],
+        labels=np.load(folder / "test_labels.npy", allow_pickle=False),
+        entries=tuple(entries),
+        candidate_folders=tuple(candidates),
+    )
+
+
+def list_study_folders(settings: Settings) -> list[Path]:
+    """Folders of all studies that have a manifest, sorted by name."""
+    return sorted(file.parent for file in settings.studies_folder.glob("*/study.json"))
+
+
+def fetch_all(settings: Settings) -> None:
+    """Fetch all studies' manifests and results from the object store.
+
+    Studies that are running here are skipped: their drivers keep both sides equal.
+
+    Raises:
+        SettingsError: where the object store fails.
+        SchemaVersionError: where another version of this package wrote a manifest.
+    """
+    object_store = open_object_store(settings)
+    if object_store is None:
+        return
+    with object_store.as_settings_errors():
+        for name in object_store.list_folders("studies"):
+            folder = settings.studies_folder / name
+            if not find_holder(folder):
+                fetch_plan(object_store.remote_study(folder))
+        trial_folders: list[Path] = []
+        for folder in list_study_folders(settings):
+            if find_holder(folder):
+                continue
+            manifest = read_manifest(folder)
+            trial_folders += [settings.trials_folder / entry.folder for entry in manifest.entries]
+            trial_folders += [settings.trials_folder / name for name in manifest.candidate_folders]
+        object_store.fetch_trials(trial_folders)
+
+
+def fetch_plan(remote_folder: RemoteFolder, *, may_upload: bool = False) -> None:
+    """Merge a study's remote manifest into the local one.
+
+    The status file is fetched where the remote one is newer.
+
+    Args:
+        may_upload: whether to upload the merged manifest.
+    """
+    local_folder = remote_folder.folder
+    with tempfile.TemporaryDirectory() as temporary:
+        fetched_folder = Path(temporary)
+        remote_folder.fetch("test_labels.npy", "study.json", "board.json", into=fetched_folder)
+        remote_manifest = fetched_folder / "study.json"
+        local_manifest = local_folder / "study.json"
+        if remote_manifest.exists() and not _has_same_content(remote_manifest, local_manifest):
+            read_manifest(fetched_folder).write(local_folder)
+        if may_upload and local_manifest.exists() and not _has_same_content(remote_manifest, local_manifest):
+            remote_folder.upload(local_folder / "test_labels.npy")
+            remote_folder.upload(local_manifest)
+        planned_at = status.last_planned_at(fetched_folder)
+        if planned_at > status.last_planned_at(local_folder):
+            local_folder.mkdir(parents=True, exist_ok=True)
+            with AtomicWriter(local_folder / "board.json") as partial:
+                partial.write_bytes((fetched_folder / "board.json").read_bytes())
+            # Views sort studies by this time: fetching must not make a study the newest.
+            os.utime(local_folder / "board.json", (planned_at, planned_at))
+
+
+def _has_same_content(file: Path, other: Path) -> bool:
+    return file.exists() and other.exists() and file.read_bytes() == other.read_bytes()
+
+
+@contextmanager
+def hold_study_lease(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[None]:
+    """Hold the lease on a study's folder.
+
+    No other process runs or logs the study meanwhile.
+
+    Raises:
+        SettingsError: where another process holds it.
+    """
+    lease = acquire_lease(folder)
+    if lease is None:
+        raise SettingsError(
+            f"{study} is being run under the same conditions by {find_holder(folder) or 'another process'}. "
+            f"Wait for it, or follow it with `ablate status {study}`. Other studies may run at the same time."
+        )
+    with Heartbeat(lease, on_lost):
+        yield
+
+
+def _manifest_to_json(manifest: StudyManifest) -> dict[str, object]:
+    entries = []
+    for entry in manifest.entries:
+        entries.append(
+            {
+                "arm": entry.trial.arm,
+                "seed": entry.trial.seed,
+                "setup": to_json(entry.trial.setup),
+                "digests": dict(entry.digests),
+                "tags": dict(entry.tags),
+                "folder": entry.folder,
+            }
+        )
+    return {
+        "schema": RECORD_SCHEMA,
+        "registration": registration_to_json(manifest.registration),
+        "conditions": manifest.conditions,
+        "tags": dict(manifest.tags),
+        "candidates": list(manifest.candidate_folders),
+        "entries": entries,
+    }

@@ -1,0 +1,358 @@
+"""The status of studies, read from their folders: no Ray, no MLflow.
+
+A study's folder has a status file, ``board.json``: its trials and what was planned for each. A trial's folder has its
+progress, which its process replaces after every epoch, its lease and its result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studies.records.results import RECORD_SCHEMA
+from studies.settings import Settings
+from studies.storage.lease import find_holder, is_lease_expired
+
+STATUS_SCHEMA = 1
+ENDED_STATES = ("finished", "diverged", "failed", "reused")
+TRIAL_STATES = (*ENDED_STATES, "running", "interrupted", "waiting")
+
+
+@dataclass(kw_only=True)
+class TrialStatus:
+    """One trial as a view shows it; errors in percent.
+
+    Attributes:
+        arm: as displayed: ``A``, ``A, candidate 3``, ``A, tuned``.
+        group: the trials that are counted together: those of an arm, or of one rung of its search.
+        folder: name of the trial's folder.
+        part: the split on which the final error is measured.
+        error: the last validation error while it runs, the final error once it has ended.
+        num_attempts: number of times it was started.
+    """
+
+    arm: str
+    seed: int
+    epochs: int
+    group: str = ""
+    folder: str = ""
+    part: str = "test"
+    state: str = "waiting"
+    epoch: int = 0
+    error: float = math.nan
+    seconds_per_epoch: float = math.nan
+    node: str = ""
+    num_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        self.group = self.group or self.arm
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this run of the study has nothing more to do for it."""
+        return self.state in ENDED_STATES
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Time left at the speed of the epochs so far.
+
+        Not-a-number before the first.
+        """
+        return (self.epochs - self.epoch) * self.seconds_per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """The present state of a study.
+
+    Attributes:
+        state: ``running``; ``died`` where its process ended without releasing its lease; else ``ended``.
+        owner: the process that runs it; empty where none does.
+        planned_at: when the study was last planned, in seconds since 1970.
+    """
+
+    study: str
+    protocol: str
+    state: str
+    owner: str
+    planned_at: float
+    trials: tuple[TrialStatus, ...]
+
+    @property
+    def description(self) -> str:
+        """The state in words, and what to do."""
+        if self.state == "running":
+            return f"running, by {self.owner}"
+        if self.state == "died":
+            return "its process died; `ablate run` resumes it"
+        if all(trial.has_ended for trial in self.trials):
+            return "complete"
+        return "not running; `ablate run` resumes it"
+
+    @property
+    def state_counts(self) -> str:
+        """Number of trials in each state, in words."""
+        return count_states(self.trials)
+
+
+def count_states(trials: Iterable[TrialStatus]) -> str:
+    """Number of trials in each state, such as ``3 finished, 1 running``."""
+    states = [trial.state for trial in trials]
+    return ", ".join(f"{states.count(state)} {state}" for state in TRIAL_STATES if state in states)
+
+
+def remaining_seconds(trials: Sequence[TrialStatus], num_running: int = 0) -> float:
+    """Time left for all trials, at the speed of each group so far.
+
+    Args:
+        num_running: trials that run at once; by default, as many as run now.
+
+    Returns:
+        Seconds; not-a-number while no trial has trained an epoch.
+    """
+    unfinished = [trial for trial in trials if not trial.has_ended]
+    if not unfinished:
+        return 0.0
+    speeds_by_group: dict[str, list[float]] = {}
+    for trial in trials:
+        speeds_by_group.setdefault(trial.group, []).append(trial.seconds_per_epoch)
+    mean_by_group = {group: _finite_mean(speeds) for group, speeds in speeds_by_group.items()}
+    # A group of which no trial has trained an epoch is taken to be as fast as the others.
+    overall_mean = _finite_mean(mean_by_group.values())
+    total_seconds = 0.0
+    for trial in unfinished:
+        mean = mean_by_group[trial.group]
+        seconds_per_epoch = overall_mean if math.isnan(mean) else mean
+        total_seconds += (trial.epochs - trial.epoch) * seconds_per_epoch
+    concurrency = num_running or [trial.state for trial in trials].count("running")
+    return total_seconds / max(1, concurrency)
+
+
+def _finite_mean(values: Iterable[float]) -> float:
+    """The mean of the values that are known; not-a-number where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def update_status(
+    folder: Path,
+    study: str,
+    protocol: str,
+    planned_trials: Iterable[tuple[TrialStatus, str]],
+    trials_folder: Path,
+    *,
+    is_new_start: bool = False,
+) -> None:
+    """Add planned trials to a study's status file.
+
+    Args:
+        folder: the study's.
+        planned_trials: each with its plan: ``train``; ``reused``, from another study; or ``ended``, in an earlier run.
+        trials_folder: holds all trials' folders.
+        is_new_start: whether a new run of the study begins, which drops what earlier runs planned and did not do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target, partial = folder / "board.json", folder / f".board-{secrets.token_hex(4)}"
+    rows = {}
+    for row in _load_json(target).get("rows", ()):
+        # A result is read only where it decides: each is a file, on a shared file system perhaps.
+        is_dropped = (
+            is_new_start and row["planned"] == "train" and not _load_result(trials_folder / row["folder"], row["since"])
+        )
+        if not is_dropped:
+            rows[row["arm"], row["group"], row["seed"]] = row
+    # The time by the file system's clock, with which the times of results are compared.
+    partial.touch()
+    now = partial.stat().st_mtime
+    for trial, plan in planned_trials:
+        rows[trial.arm, trial.group, trial.seed] = {
+            "arm": trial.arm,
+            "group": trial.group,
+            "seed": trial.seed,
+            "epochs": trial.epochs,
+            "folder": trial.folder,
+            "part": trial.part,
+            "planned": plan,
+            "since": now,
+        }
+    content = {"schema": STATUS_SCHEMA, "study": study, "protocol": protocol, "rows": list(rows.values())}
+    partial.write_text(json.dumps(content))
+    partial.replace(target)
+
+
+def last_planned_at(folder: Path) -> float:
+    """When a study's trials were last planned, in seconds since 1970.
+
+    0 where there is no status file.
+    """
+    rows = _load_json(folder / "board.json").get("rows", ())
+    return max((row["since"] for row in rows), default=0.0)
+
+
+def write_progress(folder: Path, values: Mapping[str, Any]) -> None:
+    """Replace the progress file of a trial's folder."""
+    # Neither synced to disk nor uploaded: only displays read it, and it is written every epoch.
+    partial = folder / f".progress-{secrets.token_hex(4)}"
+    try:
+        partial.write_text(json.dumps({"schema": STATUS_SCHEMA, **values}))
+        partial.replace(folder / "progress.json")
+    except OSError:  # a trial must not fail because its progress cannot be displayed
+        partial.unlink(missing_ok=True)
+
+
+def list_status_folders(settings: Settings) -> list[Path]:
+    """Folders of studies with a readable status file, last planned first."""
+    files = [file for file in settings.studies_folder.glob("*/board.json") if _load_json(file)]
+    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    return [file.parent for file in files]
+
+
+def find_status(settings: Settings, study: str, protocol: str | None = None) -> StudyStatus | None:
+    """The status of the last planned study of a name, or ``None``."""
+    for folder in list_status_folders(settings):
+        data = _load_json(folder / "board.json")
+        if data["study"] == study and protocol in (None, data["protocol"]):
+            return read_status(folder, settings.trials_folder)
+    return None
+
+
+def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
+    """The present status of a study.
+
+    Args:
+        folder: the study's.
+        trials_folder: holds all trials' folders.
+    """
+    data = _load_json(folder / "board.json")
+    holder = find_holder(folder)
+    if holder:
+        state = "running"
+    elif is_lease_expired(folder):
+        state = "died"  # a process that ends by itself, Ctrl-C included, releases its lease
+    else:
+        state = "ended"
+    trials = []
+    for row in data["rows"]:
+        trial_folder = trials_folder / Path(row["folder"]).name
+        trials.append(_read_trial_status(row, trial_folder, is_study_running=holder is not None))
+    return StudyStatus(
+        study=data["study"],
+        protocol=data["protocol"],
+        state=state,
+        owner=str(holder or ""),
+        planned_at=(folder / "board.json").stat().st_mtime,
+        trials=tuple(trials),
+    )
+
+
+def _read_trial_status(row: Mapping[str, Any], folder: Path, *, is_study_running: bool) -> TrialStatus:
+    trial = TrialStatus(
+        arm=row["arm"],
+        group=row["group"],
+        seed=row["seed"],
+        epochs=row["epochs"],
+        folder=row["folder"],
+        part=row["part"],
+    )
+    progress = _load_json(folder / "progress.json")
+    trial.node, trial.num_attempts = progress.get("node", ""), progress.get("attempts", 0)
+    # A trial to be trained again may still have the result of an earlier run.
+    result = _load_result(folder, row["since"] if row["planned"] == "train" else 0.0)
+    if result:
+        _apply_result(trial, result, is_reused=row["planned"] == "reused")
+        return trial
+    if row["planned"] != "train":  # it ended elsewhere, and its folder is not here
+        trial.state = "reused" if row["planned"] == "reused" else "finished"
+        trial.epoch = trial.epochs
+        return trial
+    trial.epoch = progress.get("epoch", 0)
+    trial.error = _number_or_nan(progress.get("validation_error"))
+    trial.seconds_per_epoch = _number_or_nan(progress.get("pace"))
+    holder = find_holder(folder)
+    if holder:
+        trial.state, trial.node = "running", holder.host
+    elif progress and not is_study_running:
+        trial.state = "interrupted"
+    return trial
+
+
+def _load_result(folder: Path, since: float) -> dict[str, Any]:
+    """A trial's result as JSON data.
+
+    Empty where there is none, or it was written before ``since``.
+    """
+    file = folder / "result.json"
+    try:
+        return _load_json(file, RECORD_SCHEMA) if file.stat().st_mtime >= since else {}
+    except OSError:
+        return {}
+
+
+def _apply_result(trial: TrialStatus, result: Mapping[str, Any], *, is_reused: bool) -> None:
+    trial.state = "reused" if is_reused and result["status"] == "finished" else result["status"]
+    trial.error = _number_or_nan(result["metrics"].get(f"{trial.part}_error"))
+    trial.epoch = trial.epochs
+    trial.seconds_per_epoch = _finite_mean(map(_number_or_nan, result["curves"].get("seconds", ())))
+
+
+def _load_json(file: Path, schema: int = STATUS_SCHEMA) -> dict[str, Any]:
+    """Content of a JSON file.
+
+    Empty where it is missing, damaged or of another schema.
+    """
+    try:
+        data = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) and data.get("schema") == schema else {}
+
+
+def _number_or_nan(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def status_to_json(status: StudyStatus) -> dict[str, Any]:
+    """A status as JSON data; unknown numbers as ``null``."""
+    arms: dict[str, dict[int, dict[str, Any]]] = {}
+    tuning = []
+    for trial in status.trials:
+        if trial.part == "test":
+            arms.setdefault(trial.arm, {})[trial.seed] = _trial_to_json(trial)
+        else:  # a candidate is judged on validation, and several share an arm and a seed
+            identity = {"arm": trial.arm, "group": trial.group, "seed": trial.seed}
+            tuning.append(identity | _trial_to_json(trial))
+    return {
+        "study": status.study,
+        "protocol": status.protocol,
+        "state": status.state,
+        "by": status.owner,
+        "trials": len(status.trials),
+        "ended": sum(trial.has_ended for trial in status.trials),
+        "left_seconds": _rounded_or_none(remaining_seconds(status.trials)),
+        "arms": arms,
+        "tuning": tuning,
+    }
+
+
+def _trial_to_json(trial: TrialStatus) -> dict[str, Any]:
+    is_test_error = trial.part == "test" and trial.has_ended  # else `error` is on validation
+    test_error = trial.error if is_test_error else math.nan
+    return {
+        "state": trial.state,
+        "epoch": trial.epoch,
+        "epochs": trial.epochs,
+        "validation_error": None if is_test_error else _rounded_or_none(trial.error),
+        "test_error": _rounded_or_none(test_error),
+        "left_seconds": 0.0 if trial.has_ended else _rounded_or_none(trial.remaining_seconds),
+        "node": trial.node,
+        "attempts": trial.num_attempts,
+    }
+
+
+def _rounded_or_none(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None

@@ -1,0 +1,66 @@
+"""Errors of the tracking store, translated from those of MLflow and its database."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from studies.settings import redact_credentials
+
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what MLflow's client raises when the store fails
+MAX_REASON_LENGTH = 200  # characters; MLflow quotes whole SQL statements and web pages
+
+
+class TrackingError(RuntimeError):
+    """The tracking store does not answer, or does not hold what was asked for."""
+
+
+@contextmanager
+def report_store_outage(uri: str) -> Iterator[None]:
+    """Translate MLflow's errors from a store that has answered before.
+
+    Raises:
+        TrackingError: with the root cause, and how to resume.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(
+            f"the tracking store {redact_credentials(uri)} does not answer any more "
+            f"({_shorten_reason(root_cause(error))}). What was trained is kept: call `ablate run` again when it does."
+        ) from error
+
+
+@contextmanager
+def report_unreachable_store(uri: str) -> Iterator[None]:
+    """Translate errors of opening, reading and writing a store that may never have answered.
+
+    Raises:
+        TrackingError: with the missing Python package, or what to check.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"the tracking store {redact_credentials(uri)} needs the Python package {error.name!r}; install it."
+        ) from error
+    except STORE_ERRORS as error:
+        raise TrackingError(
+            f"the tracking store {redact_credentials(uri)} does not answer as one. "
+            f"Check --tracking-uri, and that its server runs. ({_shorten_reason(str(error))})"
+        ) from error
+
+
+def root_cause(error: BaseException) -> str:
+    """Type and text of the exception that a chain of exceptions started with."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {error}"
+
+
+def _shorten_reason(reason: str) -> str:
+    return textwrap.shorten(redact_credentials(reason), MAX_REASON_LENGTH, placeholder=" ...")

@@ -1,0 +1,119 @@
+"""State of a tracking store, as `ablate doctor`, `ablate sync` and `ablate gc` need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+
+from studies.records.identity import TrialKey
+from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run of any kind, as the store shows it.
+
+    Attributes:
+        kind: ``study``, ``search``, ``fit`` or ``candidate``; empty for a study whose registration was cut off.
+        parent_run_id: for a candidate, the study's run rather than its search's.
+        status: the tag of that name: ``running`` until all of a trial has been logged.
+        is_open: whether MLflow shows it as running.
+        schema: version of the record that wrote it; ``none`` where it says none.
+        key: of the trial that it records; ``None`` for other kinds of run.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    study: str
+    conditions: str
+    parent_run_id: str
+    status: str
+    is_open: bool
+    schema: str
+    key: TrialKey | None
+    artifact_uri: str
+
+
+@dataclass(frozen=True)
+class StoreInspector:
+    """Queries about what a store holds, whatever its state."""
+
+    runs: MlflowRuns
+
+    def list_runs(self) -> list[RecordedRun]:
+        """All runs that this package logged, in any state, the oldest first."""
+        runs = self.runs.search(self.runs.all_experiments())
+        return [_to_recorded_run(run) for run in runs if "study" in run.data.tags]
+
+    def has_result_file(self, run: RecordedRun) -> bool:
+        """Whether a run's result exists where its artifacts should be."""
+        return "result.json" in self.runs.list_file_names(run.artifact_uri)
+
+    def schema_versions(self) -> tuple[str, str]:
+        """Version of the store and version that this MLflow expects, equal in a sound store.
+
+        They are the schema of a database's tables, or the release of a server.
+        """
+        tracking_uri = self.runs.settings.tracking_uri
+        # These functions are private to MLflow: a test checks that the installed release still has them.
+        database_utils: Any = import_module("mlflow.store.db.utils")
+        rest_utils: Any = import_module("mlflow.utils.rest_utils")
+        if tracking_uri.startswith("http"):
+            host = rest_utils.MlflowHostCreds(tracking_uri.rstrip("/"))
+            answer = rest_utils.http_request(host, "/version", "GET")
+            return str(answer.text).strip(), mlflow.__version__
+        engine = database_utils.create_sqlalchemy_engine(tracking_uri)
+        try:
+            current = str(database_utils._get_schema_version(engine))
+            expected = str(database_utils._get_latest_schema_revision())
+        finally:
+            engine.dispose()
+        return current, expected
+
+    def closed_run_id(self, study: str, conditions: str) -> str:
+        """Run of a study under its conditions, if none of its starts is open; else empty."""
+        run = self._find_study_run(study, conditions)
+        return str(run.info.run_id) if run and run.info.status != "RUNNING" else ""
+
+    def has_finished_tuning(self, study: str, conditions: str) -> bool:
+        """Whether every search of a study under its conditions has ended."""
+        study_run = self._find_study_run(study, conditions)
+        if study_run is None:
+            return False
+        tags = {STUDY_RUN_TAG: study_run.info.run_id, "kind": "search"}
+        searches = self.runs.search([study_run.info.experiment_id], tags)
+        # The tag is written when a search ends; the run's own status changes with every start of the study.
+        return bool(searches) and all("found" in run.data.tags for run in searches)
+
+    def recorded_statuses(self, study_run_id: str) -> set[tuple[TrialKey, str]]:
+        """Key and status of every trial of a study that has ended, failed ones included."""
+        experiment = self.runs.experiment_of(study_run_id)
+        runs = self.runs.search([experiment], {PARENT_RUN_TAG: study_run_id, "kind": "fit"})
+        ended = [run for run in runs if run.info.status in ("FINISHED", "FAILED")]
+        return {(trial_key_of(run), run.data.tags["status"]) for run in ended}
+
+    def _find_study_run(self, study: str, conditions: str) -> Run | None:
+        experiment = self.runs.find_experiment(study)
+        return self.runs.find_study_run(experiment, conditions) if experiment else None
+
+
+def _to_recorded_run(run: Run) -> RecordedRun:
+    tags = run.data.tags
+    return RecordedRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        kind=tags.get("kind", ""),
+        study=tags["study"],
+        conditions=tags.get("conditions", ""),
+        parent_run_id=tags.get(STUDY_RUN_TAG) or tags.get(PARENT_RUN_TAG, ""),
+        status=tags.get("status", ""),
+        is_open=run.info.status == "RUNNING",
+        schema=tags.get("schema", "none"),
+        key=trial_key_of(run) if "fingerprint" in tags else None,
+        artifact_uri=run.info.artifact_uri,
+    )

@@ -1,0 +1,209 @@
+"""MLflow client of a tracking store: paged searches, batched logging and artifact files."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import mlflow
+from mlflow.entities import Experiment, Metric, Param, Run
+
+from studies.gc_pause import pause_gc
+from studies.records.identity import TrialKey
+from studies.records.results import RECORD_SCHEMA
+from studies.settings import Settings
+from studies.tracking.errors import TrackingError, report_unreachable_store
+
+# Limits of MLflow's REST interface per request, see `MlflowClient.log_batch`.
+MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
+PAGE_SIZE = 1000  # runs or experiments per search request
+PARENT_RUN_TAG = "mlflow.parentRunId"  # MLflow's own: its interface nests runs by it
+STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
+
+
+@dataclass(frozen=True)
+class MlflowRuns:
+    """Runs and experiments of one tracking store, through MLflow's client."""
+
+    client: mlflow.MlflowClient
+    settings: Settings
+
+    # -- experiments and searches --------------------------------------------------------------------------------
+
+    def ensure_experiment(self, name: str) -> str:
+        """Id of the experiment of that name, which is created or restored as needed."""
+        experiment: Experiment | None = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            # A server chooses where artifacts lie; a local database would put them into the working directory.
+            location = None
+            if self.settings.tracking_uri.startswith("sqlite"):
+                location = f"{self.settings.artifacts_folder.as_uri()}/{name}"
+            return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+    def find_experiment(self, name: str) -> str | None:
+        """Id of the experiment of that name; ``None`` if there is none."""
+        experiment: Experiment | None = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id) if experiment else None
+
+    def experiment_of(self, run_id: str) -> str:
+        """Id of the experiment that a run belongs to."""
+        return str(self.client.get_run(run_id).info.experiment_id)
+
+    def all_experiments(self) -> list[str]:
+        """Ids of all experiments in the store."""
+        return [experiment.experiment_id for experiment in _iterate_pages(self.client.search_experiments)]
+
+    def search(
+        self,
+        experiment_ids: Sequence[str],
+        tags: Mapping[str, str] | None = None,
+        order: str = "attributes.start_time ASC",
+    ) -> list[Run]:
+        """All runs of some experiments that carry the given tags."""
+        if not experiment_ids:  # MLflow refuses a search over no experiment
+            return []
+        condition = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in (tags or {}).items())
+        pages = _iterate_pages(self.client.search_runs, list(experiment_ids), filter_string=condition, order_by=[order])
+        return list(pages)
+
+    def find_study_run(self, experiment_id: str, conditions: str) -> Run | None:
+        """The run of a study under its conditions; the oldest where there are several."""
+        runs = self.search([experiment_id], {"kind": "study", "conditions": conditions})
+        return runs[0] if runs else None
+
+    def delete_running(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Delete the runs with these tags whose trial was cut off before its end."""
+        for run in self.search(experiment_ids, {**tags, "status": "running"}):
+            self.client.delete_run(run.info.run_id)
+
+    # -- logging -------------------------------------------------------------------------------------------------
+
+    def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        """Log metrics, in batches that MLflow accepts."""
+        batch_size = MAX_BATCH_SIZES["metrics"]
+        for start in range(0, len(metrics), batch_size):
+            self.client.log_batch(run_id, metrics=metrics[start : start + batch_size])
+
+    def log_params(self, run_id: str, values: Mapping[str, object]) -> None:
+        """Log parameters as text, in batches that MLflow accepts."""
+        params = [Param(name, str(value)) for name, value in values.items()]
+        batch_size = MAX_BATCH_SIZES["params"]
+        for start in range(0, len(params), batch_size):
+            self.client.log_batch(run_id, params=params[start : start + batch_size])
+
+    def log_file(self, run_id: str, name: str, content: bytes) -> None:
+        """Store bytes as an artifact of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_bytes(content)
+            self.client.log_artifact(run_id, str(file))
+
+    # -- artifacts -----------------------------------------------------------------------------------------------
+
+    def list_files(self, run_id: str, folder: str | None = None) -> set[str]:
+        """Paths of a run's artifacts, of one folder or at the top."""
+        return {item.path for item in self.client.list_artifacts(run_id, folder)}
+
+    def list_file_names(self, artifact_uri: str) -> set[str]:
+        """Names of the artifacts under an address."""
+        items = mlflow.artifacts.list_artifacts(artifact_uri=artifact_uri, tracking_uri=self.settings.tracking_uri)
+        return {PurePosixPath(item.path).name for item in items}
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Content of an artifact of a run."""
+        return self._download(run_id=run_id, artifact_path=path)
+
+    def read_file_at(self, artifact_uri: str) -> bytes:
+        """Content of an artifact by its address, which saves MLflow's look-up of the run."""
+        return self._download(artifact_uri=artifact_uri)
+
+    def read_json(self, run_id: str, path: str) -> Any:
+        """Content of a JSON artifact of a run."""
+        return json.loads(self.read_file(run_id, path))
+
+    def _download(self, **location: str) -> bytes:
+        # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
+        with tempfile.TemporaryDirectory() as folder:
+            file = mlflow.artifacts.download_artifacts(
+                **location, dst_path=folder, tracking_uri=self.settings.tracking_uri
+            )
+            return Path(file).read_bytes()
+
+
+def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
+    """Connect to a tracking store, and check that it answers.
+
+    Args:
+        create: whether a local database that does not exist is created; otherwise it is an error.
+
+    Raises:
+        TrackingError: if the store does not answer, or does not exist.
+    """
+    database = settings.database_file
+    if not create and database and not database.exists():
+        raise TrackingError(f"there is no tracking store {database}: nothing has been run there yet.")
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises as well
+    with report_unreachable_store(settings.tracking_uri), _creation_lock(database if create else None):
+        client = mlflow.MlflowClient(settings.tracking_uri)
+        client.search_experiments(max_results=1)  # the client itself connects lazily
+    return MlflowRuns(client, settings)
+
+
+def trial_key_of(run: Run) -> TrialKey:
+    """The key of the trial that a run records."""
+    tags = run.data.tags
+    return TrialKey(tags["fingerprint"], tags["data"], tags["code"], tags["platform"])
+
+
+def require_run_schema(run: Run) -> None:
+    """Refuse a run that another version of this package recorded.
+
+    Raises:
+        TrackingError: if its schema is not this version's.
+    """
+    schema = run.data.tags.get("schema", "none")
+    if schema == str(RECORD_SCHEMA):
+        return
+    if schema.isdecimal() and int(schema) > RECORD_SCHEMA:
+        age, remedy = "newer", "Update this package."
+    else:
+        age, remedy = "older", "Compile its report with the version that recorded it."
+    raise TrackingError(
+        f"run {run.info.run_id} ({run.info.run_name}) was recorded under schema {schema}, which is {age} than this "
+        f"version's, {RECORD_SCHEMA}. {remedy}"
+    )
+
+
+def _iterate_pages(search: Callable[..., Any], *arguments: Any, **keywords: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        with pause_gc():  # a page holds some 100,000 live objects: collecting garbage would only visit them all
+            page: Iterable[Any] = search(*arguments, max_results=PAGE_SIZE, page_token=token, **keywords)
+        yield from page
+        token = page.token  # type: ignore[attr-defined]  # MLflow's `PagedList`, a list with a token
+        if not token:
+            return
+
+
+@contextmanager
+def _creation_lock(database: Path | None) -> Iterator[None]:
+    """Serialize the creation of a local database: two processes at once corrupt it for good."""
+    if database is None:
+        yield
+        return
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

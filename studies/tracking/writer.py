@@ -1,0 +1,245 @@
+"""Log a study and its trials to the tracking store."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from mlflow.entities import Metric, Run, RunTag
+
+from lightning_modules.specs.serialization import to_json
+from lightning_modules.specs.values import flatten_fields
+from studies.design.trial import Trial
+from studies.records.identity import EndedTrial, TrialKey
+from studies.records.registration import Registration
+from studies.records.results import RECORD_SCHEMA, Result, result_to_json
+from studies.records.serialization import curves_table, registration_to_json, results_table, to_npy_bytes
+from studies.records.study_record import StudyStart
+from studies.storage.trial_folder import TrialFolder
+from studies.tracking.errors import report_unreachable_store
+from studies.tracking.reader import StudyReader
+from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns
+
+MAX_FAULTS = 10  # kept per run, one line each: MLflow refuses tags above 8,000 characters
+REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
+EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
+
+
+@dataclass(frozen=True)
+class StudyWriter:
+    """Logs one study. Every write is idempotent: a driver that was killed repeats it at its next start."""
+
+    runs: MlflowRuns
+
+    # -- studies -------------------------------------------------------------------------------------------------
+
+    def register_study(
+        self, registration: Registration, conditions: str, tags: Mapping[str, str], *, is_start: bool = True
+    ) -> str:
+        """Create the run of a study under its conditions, or reopen it; returns its id.
+
+        The first registration is kept; seeds of later ones are added to the tag ``seeds``.
+
+        Args:
+            is_start: whether this is a start of the study, which makes it the latest of its name.
+        """
+        client = self.runs.client
+        experiment = self.runs.ensure_experiment(registration.study)
+        run = self.runs.find_study_run(experiment, conditions)
+        if run:
+            run_id = str(run.info.run_id)
+            seeds = sorted({*json.loads(run.data.tags["seeds"]), *registration.seeds})
+            client.set_tag(run_id, "seeds", json.dumps(seeds))
+            if is_start:
+                client.set_tag(run_id, "started", str(time.time()))
+            client.update_run(run_id, status="RUNNING")
+            return run_id
+        run = self._find_partial_registration(experiment, conditions)
+        if run is None:
+            study_tags = {
+                "seeds": json.dumps(registration.seeds),
+                "started": str(time.time()),
+                "schema": str(RECORD_SCHEMA),
+                "mlflow.note.content": registration.question,
+                REGISTRATION_TAG: conditions,
+            }
+            run = client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **study_tags})
+        run_id = str(run.info.run_id)
+        self.runs.log_params(run_id, {"protocol": registration.protocol, **registration.held})
+        client.log_dict(run_id, registration_to_json(registration), "registration.json")
+        # The tags that a study is found by come last, so that an incomplete registration is never found.
+        client.log_batch(run_id, tags=[RunTag("kind", "study"), RunTag("conditions", conditions)])
+        return run_id
+
+    def _find_partial_registration(self, experiment_id: str, conditions: str) -> Run | None:
+        """The run of a registration that was cut off, as by a store that went away."""
+        for run in self.runs.search([experiment_id], {REGISTRATION_TAG: conditions}):
+            if "kind" not in run.data.tags:
+                return run
+        return None
+
+    def add_seeds(self, study_run_id: str, seeds: Iterable[int]) -> None:
+        """Plan further seeds of a study, after an interim analysis that left claims open."""
+        planned = json.loads(self.runs.client.get_run(study_run_id).data.tags["seeds"])
+        self.runs.client.set_tag(study_run_id, "seeds", json.dumps(sorted({*planned, *seeds})))
+
+    def close_study(self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool) -> None:
+        """End one start of a study: log it, store the true labels, and pack all results into two Parquet files.
+
+        Runs of interrupted trials are deleted: the next start resumes these from their checkpoints under new runs.
+        """
+        client = self.runs.client
+        experiments = [self.runs.experiment_of(study_run_id)]
+        status = "FINISHED" if complete else "KILLED"
+        self.runs.delete_running(experiments, {PARENT_RUN_TAG: study_run_id})
+        self.runs.delete_running(experiments, {STUDY_RUN_TAG: study_run_id})
+        for search in self.runs.search(experiments, {PARENT_RUN_TAG: study_run_id, "kind": "search"}):
+            client.set_terminated(search.info.run_id, status)
+        client.log_dict(study_run_id, asdict(start), f"starts/{start.time.replace(':', '')}.json")
+        if labels is not None:  # two bytes per label hold 65,536 classes
+            self.runs.log_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
+        self._pack_results(study_run_id)
+        client.set_terminated(study_run_id, status)
+
+    def _pack_results(self, study_run_id: str) -> None:
+        """Pack the results of a study's trials into two files: a report would download several per trial."""
+        is_packed = "results.parquet" in self.runs.list_files(study_run_id)
+        study_run = self.runs.client.get_run(study_run_id)
+        trials = StudyReader(self.runs).read_trials(study_run, is_packed=is_packed)
+        ended = [trial for trial in trials if trial.result]
+        if not ended:
+            return
+        for name, table in (("results.parquet", results_table(ended)), ("curves.parquet", curves_table(ended))):
+            buffer = io.BytesIO()
+            table.to_parquet(buffer, index=False)
+            self.runs.log_file(study_run_id, name, buffer.getvalue())
+
+    def attach_report(self, study_run_id: str, folder: Path) -> None:
+        """Store a compiled report as the artifact folder ``report`` of the study's run."""
+        with report_unreachable_store(self.runs.settings.tracking_uri):
+            self.runs.client.log_artifacts(study_run_id, str(folder), "report")
+
+    # -- trials --------------------------------------------------------------------------------------------------
+
+    def start_trial(self, parent_run_id: str, trial: Trial, key: TrialKey, tags: Mapping[str, str]) -> str:
+        """Create the run of a trial that starts now; returns its id.
+
+        Earlier runs of the trial that never ended are deleted; failed ones are kept.
+
+        Args:
+            tags: of the study; with ``kind`` and ``recipe`` for a candidate or a tuned recipe.
+        """
+        experiment = self.runs.experiment_of(parent_run_id)
+        self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
+        tags = {"kind": "fit", "recipe": "shared", **tags}
+        trial_tags = {
+            "arm": trial.arm,
+            "seed": str(trial.seed),
+            "status": "running",
+            PARENT_RUN_TAG: parent_run_id,
+            "schema": str(RECORD_SCHEMA),
+        }
+        run = self.runs.client.create_run(
+            experiment, run_name=_trial_name(trial, tags), tags={**tags, **key.tags, **trial_tags}
+        )
+        run_id = str(run.info.run_id)
+        self.runs.log_params(run_id, flatten_fields(trial.setup) | {"seed": trial.seed})
+        self.runs.client.log_dict(run_id, to_json(trial.setup), "setup.json")
+        return run_id
+
+    def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
+        """Log the metrics of some epochs, each under its number and the time of its end."""
+        metrics: list[Metric] = []
+        for values in epochs:
+            time_ms, epoch = int(values["time"] * 1000), int(values["epoch"])
+            for name, value in values.items():
+                if name not in ("epoch", "time"):
+                    metrics.append(Metric(name, value, time_ms, epoch))
+        self.runs.log_metrics(run_id, metrics)
+
+    def log_curves(self, run_id: str, result: Result) -> None:
+        """Log the metrics of all epochs of a result at once."""
+        times_ms = [int(time * 1000) for time in result.times]
+        metrics: list[Metric] = []
+        for name, values in result.curves.items():
+            for epoch, value in enumerate(values):
+                metrics.append(Metric(name, value, times_ms[epoch], epoch))
+        self.runs.log_metrics(run_id, metrics)
+
+    def end_trial(self, run_id: str, result: Result, attempts: int = 1, faults: Sequence[str] = ()) -> None:
+        """Log the final metrics, cost, evidence and artifacts of a trial, and end its run.
+
+        The tag ``status`` comes last: a run whose status says that it has ended is complete. A final metric that
+        shares its name with a curve is logged as ``final_<name>``: the curve's ``train_error`` is seen in training,
+        the final one in evaluation mode.
+
+        Args:
+            attempts: how many times the trial was started.
+            faults: of the machine, one line each; the last ``MAX_FAULTS`` are kept.
+        """
+        if result.predictions is not None:
+            self.runs.log_file(run_id, "predictions.npy", to_npy_bytes(result.predictions))
+        client = self.runs.client
+        if result.error:
+            client.log_text(run_id, result.error, "traceback.txt")
+        client.log_dict(run_id, result_to_json(result), "result.json")
+        client.log_batch(run_id, metrics=_final_metrics(result), tags=_result_tags(result, attempts, faults))
+        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
+        # A run that is cut off before this line passes for a running one, which the next start replaces.
+        client.set_tag(run_id, "status", result.status)
+
+    def log_trial_result(self, run_id: str, result: Result, trial_folder: TrialFolder, *, with_curves: bool) -> None:
+        """Log a trial's result with the attempts and faults that its folder counts, and end its run.
+
+        Args:
+            with_curves: whether its curves were not logged while it ran, and are logged now.
+        """
+        if with_curves:
+            self.log_curves(run_id, result)
+        self.end_trial(run_id, result, trial_folder.num_attempts, trial_folder.faults)
+
+    def log_reused_trial(self, parent_run_id: str, trial: Trial, original: EndedTrial, tags: Mapping[str, str]) -> None:
+        """Log the result of another study's run of the same trial, with a reference to that run."""
+        result = StudyReader(self.runs).read_result(original.run_id)
+        run_id = self.start_trial(parent_run_id, trial, original.key, {**tags, "reused_from": original.run_id})
+        self.log_curves(run_id, result)
+        self.end_trial(run_id, result)
+
+
+def _final_metrics(result: Result) -> list[Metric]:
+    time_ms = int(result.times[-1] * 1000) if result.times else 0
+    values: dict[str, float] = {}
+    for name, value in result.metrics.items():
+        values[f"final_{name}" if name in result.curves else name] = value
+    values.update(result.cost)
+    return [Metric(name, value, time_ms, len(result.times)) for name, value in values.items()]
+
+
+def _result_tags(result: Result, attempts: int, faults: Sequence[str]) -> list[RunTag]:
+    tags: dict[str, object] = {"epochs": len(result.times), "attempts": attempts}
+    if faults:
+        tags["faults"] = json.dumps(faults[-MAX_FAULTS:])
+    for name in EVIDENCE_NAMES:
+        if name in result.evidence:
+            tags[f"evidence.{name}"] = result.evidence[name]
+    for name, value in result.environment.items():
+        tags[f"environment.{name}"] = value
+    return [RunTag(name, str(value)) for name, value in tags.items()]
+
+
+def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:
+    if trial.is_candidate:
+        return f"{trial.arm}, candidate {trial.candidate}, rung {tags['rung']}, seed {trial.seed}"
+    suffix = ", tuned" if tags["recipe"] == "tuned" else ""
+    return f"{trial.arm}, seed {trial.seed}{suffix}"
+
+
+def _study_name(registration: Registration) -> str:
+    name = f"{registration.study} under {registration.protocol}"
+    overrides = ", ".join(f"{path}={value}" for path, value in registration.overrides.items())
+    return f"{name} ({overrides})" if overrides else name

@@ -1,0 +1,169 @@
+"""The Lightning callback that validates, records and saves a fit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as lightning
+
+from lightning_modules.data.trial_data import TrialDataModule
+from lightning_modules.distributed import DataParallelRank
+from lightning_modules.modules.metrics import evaluate_network
+from lightning_modules.modules.trainable import Trainable
+from lightning_modules.rng import seed_everything, seeded_generator
+from studies.records.results import RECORD_SCHEMA
+from studies.storage.trial_folder import TrialFolder
+from studies.training.checkpoints import load_checkpoint
+from studies.training.history import EpochRecord, HistoryState, TrainingHistory
+from studies.training.progress import TrialCallbacks, with_heartbeats
+from studies.training.weights import hash_initial_weights
+
+
+class TrainingRecorder(lightning.Callback):
+    """Lightning callback: validation, history, progress and checkpoints.
+
+    The methods follow an epoch: its start (where the epoch before it is saved), its batches, its end, the checkpoint.
+
+    Attributes:
+        history: the epochs so far; restored from a checkpoint.
+        weight_hashes: of the initial weights, by layer path.
+    """
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        data: TrialDataModule,
+        seed: int,
+        trial_folder: TrialFolder,
+        callbacks: TrialCallbacks,
+        dp_rank: DataParallelRank,
+    ) -> None:
+        self.trainable = trainable
+        self.data = data
+        self.seed = seed
+        self.trial_folder = trial_folder
+        self.callbacks = callbacks
+        self.dp_rank = dp_rank
+
+        self.history = TrainingHistory()
+        self.weight_hashes = hash_initial_weights(trainable.network)
+        self.num_reported_epochs = 0
+        self.epoch_started_at = 0.0
+
+        self.saved_at = time.monotonic()
+        self.is_checkpoint_verified = False
+        self.loop_state: dict[str, Any] = {}  # Lightning's fit loop, as the last epoch ended
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Report the epochs that a checkpoint already holds."""
+        # Workers that disagree on the epoch would wait for each other's gradients forever.
+        self.dp_rank.require_same(trainer.current_epoch, "numbers of epochs in the trial's checkpoint")
+        self.report_pending_epochs()
+
+    def report_pending_epochs(self) -> None:
+        """Report every epoch that has not been reported yet."""
+        if self.dp_rank.is_rank_zero:
+            for epoch in range(self.num_reported_epochs, self.history.num_epochs):
+                position = {"epoch": epoch, "time": self.history.epoch_times[epoch]}
+                self.callbacks.on_epoch(position | self.history.values_at(epoch))
+        self.num_reported_epochs = self.history.num_epochs
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write a checkpoint where one is due, and seed the epoch's draws."""
+        # Not as that epoch ends: a module's own hook runs after the callbacks', and a schedule that follows a metric
+        # makes its step after both; the checkpoint must hold what they did.
+        is_due = time.monotonic() - self.saved_at > self.callbacks.checkpoint_seconds
+        if self.dp_rank.is_rank_zero and self.history.num_epochs and is_due:
+            self.save_checkpoint(trainer)
+        # Dropout draws from (seed, epoch), so a resumed fit draws what an uninterrupted one does.
+        seed_everything(seeded_generator(self.seed, "dropout", trainer.current_epoch))
+        self.epoch_started_at = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Send a heartbeat."""
+        self.callbacks.heartbeat()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validate, append the epoch to the history and report it.
+
+        Stop where the training loss is not finite.
+        """
+        values = dict(self.trainable.epoch_metrics())  # waits for the device: the clock stops after it
+        values["seconds"] = time.perf_counter() - self.epoch_started_at
+        batches = with_heartbeats(self.data.validation.evaluation_batches(), self.callbacks.heartbeat)
+        validation, _ = evaluate_network(pl_module, batches, pl_module.device, self.dp_rank)
+        values["validation_loss"] = validation.mean_loss
+        values["validation_error"] = validation.error
+        self.trainable.observe_validation_error(validation.error)
+
+        loader: Any = trainer.train_dataloader
+        record = EpochRecord(
+            order_hash=loader.order_hash.hexdigest(),
+            augmentation_hash=loader.augmentation_hash.hexdigest(),
+            num_steps=self.trainable.num_steps,
+            num_examples=loader.num_examples_seen,
+        )
+        self.history.append_epoch(values, record)
+        # A copy: the loop goes on to count the next epoch before the checkpoint of this one is written.
+        self.loop_state = copy.deepcopy(trainer.fit_loop.state_dict())
+        self.report_pending_epochs()
+        if not math.isfinite(values.get("train_loss", 0.0)):  # a module that trains itself may log no loss
+            trainer.should_stop = True
+
+    def save_checkpoint(self, trainer: lightning.Trainer) -> None:
+        """Write a checkpoint from which the fit resumes bit-for-bit.
+
+        Where it cannot be written, training continues: a checkpoint only saves time after a later fault.
+        """
+        try:
+            with self.trial_folder.atomic_writer(self.trial_folder.checkpoint) as partial:
+                trainer.save_checkpoint(partial)
+                self._verify_loadable(partial)
+        except OSError as error:
+            reason = error.strerror or error
+            self.callbacks.log(f"no checkpoint could be written to {self.trial_folder.folder} ({reason})")
+        except pickle.UnpicklingError as error:
+            reason = str(error).strip().splitlines()[0]
+            self.callbacks.log(
+                f"no checkpoints: the state of a module cannot be loaded without executing code ({reason})"
+            )
+            # Every later checkpoint would fail in the same way.
+            self.callbacks = replace(self.callbacks, checkpoint_seconds=math.inf)
+        self.saved_at = time.monotonic()
+
+    def _verify_loadable(self, checkpoint: Path) -> None:
+        """Load the first checkpoint of a process.
+
+        What the later ones hold is of the same types.
+
+        Raises:
+            pickle.UnpicklingError: where loading would execute code.
+        """
+        if not self.is_checkpoint_verified:
+            load_checkpoint(checkpoint)
+            self.is_checkpoint_verified = True
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Make the checkpoint resume after the last epoch and safe to load."""
+        # It is written as an epoch starts, when the loop already counts that epoch as begun.
+        checkpoint["loops"]["fit_loop"] = self.loop_state
+        checkpoint["schema"] = RECORD_SCHEMA
+        # Hyperparameters may be any objects, which loading refuses; a resumed fit builds its module from the setup.
+        checkpoint.pop(pl_module.CHECKPOINT_HYPER_PARAMS_KEY, None)
+        checkpoint.pop(pl_module.CHECKPOINT_HYPER_PARAMS_TYPE, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history, for Lightning's checkpoint."""
+        return dict(self.history.to_state())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the history from Lightning's checkpoint."""
+        self.history = TrainingHistory.from_state(cast(HistoryState, state_dict))

@@ -1,0 +1,148 @@
+"""Run a trial that trains a network.
+
+Fit it, from its own checkpoint where there is one, and evaluate every split.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as lightning
+import torch
+
+from lightning_modules.data.trial_data import ReadableSplit, TrialDataModule
+from lightning_modules.distributed import DataParallelRank
+from lightning_modules.modules.metrics import TOP_K, evaluate_network
+from lightning_modules.modules.trainable import Trainable, make_trainable
+from lightning_modules.rng import seed_everything, seeded_generator
+from studies.hardware import Machine, PeakMemory
+from studies.training.callback import TrainingRecorder
+from studies.training.checkpoints import safe_globals, usable_checkpoint
+from studies.training.history import TrainingHistory
+from studies.training.outcome import TrialContext, TrialOutcome
+from studies.training.progress import do_nothing, with_heartbeats
+from studies.training.status import training_status
+from studies.training.weights import copy_source_layers, save_final_weights
+
+
+def train_network(context: TrialContext) -> TrialOutcome:
+    """Train a setup's network, evaluate it on every split, and save it."""
+    trial, data = context.trial, context.data
+    setup = trial.setup
+    memory = PeakMemory(context.machine.device)  # before the network is built: its parameters count
+    trainable = make_trainable(setup, trial.seed, context.dp_rank)
+    inherited = copy_source_layers(trainable.network, context)
+    recorder = TrainingRecorder(trainable, data, trial.seed, context.folder, context.callbacks, context.dp_rank)
+    # A stream of its own: what dropout draws must not depend on how many numbers initialization drew.
+    seed_everything(seeded_generator(trial.seed, "dropout", "start"))
+    trainer = _make_trainer(setup.recipe.epochs, context.machine, (*trainable.callbacks, recorder))
+    _fit_from_checkpoint(trainer, trainable, context)
+    peak_bytes = memory.peak_bytes()
+    recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
+
+    trainable.module.to(context.device)  # Lightning moves it back to the CPU when the fit ends
+    metrics, predictions, inference_cost = evaluate_splits(
+        trainable,
+        data,
+        context.dp_rank,
+        with_test=not trial.is_candidate,
+        with_top5=setup.scale.classes > TOP_K,
+        heartbeat=context.callbacks.heartbeat,
+    )
+    if context.dp_rank.is_rank_zero:
+        save_final_weights(trainable.network, context.folder)
+    history = recorder.history
+    return TrialOutcome(
+        status=training_status(trainable.network, metrics, history.curves, setup.scale.classes),
+        metrics=metrics,
+        curves={name: tuple(values) for name, values in history.curves.items()},
+        times=tuple(history.epoch_times),
+        cost=_training_cost(history, peak_bytes) | inference_cost,
+        evidence={**history.evidence(), **recorder.weight_hashes, "split": data.split_digest, **inherited},
+        predictions=predictions,
+    )
+
+
+def _make_trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
+    uses_gpu = machine.device == "cuda"
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if uses_gpu else "cpu",
+        devices=[torch.cuda.current_device()] if uses_gpu else 1,
+        # Only warn: some CUDA kernels, such as the backward pass of adaptive pooling, have no deterministic version.
+        deterministic="warn" if uses_gpu else None,
+        callbacks=list(callbacks),
+        reload_dataloaders_every_n_epochs=1,  # every epoch has its own order
+        use_distributed_sampler=False,  # the data module shards the batches itself
+        # The recorder validates, writes checkpoints and reports; a sanity check would read validation data before
+        # the first epoch and cost time in every trial.
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _fit_from_checkpoint(trainer: lightning.Trainer, trainable: Trainable, context: TrialContext) -> None:
+    checkpoint = usable_checkpoint(context.folder, context.callbacks)
+    with warnings.catch_warnings(), torch.serialization.safe_globals(safe_globals()):
+        warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
+        trainer.fit(
+            trainable.module,
+            datamodule=context.data,
+            ckpt_path=checkpoint,
+            weights_only=True if checkpoint else None,
+        )
+
+
+def evaluate_splits(
+    trainable: Trainable,
+    data: TrialDataModule,
+    dp_rank: DataParallelRank | None = None,
+    *,
+    with_test: bool = True,
+    with_top5: bool = False,
+    heartbeat: Callable[[], None] = do_nothing,
+) -> tuple[dict[str, float], npt.NDArray[np.uint16] | None, dict[str, float]]:
+    """Final metrics of every split, test predictions, and inference cost.
+
+    Args:
+        with_test: whether to read the test split, once; a tuning candidate must not.
+        with_top5: whether to add the top-5 error on the test split.
+    """
+    device = trainable.module.device
+    # The test split is last: by then everything is warm, and its pass is the one whose cost is kept.
+    splits: dict[str, ReadableSplit] = {"train": data.train, "validation": data.validation}
+    if with_test:
+        splits["test"] = data.test
+    metrics: dict[str, float] = {}
+    cost: dict[str, float] = {}
+    predicted = torch.empty(0)
+    for name, split in splits.items():
+        memory, started_at = PeakMemory(device.type), time.perf_counter()
+        batches = with_heartbeats(split.evaluation_batches(), heartbeat)
+        tally, predicted = evaluate_network(trainable.module, batches, device, dp_rank)
+        # Reading the sums waits for the device, so the clock stops after them.
+        metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}
+        cost = {
+            "inference_images_per_second": tally.num_examples / (time.perf_counter() - started_at),
+            "inference_peak_memory_bytes": memory.peak_bytes(),
+        }
+        if name == "test" and with_top5:
+            metrics["test_top5_error"] = tally.top5_error
+    predictions = predicted.cpu().numpy().astype(np.uint16) if with_test else None
+    return metrics, predictions, cost
+
+
+def _training_cost(history: TrainingHistory, peak_memory_bytes: float) -> dict[str, float]:
+    seconds = sum(history.curves["seconds"])
+    return {
+        "train_seconds": seconds,
+        "images_per_second": history.num_examples / seconds,
+        "peak_memory_bytes": peak_memory_bytes,
+    }

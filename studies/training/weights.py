@@ -1,0 +1,79 @@
+"""Write a trial's final weights, and read those of its dependencies."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lightning_modules.networks.build import weight_layers
+from lightning_modules.networks.initialization import copy_layers
+from lightning_modules.specs.setup import Scratch
+from studies.design.trial import Trial
+from studies.storage.trial_folder import TrialFolder
+from studies.training.outcome import TrialContext
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+def save_final_weights(network: nn.Module, folder: TrialFolder) -> None:
+    """Write the network's state dict, atomically."""
+    # Into memory first: on a full disk torch.save raises a RuntimeError of its zip writer, while a plain write raises
+    # the OSError by which a fault of the machine is recognized.
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    with folder.atomic_writer(folder.weights) as partial:
+        partial.write_bytes(buffer.getvalue())
+
+
+def load_final_weights(trial: Trial, folder: Path) -> StateDict:
+    """The weights that a trial ended with.
+
+    Raises:
+        FileNotFoundError: where it left none.
+    """
+    weights = TrialFolder(folder).weights
+    if not weights.exists():
+        raise FileNotFoundError(f"the {trial.arm}, under seed {trial.seed}, left no weights to start from")
+    state: StateDict = torch.load(weights, map_location="cpu", weights_only=True)
+    return state
+
+
+def copy_source_layers(network: nn.Module, context: TrialContext) -> dict[str, str]:
+    """Copy the layers of a warm start from its source network.
+
+    Nothing for a start from scratch.
+
+    Returns:
+        Evidence: the source trial's fingerprint, and the paths of the copied layers.
+    """
+    start = context.trial.setup.start
+    if isinstance(start, Scratch):
+        return {}
+    (source,), (source_folder,) = context.trial.dependencies, context.dependency_folders
+    copied = copy_layers(network, load_final_weights(source, source_folder), start.layers)
+    return {"donor": source.fingerprint, "copied": ",".join(copied)}
+
+
+def hash_initial_weights(network: nn.Module) -> dict[str, str]:
+    """A hash of every layer's weights, by layer path.
+
+    Arms that share a layer must start from the same numbers.
+    """
+    hashes = {}
+    for layer_path, layer in weight_layers(network):
+        content = layer.weight.detach().contiguous().numpy().tobytes()
+        hashes[f"weights.{layer_path}"] = hashlib.sha256(content).hexdigest()[:12]
+    return hashes
+
+
+def hash_state(state: StateDict) -> str:
+    """A hash of all tensors of a network, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

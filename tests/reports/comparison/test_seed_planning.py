@@ -1,0 +1,87 @@
+"""How many seeds a question takes: from a stated spread, or from a recorded study as a pilot."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lightning_modules.specs.errors import UserError
+from reports.comparison.seed_planning import plan_seeds
+from reports.statistics import estimate_sensitivity
+from studies.cli.plan import print_plan
+from studies.design.declare import declare
+from tests.reports.records import record
+
+
+def pilot_of(seeds=5, **fields):
+    """The made-up study of the depth's own arms."""
+    return record(("A", "B", "D", "E"), seeds, **fields)
+
+
+def test_a_stated_spread_needs_no_pilot():
+    """Two arms: the seeds are those of a paired t test."""
+    found = plan_seeds(declare("lrn"), None, standard_deviation=0.5, difference=0.5)
+    freedom, seeds = found["answers"][0]["seeds"] - 1, found["answers"][0]["seeds"]
+    limit = stats.t.ppf(0.975, freedom)
+    power = stats.nct.sf(limit, freedom, math.sqrt(seeds)) + stats.nct.cdf(-limit, freedom, math.sqrt(seeds))
+    assert power == pytest.approx(0.8, abs=0.05)
+    assert found["spread"] == {"deviation": 0.5, "cautious": None, "source": "as stated"}
+
+
+def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():
+    pilot = pilot_of()
+    found = plan_seeds(declare("depth"), pilot, difference=0.3)
+    noise = estimate_sensitivity(pilot.metric_table())
+    assert found["spread"]["deviation"] == pytest.approx(noise.standard_deviation)
+    assert found["spread"]["cautious"] == pytest.approx(
+        noise.standard_deviation * math.sqrt(12 / stats.chi2.ppf(0.1, 12))
+    )
+    (answer,) = found["answers"]
+    assert answer["cautious"] > answer["seeds"] > 5
+    spent = [trial.result.cost["train_seconds"] for trial in pilot.trials]
+    further = answer["seeds"] - 5
+    assert answer["cost"]["trials"] == 4 * further
+    assert answer["cost"]["hours"] == pytest.approx(further * np.sum(spent) / 5 / 3600)
+
+
+def test_money_is_hours_on_the_gpus_times_the_price():
+    found = plan_seeds(declare("depth"), pilot_of(), difference=0.3, gpus_per_trial=0.5, price_per_gpu_hour=3.0)
+    cost = found["answers"][0]["cost"]
+    assert cost["gpu_hours"] == pytest.approx(cost["hours"] / 2)
+    assert cost["money"] == pytest.approx(3 * cost["gpu_hours"])
+    assert cost["wall_hours"] == pytest.approx(cost["hours"] / 2)
+
+
+def test_what_the_seeds_at_hand_could_show():
+    few, many = (plan_seeds(declare("depth"), pilot_of(seeds), standard_deviation=0.4) for seeds in (3, 10))
+    assert few["detectable_at_hand"] > many["detectable_at_hand"] > 0
+    assert few["answers"][0]["power_now"] < many["answers"][0]["power_now"]
+    assert [answer["question"] for answer in few["answers"]] == [
+        "a true difference of 0.5 points",
+        "equal arms to be equivalent within ±0.5",
+    ]
+
+
+def test_looks_cost_seeds():
+    fixed, sequential = (
+        plan_seeds(declare("lrn", looks=looks), None, standard_deviation=0.5, difference=0.5)["answers"][0]["seeds"]
+        for looks in ((), (3, 5, 10))
+    )
+    assert sequential > fixed
+
+
+def test_a_question_far_below_the_noise_is_told_as_such(capsys):
+    found = plan_seeds(declare("lrn"), None, standard_deviation=5.0, difference=0.1)
+    assert found["answers"][0]["seeds"] is None
+    shown = []
+    print_plan(found, shown.append, lambda _, rows: shown.extend(map(str, rows)))
+    assert any("over 500" in line for line in shown)
+    json.dumps(found)
+
+
+@pytest.mark.parametrize("pilot", [None, pilot_of(1)], ids=["none", "one seed"])
+def test_without_noise_to_plan_with_it_says_what_to_do(pilot):
+    with pytest.raises(UserError, match=r"State one: --spread 0\.4.* or run a pilot"):
+        plan_seeds(declare("depth"), pilot)

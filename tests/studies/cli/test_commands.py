@@ -1,0 +1,199 @@
+"""The command line: what it prints, and what it says of bad input."""
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import ablations
+from lightning_modules.specs.catalogue import NETWORKS
+from studies import protocols
+from studies.cli.app import main
+from studies.console.status import recorded_states
+
+pytestmark = pytest.mark.xdist_group("one recorded study")
+
+
+def call(*arguments, code=0):
+    shown = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert shown.exit_code == code, shown.output
+    return shown.output
+
+
+def test_help_names_every_command():
+    shown = call("--help")
+    for name in ("list", "show", "run", "status", "report", "ui", "profile"):
+        assert f"  {name} " in shown
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_has_help(name):
+    assert call(name, "--help").startswith("Usage:")
+
+
+def test_list_says_the_same_as_table_and_as_json():
+    table, data = call("list"), json.loads(call("list", "--json"))
+    assert [row["name"] for row in data["ablations"]] == list(ablations.names())
+    assert [row["name"] for row in data["protocols"]] == list(protocols.names())
+    assert all(row["name"] in table and row["question"] in table for row in data["ablations"])
+
+
+def test_show_says_arms_changes_what_is_held_claims_and_trials():
+    data = json.loads(call("show", "depth", "--json", "--seeds", 3, "--set", "recipe.epochs=2"))
+    assert list(data["arms"]) == ["A", "B", "D", "E"]
+    assert data["trials"] == 12
+    assert data["arms"]["A"]["changes"] == []
+    assert data["arms"]["B"]["changes"] == ["network.stages.*.convs.*: absent -> kernel=3, activate=True (2 times)"]
+    assert data["held"]["recipe.epochs"] == 2
+    assert data["arms"]["E"]["properties"]["weight_layers"] == 19
+    assert data["claims"] == ["Test error falls from A to B to D to E."]
+    assert 0 < data["arms"]["A"]["seconds"] < data["arms"]["E"]["seconds"]
+    table = call("show", "depth", "--seeds", 3, "--set", "recipe.epochs=2")
+    for text in ("trials   12", "614,594", "recipe.epochs=2", "falls from A to B"):
+        assert text in table
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_profile_gives_counts_as_json(name):
+    data = json.loads(call("profile", name, "--resolution", 224, "--classes", 1000, "--json"))
+    assert data["network"] == name
+    assert data["parameters"] == sum(layer["parameters"] for layer in data["layers"])
+    assert data["multiply_adds"] == sum(layer["multiply_adds"] for layer in data["layers"])
+    assert data["receptive_field"] > 80
+
+
+def test_profile_prints_layers_and_sums():
+    shown = call("profile", "vgg-d")
+    for text in ("stage5.conv3", "138,357,544", "15,470,264,320", "212"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("run", "dept"), "No ablation named 'dept'. Did you mean 'depth'?"),
+        (("run", "depth", "--protocol", "digit"), "No protocol named 'digit'. Did you mean 'digits'?"),
+        (("run", "depth", "--set", "recipe.epoch=3"), "Did you mean 'epochs'?"),
+        (("run", "depth", "--set", "recipe.epochs=-3"), "Recipe.epochs is -3; expected 1 or more."),
+        (("run", "depth", "--set", "recipe.epochs=few"), "recipe.epochs: 'few' cannot be read as a whole number"),
+        (("run", "depth", "--json"), "--json needs --dry-run"),
+        (("run", "depth", "--tracking-uri", "sqlite:////no/such/folder/x.db"), "there is no folder /no/such/folder"),
+        (("run", "depth", "--set", "recipe.schedule=cosin"), "Did you mean 'cosine'?"),
+        (("run", "depth", "--set", "recipe.epochs"), "is not of the form path=value"),
+        (("run", "depth", "--set", "scale.classes=1"), "Scale.classes is 1; expected 2 or more."),
+        (("run", "depth", "--seeds", "0"), "0 seeds; expected 1 or more"),
+        (("run", "depth", "--seeds", "a"), "neither a number of seeds"),
+        (("run", "depth", "--seeds", "1,1"), "expected different whole numbers"),
+        (("run", "depth", "--tracking-uri", "ftp://x"), "expected a database"),
+        (("run", "depth", "--gpus-per-trial", "1.5"), "a share of one (0.5), or a whole number"),
+        (("run", "depth", "--cpus-per-trial", "10000"), "this machine's"),
+        (("show", "dept"), "Did you mean 'depth'?"),
+        (("profile", "vgg-f"), "No network named 'vgg-f'."),
+        (("profile", "vgg-a", "--resolution", "8"), "expected 32 pixels or more"),
+        (("shwo",), "Did you mean 'show'?"),
+        (("report",), "Name a study, or give --all."),
+    ],
+)
+def test_misuse_is_one_clear_line_with_code_2_and_writes_nothing(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = call(*arguments, code=2)
+    assert text in " ".join(shown.split())
+    assert "Traceback" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", ["cifar10", "cifar10-cpu"])
+def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    arguments = ("--protocol", protocol, "--data-root", tmp_path / "data", "--runs", tmp_path / "runs")
+    shown = call("run", "depth", *arguments, code=2)
+    assert "has 0 classes (none); expected two or more folders" in shown
+    assert not (tmp_path / "runs" / "trials").exists()
+
+
+def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(recorded):
+    shown = call("report", "lrn", "--runs", recorded.runs, code=1)
+    assert "holds no study 'lrn' under the protocol 'digits'" in shown
+    assert "Run it with `ablate run lrn`" in shown
+
+
+@pytest.mark.parametrize("arguments", [("status", "depth"), ("report", "depth"), ("report", "--all")])
+def test_reading_where_nothing_was_run_says_so_and_makes_no_store(arguments, tmp_path):
+    assert "nothing has been run there yet" in call(*arguments, "--runs", tmp_path / "runs", code=1)
+    assert not (tmp_path / "runs" / "mlflow.db").exists()
+
+
+def test_debug_shows_the_traceback():
+    shown = CliRunner().invoke(main, ["--debug", "run", "dept"])
+    assert isinstance(shown.exception, ValueError)
+
+
+def test_status_and_report_read_the_record(recorded):
+    of_the_store = json.loads(call("status", "depth", "--runs", recorded.runs, "--record", "--json"))["arms"]
+    assert list(of_the_store) == ["A", "B", "D", "E"]
+    assert {len(row) for row in of_the_store.values()} == {2}
+    assert set(of_the_store["A"]["0"]) == {"state", "test_error"}
+    of_the_folder = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))
+    assert (of_the_folder["state"], of_the_folder["ended"], of_the_folder["trials"]) == ("ended", 8, 8)
+    for arm, row in of_the_store.items():
+        for seed, cell in row.items():
+            told = of_the_folder["arms"][arm][seed]
+            assert told["state"] == cell["state"]
+            assert told["test_error"] == pytest.approx(cell["test_error"], abs=1e-3)
+            assert (told["epoch"], told["attempts"], told["node"]) == (2, 1, platform.node())
+    page = Path(call("report", "depth", "--runs", recorded.runs).splitlines()[-1])
+    assert page.is_file()
+    attached = {file.path for file in recorded.store.runs.client.list_artifacts(recorded.record.run_id, "report")}
+    assert "report/index.html" in attached
+
+
+def test_status_without_a_name_lists_what_the_folder_knows(recorded, tmp_path):
+    shown = call("status", "--runs", recorded.runs)
+    assert re.search(r"^depth +digits +8 of 8 +complete", shown, re.MULTILINE)
+    assert "nothing has been run with this folder yet" in call("status", "--runs", tmp_path, code=2)
+
+
+def test_status_asks_no_engine_and_neither_torch_nor_the_store(recorded):
+    code = f"""
+import sys
+from studies.cli.app import main
+try:
+    main(["status", "depth", "--runs", {str(recorded.runs)!r}])
+except SystemExit as end:
+    assert not end.code
+loaded = {{name.split(".")[0] for name in sys.modules}}
+print("loaded", sorted(loaded & {{"torch", "ray", "mlflow", "optuna", "pandas"}}))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "depth under digits: complete" in shown
+    assert shown.splitlines()[-1] == "loaded []"
+
+
+def test_status_tells_of_donors_in_both_forms():
+    registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, tested={}, seeds=(0,))
+    record = SimpleNamespace(registration=registration, find_trial=lambda *_: None)
+    assert list(recorded_states(record)) == ["cold", "warm", "donor of warm"]
+    assert recorded_states(record)["donor of warm"] == {0: {"state": "waiting", "test_error": None}}
+
+
+def test_a_report_of_everything_adds_a_summary(recorded):
+    pages = call("report", "--all", "--runs", recorded.runs).splitlines()
+    assert [Path(page).parent.name for page in pages] == ["depth-digits", "summary-digits"]
+
+
+def test_a_notebook_reads_the_same_report(recorded):
+    import reports
+
+    report = reports.load("depth", runs=recorded.runs)
+    assert len(report.frame()) == 8
+    assert report.comparison.registration.question in report.markdown()
+
+
+def test_the_ui_of_a_server_is_the_server():
+    assert "open http://127.0.0.1:1 in a browser" in call("ui", "--tracking-uri", "http://127.0.0.1:1")

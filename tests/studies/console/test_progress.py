@@ -1,0 +1,98 @@
+"""What a person sees while a study runs: one line per trial that lasts, and a screen for any number of them."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from studies.console.progress import StudyProgress
+from studies.console.study_view import (
+    ASCII_SYMBOLS,
+    MAX_GROUPS,
+    MAX_RUNNING,
+    STATE_SYMBOLS,
+    render_study,
+    state_symbols,
+)
+from studies.storage.status import TrialStatus
+
+EPOCH = {"epoch": 0.0, "validation_error": 12.345, "seconds": 2.0}
+
+
+def shown(renderable, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def row(arm="A", seed=0, **values):
+    return TrialStatus(arm=arm, seed=seed, epochs=10, folder=f"{arm}-{seed}", **values)
+
+
+def test_lasting_lines_are_never_wrapped():
+    console = Console(file=io.StringIO(), width=40)
+    name = "a rather long name of an arm that takes much room"
+    view = StudyProgress([row(name)], 1, console)
+    view.start_trial(f"{name}-0")
+    view.print_message("a worker died, and its trial is tried again on another one")
+    view.finish_trial(f"{name}-0", "finished", 4.0)
+    note, line = console.file.getvalue().splitlines()
+    assert note.endswith("on another one")
+    assert line == f"[  1/1] {name}, seed 0: finished, test error 4.00 %, in 0 s"
+
+
+def test_a_candidate_ends_with_its_validation_error_and_a_retried_trial_says_so():
+    console = Console(file=io.StringIO(), width=80)
+    view = StudyProgress([row("A, candidate 3", part="validation"), row("B")], 2, console)
+    view.start_trial("A, candidate 3-0")
+    view.finish_trial("A, candidate 3-0", "finished", 7.5)
+    view.start_trial("B-0")
+    view.start_trial("B-0")
+    view.finish_trial("B-0", "failed", None)
+    assert console.file.getvalue().splitlines() == [
+        "[  1/2] A, candidate 3, seed 0: finished, validation error 7.50 %, in 0 s",
+        "[  2/2] B, seed 0: failed (attempt 2) in 0 s",
+    ]
+
+
+def test_a_trial_that_never_had_a_worker_took_no_time():
+    console = Console(file=io.StringIO(), width=80)
+    StudyProgress([row()], 1, console).finish_trial("A-0", "failed", None)
+    assert console.file.getvalue() == "[  1/1] A, seed 0: failed\n"
+
+
+def test_a_running_trial_shows_epoch_error_time_left_and_attempt():
+    view = StudyProgress([row(), row(seed=1)], 2, Console(file=io.StringIO()))
+    view.start_trial("A-0")
+    view.start_trial("A-0")
+    view.log_epoch("A-0", EPOCH, "far-away")
+    text = shown(view.render())
+    line = next(line for line in text.splitlines() if line.startswith("A, seed 0"))
+    assert line.split() == ["A,", "seed", "0", "running,", "attempt", "2", "1/10", "12.35", "%", "18", "s", "far-away"]
+    assert "1/20 epochs, 0/2 trials about 38 s left" in text
+    assert "▸·" in text
+
+
+def test_a_hundred_trials_of_many_arms_fit_on_a_screen_and_what_happens_is_shown():
+    rows = [row(f"arm {arm}", seed) for arm in range(25) for seed in range(4)]
+    for each in rows[80:]:
+        each.state = "running"
+    rows[40].state = "failed"
+    text = shown(render_study(rows, max_groups=MAX_GROUPS))
+    assert len(text.splitlines()) <= MAX_GROUPS + MAX_RUNNING + 6
+    assert "and 10 more" in text  # arms
+    assert "and 8 more" in text  # running trials
+    assert "arm 10 " in text
+    assert "arm 24 " in text
+
+
+def test_more_trials_than_signs_fit_are_counted():
+    rows = [row(seed=seed, state="finished", epoch=10, error=4.0) for seed in range(60)] + [row(seed=60)]
+    line = shown(render_study(rows)).splitlines()[1]
+    assert line.split() == ["A", "61", "60", "finished,", "1", "waiting", "4.00", "%"]
+
+
+@pytest.mark.parametrize(("encoding", "signs"), [("utf-8", STATE_SYMBOLS), ("ascii", ASCII_SYMBOLS)])
+def test_signs_are_such_as_the_terminal_can_show(encoding, signs):
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert state_symbols(console) == signs

@@ -1,0 +1,227 @@
+"""The training of one trial: the same bits wherever it runs, resumed or not, and a failed run kept."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import studies
+from lightning_modules.specs.serialization import to_json
+from lightning_modules.specs.setup import Setup
+from studies.design.trial import Trial
+from studies.hardware import Machine
+from studies.records.digests import code_digest, imported_modules
+from studies.records.results import result_from_json, result_to_json
+from studies.storage.trial_folder import TrialFolder
+from studies.training.callback import TrainingRecorder
+from studies.training.train import train_trial
+
+DIGESTS = {"data": "d", "code": "c", "platform": "p"}
+
+
+def run(fit, examples, folder, **keywords):
+    return train_trial(fit, examples, folder, digests=DIGESTS, machine=Machine(), **keywords)
+
+
+def bits(folder):
+    """All that must be equal between two runs of a trial: weights and everything in the result but cost and times."""
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    result = result_to_json(TrialFolder(folder).read_result())
+    result["curves"].pop("seconds")
+    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, {
+        name: result[name] for name in ("status", "metrics", "curves", "evidence")
+    }
+
+
+@pytest.fixture(scope="module")
+def once(small, digits, tmp_path_factory):
+    """The small setup, trained once: its folder and its result."""
+    folder = tmp_path_factory.mktemp("once")
+    return folder, run(Trial(arm="A", setup=small, seed=0), digits, folder)
+
+
+def test_it_leaves_a_result_weights_and_predictions(once, small):
+    folder, result = once
+    assert sorted(file.name for file in folder.iterdir()) == ["predictions.npy", "result.json", "weights.pt"]
+    assert result.status in ("finished", "diverged")
+    assert set(result.metrics) == {
+        *(f"{part}_{what}" for part in ("train", "validation", "test") for what in ("error", "loss")),
+        "test_top5_error",
+    }
+    assert 0 <= result.metrics["test_top5_error"] < result.metrics["test_error"]
+    assert {len(values) for values in result.curves.values()} == {small.recipe.epochs}
+    assert result.evidence["steps"] == small.recipe.epochs * 8
+
+
+def test_its_test_error_is_that_of_its_predictions(once, digits):
+    _, result = once
+    wrong = (result.predictions != digits.test_labels).mean()
+    assert result.metrics["test_error"] == pytest.approx(100 * wrong)
+
+
+def test_a_result_survives_its_json(once):
+    _, result = once
+    assert result_from_json(json.loads(json.dumps(result_to_json(result)))) == result
+
+
+def test_another_process_and_other_trials_before_it_give_the_same_bits(once, small, digits, tmp_path):
+    folder, _ = once
+    script = f"""
+import json, sys
+from pathlib import Path
+from lightning_modules.data.datasets import prepare_dataset
+from lightning_modules.specs.setup import SPEC_KINDS
+from lightning_modules.specs.serialization import from_json
+from studies.hardware import Machine; from studies.training.train import train_trial
+from studies.design.trial import Trial
+setup = from_json(json.loads({json.dumps(json.dumps(to_json(small)))}), SPEC_KINDS)
+examples = prepare_dataset(setup.data, setup.scale, Path("unused"), Path({str(tmp_path / "cache")!r}))
+for seed, name in ((5, "before"), (0, "again")):
+    train_trial(Trial(arm="x", setup=setup, seed=seed), examples, Path({str(tmp_path)!r}) / name,
+          digests={DIGESTS!r}, machine=Machine())
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, capture_output=True)
+    assert bits(tmp_path / "again") == bits(folder)
+    assert bits(tmp_path / "before") != bits(folder)
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(small, digits, tmp_path, monkeypatch, precision):
+    setup = replace(small, recipe=replace(small.recipe, epochs=3, precision=precision))
+    fit = Trial(arm="A", setup=setup, seed=0)
+    run(fit, digits, tmp_path / "whole")
+
+    def stop_after_two(values):
+        if values["epoch"] == 1:
+            raise Interrupted
+
+    save = TrainingRecorder.save_checkpoint
+    saved = []
+    monkeypatch.setattr(
+        TrainingRecorder, "save_checkpoint", lambda self, trainer: (save(self, trainer), saved.append(1))
+    )
+    with pytest.raises(Interrupted):
+        run(fit, digits, tmp_path / "parts", on_epoch=stop_after_two, checkpoint_seconds=0.0)
+    assert saved == [1]
+    assert (tmp_path / "parts" / "checkpoint.ckpt").exists()
+    epochs = []
+    run(fit, digits, tmp_path / "parts", on_epoch=lambda values: epochs.append(values["epoch"]))
+    assert epochs == [0, 1, 2]
+    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+    assert not (tmp_path / "parts" / "checkpoint.ckpt").exists()
+
+
+def test_a_trial_that_raises_is_kept_with_its_traceback(small, digits, tmp_path):
+    broken = replace(digits, train_labels=np.full_like(digits.train_labels, 99))
+    result = run(Trial(arm="A", setup=small, seed=0), broken, tmp_path)
+    assert result.status == "failed"
+    assert "Traceback" in result.error
+    assert TrialFolder(tmp_path).read_result() == result
+
+
+def test_a_trial_whose_loss_is_no_number_diverges_and_stops(small, digits, tmp_path):
+    wild = replace(small, recipe=replace(small.recipe, learning_rate=1e30, clip_norm=0.0, warmup=0.0, epochs=5))
+    result = run(Trial(arm="A", setup=wild, seed=0), digits, tmp_path)
+    assert result.status == "diverged"
+    assert len(result.times) < 5
+
+
+def test_a_trial_that_stays_at_chance_diverges(small, digits, tmp_path):
+    idle = replace(small, recipe=replace(small.recipe, learning_rate=1e-12, epochs=1))
+    assert run(Trial(arm="A", setup=idle, seed=0), digits, tmp_path).status == "diverged"
+
+
+def test_arms_under_one_seed_share_split_order_and_augmentation(small, digits, tmp_path, once):
+    from lightning_modules.specs.catalogue import VGG_B
+
+    other = run(Trial(arm="B", setup=replace(small, network=VGG_B), seed=0), digits, tmp_path)
+    _, result = once
+    for name in ("split", "order", "augmentation", "steps", "weights.stage1.conv1", "weights.head.fc3"):
+        assert other.evidence[name] == result.evidence[name]
+    assert other.evidence["weights.stage2.conv1"] == result.evidence["weights.stage2.conv1"]
+
+
+def test_a_fingerprint_names_setup_and_seed_and_not_the_arm(small):
+    fit = Trial(arm="A", setup=small, seed=0)
+    assert fit.fingerprint == Trial(arm="other", setup=small, seed=0).fingerprint
+    assert fit.fingerprint != Trial(arm="A", setup=small, seed=1).fingerprint
+    assert fit.fingerprint != Trial(arm="A", setup=Setup(network=small.network), seed=0).fingerprint
+
+
+def test_the_code_digest_covers_what_trains_and_nothing_that_records():
+    modules = imported_modules("studies.training.train")
+    assert {
+        "lightning_modules.networks.build",
+        "lightning_modules.data.datamodule",
+        "studies.storage.trial_folder",
+        "studies.design.trial",
+    } <= modules
+    assert not modules & {
+        "studies.tracking.store",
+        "studies.execution.tune_executor",
+        "studies.cli.app",
+        "studies.design.study",
+        "ablations",
+    }
+    assert not [name for name in modules if name.startswith("reports")]
+
+
+def test_the_code_digest_ignores_docstrings_and_comments_and_sees_code(tmp_path, monkeypatch):
+    package = tmp_path / "studies_probe.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for text in ('"""One."""\nx = 1\n', '"""Two."""\nx = 1  # why\n', "x = 2\n"):
+        package.write_text(text)
+        digests.append(code_digest("studies_probe"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+# -- in a copy of the sources ------------------------------------------------------------------------------------------
+
+ROOT = Path(studies.__file__).parent.parent
+VGG = "lightning_modules/networks/vgg.py"
+NOT_TRAINING = {
+    "lightning_modules/specs/catalogue.py": "VGG_PLANTED = VGG_A\n",
+    "ablations/planted.py": (ROOT / "ablations" / "lrn.py").read_text(),
+    "lightning_modules/profiling/receptive_field.py": "def planted_rule():\n    return None\n",
+}
+
+
+def digest_in(tree):
+    """The code digest, as a process that has only the copy computes it."""
+    code = "from studies.records import digests; print(digests.__file__, digests.code_digest())"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=True)
+    file, digest = shown.stdout.split()
+    assert Path(file).is_relative_to(tree)
+    return digest
+
+
+def append_line(file, text):
+    file.write_text((file.read_text() if file.exists() else "") + text)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("ablations", "lightning_modules", "studies"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_a_new_network_ablation_or_profiling_rule_leaves_the_code_digest_and_an_edited_builder_changes_it(tree):
+    before = digest_in(tree)
+    assert before == code_digest()
+    for name, text in NOT_TRAINING.items():
+        append_line(tree / name, text)
+        assert digest_in(tree) == before, name
+    append_line(tree / VGG, "PLANTED = 1\n")
+    assert digest_in(tree) != before
