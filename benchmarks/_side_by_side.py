@@ -1,4 +1,4 @@
-"""What the benchmarks share: arms in turn, ratios repeat by repeat, and where it was measured."""
+"""Shared parts of the benchmarks: options, runs in turn, ratios within each repeat, a description of the machine."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ RESULTS = Path(__file__).parent / "results"
 VERSIONS = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy")
 
 
-def asked(doc: str, *, repeats: int = 5, quick: int = 3) -> argparse.Namespace:
-    """The options that every benchmark takes; ``--smallest`` is for tests: it only shows that the benchmark runs."""
+def asked(doc: str, *, repeats: int = 5, quick: int = 3, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """Parse the options that every benchmark takes; ``--smallest`` is for tests, to show that the benchmark runs.
+
+    Args:
+        parts: names for ``--parts``, of a benchmark that can be run in part; all of them by default.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a shorter form, for a look")
     parser.add_argument("--smallest", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, help=f"{repeats}; with --quick {quick}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--write", action="store_true", help="keep the numbers under benchmarks/results")
+    if parts:
+        parser.add_argument("--parts", default=",".join(parts), help="which parts, with commas between them")
     options = parser.parse_args()
+    if parts:
+        options.parts = tuple(options.parts.split(","))
+        unknown = sorted(set(options.parts) - set(parts))
+        if unknown:
+            parser.error(f"--parts names {', '.join(unknown)}; there are {', '.join(parts)}")
     options.quick = options.quick or options.smallest
     options.repeats = options.repeats or (1 if options.smallest else quick if options.quick else repeats)
     return options

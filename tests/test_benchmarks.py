@@ -17,6 +17,7 @@ runpy.run_path({file!r}, run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -24,6 +25,7 @@ runpy.run_path({file!r}, run_name="__main__")
         ("loader", "ours / DataLoader"),
         ("step", "channels-last"),
         ("jpeg", "originals / ordinary"),
+        ("gpu", "loading processes"),
     ],
 )
 def test_a_benchmark_of_a_gpu_needs_neither_engine(name, says, tmp_path):
