@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
 NAMES := $(ABLATIONS:ablations/%.py=%)
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
-BENCHMARKS_OF_A_GPU := overhead loader step
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
+BENCHMARKS_OF_A_GPU := overhead loader step gpu
 
 PROTOCOL ?= digits
 SEEDS ?=
@@ -50,10 +50,10 @@ endif
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies status ui doctor sync gc test test-faults lint format bench bench-gpu docs clean
+.PHONY: help setup study studies status ui doctor sync gc test test-slow test-faults lint format bench bench-gpu docs clean
 
 help: ## List the targets
-	@echo "Two to start with:  make study-depth   make test"
+	@echo "To start with:  make study-depth   make test"
 	@echo
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
 	@echo
@@ -70,76 +70,79 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(READY) ## Make the environment; every other target does so by itself
+setup: $(READY) ## Create the virtual environment; other targets do so when it is missing
 
 study-%: $(READY) ## Run a study and compile its report: make study-depth
 	@$(BIN)/ablate run $* $(RUN) --report
 
-studies: $(READY) ## Run every study, one after the other, and compile a summary of all
+studies: $(READY) ## Run every study one after the other, and compile their reports and a summary
 	@for name in $(NAMES); do $(BIN)/ablate run $$name $(RUN) --report || exit 1; done
 	@$(BIN)/ablate report --all --protocol $(PROTOCOL) $(STORE)
 
-study: $(READY) ## Run the study of an ablation file anywhere, and compile its report: make study FILE=./my_ablation.py
+study: $(READY) ## Run the study of your own ablation file: make study FILE=./my_ablation.py
 	@test -n '$(FILE)' || { echo "Name the file: make study FILE=./my_ablation.py"; exit 1; }
 	@$(BIN)/ablate run '$(FILE)' $(RUN) --report
 
-report-%: $(READY) ## Compile a study's report again, without training
+report-%: $(READY) ## Compile a study's report from the tracking store, without training
 	@$(BIN)/ablate report $* --protocol $(PROTOCOL) $(STORE)
 
 latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex)
 	@command -v pdflatex >/dev/null || { echo "pdflatex is missing. On Debian or Ubuntu: apt-get install texlive-latex-recommended"; exit 1; }
 	@test -f $(REPORT)/report.tex || { echo "$(REPORT)/report.tex is missing. Compile the report first: make report-$*"; exit 1; }
 	@cd $(REPORT) && for pass in 1 2; do pdflatex -interaction=nonstopmode -halt-on-error report.tex >report.out \
-		|| { grep -A 3 '^!' report.out; echo "The rest stands in $(REPORT)/report.out"; exit 1; }; done; rm report.out
+		|| { grep -A 3 '^!' report.out; echo "See $(REPORT)/report.out for the rest"; exit 1; }; done; rm report.out
 	@echo $(REPORT)/report.pdf
 
-show-%: $(READY) ## Say what a study would do, before anything is spent
+show-%: $(READY) ## Preview a study: arms, changes, trials, estimated time
 	@$(BIN)/ablate show $* $(STUDY)
 
-status: $(READY) ## Say where all studies stand
+status: $(READY) ## Show the progress of all studies
 	@$(BIN)/ablate status $(STORE)
 
-status-%: $(READY) ## Say where a study stands
+status-%: $(READY) ## Show the progress of a study
 	@$(BIN)/ablate status $* $(STORE)
 
-ui: $(READY) ## Open the MLflow UI on the runs (Ctrl-C ends it)
+ui: $(READY) ## Open the MLflow UI on the tracking store (Ctrl-C stops it)
 	@$(BIN)/ablate ui $(STORE) --port $(PORT)
 
-doctor: $(READY) ## Whether all is well: installation, devices, runs, record; with DATA_ROOT the PROTOCOL's data as well
+doctor: $(READY) ## Check installation, devices, runs folder and tracking store; with DATA_ROOT also the data
 	@$(BIN)/ablate doctor $(STORE) $(if $(DATA_ROOT),--protocol $(PROTOCOL) --data-root '$(DATA_ROOT)') $(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
 
-sync: $(READY) ## Log what the record has missed, without training
+sync: $(READY) ## Log results that the tracking store misses, without training
 	@$(BIN)/ablate sync $(STORE)
 
-gc: $(READY) ## Show what no study needs, and ask whether to free it
+gc: $(READY) ## List what no study needs, and free it once confirmed
 	@$(BIN)/ablate gc $(STORE)
 
-test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+test: $(READY) ## Run the tests (six minutes on two cores)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
 
-test-faults: $(READY) ## Do to a running study whatever can befall it, ROUNDS times: make test-faults ROUNDS=20
+test-slow: $(READY) ## Run the tests that are long by nature: clusters, every fault, full grids of bit equality
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
+
+test-faults: $(READY) ## Inject faults into a running study, ROUNDS times: make test-faults ROUNDS=20
 	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS) $(if $(WRITE),--write)
 
-lint: $(READY) ## Check style, docstrings, types
+lint: $(READY) ## Check style, docstrings and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-format: $(READY) ## Format the code, and mend what can be mended
+format: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Run the benchmarks in their quick form, or whole with FULL=1; WRITE=1 keeps the numbers
+bench: $(READY) ## Run quick benchmarks, or full ones with FULL=1; WRITE=1 saves the results
 	@for file in $(BENCHMARKS); do echo "== $$file"; \
 		$(BIN)/python -W ignore $$file $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
 
-bench-gpu: ## Run those of a GPU, with whatever Python has torch and Lightning: make bench-gpu PYTHON=python3
+bench-gpu: ## Run the GPU benchmarks with any Python that has torch and Lightning: make bench-gpu PYTHON=python3
 	@for name in $(BENCHMARKS_OF_A_GPU); do echo "== $$name"; PYTHONPATH=. \
 		$(PYTHON) -W ignore benchmarks/$$name.py --device $(DEVICE) $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
 
-docs: study-depth ## Make the docs' tables, and the picture of the README (needs chromium)
+docs: study-depth ## Regenerate the tables of the docs and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py
 	@$(BIN)/python docs/catalogue.py
 
-clean: ## Remove the environment; runs and data stay
+clean: ## Remove the virtual environment; runs and data stay
 	rm -rf $(VENV)
