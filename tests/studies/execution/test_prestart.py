@@ -42,6 +42,7 @@ def lines_of(script, runs, **environment):
     return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.slow
 def test_ray_is_there_when_it_is_waited_for_and_gone_afterwards_also_after_a_ctrl_c(tmp_path):
     shown = lines_of(SCRIPT, tmp_path)
     assert shown.stdout.split() == ["True", "4", "False"] * 2 + ["False", "True"], shown.stderr

@@ -269,6 +269,7 @@ def test_the_digest_of_the_data_covers_the_donors(five, tmp_path, monkeypatch, d
         extra.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("transfer")
 def test_a_study_of_two_sources_runs_through_and_is_reported(five, tmp_path, monkeypatch, one_ray):
     monkeypatch.setattr(ablations, "load", lambda _: ABLATION)

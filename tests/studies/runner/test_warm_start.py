@@ -162,6 +162,7 @@ def test_a_candidates_chain_is_its_own():
     assert dependency_chain(fits[-1]) == fits
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("warm start")
 def test_a_chain_of_warm_starts_runs_through_and_is_charged_and_shown(tmp_path, monkeypatch, one_ray):
     chain = replace(ABLATION, arms=(Arm("warm", {"network": VGG_D, "start": CHAIN}),))

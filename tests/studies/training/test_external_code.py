@@ -879,6 +879,7 @@ def test_an_arm_without_foreign_parts_is_used_again_beside_one_with_them(place, 
     assert their_store.key(trials["mine"]).code == f"{our_store.key(first).code}+{theirs.user_code_digest}"
 
 
+@pytest.mark.slow
 def test_code_that_changes_while_a_study_runs_fails_its_trial_and_is_registered_and_trained_anew_next_time(
     place, tmp_path, one_ray
 ):
