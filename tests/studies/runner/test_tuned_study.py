@@ -215,6 +215,7 @@ def call(*arguments, code=0):
     return " ".join(shown.output.split())
 
 
+@pytest.mark.slow
 def test_extending_adds_the_same_seeds_to_every_arm_and_says_so(record, copied):
     store = open_store(Settings.from_environment(copied))
     newest = store.reader.read_study("lrn")
@@ -253,6 +254,7 @@ def test_a_study_whose_arms_have_changed_since_is_not_extended(record, copied):
     assert reader.read_study("lrn", run_id=record.run_id).registration.seeds == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_sequential_study_goes_on_only_while_a_claim_is_open(copied):
     asked = []
 

@@ -314,6 +314,7 @@ def results(record):
     return {(trial.arm, trial.seed): trial.result for trial in record.trials}
 
 
+@pytest.mark.slow
 def test_on_another_machine_nothing_is_trained_again(studied, tmp_path):
     _, uri, record = studied
     again, news = run(tmp_path, uri)

@@ -37,6 +37,7 @@ def test_storage_that_cannot_be_written_is_said(tmp_path):
         Settings.from_environment(tmp_path / "runs", storage=tmp_path / "file" / "trials").create_folders()
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_in_the_storage_and_is_looked_after_there(copied, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -206,6 +206,7 @@ def test_a_preview_tells_what_is_tested_and_takes_the_time_of_the_tests_alone():
     assert estimate_trial_seconds(setup) < estimate_trial_seconds(setup.dependencies[0])
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("evaluation")
 def test_a_study_of_evaluations_runs_through_and_a_second_one_trains_nothing(tmp_path, one_ray):
     news = []

@@ -70,6 +70,7 @@ def test_a_result_survives_its_json(once):
     assert result_from_json(json.loads(json.dumps(result_to_json(result)))) == result
 
 
+@pytest.mark.slow
 def test_another_process_and_other_trials_before_it_give_the_same_bits(once, small, digits, tmp_path):
     folder, _ = once
     script = f"""
