@@ -114,7 +114,7 @@ sync: $(READY) ## Log results that the tracking store misses, without training
 gc: $(READY) ## List what no study needs, and free it once confirmed
 	@$(BIN)/ablate gc $(STORE)
 
-test: $(READY) ## Run the tests (six minutes on two cores)
+test: $(READY) ## Run the tests; the long ones are those of test-slow
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-slow: $(READY) ## Run the tests that are long by nature: clusters, every fault, full grids of bit equality
@@ -143,6 +143,7 @@ bench-gpu: ## Run the GPU benchmarks with any Python that has torch and Lightnin
 docs: study-depth ## Regenerate the tables of the docs and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py
 	@$(BIN)/python docs/catalogue.py
+	@$(BIN)/python docs/architecture.py
 
 clean: ## Remove the virtual environment; runs and data stay
 	rm -rf $(VENV)
