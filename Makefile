@@ -76,8 +76,13 @@ study-%: $(READY) ## Run a study and compile its report: make study-depth
 	@$(BIN)/ablate run $* $(RUN) --report
 
 studies: $(READY) ## Run every study one after the other, and compile their reports and a summary
-	@for name in $(NAMES); do $(BIN)/ablate run $$name $(RUN) --report || exit 1; done
-	@$(BIN)/ablate report --all --protocol $(PROTOCOL) $(STORE)
+	@for name in $(NAMES); do \
+		$(BIN)/ablate run $$name $(RUN) --report; code=$$?; \
+		[ $$code -lt 128 ] || exit $$code; \
+		[ $$code -eq 0 ] || failed="$$failed $$name"; \
+	done; \
+	$(BIN)/ablate report --all --protocol $(PROTOCOL) $(STORE) || failed="$$failed report"; \
+	[ -z "$$failed" ] || { echo "Failed:$$failed. The others are done."; exit 1; }
 
 study: $(READY) ## Run the study of your own ablation file: make study FILE=./my_ablation.py
 	@test -n '$(FILE)' || { echo "Name the file: make study FILE=./my_ablation.py"; exit 1; }

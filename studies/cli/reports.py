@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
+from studies.cli.errors import EXIT_FAILURE
 from studies.cli.options import (
     StudyOptions,
     format_examples,
@@ -21,6 +22,8 @@ from studies.cli.options import (
 from studies.console.tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
@@ -66,16 +69,40 @@ def report(
     if all_studies:
         named_studies = set(map(ablations.ablation_name, names))
         names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
-    records = [read_study(name, protocol, settings) for name in names]
-    pages = [compile_report(record, settings) for record in records]
-    for page in pages:
-        click.echo(page)
+    if len(names) == 1 and not all_studies:  # its error is the command's own
+        records = [read_study(names[0], protocol, settings)]
+        pages = [compile_report(records[0], settings)]
+        click.echo(pages[0])
+    else:
+        records, pages = _compile_reports(names, protocol, settings)
     if is_comparison:
         click.echo(_compile_run_comparison(records[0], against, against_protocol, settings))
-    if combine or all_studies:
+    if (combine or all_studies) and (records or not names):
         from reports.pages.summary import write_summary
 
         click.echo(write_summary(records, settings.report_folder(f"summary-{protocol}"), pages))
+    if len(records) < len(names):
+        click.echo(f"Error: {len(names) - len(records)} of {len(names)} studies have no report; see above.", err=True)
+        sys.exit(EXIT_FAILURE)
+
+
+def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) -> tuple[list[StudyRecord], list[Path]]:
+    """Compile every study's report; a study without one is named, and does not stop the others."""
+    records, pages = [], []
+    for name in names:
+        try:
+            record = read_study(name, protocol, settings)
+            page = compile_report(record, settings)
+        # Whatever is wrong with one record: the reports of the others do not depend on it.
+        except Exception as error:
+            if click.get_current_context().find_root().params.get("debug"):
+                raise
+            click.echo(f"No report of {name}: {str(error) or type(error).__name__} ({type(error).__name__})", err=True)
+            continue
+        records.append(record)
+        pages.append(page)
+        click.echo(page)
+    return records, pages
 
 
 def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:

@@ -187,6 +187,25 @@ def test_a_report_of_everything_adds_a_summary(recorded):
     assert [Path(page).parent.name for page in pages] == ["depth-digits", "summary-digits"]
 
 
+def test_one_study_without_a_report_is_named_and_does_not_stop_the_others(recorded, monkeypatch):
+    from studies.cli import reports
+
+    real = reports.read_study
+
+    def read(name, protocol, settings):
+        if name == "broken":
+            raise ValueError("zip() argument 2 is shorter than argument 1")
+        return real(name, protocol, settings)
+
+    monkeypatch.setattr(reports, "read_study", read)
+    monkeypatch.setattr(reports, "_recorded_studies", lambda *_: {"broken", "depth"})
+    shown = CliRunner().invoke(main, ["report", "--all", "--runs", str(recorded.runs)])
+    assert shown.exit_code == 1
+    assert [Path(page).parent.name for page in shown.stdout.splitlines()] == ["depth-digits", "summary-digits"]
+    assert "No report of broken: zip() argument 2 is shorter than argument 1 (ValueError)" in shown.stderr
+    assert "1 of 2 studies have no report" in shown.stderr
+
+
 def test_a_notebook_reads_the_same_report(recorded):
     import reports
 
