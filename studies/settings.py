@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def _require_writable(folder: Path, description: str, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # By writing: permissions alone do not tell of a read-only mount or a full quota.
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / f".probe-{secrets.token_hex(4)}"  # several hosts that share the folder have equal process ids
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:

@@ -19,7 +19,7 @@ LONGEST_MODULE = 400  # lines
 
 SPECS = {"lightning_modules.specs"}
 NETWORKS = SPECS | {"lightning_modules.rng"}
-DATA = NETWORKS | {"lightning_modules.networks", "lightning_modules.distributed"}
+DATA = NETWORKS | {"lightning_modules.networks", "lightning_modules.distributed", "lightning_modules.file_lock"}
 EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
 PROFILING = EVALUATION | {"lightning_modules.evaluation"}
 SETTINGS = {"studies.settings", "studies.gc_pause", "studies.hardware"}
@@ -39,6 +39,7 @@ RENDERERS = CONTENT | {"reports.content"}
 ALLOWED: dict[str, set[str]] = {
     "lightning_modules.rng": set(),
     "lightning_modules.distributed": set(),
+    "lightning_modules.file_lock": set(),
     "lightning_modules.specs": set(),
     "lightning_modules.networks": NETWORKS,
     "lightning_modules.data": DATA,

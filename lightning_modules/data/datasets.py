@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from lightning_modules.data.image_folder import (
     list_images_by_class,
 )
 from lightning_modules.data.types import DataError, Images, Indices, InMemoryDataset, Labels
+from lightning_modules.file_lock import exclusive_lock, make_folder_once
 from lightning_modules.rng import seeded_generator
 from lightning_modules.specs.data import Data, DataSourceName
 from lightning_modules.specs.scale import Scale
@@ -61,12 +60,10 @@ def prepare_dataset(data: Data, scale: Scale, root: Path, cache: Path) -> InMemo
     """
     reader = DATASET_READERS[data.source]
     folder = cache / f"{data.source}-{_cache_key(reader.list_files(root), scale)}"
-    dataset = _read_cache(folder)
+    # Read back even by the process that decoded it: mapped, so that no process holds a copy of its own.
+    dataset = make_folder_once(folder, _read_cache, lambda partial: _write_cache(partial, reader.read(scale, root)))
     if dataset is None:
-        _write_cache(folder, reader.read(scale, root))
-        dataset = _read_cache(folder)  # mapped, so that this process does not hold a copy of its own
-    if dataset is None:
-        raise DataError(f"the cache {folder} cannot be read although it was just written; is the disk full?")
+        raise DataError(f"the cache {folder} cannot be read although it was just written: its disk fails.")
     if len(dataset.class_names) != scale.classes:
         raise DataError(
             f"{data.source} at {root} has {len(dataset.class_names)} classes, but the protocol says {scale.classes}. "
@@ -140,11 +137,23 @@ def _torchvision_reader(class_name: str, folder: str) -> DatasetReader:
                 "there, or give --data-root a folder with train/<class>/ and test/<class>/."
             ) from error
 
+    def download_once(root: Path) -> None:
+        lock_file = root / f".{folder}.lock"
+        # With the lock's file there, another process may still be unpacking.
+        if (root / folder).is_dir() and not lock_file.exists():
+            return
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with exclusive_lock(lock_file):
+                if not (root / folder).is_dir():
+                    load(root, train=True)
+        except OSError as error:
+            raise DataError(f"{class_name} cannot be downloaded to {root} ({error.strerror}).") from error
+
     def list_files(root: Path) -> list[Path]:
         if (root / "train").is_dir():
             return list_all_images(root)
-        if not (root / folder).is_dir():
-            load(root, train=True)
+        download_once(root)
         return sorted(file for file in (root / folder).iterdir() if file.is_file())
 
     def read(scale: Scale, root: Path) -> InMemoryDataset:
@@ -257,19 +266,10 @@ def _cache_key(files: Sequence[Path], scale: Scale) -> str:
 
 
 def _write_cache(folder: Path, dataset: InMemoryDataset) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:  # written beside and renamed: a reader never sees half a cache
-        for name in ARRAY_NAMES:
-            np.save(partial / f"{name}.npy", getattr(dataset, name))
-        about = {"classes": dataset.class_names, "form": dataset.origin, "digest": dataset.digest}
-        (partial / "about.json").write_text(json.dumps(about))
-        shutil.rmtree(folder, ignore_errors=True)  # an unreadable cache, if there is one
-        partial.rename(folder)
-    except FileExistsError:  # another process was first, with the same content
-        return
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    for name in ARRAY_NAMES:
+        np.save(folder / f"{name}.npy", getattr(dataset, name))
+    about = {"classes": dataset.class_names, "form": dataset.origin, "digest": dataset.digest}
+    (folder / "about.json").write_text(json.dumps(about))
 
 
 def _read_cache(folder: Path) -> InMemoryDataset | None:

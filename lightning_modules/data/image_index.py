@@ -35,6 +35,7 @@ from lightning_modules.data.image_folder import (
     list_images_by_class,
 )
 from lightning_modules.data.types import DataError, Labels
+from lightning_modules.file_lock import exclusive_lock
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.scale import Scale
 
@@ -189,10 +190,14 @@ class ImageIndex:
                 "(path TEXT PRIMARY KEY, state TEXT, digest TEXT, fault TEXT, is_resized INTEGER, moments BLOB)"
             )
             inspected = self._read_known_files(database, stamps)
-            missing = [file for file in files if file not in inspected]
-            for batch in self._inspect_in_batches(missing, len(files), log):
-                inspected |= batch
-                _write_batch(database, batch, stamps)
+            if len(inspected) == len(stamps):
+                return inspected
+            with exclusive_lock(self.folder / ".lock", _wait_logger(log)):
+                inspected = self._read_known_files(database, stamps)  # another process may have inspected them
+                missing = [file for file in files if file not in inspected]
+                for batch in self._inspect_in_batches(missing, len(files), log):
+                    inspected |= batch
+                    _write_batch(database, batch, stamps)
         return inspected
 
     def _read_known_files(self, database: sqlite3.Connection, stamps: Mapping[Path, str]) -> dict[Path, InspectedImage]:
@@ -264,6 +269,19 @@ class ImageIndex:
         with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=".partial", delete=False) as partial:
             resized.save(partial, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
         Path(partial.name).replace(copy)
+
+
+def _wait_logger(log: Callable[[str], None]) -> Callable[[], None]:
+    """Make a function that says every few seconds that another process is inspecting the images."""
+    next_log_time = time.monotonic() + LOG_INTERVAL_SECONDS
+
+    def on_wait() -> None:
+        nonlocal next_log_time
+        if time.monotonic() > next_log_time:
+            next_log_time = time.monotonic() + LOG_INTERVAL_SECONDS
+            log("waiting for another process that inspects images")
+
+    return on_wait
 
 
 def _write_batch(

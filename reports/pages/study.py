@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from lightning_modules.file_lock import exclusive_lock
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
@@ -76,7 +77,8 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         new.chmod(0o755)  # mkdtemp lets only its user read
-        _swap_folders(new, folder)
+        with exclusive_lock(folder.with_name(f".{folder.name}.lock")):  # two processes may compile the same report
+            _swap_folders(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

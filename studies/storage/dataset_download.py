@@ -5,29 +5,19 @@ Once for all trials of a machine, and never used while incomplete.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from lightning_modules.data.types import DataError
+from lightning_modules.file_lock import make_folder_once
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.setup import Setup
 from studies.settings import Settings, SettingsError
 from studies.storage.object_store import MAX_CONCURRENT_REQUESTS, ObjectInfo, ObjectStore, ObjectStoreError
-
-LOCK_POLL_SECONDS = 0.2  # rather than blocking in flock: a waiting trial must send heartbeats
-
-# What file systems without locks answer; NFS without its lock daemon says ENOLCK.
-NO_LOCK_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def _do_nothing(*_: object) -> None:
@@ -127,24 +117,15 @@ def _download_once(
     Raises:
         DataError: where a file cannot be downloaded.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive_lock(target.parent / f".{target.name}.lock", heartbeat) as is_exclusive:
-        if target.is_dir():  # downloaded by another process while this one waited for the lock
-            return
-        if is_exclusive:
-            for leftover in target.parent.glob(f".{target.name}.*.partial"):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        try:
-            _download_files(ObjectStore(uri), files, partial, heartbeat)
-            os.sync()  # content before name: the folder must be complete after a loss of power too
-            partial.rename(target)
-        except (FileNotFoundError, ObjectStoreError) as error:
-            raise DataError(f"cannot download the data: {error}. Try again later.") from error
-        except FileExistsError:  # without locks another process may be first, with the same content
-            return
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+
+    def fill(folder: Path) -> None:
+        _download_files(ObjectStore(uri), files, folder, heartbeat)
+        os.sync()  # content before name: the folder must be complete after a loss of power too
+
+    try:
+        make_folder_once(target, lambda folder: folder if folder.is_dir() else None, fill, heartbeat)
+    except (FileNotFoundError, ObjectStoreError) as error:
+        raise DataError(f"cannot download the data: {error}. Try again later.") from error
 
 
 def _download_files(
@@ -171,26 +152,3 @@ def _download_files(
         except BaseException:  # else leaving the context would first download all other files
             pool.shutdown(cancel_futures=True)
             raise
-
-
-@contextmanager
-def _exclusive_lock(file: Path, heartbeat: Callable[[], None]) -> Iterator[bool]:
-    """Hold a lock that the kernel releases when the process ends.
-
-    Yields whether the file system has locks.
-    """
-    with file.open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                heartbeat()
-                time.sleep(LOCK_POLL_SECONDS)
-            except OSError as error:
-                if error.errno not in NO_LOCK_ERRNOS:
-                    raise
-                yield False  # at worst several processes download, and the first gives its copy the name
-                return
-            else:
-                yield True
-                return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import tempfile
@@ -14,7 +13,9 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Experiment, Metric, Param, Run
+from mlflow.exceptions import MlflowException
 
+from lightning_modules.file_lock import exclusive_lock
 from studies.gc_pause import pause_gc
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
@@ -46,7 +47,12 @@ class MlflowRuns:
             location = None
             if self.settings.tracking_uri.startswith("sqlite"):
                 location = f"{self.settings.artifacts_folder.as_uri()}/{name}"
-            return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self.ensure_experiment(name)  # another process was first
         if experiment.lifecycle_stage == "deleted":
             self.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
@@ -204,6 +210,5 @@ def _creation_lock(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
-    with database.with_name(f".{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive_lock(database.with_name(f".{database.name}.lock")):
         yield

@@ -1,8 +1,10 @@
 """Image data at a URI: `--data-root s3://...`; fetched once, whole, and read as a folder is."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from lightning_modules import file_lock
 from lightning_modules.data.datasets import prepare_dataset
 from lightning_modules.data.types import DataError
 from lightning_modules.specs.data import Data
@@ -96,8 +99,8 @@ def test_what_a_killed_process_left_is_not_used_and_cleared_away(settings, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_download.shutil, "rmtree", lambda *_, **__: None)  # as one that is killed leaves it
-        patch.setattr(dataset_download.Path, "rename", dies)
+        patch.setattr(file_lock.shutil, "rmtree", lambda *_, **__: None)  # as one that is killed leaves it
+        patch.setattr(file_lock.Path, "rename", dies)
         with pytest.raises(KeyboardInterrupt):
             with_local_data(settings)
     (half,) = fetched(settings)
@@ -119,7 +122,7 @@ def fetch_slowly(settings, counted, ready):
 
     def slow(bucket, place):
         counted.put(place)
-        dataset_download.time.sleep(0.05)
+        time.sleep(0.05)
         return read(bucket, place)
 
     ObjectStore.read_chunks = slow
@@ -143,7 +146,7 @@ def test_of_two_processes_that_need_it_at_once_one_fetches(settings):
 
 def test_on_a_file_system_without_locks_it_is_fetched_all_the_same(settings, monkeypatch):
     def no_locks(*_):
-        raise OSError(dataset_download.errno.ENOLCK, os.strerror(dataset_download.errno.ENOLCK))
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     assert with_local_data(settings).data_root.is_dir()
