@@ -10,12 +10,14 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from lightning_modules.specs.errors import UserError
 
 INSTALL_ROOT = Path(__file__).parents[1]  # the folder that holds the four packages
 DEFAULT_RUNS_FOLDER = "runs"
 DEFAULT_DATA_ROOT = "data"
+DATABASE_NAME = "mlflow.db"
 HANG_AFTER_SECONDS = 1800.0  # without a heartbeat, which every step sends: no step takes half an hour
 CHECKPOINT_INTERVAL_SECONDS = 15.0  # a fault costs about that much training; epochs of small networks take less
 
@@ -75,7 +77,7 @@ class Settings:
             SettingsError: for a tracking URI of neither a database nor a server, or a database in a missing folder.
         """
         runs_folder = Path(runs or os.environ.get("ABLATE_RUNS", DEFAULT_RUNS_FOLDER)).absolute()
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_folder}/mlflow.db"
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(runs_folder / DATABASE_NAME)
         if not re.match(TRACKING_URI_PATTERN, uri):
             raise SettingsError(
                 f"the tracking URI is {redact_credentials(uri)!r}; expected a database (sqlite:///runs/mlflow.db, "
@@ -94,7 +96,10 @@ class Settings:
         # The runs folder is created; that of another database may be a typing error, which would start an empty store.
         database = settings.database_file
         if database and database.parent != runs_folder and not database.parent.is_dir():
-            raise SettingsError(f"the tracking store is {database}, but there is no folder {database.parent}.")
+            raise SettingsError(
+                f"the tracking store is {database}, but there is no folder {database.parent}. "
+                "(In an address, % is written as %25 and ? as %3F.)"
+            )
         return settings
 
     @property
@@ -110,8 +115,17 @@ class Settings:
     @property
     def database_file(self) -> Path | None:
         """File of a local tracking store; ``None`` for a server."""
-        path = self.tracking_uri.removeprefix("sqlite:///")
-        return Path(path).absolute() if path != self.tracking_uri else None
+        match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", self.tracking_uri)
+        # SQLite's own addresses (``file:...?uri=true``) are left to SQLite.
+        if match is None or match[1].startswith("file:"):
+            return None
+        return Path(unquote(match[1])).absolute()
+
+    @property
+    def has_own_database(self) -> bool:
+        """Whether the tracking store is a database inside the runs folder, with which it moves."""
+        database = self.database_file
+        return database is not None and self.runs_folder.resolve() in database.resolve().parents
 
     @property
     def trials_folder(self) -> Path:
@@ -165,6 +179,14 @@ class Settings:
             _require_writable(self.storage_folder, "storage", "--storage")
 
 
+def sqlite_uri(file: Path) -> str:
+    """The address of a database file, as SQLAlchemy reads it.
+
+    It decodes ``%20`` in a path, and takes ``?`` for the start of the options.
+    """
+    return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
+
+
 def _split_location(location: str | Path) -> tuple[Path | None, str]:
     """A location as a folder or as a URI.
 
@@ -210,5 +232,5 @@ def redact_credentials(text: str) -> str:
 
     Whatever stands between ``://`` and the last ``@``, and from ``?`` on: signed URLs carry their secret in the query.
     """
-    without_user = re.sub(r"://\S*@", "://", text)
+    without_user = re.sub(r"(?<!sqlite)://\S*@", "://", text)  # a path may hold an @
     return re.sub(r"(://[^\s?]*)\?\S*", r"\1", without_user)

@@ -276,8 +276,17 @@ def ui(settings: Settings, port: int, host: str) -> None:
     if host not in LOOPBACK_HOSTS:
         warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
         click.echo(warning, err=True)
+    store_uri = settings.tracking_uri
+    if settings.database_file:
+        if settings.database_file.exists():
+            from studies.tracking.artifact_addresses import relocate_artifacts
+
+            relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
+        # Relative, since MLflow's server would take a path with ``%20`` in it for another one.
+        os.chdir(settings.database_file.parent)
+        store_uri = f"sqlite:///{settings.database_file.name}"
     # By the environment, since the arguments of a process are visible to every user of the machine.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store_uri
     # One worker serves one person; each further one would import MLflow again.
     server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
     # Replaces this process, so that Ctrl-C and signals reach the server directly.

@@ -77,7 +77,7 @@ def _check_database(settings: Settings) -> Iterator[HealthCheck]:
     if not settings.database_file:
         return
     # Read-only, and patient: a running study may hold the lock for a moment.
-    connection = sqlite3.connect(f"file:{settings.database_file}?mode=ro", uri=True, timeout=20)
+    connection = sqlite3.connect(f"{settings.database_file.as_uri()}?mode=ro", uri=True, timeout=20)
     try:
         answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,6 +55,33 @@ def report_unreachable_store(uri: str) -> Iterator[None]:
         raise TrackingError(
             f"the tracking store {redact_credentials(uri)} does not answer as one. "
             f"Check --tracking-uri, and that its server runs. ({_shorten_reason(str(error))})"
+        ) from error
+
+
+def require_readable_database(database: Path, *, for_writing: bool) -> None:
+    """Refuse a file that SQLite cannot read, at once: MLflow would try it again and again.
+
+    Raises:
+        TrackingError: with what is wrong, and what to do.
+    """
+    is_writable = os.access(database, os.W_OK)
+    if for_writing and not is_writable:
+        raise TrackingError(f"the tracking store {database} is read-only: make it writable, or copy its folder.")
+    # After a driver was killed in a write, SQLite reads a database only where it may undo what was half written.
+    mode = "rw" if is_writable else "ro"
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode={mode}", uri=True, timeout=20)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):  # by another process, for which MLflow waits as well
+            return
+        raise TrackingError(
+            f"the tracking store {database} cannot be opened ({error}): expected a database file that you may read."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(
+            f"the tracking store {database} is no database, or a damaged one ({error}). Restore a backup; or move it "
+            "away, and `ablate sync` makes it again from the trial folders."
         ) from error
 
 

@@ -48,7 +48,7 @@ class StoreInspector:
     def list_runs(self) -> list[RecordedRun]:
         """All runs that this package logged, in any state, the oldest first."""
         runs = self.runs.search(self.runs.all_experiments())
-        return [_to_recorded_run(run) for run in runs if "study" in run.data.tags]
+        return [self._to_recorded_run(run) for run in runs if "study" in run.data.tags]
 
     def has_result_file(self, run: RecordedRun) -> bool:
         """Whether a run's result exists where its artifacts should be."""
@@ -64,7 +64,8 @@ class StoreInspector:
         database_utils: Any = import_module("mlflow.store.db.utils")
         rest_utils: Any = import_module("mlflow.utils.rest_utils")
         if tracking_uri.startswith("http"):
-            host = rest_utils.MlflowHostCreds(tracking_uri.rstrip("/"))
+            credentials: Any = import_module("mlflow.utils.credentials")
+            host = credentials.get_default_host_creds(tracking_uri.rstrip("/"))
             answer = rest_utils.http_request(host, "/version", "GET")
             return str(answer.text).strip(), mlflow.__version__
         engine = database_utils.create_sqlalchemy_engine(tracking_uri)
@@ -101,19 +102,18 @@ class StoreInspector:
         experiment = self.runs.find_experiment(study)
         return self.runs.find_study_run(experiment, conditions) if experiment else None
 
-
-def _to_recorded_run(run: Run) -> RecordedRun:
-    tags = run.data.tags
-    return RecordedRun(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        kind=tags.get("kind", ""),
-        study=tags["study"],
-        conditions=tags.get("conditions", ""),
-        parent_run_id=tags.get(STUDY_RUN_TAG) or tags.get(PARENT_RUN_TAG, ""),
-        status=tags.get("status", ""),
-        is_open=run.info.status == "RUNNING",
-        schema=tags.get("schema", "none"),
-        key=trial_key_of(run) if "fingerprint" in tags else None,
-        artifact_uri=run.info.artifact_uri,
-    )
+    def _to_recorded_run(self, run: Run) -> RecordedRun:
+        tags = run.data.tags
+        return RecordedRun(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            kind=tags.get("kind", ""),
+            study=tags["study"],
+            conditions=tags.get("conditions", ""),
+            parent_run_id=tags.get(STUDY_RUN_TAG) or tags.get(PARENT_RUN_TAG, ""),
+            status=tags.get("status", ""),
+            is_open=run.info.status == "RUNNING",
+            schema=tags.get("schema", "none"),
+            key=trial_key_of(run) if "fingerprint" in tags else None,
+            artifact_uri=self.runs.artifact_address(run),
+        )

@@ -170,17 +170,17 @@ class StudyReader:
         )
 
     def _download_result(self, run: Run) -> Result:
-        artifact_uri = run.info.artifact_uri
+        artifact_uri = self.runs.artifact_address(run)
         files = self.runs.list_file_names(artifact_uri)
         if "result.json" not in files:
             raise TrackingError(
                 f"run {run.info.run_id} ({run.info.run_name}) has ended, but {artifact_uri} holds no result.json: its "
                 "files were moved or deleted. Put them back, or delete the run; `ablate run` then trains it again."
             )
-        result = result_from_json(json.loads(self.runs.read_file_at(f"{artifact_uri}/result.json")))
+        result = result_from_json(json.loads(self.runs.read_file_at(artifact_uri, "result.json")))
         if "predictions.npy" not in files:
             return result
-        predictions = self.runs.read_file_at(f"{artifact_uri}/predictions.npy")
+        predictions = self.runs.read_file_at(artifact_uri, "predictions.npy")
         return replace(result, predictions=np.load(io.BytesIO(predictions), allow_pickle=False))
 
     def _read_packed_results(self, study_run_id: str) -> dict[str, Result]:

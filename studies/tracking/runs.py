@@ -6,21 +6,24 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 from mlflow.entities import Experiment, Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from lightning_modules.file_lock import exclusive_lock
 from studies.gc_pause import pause_gc
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
 from studies.settings import Settings
-from studies.tracking.errors import TrackingError, report_unreachable_store
+from studies.tracking.artifact_addresses import locate_artifacts, lock_database, relocate_artifacts
+from studies.tracking.errors import TrackingError, report_unreachable_store, require_readable_database
 
 # Limits of MLflow's REST interface per request, see `MlflowClient.log_batch`.
 MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
@@ -32,10 +35,16 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens
 
 @dataclass(frozen=True)
 class MlflowRuns:
-    """Runs and experiments of one tracking store, through MLflow's client."""
+    """Runs and experiments of one tracking store, through MLflow's client.
+
+    Attributes:
+        addresses: of the artifacts of runs that have been looked up, by run. MLflow's client remembers them for all
+            stores of a process alike, and would confuse a folder with its copy.
+    """
 
     client: mlflow.MlflowClient
     settings: Settings
+    addresses: dict[str, str] = field(default_factory=dict, repr=False)
 
     # -- experiments and searches --------------------------------------------------------------------------------
 
@@ -46,7 +55,7 @@ class MlflowRuns:
             # A server chooses where artifacts lie; a local database would put them into the working directory.
             location = None
             if self.settings.tracking_uri.startswith("sqlite"):
-                location = f"{self.settings.artifacts_folder.as_uri()}/{name}"
+                location = f"{self.settings.artifacts_folder.as_uri()}/{quote(name)}"
             try:
                 return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
@@ -108,43 +117,62 @@ class MlflowRuns:
         for start in range(0, len(params), batch_size):
             self.client.log_batch(run_id, params=params[start : start + batch_size])
 
-    def log_file(self, run_id: str, name: str, content: bytes) -> None:
-        """Store bytes as an artifact of a run."""
+    def log_file(self, run_id: str, path: str, content: bytes) -> None:
+        """Store bytes as an artifact of a run, at a path below its artifacts."""
+        parent, _, name = path.rpartition("/")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / name
             file.write_bytes(content)
-            self.client.log_artifact(run_id, str(file))
+            self._artifacts_of(run_id).log_artifact(str(file), parent or None)
+
+    def log_json(self, run_id: str, path: str, data: Any) -> None:
+        """Store JSON data as an artifact of a run."""
+        self.log_file(run_id, path, json.dumps(data, indent=2).encode())
+
+    def log_folder(self, run_id: str, path: str, folder: Path) -> None:
+        """Store the files of a folder as artifacts of a run."""
+        self._artifacts_of(run_id).log_artifacts(str(folder), path)
 
     # -- artifacts -----------------------------------------------------------------------------------------------
 
+    def artifact_address(self, run: Run) -> str:
+        """Where the artifacts of a run are now; MLflow may still have the address of another folder."""
+        return locate_artifacts(self.settings, str(run.info.artifact_uri))
+
     def list_files(self, run_id: str, folder: str | None = None) -> set[str]:
         """Paths of a run's artifacts, of one folder or at the top."""
-        return {item.path for item in self.client.list_artifacts(run_id, folder)}
+        return {item.path for item in self._artifacts_of(run_id).list_artifacts(folder)}
 
     def list_file_names(self, artifact_uri: str) -> set[str]:
         """Names of the artifacts under an address."""
-        items = mlflow.artifacts.list_artifacts(artifact_uri=artifact_uri, tracking_uri=self.settings.tracking_uri)
+        items = self._artifacts_at(artifact_uri).list_artifacts()
         return {PurePosixPath(item.path).name for item in items}
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """Content of an artifact of a run."""
-        return self._download(run_id=run_id, artifact_path=path)
+        return _download_file(self._artifacts_of(run_id), path)
 
-    def read_file_at(self, artifact_uri: str) -> bytes:
-        """Content of an artifact by its address, which saves MLflow's look-up of the run."""
-        return self._download(artifact_uri=artifact_uri)
+    def read_file_at(self, artifact_uri: str, path: str) -> bytes:
+        """Content of an artifact by its run's address, which saves MLflow's look-up of the run."""
+        return _download_file(self._artifacts_at(artifact_uri), path)
 
     def read_json(self, run_id: str, path: str) -> Any:
         """Content of a JSON artifact of a run."""
         return json.loads(self.read_file(run_id, path))
 
-    def _download(self, **location: str) -> bytes:
-        # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
-        with tempfile.TemporaryDirectory() as folder:
-            file = mlflow.artifacts.download_artifacts(
-                **location, dst_path=folder, tracking_uri=self.settings.tracking_uri
-            )
-            return Path(file).read_bytes()
+    def _artifacts_of(self, run_id: str) -> Any:  # MLflow's ``ArtifactRepository``, whose methods have no types
+        if run_id not in self.addresses:
+            self.addresses[run_id] = self.artifact_address(self.client.get_run(run_id))
+        return self._artifacts_at(self.addresses[run_id])
+
+    def _artifacts_at(self, artifact_uri: str) -> Any:
+        return get_artifact_repository(artifact_uri, tracking_uri=self.settings.tracking_uri)
+
+
+def _download_file(artifacts: Any, path: str) -> bytes:
+    # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(artifacts.download_artifacts(path, dst_path=folder)).read_bytes()
 
 
 def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
@@ -162,10 +190,27 @@ def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises as well
-    with report_unreachable_store(settings.tracking_uri), _creation_lock(database if create else None):
+    _limit_retries()
+    if database and database.exists():
+        require_readable_database(database, for_writing=create)
+        relocate_artifacts(settings)
+    creation_lock = lock_database(database) if create and database else nullcontext()
+    with report_unreachable_store(settings.tracking_uri), creation_lock:
         client = mlflow.MlflowClient(settings.tracking_uri)
         client.search_experiments(max_results=1)  # the client itself connects lazily
     return MlflowRuns(client, settings)
+
+
+def _limit_retries() -> None:
+    """Let MLflow give up on a database within seconds.
+
+    By default it tries ten times, for 102 seconds. It also creates the folder of a database, by an undecoded address:
+    ``per%20cent`` beside ``per cent``. These names are private to MLflow: a test checks that the installed release
+    still has them.
+    """
+    database_utils: Any = import_module("mlflow.store.db.utils")
+    database_utils.MAX_RETRY_COUNT = 3
+    database_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  (MLflow's name)
 
 
 def trial_key_of(run: Run) -> TrialKey:
@@ -202,13 +247,3 @@ def _iterate_pages(search: Callable[..., Any], *arguments: Any, **keywords: Any)
         token = page.token  # type: ignore[attr-defined]  # MLflow's `PagedList`, a list with a token
         if not token:
             return
-
-
-@contextmanager
-def _creation_lock(database: Path | None) -> Iterator[None]:
-    """Serialize the creation of a local database: two processes at once corrupt it for good."""
-    if database is None:
-        yield
-        return
-    with exclusive_lock(database.with_name(f".{database.name}.lock")):
-        yield

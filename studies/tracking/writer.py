@@ -71,7 +71,7 @@ class StudyWriter:
             run = client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **study_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, {"protocol": registration.protocol, **registration.held})
-        client.log_dict(run_id, registration_to_json(registration), "registration.json")
+        self.runs.log_json(run_id, "registration.json", registration_to_json(registration))
         # The tags that a study is found by come last, so that an incomplete registration is never found.
         client.log_batch(run_id, tags=[RunTag("kind", "study"), RunTag("conditions", conditions)])
         return run_id
@@ -100,7 +100,7 @@ class StudyWriter:
         self.runs.delete_running(experiments, {STUDY_RUN_TAG: study_run_id})
         for search in self.runs.search(experiments, {PARENT_RUN_TAG: study_run_id, "kind": "search"}):
             client.set_terminated(search.info.run_id, status)
-        client.log_dict(study_run_id, asdict(start), f"starts/{start.time.replace(':', '')}.json")
+        self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", asdict(start))
         if labels is not None:  # two bytes per label hold 65,536 classes
             self.runs.log_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
         self._pack_results(study_run_id)
@@ -122,7 +122,7 @@ class StudyWriter:
     def attach_report(self, study_run_id: str, folder: Path) -> None:
         """Store a compiled report as the artifact folder ``report`` of the study's run."""
         with report_unreachable_store(self.runs.settings.tracking_uri):
-            self.runs.client.log_artifacts(study_run_id, str(folder), "report")
+            self.runs.log_folder(study_run_id, "report", folder)
 
     # -- trials --------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class StudyWriter:
         )
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, flatten_fields(trial.setup) | {"seed": trial.seed})
-        self.runs.client.log_dict(run_id, to_json(trial.setup), "setup.json")
+        self.runs.log_json(run_id, "setup.json", to_json(trial.setup))
         return run_id
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
@@ -186,8 +186,8 @@ class StudyWriter:
             self.runs.log_file(run_id, "predictions.npy", to_npy_bytes(result.predictions))
         client = self.runs.client
         if result.error:
-            client.log_text(run_id, result.error, "traceback.txt")
-        client.log_dict(run_id, result_to_json(result), "result.json")
+            self.runs.log_file(run_id, "traceback.txt", result.error.encode())
+        self.runs.log_json(run_id, "result.json", result_to_json(result))
         client.log_batch(run_id, metrics=_final_metrics(result), tags=_result_tags(result, attempts, faults))
         client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
         # A run that is cut off before this line passes for a running one, which the next start replaces.

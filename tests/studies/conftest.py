@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow.tracking._tracking_service import utils
 
 import studies
 from studies.execution import fork_server
@@ -66,18 +63,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, one_ray: None) -> Recorde
 
 
 @pytest.fixture
-def copied(recorded: Recorded, tmp_path: Path) -> Iterator[Recorded]:
+def copied(recorded: Recorded, tmp_path: Path) -> Recorded:
     """A copy of the recorded study that a test may damage: nothing in it leads back to the original."""
     runs = tmp_path / "runs"
     shutil.copytree(recorded.runs, runs)
-    with closing(sqlite3.connect(runs / "mlflow.db")) as database, database:
-        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(recorded.runs), str(runs)))
-    forget_where_artifacts_are()
-    yield Recorded(runs, recorded.record, ())
-    forget_where_artifacts_are()
-
-
-def forget_where_artifacts_are() -> None:
-    """MLflow remembers it by run, for all stores of a process alike; a copy has other places for the same runs."""
-    utils._artifact_repos_cache.clear()
+    return Recorded(runs, recorded.record, ())
