@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +19,33 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
-from lightning_modules.data.decoding import decode_center_crop, resize_and_center_crop
-from lightning_modules.data.image_folder import (
-    describe_folder_content,
-    flatten_groups,
-    list_all_images,
-    list_class_names,
-    list_images_by_class,
+from lightning_modules.data.decoding import decode_checked_file, resize_and_center_crop
+from lightning_modules.data.image_folder import ImageFolder, describe_duplicates, file_stamp, list_image_folder
+from lightning_modules.data.image_index import (
+    append_findings,
+    list_bad_files,
+    refuse_bad_files,
+    require_readable_splits,
 )
 from lightning_modules.data.types import DataError, Images, Indices, InMemoryDataset, Labels
 from lightning_modules.file_lock import exclusive_lock, make_folder_once
 from lightning_modules.rng import seeded_generator
-from lightning_modules.specs.data import Data, DataSourceName
+from lightning_modules.specs.data import BadFilesPolicy, Data, DataSourceName
 from lightning_modules.specs.scale import Scale
 
 TRAIN_DIGITS_PER_CLASS = 60  # 600 of 1,797; the other 1,197 are the test split
 MAX_MEMORY_FRACTION = 0.5  # of the machine's memory, for the decoded images: the trials need the rest
-CACHE_SCHEMA = 1  # to be raised when the same files are to be decoded to other pixels
+CACHE_SCHEMA = 2  # to be raised when the same files are to be decoded to other pixels
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
 class DatasetReader:
-    """A source of data: its files, and how its examples are read."""
+    """A source of data other than an image folder: its files, and how its examples are read."""
 
     list_files: Callable[[Path], list[Path]]
     read: Callable[[Scale, Path], InMemoryDataset]
+    num_classes: int
 
 
 def prepare_dataset(data: Data, scale: Scale, root: Path, cache: Path) -> InMemoryDataset:
@@ -58,17 +59,33 @@ def prepare_dataset(data: Data, scale: Scale, root: Path, cache: Path) -> InMemo
         DataError: an empty or missing folder, unreadable images, fewer than two classes, another number of classes than
             the scale says, or images that do not fit into memory.
     """
+    if data.source == "folder" or (data.source != "digits" and (root / "train").is_dir()):
+        return _prepare_image_folder(data, scale, root, cache)
     reader = DATASET_READERS[data.source]
-    folder = cache / f"{data.source}-{_cache_key(reader.list_files(root), scale)}"
+    if reader.num_classes != scale.classes:  # before anything is downloaded
+        raise DataError(
+            f"{data.source} has {reader.num_classes} classes, but the protocol says {scale.classes}. "
+            f"Give `--set scale.classes={reader.num_classes}`."
+        )
+    key = _cache_key(reader.list_files(root), scale)
+    return _read_through_cache(cache / f"{data.source}-{key}", lambda: reader.read(scale, root))
+
+
+def _prepare_image_folder(data: Data, scale: Scale, root: Path, cache: Path) -> InMemoryDataset:
+    """Read an image folder, and add what was found about its files to the description."""
+    folder = list_image_folder(root)
+    folder.require_classes(scale.classes)  # decoding a large folder may take an hour, listing it takes seconds
+    key = _cache_key(folder.files, scale, data.bad_files)
+    dataset = _read_through_cache(cache / f"{data.source}-{key}", lambda: _read_image_folder(data, scale, folder))
+    notices = (*folder.describe_ignored(), *dataset.notices)
+    return replace(dataset, origin=append_findings(dataset.origin, dataset.excluded_files, notices), notices=notices)
+
+
+def _read_through_cache(folder: Path, read: Callable[[], InMemoryDataset]) -> InMemoryDataset:
     # Read back even by the process that decoded it: mapped, so that no process holds a copy of its own.
-    dataset = make_folder_once(folder, _read_cache, lambda partial: _write_cache(partial, reader.read(scale, root)))
+    dataset = make_folder_once(folder, _read_cache, lambda partial: _write_cache(partial, read()))
     if dataset is None:
         raise DataError(f"the cache {folder} cannot be read although it was just written: its disk fails.")
-    if len(dataset.class_names) != scale.classes:
-        raise DataError(
-            f"{data.source} at {root} has {len(dataset.class_names)} classes, but the protocol says {scale.classes}. "
-            f"Give `--set scale.classes={len(dataset.class_names)}`, or another --data-root."
-        )
     return dataset
 
 
@@ -120,11 +137,8 @@ def _read_digits(scale: Scale, _: Path) -> InMemoryDataset:
     )
 
 
-def _torchvision_reader(class_name: str, folder: str) -> DatasetReader:
-    """Make a reader of a torchvision data set.
-
-    It is downloaded if its folder is missing; an image folder may take its place.
-    """
+def _torchvision_reader(class_name: str, folder: str, num_classes: int) -> DatasetReader:
+    """Make a reader of a torchvision data set, which is downloaded if its folder is missing."""
 
     def load(root: Path, *, train: bool) -> Any:
         from torchvision import datasets
@@ -151,14 +165,10 @@ def _torchvision_reader(class_name: str, folder: str) -> DatasetReader:
             raise DataError(f"{class_name} cannot be downloaded to {root} ({error.strerror}).") from error
 
     def list_files(root: Path) -> list[Path]:
-        if (root / "train").is_dir():
-            return list_all_images(root)
         download_once(root)
         return sorted(file for file in (root / folder).iterdir() if file.is_file())
 
     def read(scale: Scale, root: Path) -> InMemoryDataset:
-        if (root / "train").is_dir():
-            return _read_image_folder(scale, root)
         train, test = load(root, train=True), load(root, train=False)
         _require_memory(len(train) + len(test), scale)
         return _make_dataset(
@@ -168,34 +178,58 @@ def _torchvision_reader(class_name: str, folder: str) -> DatasetReader:
             f"torchvision's {class_name}",
         )
 
-    return DatasetReader(list_files, read)
+    return DatasetReader(list_files, read, num_classes)
 
 
 def _fit_arrays(images: Sequence[Images], scale: Scale) -> Images:
     return np.stack([resize_and_center_crop(Image.fromarray(image), scale) for image in images])
 
 
-def _read_image_folder(scale: Scale, root: Path) -> InMemoryDataset:
-    """Read an image folder: shorter side resized, center kept.
+def _read_image_folder(data: Data, scale: Scale, folder: ImageFolder) -> InMemoryDataset:
+    """Decode an image folder: shorter side resized, center kept.
 
-    Files are ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
+    Raises:
+        DataError: for bad files, unless the data say that they be left out, and for too many images.
     """
-    train_files, test_files = list_images_by_class(root)
-    files = flatten_groups(train_files) + flatten_groups(test_files)
+    files = folder.files
     _require_memory(len(files), scale)
-    return _make_dataset(
-        _decode_files(train_files, scale),
-        _decode_files(test_files, scale),
-        list_class_names(root / "train"),
-        f"an image folder ({describe_folder_content(files)})",
+    images = np.empty((len(files), scale.resolution, scale.resolution, scale.channels), dtype=np.uint8)
+    digests: dict[Path, str] = {}
+    errors: dict[Path, str] = {}
+
+    def decode_into_array(index: int) -> None:
+        checked = decode_checked_file(files[index], scale)
+        digests[files[index]], errors[files[index]] = checked.digest, checked.error
+        if checked.image is not None:
+            images[index] = resize_and_center_crop(checked.image, scale)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow decodes without the interpreter's lock
+        for _ in pool.map(decode_into_array, range(len(files))):
+            pass  # iterating raises the first exception
+    bad_files = list_bad_files(folder, errors)
+    if bad_files and data.bad_files == "refuse":
+        refuse_bad_files(folder, bad_files)
+    num_train = sum(map(len, folder.train_files))
+    class_sizes = [len(class_files) for class_files in (*folder.train_files, *folder.test_files)]
+    labels = np.repeat(np.tile(np.arange(len(folder.class_names)), 2), class_sizes)
+    is_good = np.array([not errors[file] for file in files])
+    is_train = np.arange(len(files)) < num_train
+    train_files = [file for file in files[:num_train] if not errors[file]]
+    test_files = [file for file in files[num_train:] if not errors[file]]
+    require_readable_splits(folder, train_files, test_files, bad_files)
+    dataset = _make_dataset(
+        (images[is_good & is_train], labels[is_good & is_train]),
+        (images[is_good & ~is_train], labels[is_good & ~is_train]),
+        folder.class_names,
+        f"an image folder ({folder.describe_formats()})",
     )
+    return replace(dataset, excluded_files=bad_files, notices=tuple(describe_duplicates(folder, digests)))
 
 
 DATASET_READERS: dict[DataSourceName, DatasetReader] = {
-    "digits": DatasetReader(lambda _: [], _read_digits),
-    "cifar10": _torchvision_reader("CIFAR10", "cifar-10-batches-py"),
-    "cifar100": _torchvision_reader("CIFAR100", "cifar-100-python"),
-    "folder": DatasetReader(list_all_images, _read_image_folder),
+    "digits": DatasetReader(lambda _: [], _read_digits, 10),
+    "cifar10": _torchvision_reader("CIFAR10", "cifar-10-batches-py", 10),
+    "cifar100": _torchvision_reader("CIFAR100", "cifar-100-python", 100),
 }
 
 
@@ -222,20 +256,6 @@ def _require_memory(num_images: int, scale: Scale) -> None:
         )
 
 
-def _decode_files(files_by_class: list[list[Path]], scale: Scale) -> tuple[Images, Labels]:
-    files = flatten_groups(files_by_class)
-    images = np.empty((len(files), scale.resolution, scale.resolution, scale.channels), dtype=np.uint8)
-
-    def decode_into_array(index: int) -> None:
-        images[index] = decode_center_crop(files[index], scale)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow decodes without the interpreter's lock
-        for _ in pool.map(decode_into_array, range(len(files))):
-            pass  # iterating raises the first file's error
-    class_sizes = [len(class_files) for class_files in files_by_class]
-    return images, np.repeat(np.arange(len(files_by_class)), class_sizes)
-
-
 def _make_dataset(
     train: tuple[Images, Labels], test: tuple[Images, Labels], class_names: tuple[str, ...], origin: str
 ) -> InMemoryDataset:
@@ -253,22 +273,28 @@ def _make_dataset(
     )
 
 
-def _cache_key(files: Sequence[Path], scale: Scale) -> str:
+def _cache_key(files: Sequence[Path], scale: Scale, bad_files: BadFilesPolicy = "refuse") -> str:
     """Hash what decides the decoded pixels.
 
-    That is the files' paths, sizes and times, the scale, and Pillow's version.
+    That is the files' paths, sizes and times, the scale, what is done with bad files, and Pillow's version.
     """
-    digest = hashlib.sha256(f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}\n".encode())
+    header = f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}|{bad_files}\n"
+    digest = hashlib.sha256(header.encode())
     for file in files:
-        status = file.stat()
-        digest.update(os.fsencode(file.resolve()) + f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.resolve()) + f"|{file_stamp(file)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def _write_cache(folder: Path, dataset: InMemoryDataset) -> None:
     for name in ARRAY_NAMES:
         np.save(folder / f"{name}.npy", getattr(dataset, name))
-    about = {"classes": dataset.class_names, "form": dataset.origin, "digest": dataset.digest}
+    about = {
+        "classes": dataset.class_names,
+        "form": dataset.origin,
+        "digest": dataset.digest,
+        "bad_files": dataset.excluded_files,
+        "notices": dataset.notices,
+    }
     (folder / "about.json").write_text(json.dumps(about))
 
 
@@ -278,7 +304,12 @@ def _read_cache(folder: Path) -> InMemoryDataset | None:
         about = json.loads((folder / "about.json").read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAY_NAMES}
         return InMemoryDataset(
-            **arrays, class_names=tuple(about["classes"]), origin=about["form"], digest=about["digest"]
+            **arrays,
+            class_names=tuple(about["classes"]),
+            origin=about["form"],
+            digest=about["digest"],
+            excluded_files=tuple(about["bad_files"]),
+            notices=tuple(about["notices"]),
         )
     except (OSError, ValueError, EOFError, KeyError):
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, ImageOps
 
+from lightning_modules.data.image_folder import FORMATS_BY_SUFFIX
 from lightning_modules.data.types import DataError, Images
 from lightning_modules.specs.scale import Scale
 
@@ -68,6 +71,43 @@ def decode_indexed_image(file: Path, scale: Scale, min_side: int) -> Images:
                 return _decode_with_simplejpeg(content, image.size, min_side)
             _request_reduced_size(image, min_side)
             return image_to_array(convert_color_mode(_load_upright(image), scale))
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file of an image folder, as found.
+
+    Attributes:
+        digest: of its bytes; empty where they cannot be read.
+        image: upright, with the channels of the scale; ``None`` for a bad file.
+        error: what is wrong with a bad file; empty for a good one.
+    """
+
+    digest: str
+    image: Image.Image | None
+    error: str
+
+
+def decode_checked_file(file: Path, scale: Scale) -> CheckedFile:
+    """Read, hash and fully decode a file of an image folder.
+
+    A file is bad if it cannot be read or decoded, or has another format than its extension says.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        return CheckedFile("", None, f"cannot be read ({error.strerror})")
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        image, format_name = decode_upright(content)
+        image = convert_color_mode(image, scale)
+    except DECODING_ERRORS as error:
+        # Pillow's message names the memory address of a buffer; the text must be equal at every inspection.
+        reason = re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
+        return CheckedFile(digest, None, f"cannot be read ({reason})")
+    if format_name not in FORMATS_BY_SUFFIX[file.suffix.lower()]:
+        return CheckedFile(digest, None, f"is a {format_name} by its content")
+    return CheckedFile(digest, image, "")
 
 
 def decode_center_crop(file: Path, scale: Scale) -> Images:
@@ -177,10 +217,19 @@ def _decode_with_simplejpeg(content: bytes, size: tuple[int, int], min_side: int
 def rescaled_lengths(side: int, lengths: Sequence[int]) -> tuple[int, ...]:
     """Return lengths after isotropic rescaling to a shorter side.
 
-    In pixels, in the order of ``lengths``.
+    In pixels, in the order of ``lengths``. The longer side is rounded down, as by ``torchvision.transforms.Resize``:
+    published errors of torchvision's weights were measured so.
     """
     shortest = min(lengths)
-    return tuple(max(side, round(length * side / shortest)) for length in lengths)
+    return tuple(int(side * length / shortest) for length in lengths)
+
+
+def center_crop_start(length: int, crop_length: int) -> int:
+    """Return the first row, or column, of a center crop.
+
+    Half pixels are rounded to even, as by ``torchvision.transforms.CenterCrop``.
+    """
+    return round((length - crop_length) / 2)
 
 
 def rescale_image(image: Image.Image, side: int) -> Image.Image:
@@ -201,7 +250,7 @@ def resize_and_center_crop(image: Image.Image, scale: Scale) -> Images:
     side = scale.resolution
     if image.size != (side, side):
         image = rescale_image(image, side)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
+        left, top = center_crop_start(image.width, side), center_crop_start(image.height, side)
         image = image.crop((left, top, left + side, top + side))
     return np.asarray(image).reshape(side, side, scale.channels)
 

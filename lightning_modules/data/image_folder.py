@@ -1,44 +1,126 @@
-"""List an image folder: its classes, image files and ignored files."""
+"""List an image folder: classes, image files, and what is left out or suspicious."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_modules.data.types import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+# Pillow's names of the formats that a file of a suffix may have; MPO is a JPEG followed by further pictures, and "PPM"
+# stands for the whole family of portable maps.
+FORMATS_BY_SUFFIX = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".jpe": ("JPEG", "MPO"),
+    ".jfif": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".bmp": ("BMP", "DIB"),
+    ".gif": ("GIF",),
+    ".pbm": ("PPM",),
+    ".pgm": ("PPM",),
+    ".pnm": ("PPM",),
+    ".ppm": ("PPM",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".webp": ("WEBP",),
+}
+IMAGE_SUFFIXES = tuple(FORMATS_BY_SUFFIX)
 TEST_FOLDERS = ("test", "val")  # the first one that exists; ImageNet calls the images that results are reported on val
+MAX_LISTED = 5  # entries named in a message
 
 
-def list_images_by_class(root: Path) -> tuple[list[list[Path]], list[list[Path]]]:
-    """List the training images and the test images of a folder, each by class.
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder:
+    """The listing of an image folder.
+
+    Attributes:
+        root: the folder.
+        class_names: of the training split, sorted; their positions are the class indices.
+        train_files, test_files: image files by class, in the order of the class names.
+        test_folder: the folder of the test split.
+        ignored_entries: entries that are no images of a class, relative to the root, each with the reason.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    train_files: tuple[tuple[Path, ...], ...]
+    test_files: tuple[tuple[Path, ...], ...]
+    test_folder: Path
+    ignored_entries: tuple[str, ...]
+
+    @property
+    def files(self) -> list[Path]:
+        """All image files, those of training first."""
+        return flatten_groups(self.train_files) + flatten_groups(self.test_files)
+
+    def require_classes(self, num_classes: int) -> None:
+        """Check the number of classes against the protocol's.
+
+        Raises:
+            DataError: for another number.
+        """
+        require_class_count(self.root, self.class_names, num_classes)
+
+    def describe_formats(self) -> str:
+        """Name the formats of the image files: ``JPEG, PNG``."""
+        suffixes = {file.suffix.lower() for file in self.files}
+        return ", ".join(sorted({_format_name(suffix) for suffix in suffixes}))
+
+    def describe_ignored(self) -> list[str]:
+        """Describe the ignored entries in one line, if there are any."""
+        if not self.ignored_entries:
+            return []
+        return [
+            f"{count_noun(len(self.ignored_entries), 'entry', 'entries')} ignored: {join_some(self.ignored_entries)}"
+        ]
+
+
+def list_image_folder(root: Path) -> ImageFolder:
+    """List ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
 
     Raises:
         DataError: for a missing or empty folder, fewer than two classes, or test classes that are not trained on.
     """
     train = root / "train"
-    test = root / "test" if (root / "test").is_dir() else root / "val"
     class_names = list_class_names(train)
+    test = find_test_folder(root)
     unknown_classes = sorted(set(list_class_names(test)) - set(class_names))
     if unknown_classes:
-        raise DataError(f"{test} has classes that {train} has not: {', '.join(unknown_classes[:5])}.")
-    train_images = [list_images(train / name) for name in class_names]
-    test_images = [list_images(test / name) for name in class_names]
-    return train_images, test_images
+        raise DataError(
+            f"{test} has classes that {train} has not: {join_some(unknown_classes)}. Expected the same class names in "
+            "both: images are labeled by the name of their folder."
+        )
+    ignored = _ignored_split(root, test)
+    groups: dict[Path, list[tuple[Path, ...]]] = {train: [], test: []}
+    for split, files_by_class in groups.items():
+        ignored += _entries_beside_classes(root, split)
+        for name in class_names:
+            files, others = _scan_class_folder(root, split / name)
+            files_by_class.append(files)
+            ignored += others
+    return ImageFolder(
+        root=root,
+        class_names=class_names,
+        train_files=tuple(groups[train]),
+        test_files=tuple(groups[test]),
+        test_folder=test,
+        ignored_entries=tuple(ignored),
+    )
 
 
-def flatten_groups(files_by_class: list[list[Path]]) -> list[Path]:
-    """Join the files of all classes, class by class."""
-    files: list[Path] = []
-    for class_files in files_by_class:
-        files += class_files
-    return files
+def find_test_folder(root: Path) -> Path:
+    """Return ``<root>/test`` or, without such a folder, ``<root>/val``.
 
-
-def list_all_images(root: Path) -> list[Path]:
-    """List all images of a folder, those of training first."""
-    train_images, test_images = list_images_by_class(root)
-    return flatten_groups(train_images) + flatten_groups(test_images)
+    Raises:
+        DataError: where there is neither.
+    """
+    for name in TEST_FOLDERS:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(f"{root} has neither test/<class>/ nor val/<class>/; expected one of them, with images.")
 
 
 def list_class_names(folder: Path) -> tuple[str, ...]:
@@ -52,49 +134,154 @@ def list_class_names(folder: Path) -> tuple[str, ...]:
             f"no folder {folder}. Expected train/<class>/ and test/<class>/ (or val/<class>/) with images below "
             f"--data-root {folder.parent}."
         )
-    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry)))
+    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name)))
     if len(names) < 2:
         listed = ", ".join(names) or "none"
-        raise DataError(f"{folder} has {len(names)} classes ({listed}); expected two or more folders, one per class.")
+        classes = count_noun(len(names), "class", "classes")
+        raise DataError(f"{folder} has {classes} ({listed}); expected two or more folders, one per class.")
     return names
 
 
+def require_class_count(root: Path, class_names: Sequence[str], num_classes: int) -> None:
+    """Check the number of a folder's classes against the protocol's.
+
+    Raises:
+        DataError: for another number.
+    """
+    if len(class_names) != num_classes:
+        raise DataError(
+            f"the image folder {root} has {len(class_names)} classes, but the protocol says {num_classes}. "
+            f"Give `--set scale.classes={len(class_names)}`, or another --data-root."
+        )
+
+
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files in a folder, sorted by name.
+    """Return the image files in a class folder, sorted by name.
 
     Raises:
         DataError: for a folder without images.
     """
-    files = sorted(filter(_is_image, folder.iterdir())) if folder.is_dir() else []
-    if not files:
-        raise DataError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
+    files, _ = _scan_class_folder(folder.parent.parent, folder)
+    return list(files)
+
+
+def flatten_groups(files_by_class: Sequence[Sequence[Path]]) -> list[Path]:
+    """Join the files of all classes, class by class."""
+    files: list[Path] = []
+    for class_files in files_by_class:
+        files += class_files
     return files
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(file)
+def file_stamp(file: Path) -> str:
+    """Return size and time of a file, which change with its content.
+
+    A file that cannot be examined, such as a broken link, has a stamp of its own.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return "unreadable"
+    return f"{status.st_size}|{status.st_mtime_ns}"
 
 
-def _is_hidden(entry: Path) -> bool:
-    # .DS_Store, .ipynb_checkpoints and the "._0.jpg" of macOS archives are nobody's images or classes.
-    return entry.name.startswith(".")
+def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> list[str]:
+    """Describe images of equal content, a line for each kind of duplicate.
+
+    Images in both splits leak the test split into training. Images under two labels contradict each other.
+
+    Args:
+        digests: of the files' bytes; files without one are left out.
+    """
+    occurrences: dict[str, list[tuple[Path, str, str]]] = {}
+    for split, files_by_class in ((folder.root / "train", folder.train_files), (folder.test_folder, folder.test_files)):
+        for class_name, files in zip(folder.class_names, files_by_class, strict=True):
+            for file in files:
+                if digests.get(file):
+                    occurrences.setdefault(digests[file], []).append((file, split.name, class_name))
+    across_splits: list[str] = []
+    across_labels: list[str] = []
+    repeated: list[str] = []
+    for same in occurrences.values():
+        if len(same) < 2:
+            continue
+        names = " = ".join(str(file.relative_to(folder.root)) for file, _, _ in same[:3])
+        if len({split for _, split, _ in same}) > 1:
+            across_splits.append(names)
+        if len({class_name for _, _, class_name in same}) > 1:
+            across_labels.append(names)
+        if len({(split, class_name) for _, split, class_name in same}) == 1:
+            repeated.append(names)
+    findings = (
+        (across_splits, f"in both train/ and {folder.test_folder.name}/"),
+        (across_labels, "under two labels"),
+        (repeated, "repeated within a class"),
+    )
+    return [
+        f"{count_noun(len(names), 'image', 'images')} {where}: {join_some(names)}" for names, where in findings if names
+    ]
 
 
-def describe_folder_content(files: list[Path]) -> str:
-    """Describe an image folder: formats, and number of other files."""
-    format_names = sorted(set(map(image_format_name, files)))
-    class_folders = {file.parent for file in files}
-    num_others = sum(map(count_non_images, class_folders))
-    ignored = f"; {num_others} other files left out" if num_others else ""
-    return f"{', '.join(format_names)}{ignored}"
+def join_some(items: Sequence[str], limit: int = MAX_LISTED) -> str:
+    """Join the first items of a list, and count the others."""
+    listed = "; ".join(items[:limit])
+    return listed if len(items) <= limit else f"{listed}; and {len(items) - limit:,} more"
 
 
-def count_non_images(folder: Path) -> int:
-    """Count the entries of a class folder that are neither images nor hidden."""
-    return sum(not _is_image(entry) and not _is_hidden(entry) for entry in folder.iterdir())
+def count_noun(count: int, singular: str, plural: str) -> str:
+    """Format a count with its noun: ``1 class``, ``2 classes``."""
+    return f"{count:,} {singular if count == 1 else plural}"
 
 
-def image_format_name(file: Path) -> str:
-    """Name an image file's format by its suffix: ``JPEG``."""
-    suffix = file.suffix.lower()
-    return "JPEG" if suffix in (".jpg", ".jpeg") else suffix[1:].upper()
+def _ignored_split(root: Path, test: Path) -> list[str]:
+    """Name a ``val/`` beside ``test/``."""
+    if test.name == "test" and (root / "val").is_dir():
+        return ["val/ (test/ is the test split, and validation images are drawn from train/)"]
+    return []
+
+
+def _entries_beside_classes(root: Path, split: Path) -> list[str]:
+    return [
+        f"{entry.relative_to(root)} (not in a class folder)"
+        for entry in sorted(split.iterdir())
+        if not entry.is_dir() and not _is_hidden(entry.name)
+    ]
+
+
+def _scan_class_folder(root: Path, folder: Path) -> tuple[tuple[Path, ...], list[str]]:
+    """Return the image files of a class folder, and its other entries with the reason why they are ignored.
+
+    Broken links with an image's suffix are image files: they are bad ones.
+
+    Raises:
+        DataError: for a folder without images.
+    """
+    images: list[Path] = []
+    ignored: list[str] = []
+    has_subfolder = False
+    # scandir knows what is a folder without a system call for each of a million files.
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if folder.is_dir() else []
+    for entry in entries:
+        path = folder / entry.name
+        if _is_hidden(entry.name):  # .DS_Store, .ipynb_checkpoints and the "._0.jpg" of macOS archives
+            continue
+        if entry.is_dir():
+            has_subfolder = True
+            ignored.append(f"{path.relative_to(root)}/ (a folder within a class)")
+        elif path.suffix.lower() in FORMATS_BY_SUFFIX:
+            images.append(path)
+        else:
+            ignored.append(f"{path.relative_to(root)} (not an image by its extension)")
+    if not images:
+        nested = "; folders within a class are not read" if has_subfolder else ""
+        raise DataError(f"no images in {folder}{nested}; expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
+    return tuple(images), ignored
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _format_name(suffix: str) -> str:
+    """Name a format by a suffix: ``JPEG``."""
+    return "JPEG" if "JPEG" in FORMATS_BY_SUFFIX[suffix] else suffix[1:].upper()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sqlite3
 import tempfile
 import time
@@ -22,17 +21,13 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
-from lightning_modules.data.decoding import (
-    DECODING_ERRORS,
-    convert_color_mode,
-    decode_upright,
-    resize_and_center_crop,
-)
+from lightning_modules.data.decoding import convert_color_mode, decode_checked_file, resize_and_center_crop
 from lightning_modules.data.image_folder import (
-    describe_folder_content,
-    flatten_groups,
-    list_class_names,
-    list_images_by_class,
+    ImageFolder,
+    describe_duplicates,
+    file_stamp,
+    join_some,
+    list_image_folder,
 )
 from lightning_modules.data.types import DataError, Labels
 from lightning_modules.file_lock import exclusive_lock
@@ -43,20 +38,8 @@ MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the larges
 JPEG_QUALITY = 95  # of resized copies, JPEG with chroma at half the resolution
 FILES_PER_COMMIT = 256  # files inspected between two writes to the index: what a killed process loses
 LOG_INTERVAL_SECONDS = 10.0
+CROPPING_RULE = "torchvision"  # how rescaled lengths and center crops are rounded; another rule, other pixel sums
 MAX_LISTED_ERRORS = 10  # bad files named in a message; bad_files.txt beside the index names them all
-
-# Pillow's names of the formats that a file of a suffix may have; MPO is a JPEG followed by further pictures.
-FORMATS_BY_SUFFIX = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".png": ("PNG",),
-    ".bmp": ("BMP", "DIB"),
-    ".gif": ("GIF",),
-    ".ppm": ("PPM",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".webp": ("WEBP",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +55,7 @@ class ImageFileDataset:
         origin: where the images came from, in words.
         digest: of all labels, of the bytes of all files, and of what decodes them.
         excluded_files: bad files, each with what is wrong with it.
+        notices: ignored entries and duplicates, a line for each kind.
     """
 
     train_files: tuple[Path, ...]
@@ -84,6 +68,7 @@ class ImageFileDataset:
     origin: str
     digest: str
     excluded_files: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,30 +106,22 @@ def index_image_folder(
         DataError: for a missing or empty folder, fewer than two classes or another number than the scale says, and bad
             files, unless the data say that they be left out.
     """
-    train_groups, test_groups = list_images_by_class(root)
-    files = flatten_groups(train_groups) + flatten_groups(test_groups)
+    folder = list_image_folder(root)
+    folder.require_classes(scale.classes)
+    files = folder.files
     index = ImageIndex(data, scale, cache)
     inspected = index.inspect_files(files, log)
-    errors = tuple(f"{file.relative_to(root)}: {inspected[file].error}" for file in files if inspected[file].error)
-    error_text = _format_errors(errors)
+    errors = list_bad_files(folder, {file: image.error for file, image in inspected.items()})
     if errors:
-        (index.folder / "bad_files.txt").write_text("\n".join(errors) + "\n", encoding="utf-8")
-    if errors and data.bad_files == "refuse":
-        raise DataError(
-            f"{len(errors)} of {len(files):,} images at {root} are bad: {error_text} (all of them in "
-            f"{index.folder / 'bad_files.txt'}). Fix or remove them, or give `--set data.bad_files='leave out'`."
-        )
-    train_files, train_labels = _readable_files(train_groups, inspected)
-    test_files, test_labels = _readable_files(test_groups, inspected)
-    for split_name, split_files in (("training", train_files), ("test", test_files)):
-        if not split_files:
-            raise DataError(f"no {split_name} image at {root} can be read: {error_text}.")
-    class_names = list_class_names(root / "train")
-    if len(class_names) != scale.classes:
-        raise DataError(
-            f"{data.source} at {root} has {len(class_names)} classes, but the protocol says {scale.classes}. "
-            f"Give `--set scale.classes={len(class_names)}`, or another --data-root."
-        )
+        bad_files_list = index.folder / "bad_files.txt"
+        bad_files_list.write_text("\n".join(errors) + "\n", encoding="utf-8")
+        if data.bad_files == "refuse":
+            refuse_bad_files(folder, errors, f" (all of them in {bad_files_list})")
+    train_files, train_labels = _readable_files(folder.train_files, inspected)
+    test_files, test_labels = _readable_files(folder.test_files, inspected)
+    require_readable_splits(folder, train_files, test_files, errors)
+    notices = folder.describe_ignored()
+    notices += describe_duplicates(folder, {file: image.digest for file, image in inspected.items()})
     moments = np.stack([inspected[file].pixel_moments for file in train_files])
     return ImageFileDataset(
         train_files=tuple(index.path_to_decode(file, inspected[file]) for file in train_files),
@@ -153,10 +130,11 @@ def index_image_folder(
         test_labels=test_labels,
         channel_sums=moments[:, : scale.channels],
         channel_products=moments[:, scale.channels :].reshape(-1, scale.channels, scale.channels),
-        class_names=class_names,
-        origin=_describe_origin(files, index, errors),
+        class_names=folder.class_names,
+        origin=_describe_origin(folder, index, errors, notices),
         digest=_dataset_digest(index, ((train_files, train_labels), (test_files, test_labels)), inspected),
         excluded_files=errors,
+        notices=tuple(notices),
     )
 
 
@@ -174,16 +152,15 @@ class ImageIndex:
         self.scale = scale
         self.max_copy_side = round(MAX_COPY_SIDE_RATIO * scale.resolution) if data.keep == "resized" else 0
         decoder = f"Pillow {PIL.__version__}, libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
-        self.decoding_key = (
-            f"{scale.resolution} x {scale.channels}, up to {self.max_copy_side}, quality {JPEG_QUALITY}, {decoder}"
-        )
+        sides = f"{scale.resolution} x {scale.channels}, up to {self.max_copy_side}, quality {JPEG_QUALITY}"
+        self.decoding_key = f"{sides}, {decoder}, {CROPPING_RULE}"
         self.folder = cache / f"pictures-{hashlib.sha256(self.decoding_key.encode()).hexdigest()[:16]}"
         self.database_path = self.folder / "index.db"
 
     def inspect_files(self, files: Sequence[Path], log: Callable[[str], None]) -> dict[Path, InspectedImage]:
         """Return findings about files; inspect those new or changed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        stamps = {file: _file_stamp(file) for file in files}  # taken before reading: a later change is noticed
+        stamps = {file: file_stamp(file) for file in files}  # taken before reading: a later change is noticed
         with closing(sqlite3.connect(self.database_path, timeout=60)) as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS files "
@@ -240,16 +217,11 @@ class ImageIndex:
                     log(f"inspected {num_known + num_done:,} of {num_files:,} images, {rate:,.0f} a second")
 
     def _inspect_file(self, file: Path) -> InspectedImage:
-        content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        no_moments = np.zeros(0, dtype=np.int64)
-        try:
-            image, format_name = decode_upright(content)
-            pixels = resize_and_center_crop(image, self.scale).reshape(-1, self.scale.channels).astype(np.float64)
-        except DECODING_ERRORS as error:
-            return InspectedImage(digest, f"cannot be read ({_describe_error(error)})", False, no_moments)
-        if format_name not in FORMATS_BY_SUFFIX[file.suffix.lower()]:
-            return InspectedImage(digest, f"is a {format_name} by its content", False, no_moments)
+        checked = decode_checked_file(file, self.scale)
+        image, digest = checked.image, checked.digest
+        if image is None:
+            return InspectedImage(digest, checked.error, False, np.zeros(0, dtype=np.int64))
+        pixels = resize_and_center_crop(image, self.scale).reshape(-1, self.scale.channels).astype(np.float64)
         is_resized = 0 < self.max_copy_side < min(image.size)
         if is_resized:
             self._save_resized_copy(image, digest)
@@ -295,12 +267,40 @@ def _write_batch(
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
-def _describe_error(error: Exception) -> str:
-    """Return Pillow's message without the memory address of a buffer.
+def list_bad_files(folder: ImageFolder, errors: Mapping[Path, str]) -> tuple[str, ...]:
+    """List the bad files of a folder, each with what is wrong with it."""
+    return tuple(f"{file.relative_to(folder.root)}: {errors[file]}" for file in folder.files if errors[file])
 
-    The text must be equal at every inspection.
+
+def refuse_bad_files(folder: ImageFolder, errors: Sequence[str], where: str = "") -> None:
+    """Refuse a folder with bad files.
+
+    Args:
+        errors: see :func:`list_bad_files`.
+        where: where all of them are listed.
+
+    Raises:
+        DataError: always.
     """
-    return re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
+    raise DataError(
+        f"{len(errors)} of {len(folder.files):,} images at {folder.root} are bad: "
+        f"{join_some(errors, MAX_LISTED_ERRORS)}{where}. "
+        "Fix or remove them, or give `--set data.bad_files='leave out'`."
+    )
+
+
+def require_readable_splits(
+    folder: ImageFolder, train_files: Sequence[Path], test_files: Sequence[Path], errors: Sequence[str]
+) -> None:
+    """Check that both splits have a readable image.
+
+    Raises:
+        DataError: where one has none.
+    """
+    for split_name, split_files in (("training", train_files), ("test", test_files)):
+        if not split_files:
+            listed = join_some(errors, MAX_LISTED_ERRORS)
+            raise DataError(f"no {split_name} image at {folder.root} can be read: {listed}.")
 
 
 def _readable_files(
@@ -316,20 +316,18 @@ def _readable_files(
     return files, np.array(labels, dtype=np.int64)
 
 
-def _format_errors(errors: Sequence[str]) -> str:
-    listed = "; ".join(errors[:MAX_LISTED_ERRORS])
-    if len(errors) <= MAX_LISTED_ERRORS:
-        return listed
-    return f"{listed}; and {len(errors) - MAX_LISTED_ERRORS:,} more"
-
-
-def _describe_origin(files: list[Path], index: ImageIndex, errors: Sequence[str]) -> str:
-    origin = f"an image folder ({describe_folder_content(files)}), decoded at each use"
+def _describe_origin(folder: ImageFolder, index: ImageIndex, errors: Sequence[str], notices: Sequence[str]) -> str:
+    origin = f"an image folder ({folder.describe_formats()}), decoded at each use"
     if index.max_copy_side:
         origin += f"; copies of a shorter side of {index.max_copy_side}, JPEG {JPEG_QUALITY}, of larger ones"
+    return append_findings(origin, errors, notices)
+
+
+def append_findings(origin: str, errors: Sequence[str], notices: Sequence[str]) -> str:
+    """Append bad files and notices to the description of a folder."""
     if errors:
-        origin += f"; {len(errors):,} bad files left out: {_format_errors(errors)}"
-    return origin
+        origin += f"; {len(errors):,} bad files left out: {join_some(errors, MAX_LISTED_ERRORS)}"
+    return "; ".join([origin, *notices])
 
 
 def _dataset_digest(
@@ -343,8 +341,3 @@ def _dataset_digest(
         for file in files:
             digest.update(inspected[file].digest.encode())
     return digest.hexdigest()[:16]
-
-
-def _file_stamp(file: Path) -> str:
-    status = file.stat()
-    return f"{status.st_size}|{status.st_mtime_ns}"

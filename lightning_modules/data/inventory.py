@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lightning_modules.data.datasets import prepare_dataset, split_train_validation
+from lightning_modules.data.image_folder import list_class_names, require_class_count
 from lightning_modules.data.image_index import ImageFileDataset, index_image_folder
 from lightning_modules.data.types import InMemoryDataset, Labels
 from lightning_modules.distributed import DataParallelRank
@@ -43,6 +44,7 @@ class Inventory:
         test_labels: int64 class indices, in the order of the predictions.
         digest: of the examples' content.
         excluded_files: bad files, each with what is wrong with it.
+        notices: ignored entries and duplicates of an image folder, a line for each kind.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Inventory:
     test_labels: Labels
     digest: str
     excluded_files: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def make_inventory(
@@ -71,6 +74,18 @@ def make_inventory(
         return _external_inventory(setup.data, setup.scale, seeds)
     setup.require_consistent()
     return _own_inventory(_load_own_dataset(setup.data, setup.scale, root, cache, log), setup.data, seeds)
+
+
+def check_classes(setup: Setup, root: Path) -> None:
+    """Check the classes of an image folder, if it is there, without opening a file.
+
+    Raises:
+        DataError: for a folder with fewer than two classes, or another number than the scale says.
+    """
+    data = setup.data
+    if isinstance(data, ForeignData) or data.source == "digits" or not (root / "train").is_dir():
+        return
+    require_class_count(root, list_class_names(root / "train"), setup.scale.classes)
 
 
 def load_dataset(
@@ -129,7 +144,8 @@ def _own_inventory(dataset: InMemoryDataset | ImageFileDataset, data: Data, seed
         split_sizes={"train": len(train), "validation": len(validation), "test": len(dataset.test_labels)},
         test_labels=dataset.test_labels,
         digest=dataset.digest,
-        excluded_files=dataset.excluded_files if isinstance(dataset, ImageFileDataset) else (),
+        excluded_files=dataset.excluded_files,
+        notices=dataset.notices,
     )
 
 

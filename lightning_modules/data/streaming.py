@@ -17,6 +17,7 @@ from lightning_modules.data.augmentation import CropParams, ShiftFlipParams, shi
 from lightning_modules.data.datamodule import EVALUATION_BATCH_SIZE, SplitDataModule, images_per_batch, rescale_images
 from lightning_modules.data.decoding import (
     array_to_image,
+    center_crop_start,
     decode_center_crop,
     decode_image,
     decode_indexed_image,
@@ -24,10 +25,10 @@ from lightning_modules.data.decoding import (
     rescale_image,
     resize_and_center_crop,
 )
-from lightning_modules.data.image_folder import TEST_FOLDERS, list_class_names, list_images
+from lightning_modules.data.image_folder import find_test_folder, list_class_names, list_image_folder, list_images
 from lightning_modules.data.image_index import ImageFileDataset
 from lightning_modules.data.normalization import PixelNormalization, compute_color_components, mean_and_std
-from lightning_modules.data.types import DataError, Images, Indices, Labels
+from lightning_modules.data.types import Images, Indices, Labels
 from lightning_modules.distributed import Batch, DataParallelRank
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.recipe import Recipe
@@ -219,24 +220,20 @@ class ImageFolderSplit(StreamedSplit):
     Files are ``<folder>/test/<class>/*`` or, without such a folder, ``<folder>/val/<class>/*``.
 
     Attributes:
-        class_names: in the order of the class indices.
+        class_names: in the order of the class indices: those of ``<folder>/train``, where it exists.
 
     Raises:
-        DataError: for a folder without such images.
+        DataError: for a folder without such images, and for test classes that are not among those of training.
     """
 
     max_batch_size = EVALUATION_BATCH_SIZE
 
     def __init__(self, folder: Path, scale: Scale, device: torch.device) -> None:
         self.folder = folder
-        test_folders = [folder / name for name in TEST_FOLDERS if (folder / name).is_dir()]
-        if not test_folders:
-            raise DataError(f"{folder} has neither test/<class>/ nor val/<class>/; expected one of them, with images.")
-        self.class_names = list_class_names(test_folders[0])
+        self.class_names, files_by_class = _list_test_images(folder)
         files: list[Path] = []
         labels: list[int] = []
-        for label, name in enumerate(self.class_names):
-            class_files = list_images(test_folders[0] / name)
+        for label, class_files in enumerate(files_by_class):
             files += class_files
             labels += [label] * len(class_files)
         super().__init__(files, np.array(labels, dtype=np.int64), scale, device)
@@ -279,7 +276,7 @@ class ImageFolderSplit(StreamedSplit):
         """Yield the center crops of all images, rescaled to the crop's own side."""
         crop = self.scale.resolution
         for images, labels in self.rescaled_batches(crop):
-            top, left = ((length - crop) // 2 for length in images.shape[2:])
+            top, left = (center_crop_start(length, crop) for length in images.shape[2:])
             yield images[:, :, top : top + crop, left : left + crop], labels
 
     def _load_rescaled(self, index: int, side: int) -> torch.Tensor:
@@ -289,6 +286,16 @@ class ImageFolderSplit(StreamedSplit):
 
     def _stack_images(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(images)).to(self.device).contiguous(memory_format=torch.channels_last)
+
+
+def _list_test_images(folder: Path) -> tuple[tuple[str, ...], Sequence[Sequence[Path]]]:
+    """Return class names and test images by class, labeled as when training on the folder."""
+    if (folder / "train").is_dir():
+        listing = list_image_folder(folder)
+        return listing.class_names, listing.test_files
+    test = find_test_folder(folder)
+    class_names = list_class_names(test)
+    return class_names, [list_images(test / name) for name in class_names]
 
 
 def map_in_order(

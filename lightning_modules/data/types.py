@@ -31,6 +31,8 @@ class InMemoryDataset:
         class_names: in the order of the class indices.
         origin: where the images came from, in words: ``an image folder (JPEG)``.
         digest: of all pixels and labels.
+        excluded_files: bad files, each with what is wrong with it.
+        notices: ignored entries and duplicates, a line for each kind.
     """
 
     train_images: Images
@@ -40,3 +42,5 @@ class InMemoryDataset:
     class_names: tuple[str, ...]
     origin: str
     digest: str
+    excluded_files: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()

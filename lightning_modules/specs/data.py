@@ -26,7 +26,7 @@ class Data:
             ``originals`` decodes the files at each use; ``resized`` decodes copies on disk, made once, whose shorter
             side is at most 16/7 of the resolution. Rescaling twice gives slightly different pixels.
         bad_files: if files of a folder cannot be read, or have another format than their extension says: ``refuse`` the
-            folder, or ``leave out`` these files. They are listed and counted. Fitted images allow only ``refuse``.
+            folder, or ``leave out`` these files. They are listed and counted.
     """
 
     source: DataSourceName = "folder"

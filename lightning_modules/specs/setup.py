@@ -189,11 +189,6 @@ class Setup:
                 f"Data.keep is {data.keep!r} and Data.source is {data.source!r}; expected the source 'folder' with it: "
                 "other sources have no image files. Set Data.keep to 'fitted', or use an image folder."
             )
-        if data.keep == "fitted" and data.bad_files != "refuse":
-            raise InvalidValue(
-                f"Data.bad_files is {data.bad_files!r} and Data.keep is 'fitted'; expected 'refuse' with it. Set "
-                "Data.keep to 'originals' or 'resized' to have bad files left out."
-            )
 
 
 # The dataclasses that a setup in JSON may name under "kind".

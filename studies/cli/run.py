@@ -115,7 +115,7 @@ def run(
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run: a run prints its progress instead.")
     if dry_run:  # before any process is started: a dry run leaves nothing behind
-        _print_dry_run(options.declare_study(name), as_json=as_json)
+        _print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
     with _prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
@@ -133,7 +133,11 @@ def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_s
     return replace(options, looks=default_interim_seeds(max_seeds))
 
 
-def _print_dry_run(study: Study, *, as_json: bool) -> None:
+def _print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
+    from lightning_modules.data.inventory import check_classes
+
+    for setup in study.setups().values():
+        check_classes(setup, settings.data_root)
     trials = [{"arm": trial.arm, "seed": trial.seed, "fingerprint": trial.fingerprint} for trial in study.trials()]
     if as_json:
         print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})

@@ -175,13 +175,14 @@ def _read_inventory(study: Study, settings: Settings, log: Callable[[str], None]
     seeds = (*study.seeds, *tuning_seeds)
 
     inventories = {}
-    excluded_files: dict[str, None] = {}  # a set in order
+    findings: dict[str, None] = {}  # a set in order
     for key, setup in setups.items():
         inventory = make_inventory(setup, seeds, settings.data_root, settings.cache_folder, log)
         inventories[key] = inventory
-        excluded_files.update(dict.fromkeys(inventory.excluded_files))
-    for file in excluded_files:
-        log(f"left out: {file}")
+        findings.update(dict.fromkeys(f"left out: {file}" for file in inventory.excluded_files))
+        findings.update(dict.fromkeys(f"found in the data: {notice}" for notice in inventory.notices))
+    for finding in findings:
+        log(finding)
 
     first, *others = (inventories[key] for key in arm_setups)
     for other in others:

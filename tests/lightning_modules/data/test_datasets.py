@@ -30,7 +30,7 @@ def image_folder(root: Path, *, classes=("cat", "dog"), count=4, side=8, suffix=
             folder.mkdir(parents=True)
             for index in range(count):
                 pixels = np.zeros((side, side + 2 * index, 3), dtype=np.uint8)
-                pixels[..., label % 3] = 50 + 20 * index
+                pixels[..., label % 3] = 50 + 20 * index + (part == "test")
                 Image.fromarray(pixels).save(folder / f"{index}.{suffix}")
     return root
 
@@ -95,9 +95,9 @@ def strange_class(root: Path) -> Path:
     ("spoil", "text"),
     [
         (no_train, r"no folder .*train\. Expected train/<class>/ and test/<class>/"),
-        (one_class, r"has 1 classes \(cat\); expected two or more folders"),
+        (one_class, r"has 1 class \(cat\); expected two or more folders"),
         (empty_class, r"no images in .*train/eel"),
-        (broken_image, r"cannot read the image .*train/dog/1\.png"),
+        (broken_image, r"1 of 16 images at .* are bad: train/dog/1\.png: cannot be read"),
         (strange_class, r"has classes that .*train has not: eel"),
     ],
 )
@@ -255,7 +255,9 @@ def test_hidden_entries_are_skipped_and_other_files_counted(tmp_path):
     (root / "train" / "cat" / "notes.txt").write_text("mine")
     examples = prepare_dataset(FOLDER, SCALE, root, tmp_path / "cache")
     assert examples.class_names == ("cat", "dog")
-    assert examples.origin == "an image folder (PNG; 1 other files left out)"
+    ignored = "1 entry ignored: train/cat/notes.txt (not an image by its extension)"
+    assert examples.notices == (ignored,)
+    assert examples.origin == f"an image folder (PNG); {ignored}"
 
 
 def test_a_linked_folder_is_followed_when_its_images_change(tmp_path):
