@@ -12,6 +12,8 @@ from lightning_modules.specs.values import check_fields, require_field
 Endpoint = Literal["test_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
+MAX_LISTED_ARMS = 8  # that a sentence can name one by one
+
 ENDPOINT_LABELS: dict[Endpoint, str] = {
     "test_error": "test error",
     "training_error": "training error",
@@ -143,7 +145,10 @@ class FallsWith(Claim):
 
     @property
     def sentence(self) -> str:
-        return f"{ENDPOINT_LABELS[self.endpoint].capitalize()} falls from {' to '.join(self.order)}."
+        label, num_steps = ENDPOINT_LABELS[self.endpoint].capitalize(), len(self.order) - 1
+        if len(self.order) > MAX_LISTED_ARMS:
+            return f"{label} falls with each of the {num_steps} steps from {self.order[0]} to {self.order[-1]}."
+        return f"{label} falls from {' to '.join(self.order)}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -175,9 +180,10 @@ class SaturatesAt(Claim):
 
     @property
     def sentence(self) -> str:
-        return (
-            f"{ENDPOINT_LABELS[self.endpoint].capitalize()} stops falling at {self.arm} along {', '.join(self.order)}."
-        )
+        arms = ", ".join(self.order)
+        if len(self.order) > MAX_LISTED_ARMS:
+            arms = f"the {len(self.order)} arms from {self.order[0]} to {self.order[-1]}"
+        return f"{ENDPOINT_LABELS[self.endpoint].capitalize()} stops falling at {self.arm} along {arms}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -235,7 +241,10 @@ class AllOf(Claim):
 
     @property
     def sentence(self) -> str:
-        return " And: ".join(claim.sentence for claim in self.parts)
+        sentences = [claim.sentence for claim in self.parts]
+        if len(sentences) > MAX_LISTED_ARMS:
+            return f"All {len(sentences)} hold, from: {sentences[0]} To: {sentences[-1]}"
+        return " And: ".join(sentences)
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 MISSING = "–"  # a value that does not exist
 MINUS = "−"  # U+2212, as wide as a plus sign
 NO_BREAK_SPACE = "\u00a0"
+MAX_FINDINGS = 5  # that a sentence or a list has room for
 MAX_UNBROKEN_LENGTH = 20  # characters of a name that fit into a column without a line break
 _SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BYTE_UNITS = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -158,10 +159,45 @@ def format_count(count: int, noun: str, plural_noun: str = "") -> str:
     return f"{count:,} {plural_noun or f'{noun}s'}"
 
 
-def join_words(words: Iterable[str], conjunction: str = "and") -> str:
-    """Join words as ``A, B and C``."""
-    *before, last = list(words) or [""]
+def join_words(words: Iterable[str], conjunction: str = "and", *, max_words: int = 0) -> str:
+    """Join words as ``A, B and C``.
+
+    Args:
+        max_words: words beyond this number are counted: ``A, B and 7 others``; 0 lists all.
+    """
+    listed = list(words) or [""]
+    num_others = len(listed) - max_words
+    if max_words and num_others > 1:  # "and 1 other" would be no shorter
+        listed = [*listed[:max_words], f"{num_others:,} others"]
+    *before, last = listed
     return f"{', '.join(before)} {conjunction} {last}" if before else last
+
+
+def condense_findings(findings: Iterable[tuple[str, str]]) -> list[str]:
+    """Write findings as ``subject: text``; more than five are grouped by their text and counted.
+
+    A study of 40 arms has 39 differences or more, and a list of them all would hide what it says.
+
+    Args:
+        findings: subject and text; an empty subject is left out.
+    """
+    distinct = list(dict.fromkeys(findings))
+    if len(distinct) <= MAX_FINDINGS:
+        return [f"{subject}: {text}" if subject else text for subject, text in distinct]
+    subjects_by_text: dict[str, list[str]] = {}
+    for subject, text in distinct:
+        subjects_by_text.setdefault(text, []).append(subject)
+    condensed = []
+    # The most frequent first: it says most about the study.
+    for text, subjects in sorted(subjects_by_text.items(), key=lambda group: -len(group[1])):
+        if len(subjects) > 1:
+            condensed.append(f"{text} (in {len(subjects)} of {len(distinct)} cases)")
+        else:
+            condensed.append(f"{subjects[0]}: {text}" if subjects[0] else text)
+    if len(condensed) > MAX_FINDINGS:
+        num_hidden = len(condensed) - MAX_FINDINGS + 1
+        condensed[MAX_FINDINGS - 1 :] = [f"{num_hidden} further findings: see the tables"]
+    return condensed
 
 
 def _fitting_unit(values: Iterable[float], units: tuple[tuple[float, str], ...]) -> tuple[float, str]:

@@ -135,7 +135,8 @@ def _check_shared_aspect(aspect: str, registration: Registration, pairs: list[Pa
     # A digest over all epochs cannot match where one trial stopped early: such pairs are reported, not compared.
     stopped = _find_stopped_pairs(registration, known) if aspect in PER_EPOCH_ASPECTS else {}
     compared = [pair for pair in known if (pair.arm, pair.seed) not in stopped]
-    stopped_text = "".join(f"; {text}" for text in dict.fromkeys(stopped.values()))
+    distinct_texts = list(dict.fromkeys(stopped.values()))
+    stopped_text = f"; {join_words(distinct_texts, max_words=4)}" if distinct_texts else ""
     if not compared:
         finding = f"no two trials under one seed can show it{stopped_text}"
         return IntegrityCheck(subject=subject, state="unknown", finding=finding)

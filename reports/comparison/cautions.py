@@ -50,7 +50,7 @@ def _missing_trial_cautions(registration: Registration, arms: Sequence[ArmSummar
     # With no test error at all, the answer itself says so.
     if empty and len(empty) < len(arms):
         pronoun = "it" if len(empty) == 1 else "them"
-        yield f"No test error for {join_words(empty)}: nothing can be said of {pronoun}."
+        yield f"No test error for {join_words(empty, max_words=6)}: nothing can be said of {pronoun}."
 
 
 def _lost_dependency_cautions(registration: Registration, dependencies: Sequence[RecordedTrial]) -> Iterator[str]:
@@ -65,8 +65,8 @@ def _lost_dependency_cautions(registration: Registration, dependencies: Sequence
         arms = evaluating or starting
         ending = "s" if len(arms) == 1 else ""  # of the verb
         relation = f"evaluate{ending} it" if evaluating else f"start{ending} from it"
-        seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds)}"
-        yield f"{network} {state} under {seeds_text}; {join_words(arms)} {relation}."
+        seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds, max_words=10)}"
+        yield f"{network} {state} under {seeds_text}; {join_words(arms, max_words=6)} {relation}."
 
 
 def _pairing_cautions(checks: Sequence[IntegrityCheck]) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _added_seed_cautions(record: StudyRecord) -> Iterator[str]:
 def _noise_cautions(differences: Sequence[ArmDifference]) -> Iterator[str]:
     pairs = [format_contrast(difference.over, difference.arm) for difference in differences if difference.is_noisy]
     if pairs:
-        yield f"Unequal noise: the intervals of {join_words(pairs)} were widened to those pairs' own."
+        yield f"Unequal noise: the intervals of {join_words(pairs, max_words=3)} were widened to those pairs' own."
 
 
 def _uncommitted_code_cautions(starts: Sequence[StudyStart]) -> Iterator[str]:

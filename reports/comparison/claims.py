@@ -12,7 +12,7 @@ from reports.analysis.arms import ArmSummary
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, smallest_effect
 from reports.analysis.interim import InterimSchedule, judge_sequentially
-from reports.formatting import format_contrast, format_significant, join_words, typeset_minus_signs
+from reports.formatting import condense_findings, format_contrast, format_significant, join_words, typeset_minus_signs
 from reports.statistics import Evidence, Verdict, judge_claims
 from reports.statistics.evidence import ALPHA
 from studies.records.study_record import StudyRecord
@@ -122,14 +122,23 @@ def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
         reason=typeset_minus_signs(verdict.reason),
         caveats=tuple(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
         notes=(
-            *map(typeset_minus_signs, verdict.notes),
+            *_condense_sentences(map(typeset_minus_signs, verdict.notes)),
             *relative_effect_notes(record, claim),
             *cost_comparability_notes(record, claim),
         ),
         source=claim.source,
         agreement=describe_agreement(claim, verdict.word),
-        confounds=tuple(confounds),
+        confounds=_condense_sentences(confounds),
     )
+
+
+def _condense_sentences(sentences: Iterable[str]) -> tuple[str, ...]:
+    """Group sentences of the form ``subject: text`` by their text where there are many."""
+    findings = []
+    for sentence in sentences:
+        subject, separator, text = sentence.partition(": ")
+        findings.append((subject, text) if separator else ("", sentence))
+    return tuple(condense_findings(findings))
 
 
 def relative_effect_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:

@@ -67,7 +67,7 @@ def _identical_networks(registration: Registration) -> tuple[str, ...]:
     if not identical:
         return ()
     subject, verb = ("network", "has") if len(identical) == 1 else ("networks", "have")
-    arms = join_words(identical)
+    arms = join_words(identical, max_words=6)
     return (f"The instantiated {subject} of {arms} {verb} exactly the modules of {registration.baseline}.",)
 
 
@@ -104,7 +104,14 @@ def _setting_changes_table(registration: Registration) -> Table:
     notes: tuple[str, ...] = ()
     if any(location.text != MISSING for *_, location in rows):  # only then a setting's path has an asterisk
         notes = ("Equal changes share a line: Where gives the indices that the asterisks stand for, counted from 0.",)
-    return Table(name="changes", caption="Settings changed by each arm", columns=columns, rows=rows, notes=notes)
+    return Table(
+        name="changes",
+        caption="Settings changed by each arm",
+        columns=columns,
+        rows=rows,
+        notes=notes,
+        folded=len(rows) > MAX_UNFOLDED_ROWS,
+    )
 
 
 def _module_differences_table(registration: Registration) -> Table:
@@ -147,6 +154,7 @@ def _confounds_table(comparison: Comparison) -> Table:
         columns=columns,
         rows=tuple(rows),
         notes=(_confounding_rule(comparison.registration),),
+        folded=len(rows) > MAX_UNFOLDED_ROWS,
     )
 
 

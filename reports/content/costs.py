@@ -42,7 +42,7 @@ def networks_table(comparison: Comparison) -> Table:
     notes = [f"Multiply-adds: {pass_description}. Receptive field: of the last feature map before the head."]
     unknown = [arm.name for arm in arms if not arm.properties.keys() >= set(PROPERTIES)]
     if unknown:
-        notes.append(f"{MISSING}: unknown for the network of {join_words(unknown)}.")
+        notes.append(f"{MISSING}: unknown for the network of {join_words(unknown, max_words=6)}.")
     columns = [
         _property_column(arms, "Weight layers", "weight_layers"),
         _scaled_property_column(arms, "Parameters", "parameters"),
@@ -99,6 +99,7 @@ def arm_table(
         columns=tuple(headings),
         rows=tuple(zip(*cells_by_column, strict=True)) if columns else (),
         notes=tuple(notes),
+        folded=name != "results" and len(arms) > MAX_UNFOLDED_ROWS,
     )
 
 

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.analysis.integrity import describe_restarts
 from reports.comparison.comparison import Comparison
 from reports.content.contract import contract_section
 from reports.content.costs import (
-    FilledColumn,
-    arm_table,
     costs_table,
     dependencies_table,
     has_evaluations,
     networks_table,
-    test_cost_columns,
 )
 from reports.content.document import (
+    MAX_UNFOLDED_ROWS,
     Cell,
     Column,
     Row,
     Section,
     Table,
     interval_cell,
-    mean_cell,
     nonempty_tables,
-    number_cell,
     text_cell,
 )
 from reports.content.factorial import INTERACTION_FIGURE, factorial_section
 from reports.content.paired_examples import examples_table
+from reports.content.results import contrasts_table, results_table
 from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
 from reports.figures.study import error_decimals
 from reports.figures.style import Figure
@@ -42,13 +36,11 @@ from reports.formatting import (
     format_count,
     format_duration,
     format_integer,
-    format_published,
+    join_words,
 )
 from studies.records.study_record import StudyStart
 
 VERDICT_SYMBOLS = {"supported": "✓", "contradicted": "✗", "practically equivalent": "≈", "inconclusive": "?"}
-BASELINE_LABEL = "baseline"
-EXPLORATORY_MARK = "°"
 
 # Figures that are shown in the section that they belong to, not among the others.
 FIGURES_OF_SECTIONS = (INTERACTION_FIGURE, SEARCH_FIGURE)
@@ -124,20 +116,6 @@ def claims_table(comparison: Comparison) -> Table:
     return Table(name="claims", caption="Registered claims and their verdicts", columns=columns, rows=tuple(rows))
 
 
-def results_table(comparison: Comparison) -> Table:
-    """Error, difference, outcomes and published value, arm by arm."""
-    arms, digits = comparison.arms, error_decimals(comparison)
-    columns = [
-        _error_column(arms, digits),
-        _difference_column(comparison, digits),
-        _outcome_column(arms),
-        *_top5_columns(arms, digits),
-        *test_cost_columns(arms),
-        *_published_columns(comparison),
-    ]
-    return arm_table(arms, "results", "Test error and outcomes of the trials", columns, _result_notes(comparison))
-
-
 def _arms_section(comparison: Comparison) -> Section:
     registration = comparison.registration
     paragraph = (
@@ -146,98 +124,13 @@ def _arms_section(comparison: Comparison) -> Section:
     )
     tables = nonempty_tables(
         results_table(comparison),
+        contrasts_table(comparison),
         networks_table(comparison),
         costs_table(comparison),
         dependencies_table(comparison),
         examples_table(comparison.paired_examples, registration.baseline),
     )
     return Section(name="arms", title="Results by arm", paragraphs=(paragraph,), tables=tables)
-
-
-def _error_column(arms: Sequence[ArmSummary], digits: int) -> FilledColumn:
-    about = "mean over seeds ± half-width of its 95% interval"
-    cells = [mean_cell(arm.mean_error, digits) for arm in arms]
-    return Column(title="Test error", unit="%", kind="number", about=about), cells
-
-
-def _difference_column(comparison: Comparison, digits: int) -> FilledColumn:
-    column = Column(
-        title=f"Error reduction against {comparison.registration.baseline}",
-        unit="points",
-        kind="number",
-        about=f"positive: lower error than the baseline; simultaneous {comparison.confidence_level} interval",
-    )
-    return column, [_difference_cell(arm.difference, digits) for arm in comparison.arms]
-
-
-def _difference_cell(difference: ArmDifference | None, digits: int) -> Cell:
-    if difference is None:
-        return Cell(text=BASELINE_LABEL, sort=0.0, tone="quiet")
-    cell = interval_cell(difference.estimate, digits)
-    is_exploratory = not difference.is_registered and math.isfinite(difference.estimate.value)
-    return replace(cell, mark=EXPLORATORY_MARK) if is_exploratory else cell
-
-
-def _outcome_column(arms: Sequence[ArmSummary]) -> FilledColumn:
-    cells = []
-    for arm in arms:
-        num_incomplete = arm.num_running + arm.num_not_started + arm.num_without_error
-        is_complete = arm.num_finished == arm.num_ended and not num_incomplete
-        cells.append(Cell(text=arm.describe_outcomes, sort=arm.num_finished, tone="" if is_complete else "alert"))
-    # Running trials and those never started are not in the denominator; the text of the cell names them.
-    return Column(title="Completed", unit="of ended trials"), cells
-
-
-def _top5_columns(arms: Sequence[ArmSummary], digits: int) -> list[FilledColumn]:
-    """Top-5 error; empty where no trial has counted it."""
-    if not any(math.isfinite(arm.top5.value) for arm in arms):
-        return []
-    cells = [mean_cell(arm.top5, digits) for arm in arms]
-    about = "the right class is not among the five most likely ones"
-    return [(Column(title="Top-5 error", unit="%", kind="number", about=about), cells)]
-
-
-def _published_columns(comparison: Comparison) -> list[FilledColumn]:
-    """Published values, with the decimals of their source, if there is one."""
-    if comparison.registration.reference is None:
-        return []
-    values = [arm.published_value for arm in comparison.arms]
-    digits = max(map(_count_published_decimals, values), default=0)
-    cells = [number_cell(value, digits) for value in values]
-    about = "for comparison only: never combined with measured values"
-    return [(Column(title="Published", unit="%, other data", kind="number", about=about), cells)]
-
-
-def _count_published_decimals(value: float) -> int:
-    if not math.isfinite(value):
-        return 0
-    _, _, decimals = format_published(value).partition(".")
-    return len(decimals)
-
-
-def _result_notes(comparison: Comparison) -> tuple[str, ...]:
-    differences = comparison.differences
-    notes = [
-        "Test error: mean over the finished seeds ± half-width of the arm's own 95% t interval.",
-        "Differences: mean over the pairs of seeds in which both trials finished. The intervals are simultaneous: in "
-        f"{comparison.confidence_level} of studies, they cover all differences of their family.",
-    ]
-    if any(not difference.is_registered for difference in differences):
-        notes.append(
-            f"{EXPLORATORY_MARK} exploratory: this difference is not part of a registered claim and has no verdict."
-        )
-    incomplete = []
-    for difference in differences:
-        if difference.num_pairs < difference.num_planned:
-            contrast = format_contrast(difference.over, difference.arm)
-            incomplete.append(f"{contrast} {difference.num_pairs} of {difference.num_planned}")
-    if incomplete:
-        notes.append(f"Complete pairs of seeds: {', '.join(incomplete)}.")
-    reference = comparison.registration.reference
-    if reference:
-        caveat = f" Caveat: {reference.caveat}." if reference.caveat else ""
-        notes.append(f"Published: {reference.quantity}. Source: {reference.source}.{caveat}")
-    return tuple(notes)
 
 
 def _sensitivity_section(comparison: Comparison) -> Section:
@@ -269,7 +162,14 @@ def _image_sampling_table(comparison: Comparison) -> Table:
         "Over seeds and images: for other images from the same source; never narrower than over seeds alone."
     )
     caption = "Differences on this test set, and on other images of its kind"
-    return Table(name="crossed", caption=caption, columns=columns, rows=tuple(rows), notes=(note,))
+    return Table(
+        name="crossed",
+        caption=caption,
+        columns=columns,
+        rows=tuple(rows),
+        notes=(note,),
+        folded=len(rows) > MAX_UNFOLDED_ROWS,
+    )
 
 
 def _failures_section(comparison: Comparison) -> Section:
@@ -278,7 +178,9 @@ def _failures_section(comparison: Comparison) -> Section:
     paragraphs = []
     if not_started:
         paragraphs.append(
-            "Planned, but not in the tracking store (never started, or deleted): " + ", ".join(not_started) + "."
+            "Planned, but not in the tracking store (never started, or deleted): "
+            + join_words(not_started, max_words=10)
+            + "."
         )
     if table.rows or not_started:
         paragraphs.append(
@@ -309,7 +211,13 @@ def _failures_table(comparison: Comparison) -> Table:
         Column(title="State"),
         Column(title="Reason"),
     )
-    return Table(name="failures", caption="Trials without a test error", columns=columns, rows=tuple(rows))
+    return Table(
+        name="failures",
+        caption="Trials without a test error",
+        columns=columns,
+        rows=tuple(rows),
+        folded=len(rows) > MAX_UNFOLDED_ROWS,
+    )
 
 
 def _reproducibility_section(comparison: Comparison) -> Section:
@@ -330,7 +238,8 @@ def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:
     runs = [trial.reused_from for trial in (*comparison.trials, *comparison.dependencies) if trial.reused_from]
     if not runs:
         return ()
-    return (f"{format_count(len(runs), 'trial')} reused from another study: runs {', '.join(sorted(set(runs)))}.",)
+    sources = join_words(sorted(set(runs)), max_words=6)
+    return (f"{format_count(len(runs), 'trial')} reused from another study: runs {sources}.",)
 
 
 def _starts_table(starts: Sequence[StudyStart]) -> Table:

@@ -17,6 +17,7 @@ from reports.formatting import format_count, format_significant
 from studies.records.study_record import RecordedTrial
 
 GRADIENT_NORM_PREFIX = "gradient_norm/"
+MAX_PANELS = 8  # a panel per arm: those of 40 arms would fill ten pages
 MAX_LABELS = 20  # layer names that fit below a panel without touching
 Norms = npt.NDArray[np.float64]
 
@@ -48,11 +49,16 @@ class _ArmNorms:
 
 def gradient_norms_figure(comparison: Comparison) -> Figure | None:
     """Panel per arm, on one scale; ``None`` where no layers were logged."""
-    logged = []
+    layers_by_index: dict[int, tuple[str, ...]] = {}
     for index, arm in enumerate(comparison.arms):
         layers = _logged_layers(comparison, arm.name)
         if layers:
-            logged.append(_read_arm_norms(comparison, index, arm.name, layers))
+            layers_by_index[index] = layers
+    indices = list(layers_by_index)
+    logged = []
+    for position in style.choose_arms(len(indices), MAX_PANELS):
+        index = indices[position]
+        logged.append(_read_arm_norms(comparison, index, comparison.arms[index].name, layers_by_index[index]))
     limits = _shared_limits(logged)
     if limits is None:
         return None
@@ -71,7 +77,7 @@ def gradient_norms_figure(comparison: Comparison) -> Figure | None:
         "Norm of the gradient of each layer's weights, from the input to the output, on one scale for all arms. "
         "Filled: last epoch; hollow: first epoch; both are means over the finished seeds, shaded from the lowest to "
         "the highest seed. Dotted, with crosses: last epoch of each diverged seed, not part of any mean."
-    )
+    ) + style.describe_choice(len(logged), len(indices))
     return Figure(name="gradients", title="Gradient norms by layer", caption=caption, panels=tuple(panels))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -21,15 +21,20 @@ METRIC_TITLES = (
     ("gradient_norm", "Gradient norm"),
 )
 
+MAX_RANGE_POINTS = 200  # of either edge of the shade
+MAX_ARMS = 12  # lines that can be told apart, and labels that fit at their ends
 Curves = npt.NDArray[np.float64]
+CurvesByArm = Mapping[int, Curves]  # by the index of the arm
 
 
 def learning_curves_figure(comparison: Comparison) -> Figure | None:
     """Panel per quantity logged by epoch; ``None`` where none was logged."""
     panels = []
+    with_curves = [index for index, arm in enumerate(comparison.arms) if _has_curves(comparison, arm.name)]
+    indices = [with_curves[position] for position in style.choose_arms(len(with_curves), MAX_ARMS)]
     for metric, title in METRIC_TITLES:
-        curves_by_arm = [_collect_curves(comparison, arm.name, metric) for arm in comparison.arms]
-        if not any(np.isfinite(curves).any() for curves in curves_by_arm):
+        curves_by_arm = {index: _collect_curves(comparison, comparison.arms[index].name, metric) for index in indices}
+        if not any(np.isfinite(curves).any() for curves in curves_by_arm.values()):
             continue
         panels.append(
             Panel(
@@ -45,8 +50,12 @@ def learning_curves_figure(comparison: Comparison) -> Figure | None:
     caption = (
         "Line: mean over the finished seeds; shade: from the lowest to the highest seed. Dotted, ending in a cross: "
         "diverged seeds, not part of any mean. Errors are on a square-root axis, which spreads small values."
-    )
+    ) + style.describe_choice(len(indices), len(with_curves))
     return Figure(name="learning", title="Learning curves", caption=caption, panels=tuple(panels))
+
+
+def _has_curves(comparison: Comparison, arm: str) -> bool:
+    return any(trial.arm == arm and trial.result and trial.result.curves for trial in comparison.trials)
 
 
 def _collect_curves(comparison: Comparison, arm: str, metric: str, state: str = "finished") -> Curves:
@@ -63,17 +72,21 @@ def _collect_curves(comparison: Comparison, arm: str, metric: str, state: str = 
     return table
 
 
-def _draw_curves(comparison: Comparison, curves_by_arm: Sequence[Curves], metric: str, axes: Axes) -> None:
-    diverged_by_arm = [_collect_curves(comparison, arm.name, metric, "diverged") for arm in comparison.arms]
+def _draw_curves(comparison: Comparison, curves_by_arm: CurvesByArm, metric: str, axes: Axes) -> None:
+    diverged_by_arm = {}
+    for index in curves_by_arm:
+        diverged_by_arm[index] = _collect_curves(comparison, comparison.arms[index].name, metric, "diverged")
     # The scale must be set before anything is drawn, and must hold the diverged seeds too.
-    finite = np.concatenate([curves[np.isfinite(curves)] for curves in (*curves_by_arm, *diverged_by_arm)])
+    finite = np.concatenate(
+        [curves[np.isfinite(curves)] for curves in (*curves_by_arm.values(), *diverged_by_arm.values())]
+    )
     if metric.endswith("_error"):
         style.set_square_root_scale(axes, float(min(100.0, max(finite.max() * 1.05, 1.0))))
     elif finite.min() > 0:
         style.set_log_scale(axes)
     line_ends = []
-    for index, (curves, diverged) in enumerate(zip(curves_by_arm, diverged_by_arm, strict=True)):
-        _draw_diverged(axes, diverged, index)
+    for index, curves in curves_by_arm.items():
+        _draw_diverged(axes, diverged_by_arm[index], index)
         if np.isfinite(curves).any():
             end_height = _draw_arm(axes, curves, index)
             line_ends.append((shorten_name(comparison.arms[index].name), index, end_height))
@@ -90,9 +103,11 @@ def _draw_arm(axes: Axes, curves: Curves, index: int) -> float:
     logged = curves[:, has_value]
     mean, low, high = np.nanmean(logged, axis=0), np.nanmin(logged, axis=0), np.nanmax(logged, axis=0)
     color = style.arm_color(index)
-    axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
+    shown = np.union1d(style.thin_curve(low, MAX_RANGE_POINTS), style.thin_curve(high, MAX_RANGE_POINTS))
+    axes.fill_between(epochs[shown], low[shown], high[shown], color=color, alpha=0.13, linewidth=0)
     marker = "o" if len(epochs) == 1 else ""  # a line of one point would be invisible
-    axes.plot(epochs, mean, color=color, linestyle=style.arm_line_style(index), marker=marker)
+    shown = style.thin_curve(mean)
+    axes.plot(epochs[shown], mean[shown], color=color, linestyle=style.arm_line_style(index), marker=marker)
     return float(mean[-1])
 
 
@@ -101,16 +116,17 @@ def _draw_diverged(axes: Axes, curves: Curves, index: int) -> None:
     for curve in curves:
         epochs = np.flatnonzero(np.isfinite(curve))
         if len(epochs):
-            axes.plot(epochs + 1, curve[epochs], color=color, linewidth=0.8, linestyle=(0, (1, 1.5)))
+            shown = epochs[style.thin_curve(curve[epochs])]
+            axes.plot(shown + 1, curve[shown], color=color, linewidth=0.8, linestyle=(0, (1, 1.5)))
             axes.plot([epochs[-1] + 1], [curve[epochs[-1]]], marker="x", markersize=4.5, color=color)
 
 
-def _describe_curves(comparison: Comparison, curves_by_arm: Sequence[Curves], title: str) -> str:
+def _describe_curves(comparison: Comparison, curves_by_arm: CurvesByArm, title: str) -> str:
     descriptions = []
-    for arm, curves in zip(comparison.arms, curves_by_arm, strict=True):
+    for index, curves in curves_by_arm.items():
         has_value = np.isfinite(curves).any(axis=0)
         if has_value.any():
             mean = np.nanmean(curves[:, has_value], axis=0)
             first, last = format_significant(float(mean[0])), format_significant(float(mean[-1]))
-            descriptions.append(f"{arm.name} from {first} to {last}")
-    return f"{title}, mean over seeds from the first epoch to the last: {'; '.join(descriptions)}."
+            descriptions.append(f"{comparison.arms[index].name} from {first} to {last}")
+    return f"{title}, mean over seeds from the first epoch to the last: {style.join_descriptions(descriptions)}."

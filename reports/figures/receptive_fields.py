@@ -11,8 +11,6 @@ from reports.figures import style
 from reports.figures.style import INK, MUTED, Figure, Panel, shorten_name
 from reports.formatting import format_integer, format_significant, join_words
 
-ROW_INCHES, FRAME_INCHES = 0.3, 0.85
-
 
 def receptive_fields_figure(comparison: Comparison) -> Figure | None:
     """A bar per arm; ``None`` where no arm's network has a receptive field."""
@@ -25,7 +23,7 @@ def receptive_fields_figure(comparison: Comparison) -> Figure | None:
         title="Side of the receptive field, pixels",
         alternative=_describe_fields(fields, side),
         draw=partial(_draw_fields, comparison, fields, side),
-        height_inches=FRAME_INCHES + ROW_INCHES * len(fields),
+        height_inches=style.panel_height(len(fields)),
     )
     caption = "Side, in input pixels, of the receptive field of one position of the last feature map before the head."
     if side:
@@ -35,7 +33,7 @@ def receptive_fields_figure(comparison: Comparison) -> Figure | None:
         )
     unknown = [arm.name for arm in comparison.arms if "receptive_field" not in arm.properties]
     if unknown:
-        caption += f" Unknown for {join_words(unknown)}."
+        caption += f" Unknown for {join_words(unknown, max_words=6)}."
     return Figure(name="receptive", title="Receptive fields", caption=caption, panels=(panel,))
 
 
@@ -65,8 +63,7 @@ def _draw_fields(comparison: Comparison, fields: dict[str, int], image_side: int
             axes.barh([height], [field - within], left=[within], height=0.5, color=color, alpha=0.3, linewidth=0)
         axes.annotate(format_integer(field), (field, height), xytext=(4, 0), textcoords="offset points", va="center",
                       color=INK, fontsize=8, annotation_clip=False)  # fmt: skip
-    axes.set_yticks(list(heights), [shorten_name(name) for name in fields])
-    axes.tick_params(axis="y", labelcolor=INK)
+    style.label_rows(axes, list(heights), [shorten_name(name) for name in fields])
     axes.set_ylim(-0.6, len(fields) - 0.1)  # room above the first bar for the label of the image's side
     axes.set_xlim(0, 1.1 * max(*fields.values(), image_side))
     if image_side:
@@ -84,4 +81,4 @@ def _describe_fields(fields: dict[str, int], image_side: int) -> str:
             description += f", {format_significant(field / image_side, 2)} times the image's side"
         descriptions.append(description)
     image = f" The image has a side of {image_side}." if image_side else ""
-    return f"Side of the receptive field in pixels: {'; '.join(descriptions)}.{image}"
+    return f"Side of the receptive field in pixels: {style.join_descriptions(descriptions)}.{image}"

@@ -28,7 +28,8 @@ from reports.formatting import (
     time_unit,
 )
 
-ROW_INCHES, FRAME_INCHES = 0.3, 0.85
+MAX_LABELED_POINTS = 12  # arms beyond which only those on the Pareto front and the baseline are named
+MAX_DENSE_ROWS = 24  # rows of a panel beyond which labels have one line
 UnitChoice = Callable[[list[float]], tuple[float, str]]  # values to (factor, name of the unit)
 
 
@@ -73,7 +74,7 @@ def _seeds_figure(comparison: Comparison) -> Figure | None:
         if math.isfinite(difference.estimate.value):
             differences.append(difference)
     # Both panels have the same height, so that their rows have the same distance side by side.
-    height = FRAME_INCHES + ROW_INCHES * max(len(comparison.arms), len(differences))
+    height = style.panel_height(max(len(comparison.arms), len(differences)))
     draw_errors = partial(_draw_errors, comparison)
     panels = [_make_panel("errors", "Test error, %", _describe_errors(comparison), draw_errors, height)]
     caption = (
@@ -133,7 +134,10 @@ def _draw_differences(comparison: Comparison, differences: Sequence[ArmDifferenc
         marker, fill = ("o", color) if difference.is_registered else ("D", PAPER)
         axes.plot([estimate.value], [height], marker=marker, color=color, markersize=5.5, markeredgewidth=1.4,
                   markerfacecolor=fill, zorder=4)  # fmt: skip
-    labels = [style.contrast_label(difference.over, difference.arm) for difference in differences]
+    is_dense = len(differences) > MAX_DENSE_ROWS
+    labels = []
+    for difference in differences:
+        labels.append(style.contrast_label(difference.over, difference.arm, is_dense=is_dense))
     _label_rows(axes, heights, labels)
     # Rounded first: ticks such as 0.30000000000000004 come out of the locator's arithmetic.
     axes.xaxis.set_major_formatter(lambda value, _: style.format_signed(round(value, 6)))
@@ -156,9 +160,8 @@ def _row_positions(count: int) -> list[float]:
 
 
 def _label_rows(axes: Axes, heights: Sequence[float], labels: Sequence[str]) -> None:
-    axes.set_yticks(heights, labels)
+    style.label_rows(axes, heights, labels)
     axes.set_ylim(-0.6, len(heights) - 0.4)
-    axes.tick_params(axis="y", labelcolor=INK)
     axes.locator_params(axis="x", nbins=6)
 
 
@@ -173,7 +176,8 @@ def _describe_errors(comparison: Comparison) -> str:
     for arm in comparison.arms:
         error = format_plus_minus(arm.mean_error, digits) if _has_error(arm) else "none"
         descriptions.append(f"{arm.name} {error}")
-    return f"Test error in percent, mean and half-width of the 95% interval per arm: {'; '.join(descriptions)}."
+    errors = style.join_descriptions(descriptions)
+    return f"Test error in percent, mean and half-width of the 95% interval per arm: {errors}."
 
 
 def _describe_differences(comparison: Comparison, differences: Sequence[ArmDifference]) -> str:
@@ -183,7 +187,7 @@ def _describe_differences(comparison: Comparison, differences: Sequence[ArmDiffe
         interval = format_interval(difference.estimate, digits)
         descriptions.append(f"{difference.over} to {difference.arm} {interval}")
     intervals = f"simultaneous {comparison.confidence_level} intervals"
-    return f"Differences in percentage points with {intervals}: {'; '.join(descriptions)}."
+    return f"Differences in percentage points with {intervals}: {style.join_descriptions(descriptions)}."
 
 
 # Error against cost
@@ -252,21 +256,23 @@ def _plottable_arms(comparison: Comparison, costs: Sequence[float]) -> list[tupl
 
 
 def _draw_cost(comparison: Comparison, costs: list[float], label: str, axes: Axes) -> None:
-    points: list[tuple[float, float]] = []
-    for cost, index, arm in _plottable_arms(comparison, costs):
+    plottable = _plottable_arms(comparison, costs)
+    points = [(cost, arm.mean_error.value) for cost, _, arm in plottable]
+    front = pareto_front(points)
+    for cost, index, arm in plottable:
         color = style.arm_color(index)
         error = arm.mean_error
         if error.is_bounded:
             axes.plot([cost, cost], [error.low, error.high], color=color, linewidth=1.2, zorder=2)
         axes.plot([cost], [error.value], marker=style.arm_marker(index), markersize=5.5, color=color, zorder=3)
-        axes.annotate(shorten_name(arm.name, 14), (cost, error.value), xytext=(6, 4), textcoords="offset points",
-                      color=color, fontsize=8, annotation_clip=False)  # fmt: skip
-        points.append((cost, error.value))
+        if len(plottable) <= MAX_LABELED_POINTS or index == 0 or (cost, error.value) in front:
+            axes.annotate(shorten_name(arm.name, 14), (cost, error.value), xytext=(6, 4), textcoords="offset points",
+                          color=color, fontsize=8, annotation_clip=False)  # fmt: skip
     cheapest, dearest = min(points)[0], max(points)[0]
     if dearest > 8 * cheapest > 0:  # a factor of 8 leaves the cheap arms in one eighth of a linear axis
         style.set_log_scale(axes, "x")
     axes.margins(x=0.14, y=0.12)
-    _draw_pareto_front(axes, pareto_front(points))
+    _draw_pareto_front(axes, front)
     axes.set_xlabel(label)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -286,7 +292,7 @@ def _describe_costs(comparison: Comparison, name: str, costs: Sequence[float]) -
     for cost, _, arm in _plottable_arms(comparison, costs):
         descriptions.append(f"{arm.name} {format_significant(cost)}, {format_fixed(arm.mean_error.value, digits)}%")
     quantity = name.removeprefix("cost-").replace("-", " ").capitalize()
-    return f"{quantity} and mean test error: {'; '.join(descriptions)}."
+    return f"{quantity} and mean test error: {style.join_descriptions(descriptions)}."
 
 
 # Measured and published values
@@ -366,5 +372,5 @@ def _has_claimed_order(comparison: Comparison, arms: Sequence[ArmSummary]) -> bo
 
 
 def _describe_values(quantity: str, arms: Iterable[ArmSummary], values: Iterable[float]) -> str:
-    labeled = zip(arms, values, strict=True)
-    return f"{quantity}: {'; '.join(f'{arm.name} {format_significant(value)}' for arm, value in labeled)}."
+    descriptions = [f"{arm.name} {format_significant(value)}" for arm, value in zip(arms, values, strict=True)]
+    return f"{quantity}: {style.join_descriptions(descriptions)}."

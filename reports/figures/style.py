@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullLocator
@@ -26,6 +27,11 @@ INK, MUTED, RULE, BAND, PAPER = "#1b1f24", "#68717c", "#d5dae0", "#e6ebf1", "#ff
 ARM_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 LINE_STYLES = ("solid", "dashed", "dashdot")
+ROW_INCHES, FRAME_INCHES = 0.3, 0.85  # of a panel of labeled rows
+MAX_PANEL_INCHES = 9.0
+MAX_ROW_LABELS = 50  # on the highest panel
+MAX_DESCRIPTIONS = 12  # parts of a text alternative
+MAX_CURVE_POINTS = 400
 PANEL_WIDTH_INCHES = 3.7  # two panels fit side by side on the page
 CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", BAND: "band", PAPER: "paper"}
 CSS_VARIABLES |= {color: f"arm-{number}" for number, color in enumerate(ARM_COLORS, 1)}
@@ -105,6 +111,58 @@ class Figure:
     panels: tuple[Panel, ...]
 
 
+def choose_arms(num_arms: int, max_arms: int) -> list[int]:
+    """Indices of the arms to draw: all, or evenly spaced ones with the first and the last."""
+    if num_arms <= max_arms:
+        return list(range(num_arms))
+    return [round(position) for position in np.linspace(0, num_arms - 1, max_arms)]
+
+
+def describe_choice(num_shown: int, num_arms: int) -> str:
+    """Sentence for the caption of a figure that shows some arms only; empty where it shows all."""
+    return f" Shown: {num_shown} of {num_arms} arms, evenly spaced in their order." if num_shown < num_arms else ""
+
+
+def join_descriptions(descriptions: Sequence[str]) -> str:
+    """Join the parts of a text alternative; beyond a dozen, the first ones and the last one."""
+    if len(descriptions) > MAX_DESCRIPTIONS:
+        num_hidden = len(descriptions) - MAX_DESCRIPTIONS
+        hidden = f"{num_hidden} more between, in the tables"
+        descriptions = [*descriptions[: MAX_DESCRIPTIONS - 1], hidden, descriptions[-1]]
+    return "; ".join(descriptions)
+
+
+def panel_height(num_rows: int) -> float:
+    """Height in inches of a panel of labeled rows, at most that of a printed page."""
+    return min(FRAME_INCHES + ROW_INCHES * num_rows, MAX_PANEL_INCHES)
+
+
+def label_rows(axes: Axes, heights: Sequence[float], labels: Sequence[str]) -> None:
+    """Label rows from the top down; every second or third one where they would touch."""
+    step = -(-len(labels) // MAX_ROW_LABELS)  # rounded up
+    axes.set_yticks(heights[::step], labels[::step])
+    axes.tick_params(axis="y", labelcolor=INK)
+
+
+def thin_curve(values: npt.NDArray[np.float64], max_points: int = MAX_CURVE_POINTS) -> npt.NDArray[np.intp]:
+    """Choose the points of a curve to draw; all of a short one.
+
+    The curve is cut into equal spans of points, and the lowest and the highest of each are kept, so that no peak is
+    lost; so are the first and the last point. A panel is about 270 points wide: more cannot be seen.
+
+    Args:
+        values: shape ``points``, finite.
+
+    Returns:
+        Increasing indices, at most ``max_points``.
+    """
+    if len(values) <= max_points:
+        return np.arange(len(values))
+    spans = np.array_split(np.arange(1, len(values) - 1), max_points // 2 - 1)
+    extremes = [[span[np.argmin(values[span])], span[np.argmax(values[span])]] for span in spans]
+    return np.unique([0, len(values) - 1, *np.ravel(extremes)])
+
+
 def arm_color(index: int) -> str:
     """The color of an arm by its index; the baseline, at index 0, in ink."""
     return INK if index == 0 else ARM_COLORS[(index - 1) % len(ARM_COLORS)]
@@ -126,9 +184,9 @@ def shorten_name(name: str, max_characters: int = 16) -> str:
     return line if len(line) <= max_characters else line[: max_characters - 1] + "…"
 
 
-def contrast_label(over: str, arm: str) -> str:
-    """Label of a contrast beside an axis, on two lines for long names."""
-    if max(len(over), len(arm)) <= 9:
+def contrast_label(over: str, arm: str, *, is_dense: bool = False) -> str:
+    """Label of a contrast beside an axis; long names take two lines, if its rows leave room for them."""
+    if max(len(over), len(arm)) <= 9 or is_dense:
         return f"{shorten_name(over)} → {shorten_name(arm)}"
     return f"{shorten_name(over)} →\n{shorten_name(arm)}"
 

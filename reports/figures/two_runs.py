@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from reports.analysis.arms import ArmSummary
 from reports.comparison.two_runs import ContrastInBothRuns, TwoRunComparison
 from reports.figures import style
-from reports.figures.study import ROW_INCHES, error_decimals
+from reports.figures.study import error_decimals
 from reports.figures.style import MUTED, PAPER, Figure, Panel
 from reports.formatting import Interval, format_interval
 
@@ -40,13 +40,15 @@ def differences_figure(two_runs: TwoRunComparison) -> Figure | None:
     if not contrasts:
         return None
     first_label, other_label = two_runs.run_labels
-    description = f"Differences in percentage points, {first_label} and {other_label}: {'; '.join(descriptions)}."
+    description = (
+        f"Differences in percentage points, {first_label} and {other_label}: {style.join_descriptions(descriptions)}."
+    )
     panel = Panel(
         name="both",
         title="Error reduction by the second arm, points",
         alternative=description,
         draw=partial(_draw_differences, two_runs, contrasts),
-        height_inches=0.85 + 1.4 * ROW_INCHES * len(contrasts),  # two intervals a row need more room than one
+        height_inches=style.panel_height(round(1.4 * len(contrasts))),  # two intervals a row need more room than one
     )
     caption = (
         f"Above, filled: {first_label}; below, hollow: {other_label}. Each interval is its own run's simultaneous 95% "

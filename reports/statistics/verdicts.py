@@ -41,6 +41,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablations import AllOf, Claim, DoesNotHelp, Endpoint, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
+from reports.formatting import condense_findings
 from reports.statistics.contrasts import Contrast
 from reports.statistics.evidence import (
     ALPHA,
@@ -189,10 +190,8 @@ def _unmet_statements(options: Sequence[_VerdictOption], word: VerdictWord) -> l
 
 
 def _join_statements(statements: Sequence[Statement], has_several_pairs: bool) -> str:
-    texts = []
-    for statement in statements:
-        texts.append(f"{statement.subject}: {statement.text}" if has_several_pairs else statement.text)
-    return "; ".join(_distinct(texts))
+    findings = [(statement.subject if has_several_pairs else "", statement.text) for statement in statements]
+    return "; ".join(condense_findings(findings))
 
 
 def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
