@@ -49,6 +49,29 @@ endif
 
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
+# A variable of a misspelled name would be ignored, and the default study run in place of the wanted one. Refused are only
+# those given on make's own command line; the environment's, and make's own, are none of ours.
+VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
+	GPUS_PER_TRIAL CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS DEVICE FULL WRITE PYTHON \
+	VENV BIN
+VARIABLES_OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKESHELL MAKE_TERMOUT MAKE_TERMERR CURDIR VPATH SUFFIXES .SHELLFLAGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES) $(VARIABLES_OF_MAKE) MAKEOVERRIDES -%,$(GIVEN))
+SYNONYMS = SEED:SEEDS='$(SEED),' EPOCHS:SET=recipe.epochs=$(EPOCHS) EPOCH:SET=recipe.epochs=$(EPOCH) \
+	LR:SET=recipe.learning_rate=$(LR) LEARNING_RATE:SET=recipe.learning_rate=$(LEARNING_RATE) \
+	BATCH_SIZE:SET=recipe.batch_size=$(BATCH_SIZE) BATCHSIZE:SET=recipe.batch_size=$(BATCHSIZE) \
+	GPU:GPUS_PER_TRIAL=$(GPU) GPUS:GPUS_PER_TRIAL=$(GPUS) NUM_GPUS:GPUS_PER_TRIAL=$(NUM_GPUS) CPU:CPUS_PER_TRIAL=$(CPU) \
+	CPUS:CPUS_PER_TRIAL=$(CPUS) WORKERS:WORKERS_PER_TRIAL=$(WORKERS) DATA:DATA_ROOT=$(DATA) RUN:RUNS=$(RUN) \
+	DATASET:PROTOCOL=$(DATASET) URI:TRACKING_URI=$(URI) OVERRIDES:SET=$(OVERRIDES) ABLATION:FILE=$(ABLATION)
+ifneq ($(UNKNOWN),)
+plain = $(shell printf '%s' '$1' | tr -d '_-' | tr a-z A-Z)
+NAME := $(firstword $(UNKNOWN))
+SAME := $(firstword $(foreach name,$(VARIABLES),$(if $(filter $(call plain,$(name)) $(call plain,$(name:S=)),$(call plain,$(NAME))),$(name)=$($(NAME)))))
+SYNONYM := $(firstword $(patsubst $(NAME):%,%,$(filter $(NAME):%,$(SYNONYMS))))
+SUGGESTION := $(or $(SYNONYM),$(SAME))
+$(error $(NAME) is no variable of this Makefile.$(if $(SUGGESTION), Did you mean $(SUGGESTION)?) There are: $(VARIABLES))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup study studies status ui doctor sync gc test test-slow test-faults lint format bench bench-gpu docs clean
 

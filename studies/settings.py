@@ -19,6 +19,7 @@ DEFAULT_RUNS_FOLDER = "runs"
 DEFAULT_DATA_ROOT = "data"
 DATABASE_NAME = "mlflow.db"
 HANG_AFTER_SECONDS = 1800.0  # without a heartbeat, which every step sends: no step takes half an hour
+MAX_SECONDS = 1e6  # 11 days; poll(2) takes its milliseconds as 32 bits
 CHECKPOINT_INTERVAL_SECONDS = 15.0  # a fault costs about that much training; epochs of small networks take less
 
 # What MLflow accepts without a deprecated file store: a database, with its driver where given, or a server.
@@ -58,8 +59,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("hang_after_seconds", "checkpoint_seconds"):
             value = getattr(self, name)
-            if not value >= 0:  # not-a-number, too
-                raise SettingsError(f"{name} is {value}; expected seconds, 0 or more.")
+            if not 0 <= value <= MAX_SECONDS:  # not-a-number, too
+                raise SettingsError(f"{name} is {value}; expected seconds, from 0 to {MAX_SECONDS:.0f}.")
 
     @classmethod
     def from_environment(

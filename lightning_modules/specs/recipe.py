@@ -11,6 +11,7 @@ Augmentation = Literal["none", "shift", "shift-flip", "crop-flip", "crop-flip-co
 Schedule = Literal["constant", "cosine", "plateau"]
 Precision = Literal["float32", "bfloat16"]
 TrainingTarget = Literal["network", "linear classifier"]
+MAX_EPOCHS, MAX_BATCH_SIZE = 100_000, 1_000_000  # beyond any study: larger ones are typing errors
 CROP_AUGMENTATIONS: tuple[Augmentation, ...] = ("crop-flip", "crop-flip-colour")  # these rescale images first
 
 
@@ -63,8 +64,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        require_field(self.epochs >= 1, self, "epochs", "1 or more")
-        require_field(self.batch_size >= 1, self, "batch_size", "1 or more")
+        require_field(1 <= self.epochs <= MAX_EPOCHS, self, "epochs", f"1 to {MAX_EPOCHS:,}")
+        require_field(1 <= self.batch_size <= MAX_BATCH_SIZE, self, "batch_size", f"1 to {MAX_BATCH_SIZE:,}")
         require_field(self.learning_rate > 0, self, "learning_rate", "a rate above 0")
         require_field(0 <= self.momentum < 1, self, "momentum", "a number from 0 to less than 1")
         require_field(self.weight_decay >= 0, self, "weight_decay", "0 or more")

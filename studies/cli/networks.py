@@ -24,7 +24,12 @@ width_option = click.option(
 )
 
 channels_option = click.option(
-    "--channels", type=int, default=3, show_default=True, metavar="N", help="Channels of the input image."
+    "--channels",
+    type=click.IntRange(1, 4096),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Channels of the input image.",
 )
 
 
@@ -37,9 +42,16 @@ channels_option = click.option(
 )
 @click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
 @click.option(
-    "--resolution", type=int, default=224, show_default=True, metavar="PIXELS", help="Side of the input image, pixels."
+    "--resolution",
+    type=click.IntRange(1, 65536),
+    default=224,
+    show_default=True,
+    metavar="PIXELS",
+    help="Side of the input image, pixels.",
 )
-@click.option("--classes", type=int, default=1000, show_default=True, metavar="N", help="Number of classes.")
+@click.option(
+    "--classes", type=click.IntRange(2, 10**7), default=1000, show_default=True, metavar="N", help="Number of classes."
+)
 @channels_option
 @width_option
 @click.option(
@@ -139,7 +151,12 @@ def _print_profiles_json(profiles: Sequence[NetworkProfile], figure_paths: Seque
     help="Evaluate every view mirrored as well, unless the mode is single.",
 )
 @click.option(
-    "--resolution", type=int, default=224, show_default=True, metavar="PIXELS", help="Side of a crop, pixels."
+    "--resolution",
+    type=click.IntRange(1, 65536),
+    default=224,
+    show_default=True,
+    metavar="PIXELS",
+    help="Side of a crop, pixels.",
 )
 @channels_option
 @width_option

@@ -18,6 +18,9 @@ from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Se
 if TYPE_CHECKING:
     from studies.design.study import Study
 
+MAX_CANDIDATES = 10_000  # per arm
+MAX_RUNGS = 20  # each halves the candidates: more rungs would need a million of them
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -131,7 +134,8 @@ STUDY_OPTIONS = (
     click.option(
         "--seeds",
         type=SeedsParam(),
-        help="Number of seeds, or the seeds themselves; the same for every arm.  [default: the protocol's]",
+        help="Number of seeds (5), or the seeds themselves (0,1,7 or 7,); the same for every arm.  "
+        "[default: the protocol's]",
     ),
     click.option(
         "--set",
@@ -142,7 +146,7 @@ STUDY_OPTIONS = (
     ),
     click.option(
         "--tune",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, MAX_CANDIDATES),
         default=0,  # no tuning
         metavar="N",
         help="Also tune every arm's recipe: number of candidates per arm, compared on validation data.",
@@ -170,7 +174,7 @@ STUDY_OPTIONS = (
     ),
     click.option(
         "--rungs",
-        type=click.IntRange(min=2),
+        type=click.IntRange(2, MAX_RUNGS),
         default=DEFAULT_NUM_RUNGS,
         show_default=True,
         metavar="N",

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from lightning_modules.specs.errors import InvalidValue
+from studies.design.study import count_to_seeds
 from studies.execution.resources import REQUEST_FIELDS
 
 
@@ -23,7 +25,7 @@ class OverrideParam(click.ParamType):  # type: ignore[type-arg]  # generic in ne
 
 
 class SeedsParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A number of seeds (``5`` for 0 to 4) or a list of seeds (``0,1,7``)."""
+    """A number of seeds (``5`` for 0 to 4) or a list of seeds (``0,1,7`` or ``7,``)."""
 
     name = "N|a,b,c"
 
@@ -31,16 +33,17 @@ class SeedsParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer
         """Parse either form; a comma tells a list from a number."""
         if isinstance(value, tuple):  # click converts a default, and a converted value, again
             return value
+        text = str(value).removesuffix(",")  # "7," is the seed 7, and "7" the seeds 0 to 6
         try:
-            numbers = tuple(map(int, str(value).split(",")))
+            numbers = tuple(map(int, text.split(",")))
         except ValueError:
             self.fail(f"{value!r} is neither a number of seeds (5) nor a list of seeds (0,1,7).", param, ctx)
         if "," in str(value):
             return numbers
-        (num_seeds,) = numbers
-        if num_seeds < 1:
-            self.fail(f"{value} seeds; expected 1 or more.", param, ctx)
-        return tuple(range(num_seeds))
+        try:
+            return count_to_seeds(numbers[0])
+        except InvalidValue as error:
+            self.fail(str(error), param, ctx)
 
 
 class LooksParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only

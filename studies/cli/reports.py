@@ -261,7 +261,9 @@ def _estimate_arm_seconds(study: Study) -> float | None:
 
 @click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))
 @settings_options()
-@click.option("--port", type=int, default=5000, show_default=True, metavar="PORT", help="Port to listen on.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
 def ui(settings: Settings, port: int, host: str) -> None:
     """Open the MLflow UI on the tracking store.

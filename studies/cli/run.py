@@ -24,6 +24,7 @@ from studies.cli.options import (
 )
 from studies.cli.parameters import SeedsParam
 from studies.console.tables import print_json, print_table
+from studies.design.study import MAX_NUM_SEEDS
 from studies.runner.plan import REUSE_POLICIES, ReusePolicy
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _detectable_difference(study: Study) -> float | None:
 @click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
 @click.option(
     "--max-seeds",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, MAX_NUM_SEEDS),
     metavar="N",
     help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
 )

@@ -11,7 +11,7 @@ from lightning_modules.specs.errors import InvalidValue, UnknownPath
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, annotation_at, edit_field, flatten_fields, parse_leaf
 from studies import protocols
-from studies.design.study import Study
+from studies.design.study import Study, count_to_seeds
 from studies.design.tuning import (
     DEFAULT_NUM_RUNGS,
     DEFAULT_SPACE,
@@ -128,7 +128,7 @@ def _parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
 def _normalize_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Expand a number of seeds to the seeds from 0 up, and convert NumPy's integers to Python's."""
     if isinstance(seeds, int):
-        return tuple(range(seeds))
+        return count_to_seeds(seeds)
     try:
         # A bool passes unchanged: ``operator.index`` would make it 0 or 1, and ``Study`` refuses it by name.
         return tuple(seed if isinstance(seed, bool) else operator.index(seed) for seed in seeds)

@@ -17,6 +17,7 @@ from studies.design.tuning import TuningBudget, tuning_to_json
 from studies.protocols import Protocol
 
 MAX_SEED = 2**32 - 1  # 32 bits: what NumPy, scikit-learn and others accept as a seed
+MAX_NUM_SEEDS = 2000  # finds a difference of a tenth of its spread; more is a seed taken for a number of seeds
 
 # Every analysis spends a share of the error rate, and the first fractions of a few seeds round to the same number.
 MAX_INTERIM_ANALYSES = 5
@@ -55,6 +56,8 @@ class Study:
             raise InvalidValue(
                 f"seeds are {list(self.seeds)}; expected different whole numbers from 0 up to {MAX_SEED}."
             )
+        if len(self.seeds) > MAX_NUM_SEEDS:
+            raise InvalidValue(f"a study has {len(self.seeds):,} seeds; expected {MAX_NUM_SEEDS:,} or fewer.")
         self._check_interim_analyses()
         setups = self.setups()
         if self.tuning:
@@ -193,6 +196,19 @@ class Study:
             if value:
                 content[name] = value
         return hash_content(content)
+
+
+def count_to_seeds(num_seeds: int) -> tuple[int, ...]:
+    """Return the seeds that a number of seeds stands for, from 0 up.
+
+    Raises:
+        InvalidValue: for a number out of bounds, which may have been meant as a seed.
+    """
+    if 1 <= num_seeds <= MAX_NUM_SEEDS:
+        return tuple(range(num_seeds))
+    is_seed = num_seeds == 0 or MAX_NUM_SEEDS < num_seeds <= MAX_SEED
+    hint = f" Did you mean the seed {num_seeds}? Write it with a comma: {num_seeds}," if is_seed else ""
+    raise InvalidValue(f"{num_seeds} seeds; expected a number of seeds from 1 to {MAX_NUM_SEEDS:,}.{hint}")
 
 
 def default_interim_seeds(max_seeds: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ SETUP = Setup(network=VGG_A)
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Recipe(epochs=-1), "Recipe.epochs is -1; expected 1 or more."),
+        (lambda: Recipe(epochs=-1), "Recipe.epochs is -1; expected 1 to 100,000."),
         (lambda: Recipe(epochs=2.5), "Recipe.epochs is 2.5; expected a whole number."),
         (lambda: Recipe(epochs=True), "Recipe.epochs is True; expected a whole number."),
         (lambda: Recipe(learning_rate=float("nan")), "Recipe.learning_rate is nan; expected a finite number."),

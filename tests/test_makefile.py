@@ -1,0 +1,58 @@
+"""The Makefile refuses variables that it does not know, and leaves make's own and the environment's alone."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(*arguments, **environment):
+    line = ["make", "--dry-run", "--old-file=.venv/.ready", "study-depth", *arguments]
+    return subprocess.run(
+        line, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "suggestion"),
+    [
+        ("SEED=2", "Did you mean SEEDS='2,'?"),
+        ("EPOCHS=3", "Did you mean SET=recipe.epochs=3?"),
+        ("LR=0.1", "Did you mean SET=recipe.learning_rate=0.1?"),
+        ("GPU=1", "Did you mean GPUS_PER_TRIAL=1?"),
+        ("DATAROOT=/data", "Did you mean DATA_ROOT=/data?"),
+        ("seeds=3", "Did you mean SEEDS=3?"),
+        ("NONSENSE=1", "There are: PROTOCOL SEEDS"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_a_suggestion(given, suggestion):
+    ended = make(given)
+    assert ended.returncode == 2
+    assert f"{given.partition('=')[0]} is no variable of this Makefile." in ended.stderr
+    assert suggestion in ended.stderr
+    assert "ablate" not in ended.stdout
+
+
+@pytest.mark.parametrize("given", ["SEEDS=2", "PYTHON=python3", "SHELL=/bin/sh", "MAKEFLAGS=k"])
+def test_known_variables_and_those_of_make_are_taken(given):
+    ended = make(given)
+    assert ended.returncode == 0, ended.stderr
+    assert "ablate run depth" in ended.stdout
+
+
+def test_the_environment_may_hold_any_variable():
+    ended = make(SEED="2", EPOCHS="3")
+    assert ended.returncode == 0, ended.stderr
+    assert "--seeds" not in ended.stdout
+
+
+def test_every_variable_that_the_help_names_is_known():
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = {word.partition("=")[0] for line in text.splitlines() for word in line.split() if "=" in word}
+    for name in sorted(name for name in named if name.isupper()):
+        assert make(f"{name}=1").returncode == 0, name
