@@ -10,6 +10,7 @@ from ablations._claims import (
     ENDPOINT_LABELS,
     ENDPOINTS,
     AllOf,
+    Caveat,
     Claim,
     DoesNotHelp,
     Endpoint,
@@ -55,6 +56,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "ByResolution",
     "Times",
     # Claims
+    "Caveat",
     "Claim",
     "Helps",
     "DoesNotHelp",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.values import check_fields, require_field
@@ -24,6 +25,23 @@ ENDPOINT_LABELS: dict[Endpoint, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Caveat:
+    """A caveat that holds at some resolutions only; a study registers its text where it holds.
+
+    Attributes:
+        text: ``{resolution}`` stands for the side of the study's images, in pixels.
+        holds_at: whether it holds at a resolution, in pixels.
+    """
+
+    text: str
+    holds_at: Callable[[int], bool]
+
+    def resolve(self, resolution: int) -> str:
+        """The caveat at a resolution; empty where it does not hold."""
+        return self.text.format(resolution=resolution) if self.holds_at(resolution) else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """Base class of all claims.
@@ -31,17 +49,22 @@ class Claim:
     Attributes:
         endpoint: the metric that the claim is about.
         source: where in the literature it is made; empty for the user's own.
-        caveat: why its two sides are not like for like, if they are not; shown beside the verdict.
+        caveat: why its two sides are not like for like, if they are not; shown beside the verdict. A :class:`Caveat`
+            depends on the resolution; of a registered claim it is a text.
     """
 
     endpoint: Endpoint = "test_error"
     source: str = ""
-    caveat: str = ""
+    caveat: str | Caveat = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if len(set(self.arms)) != len(self.arms):
             raise InvalidValue(f"{type(self).__name__} names an arm twice: {', '.join(self.arms)}.")
+
+    def at_resolution(self, resolution: int) -> Self:
+        """The claim with its caveat as a text, at a study's resolution in pixels."""
+        return replace(self, caveat=self.caveat.resolve(resolution)) if isinstance(self.caveat, Caveat) else self
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -231,6 +254,11 @@ class AllOf(Claim):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_field(len(self.parts) >= 2, self, "parts", "two claims or more")
+
+    def at_resolution(self, resolution: int) -> Self:
+        """The conjunction with its own caveat and those of its parts as texts."""
+        parts = tuple(part.at_resolution(resolution) for part in self.parts)
+        return replace(super().at_resolution(resolution), parts=parts)
 
     @property
     def arms(self) -> tuple[str, ...]:

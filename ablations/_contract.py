@@ -199,6 +199,10 @@ class Ablation:
             return self.reference.resolve(setup)
         return self.reference
 
+    def claims_for(self, setup: Setup) -> tuple[Claim, ...]:
+        """The claims with the caveats that hold at a setup's resolution."""
+        return tuple(claim.at_resolution(setup.scale.resolution) for claim in self.claims)
+
     def _require_distinct_names(self) -> None:
         names = [arm.name for arm in self.all_arms]
         repeated = sorted({repr(name) for name in names if names.count(name) > 1})

@@ -70,14 +70,15 @@ def catalogue() -> str:
 
 
 def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
-    setups = ablation.setups(Setup(network=VGG_A))
+    setup = Setup(network=VGG_A)
+    setups = ablation.setups(setup)
     built = build_verified_networks(setups)
     yield from (f"## `{name}`", "", ablation.question.strip(), "")
     yield from _table(
         ("arm", "parameters", "multiply-adds", "contrast to the baseline"), list(_arms(ablation, setups, built))
     )
     yield ""
-    for claim in ablation.claims:
+    for claim in ablation.claims_for(setup):
         source = f" ({claim.source})" if claim.source else ""
         yield f"- {claim.sentence}{source}" + (f" Not like for like: {claim.caveat}." if claim.caveat else "")
     if ablation.factorial:

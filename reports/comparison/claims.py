@@ -109,7 +109,7 @@ def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
     caveats: dict[str, None] = {}  # dicts as ordered sets
     for part in (claim, *conjuncts_of(claim)):
         if part.caveat:
-            caveats[part.caveat] = None
+            caveats[str(part.caveat)] = None  # a registered caveat is a text
     confounds: dict[str, None] = {}
     for over, arm in claim.contrasts:
         changes = network_changes_between(record.registration, over, arm)

@@ -79,7 +79,7 @@ def make_registration(study: Study, inventory: Inventory) -> Registration:
         donor_epochs=source_epochs,
         tested=evaluated_arms,
         unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
-        claims=study.ablation.claims,
+        claims=study.ablation.claims_for(setups[baseline]),
         smallest_effect=study.protocol.smallest_effect,
         reference=study.ablation.reference_for(setups[baseline]),
         seeds=study.seed_stages[0],  # of a sequential study the first stage; later ones are added as they are trained

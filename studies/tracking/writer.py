@@ -25,6 +25,7 @@ from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns
 
+FULLY_LOGGED_EPOCHS = 512
 MAX_FAULTS = 10  # kept per run, one line each: MLflow refuses tags above 8,000 characters
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
 EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
@@ -153,21 +154,25 @@ class StudyWriter:
         return run_id
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
-        """Log the metrics of some epochs, each under its number and the time of its end."""
+        """Log the metrics of some epochs, each under its number and the time of its end; see :func:`is_logged`."""
         metrics: list[Metric] = []
         for values in epochs:
             time_ms, epoch = int(values["time"] * 1000), int(values["epoch"])
+            if not is_logged(epoch):
+                continue
             for name, value in values.items():
                 if name not in ("epoch", "time"):
                     metrics.append(Metric(name, value, time_ms, epoch))
         self.runs.log_metrics(run_id, metrics)
 
     def log_curves(self, run_id: str, result: Result) -> None:
-        """Log the metrics of all epochs of a result at once."""
+        """Log the metrics of a result's epochs at once, thinned as those of a running trial; the artifact has all."""
         times_ms = [int(time * 1000) for time in result.times]
         metrics: list[Metric] = []
         for name, values in result.curves.items():
             for epoch, value in enumerate(values):
+                if not is_logged(epoch) and epoch != len(values) - 1:
+                    continue
                 metrics.append(Metric(name, value, times_ms[epoch], epoch))
         self.runs.log_metrics(run_id, metrics)
 
@@ -209,6 +214,17 @@ class StudyWriter:
         run_id = self.start_trial(parent_run_id, trial, original.key, {**tags, "reused_from": original.run_id})
         self.log_curves(run_id, result)
         self.end_trial(run_id, result)
+
+
+def is_logged(epoch: int) -> bool:
+    """Whether an epoch's metrics go to the tracking store: all of the first 512, then ever fewer.
+
+    Every second one of the next 512, every fourth one of the next 1,024, and so on: 5,000 epochs give 1,337 points.
+    Results and reports have all epochs; the rule needs no planned number of epochs, so that a resumed or extended
+    trial logs the same ones.
+    """
+    stride: int = 1 << (epoch // FULLY_LOGGED_EPOCHS).bit_length()
+    return epoch % stride == 0 if epoch >= FULLY_LOGGED_EPOCHS else True
 
 
 def _final_metrics(result: Result) -> list[Metric]:
