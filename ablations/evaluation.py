@@ -1,19 +1,12 @@
 """Does a trained network err less if it is tested on the whole image, on many crops, or on both, than on one crop?"""
 
 from ablations import Ablation, AllOf, Arm, Caveat, Helps, Reference
+from ablations._dense_positions import dense_positions
 from lightning_modules.catalogue import VGG_D
 
 PAPER = "Simonyan & Zisserman 2015"
 S = 8 / 7  # the paper's S: 256 pixels at a crop of 224; images are tested at this side, too
 TRAINED = {"network": VGG_D, "recipe.augmentation": "crop-flip", "recipe.side_from": S, "recipe.side_to": S}
-
-
-def dense_positions(resolution: int, relative_side: float) -> int:
-    """Positions along a side at which a network with five poolings evaluates an image that is larger than its crop."""
-    # The head, as a convolution, is as large as the last map of a crop: 7 at 224 pixels; an image of 256 gives 8.
-    return round(relative_side * resolution) // 32 - resolution // 32 + 1
-
-
 SINGLE_POSITION = Caveat(
     "at {resolution} pixels five poolings reduce a whole image to one position, so dense evaluation averages over "
     "nothing",

@@ -1,7 +1,7 @@
 """Does a trained network err less if it is tested on images of three sizes than on images of one?"""
 
 from ablations import Ablation, Arm, Caveat, Helps, Reference
-from ablations.evaluation import dense_positions
+from ablations._dense_positions import dense_positions
 from lightning_modules.catalogue import VGG_D
 from lightning_modules.spec import Test
 

@@ -8,7 +8,7 @@ import pytest
 
 import ablations
 from ablations import AllOf, Caveat, FallsWith, Helps, SaturatesAt
-from ablations.evaluation import dense_positions
+from ablations._dense_positions import dense_positions
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Setup
 
