@@ -23,7 +23,7 @@ from _side_by_side import asked, in_turn, keep, ratio, timed, told, where
 
 from studies.records.results import failed_result
 from studies.settings import Settings
-from studies.storage import status
+from studies.storage import status, status_files
 from studies.storage.trial_folder import TrialFolder
 
 TRIALS = 1000
@@ -85,7 +85,7 @@ def make_study(settings: Settings) -> None:
     )
     for row in rows[: TRIALS // 2]:
         TrialFolder(settings.trials_folder / row.folder).write_result(failed_result(row.folder, {}, "made up"))
-        status.write_progress(settings.trials_folder / row.folder, {"epoch": 50, "node": "here", "attempts": 1})
+        status_files.write_progress(settings.trials_folder / row.folder, {"epoch": 50, "node": "here", "attempts": 1})
 
 
 def commands(repeats: int) -> dict[str, list[float]]:

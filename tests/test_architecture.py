@@ -19,7 +19,8 @@ LONGEST_MODULE = 400  # lines
 
 SPECS = {"lightning_modules.specs"}
 NETWORKS = SPECS | {"lightning_modules.rng"}
-DATA = NETWORKS | {"lightning_modules.networks", "lightning_modules.distributed", "lightning_modules.file_lock"}
+SHARED = {"lightning_modules.file_lock", "lightning_modules.stored_files"}
+DATA = NETWORKS | SHARED | {"lightning_modules.networks", "lightning_modules.distributed"}
 EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
 PROFILING = EVALUATION | {"lightning_modules.evaluation"}
 SETTINGS = {"studies.settings", "studies.gc_pause", "studies.hardware"}
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "lightning_modules.distributed": set(),
     "lightning_modules.file_lock": set(),
     "lightning_modules.specs": set(),
+    "lightning_modules.stored_files": SPECS,
     "lightning_modules.networks": NETWORKS,
     "lightning_modules.data": DATA,
     "lightning_modules.modules": DATA,

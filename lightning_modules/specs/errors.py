@@ -1,4 +1,4 @@
-"""Errors about what a user gave, and suggestions of the nearest known name."""
+"""Errors about what a user gave or what is stored, and suggestions of the nearest known name."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ class InvalidValue(UserError):
 
 class UnknownPath(InvalidValue):
     """A dotted path that names no field; the text suggests the nearest one."""
+
+
+class DamagedFileError(ValueError):
+    """Stored content that cannot be used: damaged, forged, or contradicting its plan.
+
+    Attributes:
+        file: path or address of the content.
+        reason: what is wrong with it.
+        remedy: what to do, as a sentence.
+    """
+
+    def __init__(self, file: object, reason: str, remedy: str) -> None:
+        super().__init__(file, reason, remedy)
+        self.file, self.reason, self.remedy = file, reason, remedy
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be used: {self.reason}. {self.remedy}"
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.errors import DamagedFileError, UserError
 
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -38,7 +38,7 @@ class CommandGroup(click.Group):
                 raise
             text = str(error) or type(error).__name__
             # The text of an expected error says what to do; an unexpected one also needs its type and its place.
-            is_expected = isinstance(error, (UserError, _tracking_error_type()))
+            is_expected = isinstance(error, (UserError, DamagedFileError, _tracking_error_type()))
             hint = "" if is_expected else f" ({type(error).__name__}; `ablate --debug ...` prints the traceback)"
             click.echo(f"Error: {text}{hint}", err=True)
             ctx.exit(EXIT_MISUSE if isinstance(error, UserError) else EXIT_FAILURE)

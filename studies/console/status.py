@@ -20,6 +20,7 @@ from studies.records.study_record import RecordedTrial, StudyRecord
 from studies.settings import Settings, SettingsError
 from studies.storage import status as stored_status
 from studies.storage.status import StudyStatus, TrialStatus
+from studies.storage.status_files import find_status_damage
 
 REFRESH_SECONDS = 1.0  # about the time of the shortest epochs; a refresh reads one small file per trial
 
@@ -38,6 +39,8 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
         SettingsError: if the folder holds no study.
     """
     folders = stored_status.list_status_folders(settings)
+    for damage in find_status_damage(settings):
+        click.echo(f"left out: {damage}", err=True)
     statuses = [stored_status.read_status(folder, settings.trials_folder) for folder in folders]
     if as_json:
         print_json({"studies": [stored_status.status_to_json(status) for status in statuses]})
@@ -46,6 +49,7 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
         raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
     rows = []
     for status in statuses:
+        print_damages(status)
         num_ended = sum(trial.has_ended for trial in status.trials)
         planned_at = datetime.fromtimestamp(status.planned_at).strftime("%Y-%m-%d %H:%M")
         progress = f"{num_ended} of {len(status.trials)}"
@@ -55,9 +59,12 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
 
 def follow_study(settings: Settings, study: str, protocol: str | None, *, watch: bool, as_json: bool) -> bool:
     """Print a study's status, with ``watch`` until it no longer runs; returns whether the runs folder holds it."""
+    for damage in find_status_damage(settings):
+        click.echo(f"left out: {damage}", err=True)
     status = stored_status.find_status(settings, study, protocol)
     if status is None:
         return False
+    print_damages(status)
     if as_json:
         print_json(stored_status.status_to_json(status))
         return True
@@ -70,6 +77,12 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
         status = _watch_lines(settings, status)
     console.print(_render_status(status, console))
     return True
+
+
+def print_damages(status: StudyStatus) -> None:
+    """Print which files of a study's trials cannot be used, as warnings."""
+    for damage in status.damages:
+        click.echo(f"left out: {damage}", err=True)
 
 
 def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:

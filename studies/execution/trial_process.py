@@ -25,7 +25,7 @@ from studies.settings import INSTALL_ROOT, Settings
 from studies.storage.dataset_download import ensure_local_data, uses_data_root
 from studies.storage.lease import Heartbeat, Lease, LeaseHolder, LeaseLost, acquire_lease, find_holder
 from studies.storage.object_store import ObjectStore, open_object_store
-from studies.storage.status import write_progress
+from studies.storage.status_files import write_progress
 from studies.storage.trial_folder import TrialFolder
 
 if TYPE_CHECKING:

@@ -72,6 +72,8 @@ def find_garbage(
     small_items = [*_find_scratch_folders(settings), *_find_temporary_files(settings), *_find_checkpoints(index)]
     for error_text in index.read_errors:
         log(f"{error_text} Until this is fixed, trial folders and weights are kept.")
+    for damage in index.damages:
+        log(f"{damage} Its folder is kept.")
     drivers = active_drivers(settings)
     for driver in drivers:
         log(f"{driver} is running a study: trial folders and weights are kept until it has ended.")
@@ -188,9 +190,10 @@ def _find_checkpoints(index: RunsFolderIndex) -> Iterator[GarbageItem]:
 
 def _find_trial_folders(index: RunsFolderIndex, store: Store | None) -> Iterator[GarbageItem]:
     finished_searches = _finished_search_folders(index, store)
+    damaged_folders = {Path(str(damage.file)).parent for damage in index.damages}
     for trial in index.trials.values():
         folder = trial.folder
-        if lease.find_holder(folder):
+        if folder in damaged_folders or lease.find_holder(folder):
             continue
         reason = _garbage_reason(trial, index, finished_searches, _age_seconds(folder))
         if reason:

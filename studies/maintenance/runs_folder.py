@@ -13,6 +13,7 @@ from studies.records.results import RECORD_SCHEMA
 from studies.settings import Settings
 from studies.storage import lease
 from studies.storage.object_store import open_object_store
+from studies.storage.status_files import find_status_damage
 
 # Bytes. A checkpoint of VGG-D at 224 pixels takes 1.1e9, one of the digits protocol 1e5.
 LOW_SPACE_BYTES, MIN_SPACE_BYTES = 5e9, 5e8
@@ -106,6 +107,9 @@ def _check_stored_trials(settings: Settings) -> Iterator[HealthCheck]:
     index = RunsFolderIndex.scan(settings)
     for error_text in index.read_errors:
         yield HealthCheck(area="runs folder", level="error", finding=error_text)
+    for damage in (*index.damages, *find_status_damage(settings)):
+        finding = f"{damage.file} cannot be used: {damage.reason}"
+        yield HealthCheck(area="runs folder", level="error", finding=finding, advice=damage.remedy)
     finding = f"{len(index.manifests)} studies, {len(index.trials)} trial folders, schema {RECORD_SCHEMA}"
     yield HealthCheck(area="runs folder", level="ok", finding=finding)
     listed = index.planned_folders | {*index.candidate_manifests}

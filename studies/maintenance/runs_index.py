@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from lightning_modules.specs.errors import DamagedFileError, UserError
 from studies.records.identity import TrialKey
 from studies.records.results import Result
 from studies.records.schema import SchemaVersionError
@@ -46,13 +47,16 @@ class RunsFolderIndex:
     """The manifests of a runs folder's studies and its trial folders.
 
     Attributes:
-        read_errors: why manifests or results cannot be read; while there are any, nobody can say what is not needed.
+        read_errors: why manifests cannot be read, or results of another version; while there are any, nobody can say
+            what is not needed.
+        damages: results that cannot be used; their trials count as not ended.
     """
 
     settings: Settings
     manifests: dict[Path, StudyManifest] = field(default_factory=dict)
     trials: dict[str, StoredTrial] = field(default_factory=dict)
     read_errors: list[str] = field(default_factory=list)
+    damages: list[DamagedFileError] = field(default_factory=list)
 
     @classmethod
     def scan(cls, settings: Settings) -> RunsFolderIndex:
@@ -61,15 +65,20 @@ class RunsFolderIndex:
         for folder in list_study_folders(settings):
             try:
                 index.manifests[folder] = read_manifest(folder)
-            except (SchemaVersionError, OSError, ValueError, KeyError, TypeError) as error:
-                index.read_errors.append(str(error) or f"{folder} cannot be read")
+            except (UserError, DamagedFileError) as error:
+                index.read_errors.append(str(error))
         for folder in settings.trials_folder.glob("[!.]*"):
             if not folder.is_dir() or folder.is_symlink():
                 continue
+            result = None
             try:
-                index.trials[folder.name] = index.stored_trial(folder, TrialFolder(folder).read_result())
+                result = TrialFolder(folder).load_result()
+            except DamagedFileError as error:
+                index.damages.append(error)
             except SchemaVersionError as error:
                 index.read_errors.append(str(error))
+                continue
+            index.trials[folder.name] = index.stored_trial(folder, result)
         return index
 
     def stored_trial(self, folder: Path, result: Result | None) -> StoredTrial:

@@ -6,7 +6,9 @@ from _thread import interrupt_main
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lightning_modules.specs.errors import did_you_mean
+import numpy as np
+
+from lightning_modules.specs.errors import DamagedFileError, did_you_mean
 from studies.records.results import Result
 from studies.records.study_record import StudyStart
 from studies.settings import Settings, SettingsError
@@ -16,8 +18,8 @@ from studies.storage.manifest import (
     StudyManifest,
     fetch_all,
     hold_study_lease,
-    list_study_folders,
-    read_manifest,
+    read_all_manifests,
+    require_planned_result,
 )
 from studies.tracking.errors import report_store_outage
 from studies.tracking.store import Store, open_store
@@ -43,13 +45,19 @@ def sync_studies(
         SettingsError: if the folder holds no study of that name, or the object store fails.
         SchemaVersionError: if another version of this package wrote a requested study.
         TrackingError: if the tracking store does not respond.
+        DamagedFileError: if the folder holds damaged manifests alone; otherwise these are logged and left out.
     """
     fetch_all(settings)  # results of other machines are in the object store
-    manifests = {folder: read_manifest(folder) for folder in list_study_folders(settings)}
+    damages: list[DamagedFileError] = []
+    manifests = read_all_manifests(settings, damages.append)
+    for damage in damages:
+        log(f"left out: {damage}")
     selected = {}
     for folder, manifest in manifests.items():
         if study in (None, manifest.registration.study):
             selected[folder] = manifest
+    if not selected and damages:
+        raise damages[0]
     if not selected:
         _raise_unknown_study(settings, study, {manifest.registration.study for manifest in manifests.values()})
     store = open_store(settings)
@@ -88,7 +96,11 @@ def _sync_study(
     with hold_study_lease(folder, registration.study, on_lost=interrupt_main):
         results = {}
         for entry in manifest.latest_entries:
-            result = entry.trial_folder(settings).read_result()
+            try:
+                result = load_planned_result(entry, settings, manifest.labels)
+            except DamagedFileError as error:
+                log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {error}")
+                continue
             if result is not None:
                 results[entry] = result
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
@@ -109,6 +121,19 @@ def _sync_study(
     num_planned = len(manifest.latest_entries)
     log(f"{title}: {_describe_sync(registration.study, num_planned, len(results), len(missing))}")
     return len(missing)
+
+
+def load_planned_result(entry: ManifestEntry, settings: Settings, labels: np.ndarray) -> Result | None:
+    """The result of a planned trial, compared with its plan; ``None`` where there is none.
+
+    Raises:
+        DamagedFileError: where it cannot be used.
+    """
+    folder = entry.trial_folder(settings)
+    result = folder.load_result()
+    if result is not None:
+        require_planned_result(entry.trial, entry.digests, labels, result, folder)
+    return result
 
 
 def _unlogged_results(

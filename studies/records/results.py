@@ -54,6 +54,8 @@ class Result:
         predictions: predicted class of every test example, ``uint16`` of shape ``(examples,)``, in the order of the
             test set; ``None`` for a candidate of the tuning, and where a trial could predict nothing.
         error: traceback of a failed trial.
+        checksums: SHA-256 of the trial's other files, by name: ``weights.pt``, ``predictions.npy``,
+            ``classifier.npz``; empty in results of earlier versions.
     """
 
     # The names of these fields are the keys of ``result.json``, and their order is its order.
@@ -70,6 +72,7 @@ class Result:
     predictions: npt.NDArray[np.uint16] | None = field(default=None, compare=False, repr=False)
     error: str = ""
     schema: int = RECORD_SCHEMA
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def failed_result(fingerprint: str, digests: Mapping[str, str], error: str) -> Result:
@@ -84,6 +87,8 @@ def result_to_json(result: Result) -> dict[str, Any]:
     """Return plain JSON data of a result without its predictions; non-finite numbers become ``null``."""
     data = asdict(replace(result, predictions=None))
     del data["predictions"]  # stored beside it, as a NumPy file
+    if not data["checksums"]:
+        del data["checksums"]
     return {key: nonfinite_to_null(value) for key, value in data.items()}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from lightning_modules.specs.errors import DamagedFileError
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob
 from studies.records.digests import collect_class_paths
@@ -13,6 +14,7 @@ from studies.records.identity import TrialKey
 from studies.records.results import Result, failed_result
 from studies.runner.context import StudyContext
 from studies.storage.lease import acquire_lease
+from studies.storage.manifest import require_planned_result
 from studies.storage.object_store import RESULT_FILES, ObjectStoreError
 from studies.storage.trial_folder import TrialFolder
 
@@ -48,26 +50,57 @@ class TrialStore:
         return TrialFolder(folder, remote_copy=object_store.remote_trial(folder) if object_store else None)
 
     def has_result(self, trial: Trial) -> bool:
-        """Whether a trial's folder holds a result that counts: a failed trial is tried again, a candidate is not."""
+        """Whether a trial's folder holds a result that counts: a failed trial is tried again, a candidate is not.
+
+        A damaged one is logged, and does not count.
+        """
+        try:
+            result = self.load_result(trial)
+        except DamagedFileError as error:
+            self.context.log(f"{trial.arm}, seed {trial.seed}: {error}")
+            return False
+        return result is not None and (result.status != "failed" or trial.is_candidate)
+
+    def load_result(self, trial: Trial) -> Result | None:
+        """Result in a trial's folder, compared with its plan; ``None`` where there is none.
+
+        Raises:
+            DamagedFileError: where it cannot be used.
+        """
         folder = self.folder(trial)
-        return folder.has_ended or (trial.is_candidate and folder.read_result() is not None)
+        result = folder.load_result()
+        if result is not None:
+            require_planned_result(trial, self.digests(trial), self.context.inventory.test_labels, result, folder)
+        return result
 
     def has_weights(self, trial: Trial) -> bool:
-        """Whether a trial's final weights exist, here or in the object store."""
-        weights = self.folder(trial).weights
+        """Whether a trial's final weights exist undamaged, here or in the object store.
+
+        Damaged ones are logged, and do not count.
+        """
+        folder = self.folder(trial)
+        weights = folder.weights
+        try:
+            folder.verify_file(weights)
+        except DamagedFileError as error:
+            if weights.exists():
+                self.context.log(f"{trial.arm}, seed {trial.seed}: {error}")
         object_store = self.context.object_store
         if weights.exists() or not object_store:
-            return weights.exists()
+            return folder.has_sound_weights() or (weights.exists() and not folder.result_file.exists())
         with object_store.as_settings_errors():
             return object_store.remote_trial(weights.parent).has_file(weights.name)
 
     def read_result(self, trial: Trial) -> Result:
         """Result in the folder of an ended trial; a failed one if it cannot be read."""
-        folder = self.folder(trial)
-        result = folder.read_result()
+        try:
+            result = self.load_result(trial)
+        except DamagedFileError as error:
+            return failed_result(trial.fingerprint, self.digests(trial), str(error))
         if result is not None:
             return result
-        return failed_result(trial.fingerprint, self.digests(trial), f"{folder.folder} holds no readable result")
+        reason = f"{self.folder(trial).folder} holds no result"
+        return failed_result(trial.fingerprint, self.digests(trial), reason)
 
     def reconcile_trials(self, trials: Iterable[Trial]) -> None:
         """Sync the folders of some trials with the object store, both ways."""

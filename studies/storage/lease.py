@@ -8,8 +8,8 @@ PIDs are reused. (Gray & Cheriton 1989 describe leases; the number serves as a f
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import json
 import os
 import platform
 import re
@@ -17,11 +17,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import dump_json, read_json
+
 LEASE_SCHEMA = 1
+LEASE_REMEDY = "Delete it where no process works in its folder any more; it times out by itself after a minute."
+LEASE_SHAPE = {"host": str, "machine": str, "process": int, "born": str, "token": str, "schema": int}
 
 # Twelve missed renewals: a network file system may hang for some seconds, and the holder itself gives up at half.
 LEASE_TIMEOUT_SECONDS = 60.0  # for holders on other hosts; one on this host is known dead at once
@@ -218,7 +223,7 @@ def _create_lease_file(lease: Lease) -> bool:
     """Create a lease's file, complete, unless there is one of its number."""
     partial = lease.folder / f".lease-{lease.holder.token}"
     try:
-        partial.write_text(json.dumps(asdict(lease.holder)))
+        partial.write_bytes(dump_json(asdict(lease.holder)))
         _link_file(partial, lease.file)
     except FileExistsError:
         return False
@@ -256,16 +261,26 @@ def _lease_numbers(folder: Path) -> list[int]:
 
 def _read_holder(file: Path) -> LeaseHolder | None:
     """The holder that a lease's file names; ``None`` where the file is gone."""
+    unknown = f"an unknown host (its lease {file} cannot be read)"
+    # A file that is being written, is damaged, or is of another version still belongs to someone: it holds the lease
+    # until it times out.
     try:
-        data = json.loads(file.read_text())
+        holder = LeaseHolder(**read_json(file, LEASE_SHAPE, LEASE_REMEDY))
     except FileNotFoundError:
         return None
-    except ValueError:  # it is being written
-        data = {}
-    # A file that this version cannot read still belongs to someone: it holds the lease until it times out.
-    if data.get("schema") != LEASE_SCHEMA:
-        return LeaseHolder(host="an unknown host", machine="", process=0, born="", token="", schema=0)
-    return LeaseHolder(**data)
+    except DamagedFileError:
+        return LeaseHolder(host=unknown, machine="", process=0, born="", token="", schema=0)
+    return holder if holder.schema == LEASE_SCHEMA else replace(holder, host=unknown, machine="", token="")
+
+
+def verify_lease(file: Path) -> None:
+    """Check that a lease's file can be read.
+
+    Raises:
+        DamagedFileError: where it cannot.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        read_json(file, LEASE_SHAPE, LEASE_REMEDY)
 
 
 def _seconds_since_renewal(file: Path) -> float:

@@ -5,30 +5,47 @@ All that logging a study's trials takes, without its ablation file or its data.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lightning_modules.specs.errors import DamagedFileError, UserError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.specs.setup import SPEC_KINDS
+from lightning_modules.stored_files import dump_json, hash_bytes, read_array, read_json
 from studies.design.trial import Trial
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
-from studies.records.results import RECORD_SCHEMA
+from studies.records.result_files import require_consistent
+from studies.records.results import RECORD_SCHEMA, Result
 from studies.records.schema import require_schema
-from studies.records.serialization import registration_from_json, registration_to_json
+from studies.records.serialization import registration_from_json, registration_to_json, to_npy_bytes
 from studies.settings import Settings, SettingsError, require_plain_name
 from studies.storage import status
 from studies.storage.atomic import AtomicWriter, RemoteCopy
 from studies.storage.lease import Heartbeat, acquire_lease, find_holder
 from studies.storage.object_store import RemoteFolder, open_object_store
 from studies.storage.trial_folder import TrialFolder
+
+LABELS_FILE = "test_labels.npy"
+MANIFEST_REMEDY = "Move the file away; `ablate run` of this study writes it anew, and trains nothing again."
+MANIFEST_SHAPE = {
+    "schema": int,
+    "registration": {"*": object},
+    "conditions": str,
+    "tags": {"*": str},
+    "candidates?": [str],
+    "entries": [
+        {"arm": str, "seed": int, "setup": {"*": object}, "digests": {"*": str}, "tags": {"*": str}, "folder": str}
+    ],
+    "labels_checksum?": str,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,13 +105,25 @@ class StudyManifest:
     def write(self, folder: Path, remote_copy: RemoteCopy | None = None) -> None:
         """Write the manifest, merged with what earlier runs planned."""
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = read_manifest(folder) if (folder / "study.json").exists() else replace(self, entries=())
+        earlier = self._read_earlier(folder)
         merged = self._merged_with(earlier)
+        labels = to_npy_bytes(merged.labels.astype(np.uint16))
         # Labels first: the manifest, whose presence makes the folder a study's, must find them.
-        with AtomicWriter(folder / "test_labels.npy", remote_copy=remote_copy) as partial, partial.open("wb") as file:
-            np.save(file, merged.labels.astype(np.uint16))
+        with AtomicWriter(folder / LABELS_FILE, remote_copy=remote_copy) as partial:
+            partial.write_bytes(labels)
         with AtomicWriter(folder / "study.json", remote_copy=remote_copy) as partial:
-            partial.write_text(json.dumps(_manifest_to_json(merged)))
+            partial.write_bytes(dump_json({**_manifest_to_json(merged), "labels_checksum": hash_bytes(labels)}))
+
+    def _read_earlier(self, folder: Path) -> StudyManifest:
+        """The manifest that a folder holds; without entries where there is none, or only a damaged one."""
+        if not (folder / "study.json").exists():
+            return replace(self, entries=())
+        try:
+            return read_manifest(folder)
+        except DamagedFileError:
+            # Kept for whoever wants to mend it: it may list trials that only other starts of the study planned.
+            (folder / "study.json").replace(folder / "study.json.damaged")
+            return replace(self, entries=())
 
     def _merged_with(self, earlier: StudyManifest) -> StudyManifest:
         """This manifest with the entries of an earlier one in front of its own."""
@@ -111,23 +140,73 @@ def read_manifest(folder: Path) -> StudyManifest:
     Raises:
         SchemaVersionError: where another version of this package wrote it.
         SettingsError: where it names a folder outside of the trials' folder.
+        DamagedFileError: where it or the labels beside it are damaged.
     """
     file = folder / "study.json"
-    data = json.loads(file.read_text())
-    require_schema(data, file)
+    try:
+        data = read_json(file, MANIFEST_SHAPE, MANIFEST_REMEDY, require_schema)
+        return _manifest_from_json(data, folder)
+    except (UserError, DamagedFileError):
+        raise
+    except FileNotFoundError as error:
+        raise DamagedFileError(error.filename, "it is missing", MANIFEST_REMEDY) from error
+    except Exception as error:  # whatever content of the right form and wrong values makes of the specs' own checks
+        raise DamagedFileError(file, f"{type(error).__name__}: {error}", MANIFEST_REMEDY) from error
+
+
+def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> StudyManifest:
+    file = folder / "study.json"
     entries = []
     for entry in data["entries"]:
         trial = Trial(arm=entry["arm"], setup=from_json(entry["setup"], SPEC_KINDS), seed=entry["seed"])
         trial_folder = require_plain_name(entry["folder"], f"a trial in {file}")
         entries.append(ManifestEntry(trial=trial, digests=entry["digests"], tags=entry["tags"], folder=trial_folder))
     candidates = [require_plain_name(name, f"a trial in {file}") for name in data.get("candidates", ())]
+    labels_file, checksum = folder / LABELS_FILE, data.get("labels_checksum", "")
     return StudyManifest(
         registration=registration_from_json(data["registration"]),
         conditions=data["conditions"],
         tags=data["tags"],
-        labels=np.load(folder / "test_labels.npy", allow_pickle=False),
+        labels=read_array(labels_file, np.uint16, MANIFEST_REMEDY, checksum),
         entries=tuple(entries),
         candidate_folders=tuple(candidates),
+    )
+
+
+def read_all_manifests(settings: Settings, on_damage: Callable[[DamagedFileError], None]) -> dict[Path, StudyManifest]:
+    """The manifests of all studies, by folder; a damaged one is reported and left out.
+
+    Raises:
+        SchemaVersionError: where another version of this package wrote one.
+    """
+    manifests = {}
+    for folder in list_study_folders(settings):
+        try:
+            manifests[folder] = read_manifest(folder)
+        except DamagedFileError as error:
+            on_damage(error)
+    return manifests
+
+
+def require_planned_result(
+    trial: Trial, digests: Mapping[str, str], labels: np.ndarray | None, result: Result, folder: TrialFolder
+) -> None:
+    """Compare the result in a trial's folder with the trial as planned.
+
+    Args:
+        labels: true class of every test example; ``None`` where they are not known.
+
+    Raises:
+        DamagedFileError: where it is not this trial's, or contradicts its plan or the labels.
+    """
+    require_consistent(
+        result,
+        folder.result_file,
+        fingerprint=trial.fingerprint,
+        digests=digests,
+        max_epochs=trial.epochs,
+        num_classes=trial.setup.scale.classes,
+        labels=labels,
     )
 
 
@@ -157,7 +236,10 @@ def fetch_all(settings: Settings) -> None:
         for folder in list_study_folders(settings):
             if find_holder(folder):
                 continue
-            manifest = read_manifest(folder)
+            try:
+                manifest = read_manifest(folder)
+            except DamagedFileError:  # reported by who asked for the studies
+                continue
             trial_folders += [settings.trials_folder / entry.folder for entry in manifest.entries]
             trial_folders += [settings.trials_folder / name for name in manifest.candidate_folders]
         object_store.fetch_trials(trial_folders)
@@ -178,7 +260,9 @@ def fetch_plan(remote_folder: RemoteFolder, *, may_upload: bool = False) -> None
         remote_manifest = fetched_folder / "study.json"
         local_manifest = local_folder / "study.json"
         if remote_manifest.exists() and not _has_same_content(remote_manifest, local_manifest):
-            read_manifest(fetched_folder).write(local_folder)
+            # A damaged remote copy is replaced by the next upload.
+            with suppress(DamagedFileError):
+                read_manifest(fetched_folder).write(local_folder)
         if may_upload and local_manifest.exists() and not _has_same_content(remote_manifest, local_manifest):
             remote_folder.upload(local_folder / "test_labels.npy")
             remote_folder.upload(local_manifest)

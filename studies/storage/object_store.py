@@ -345,7 +345,7 @@ class RemoteFolder:
         local = TrialFolder(self.folder)
         with tempfile.TemporaryDirectory() as temporary:
             remote = TrialFolder(Path(temporary))
-            self.fetch("attempts.jsonl", "result.json", into=remote.folder)
+            self.fetch("attempts.jsonl", "predictions.npy", "result.json", into=remote.folder)
             remote_progress = (remote.has_ended, remote.num_attempts)
         local_progress = (local.has_ended, local.num_attempts)
         remote_has_ended, local_has_ended = remote_progress[0], local_progress[0]

@@ -6,7 +6,6 @@ progress, which its process replaces after every epoch, its lease and its result
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.records.results import RECORD_SCHEMA
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import dump_json
+from studies.records.json_numbers import null_to_nan
+from studies.records.results import Result
+from studies.records.schema import SchemaVersionError
 from studies.settings import Settings
 from studies.storage.lease import find_holder, is_lease_expired
+from studies.storage.status_files import STATUS_SCHEMA, load_board, load_progress, read_board
+from studies.storage.trial_folder import TrialFolder
 
-STATUS_SCHEMA = 1
 ENDED_STATES = ("finished", "diverged", "failed", "reused")
 TRIAL_STATES = (*ENDED_STATES, "running", "interrupted", "waiting")
 
@@ -74,6 +78,7 @@ class StudyStatus:
         state: ``running``; ``died`` where its process ended without releasing its lease; else ``ended``.
         owner: the process that runs it; empty where none does.
         planned_at: when the study was last planned, in seconds since 1970.
+        damages: one line per file of its trials that cannot be used.
     """
 
     study: str
@@ -82,6 +87,7 @@ class StudyStatus:
     owner: str
     planned_at: float
     trials: tuple[TrialStatus, ...]
+    damages: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -159,10 +165,12 @@ def update_status(
     folder.mkdir(parents=True, exist_ok=True)
     target, partial = folder / "board.json", folder / f".board-{secrets.token_hex(4)}"
     rows = {}
-    for row in _load_json(target).get("rows", ()):
+    for row in load_board(target).get("rows", ()):
         # A result is read only where it decides: each is a file, on a shared file system perhaps.
         is_dropped = (
-            is_new_start and row["planned"] == "train" and not _load_result(trials_folder / row["folder"], row["since"])
+            is_new_start
+            and row["planned"] == "train"
+            and not _load_result(trials_folder / Path(row["folder"]).name, row["since"], [])
         )
         if not is_dropped:
             rows[row["arm"], row["group"], row["seed"]] = row
@@ -181,7 +189,7 @@ def update_status(
             "since": now,
         }
     content = {"schema": STATUS_SCHEMA, "study": study, "protocol": protocol, "rows": list(rows.values())}
-    partial.write_text(json.dumps(content))
+    partial.write_bytes(dump_json(content))
     partial.replace(target)
 
 
@@ -190,24 +198,13 @@ def last_planned_at(folder: Path) -> float:
 
     0 where there is no status file.
     """
-    rows = _load_json(folder / "board.json").get("rows", ())
+    rows = load_board(folder / "board.json").get("rows", ())
     return max((row["since"] for row in rows), default=0.0)
-
-
-def write_progress(folder: Path, values: Mapping[str, Any]) -> None:
-    """Replace the progress file of a trial's folder."""
-    # Neither synced to disk nor uploaded: only displays read it, and it is written every epoch.
-    partial = folder / f".progress-{secrets.token_hex(4)}"
-    try:
-        partial.write_text(json.dumps({"schema": STATUS_SCHEMA, **values}))
-        partial.replace(folder / "progress.json")
-    except OSError:  # a trial must not fail because its progress cannot be displayed
-        partial.unlink(missing_ok=True)
 
 
 def list_status_folders(settings: Settings) -> list[Path]:
     """Folders of studies with a readable status file, last planned first."""
-    files = [file for file in settings.studies_folder.glob("*/board.json") if _load_json(file)]
+    files = [file for file in settings.studies_folder.glob("*/board.json") if load_board(file)]
     files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     return [file.parent for file in files]
 
@@ -215,8 +212,8 @@ def list_status_folders(settings: Settings) -> list[Path]:
 def find_status(settings: Settings, study: str, protocol: str | None = None) -> StudyStatus | None:
     """The status of the last planned study of a name, or ``None``."""
     for folder in list_status_folders(settings):
-        data = _load_json(folder / "board.json")
-        if data["study"] == study and protocol in (None, data["protocol"]):
+        data = load_board(folder / "board.json")
+        if data and data["study"] == study and protocol in (None, data["protocol"]):
             return read_status(folder, settings.trials_folder)
     return None
 
@@ -227,8 +224,11 @@ def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
     Args:
         folder: the study's.
         trials_folder: holds all trials' folders.
+
+    Raises:
+        DamagedFileError: where its status file is damaged, or gone.
     """
-    data = _load_json(folder / "board.json")
+    data = read_board(folder / "board.json")
     holder = find_holder(folder)
     if holder:
         state = "running"
@@ -237,9 +237,10 @@ def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
     else:
         state = "ended"
     trials = []
+    damages: list[str] = []
     for row in data["rows"]:
         trial_folder = trials_folder / Path(row["folder"]).name
-        trials.append(_read_trial_status(row, trial_folder, is_study_running=holder is not None))
+        trials.append(_read_trial_status(row, trial_folder, damages, is_study_running=holder is not None))
     return StudyStatus(
         study=data["study"],
         protocol=data["protocol"],
@@ -247,10 +248,13 @@ def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
         owner=str(holder or ""),
         planned_at=(folder / "board.json").stat().st_mtime,
         trials=tuple(trials),
+        damages=tuple(damages),
     )
 
 
-def _read_trial_status(row: Mapping[str, Any], folder: Path, *, is_study_running: bool) -> TrialStatus:
+def _read_trial_status(
+    row: Mapping[str, Any], folder: Path, damages: list[str], *, is_study_running: bool
+) -> TrialStatus:
     trial = TrialStatus(
         arm=row["arm"],
         group=row["group"],
@@ -259,10 +263,10 @@ def _read_trial_status(row: Mapping[str, Any], folder: Path, *, is_study_running
         folder=row["folder"],
         part=row["part"],
     )
-    progress = _load_json(folder / "progress.json")
+    progress = load_progress(folder / "progress.json", damages)
     trial.node, trial.num_attempts = progress.get("node", ""), progress.get("attempts", 0)
     # A trial to be trained again may still have the result of an earlier run.
-    result = _load_result(folder, row["since"] if row["planned"] == "train" else 0.0)
+    result = _load_result(folder, row["since"] if row["planned"] == "train" else 0.0, damages)
     if result:
         _apply_result(trial, result, is_reused=row["planned"] == "reused")
         return trial
@@ -271,8 +275,8 @@ def _read_trial_status(row: Mapping[str, Any], folder: Path, *, is_study_running
         trial.epoch = trial.epochs
         return trial
     trial.epoch = progress.get("epoch", 0)
-    trial.error = _number_or_nan(progress.get("validation_error"))
-    trial.seconds_per_epoch = _number_or_nan(progress.get("pace"))
+    trial.error = null_to_nan(progress.get("validation_error"))
+    trial.seconds_per_epoch = null_to_nan(progress.get("pace"))
     holder = find_holder(folder)
     if holder:
         trial.state, trial.node = "running", holder.host
@@ -281,39 +285,26 @@ def _read_trial_status(row: Mapping[str, Any], folder: Path, *, is_study_running
     return trial
 
 
-def _load_result(folder: Path, since: float) -> dict[str, Any]:
-    """A trial's result as JSON data.
+def _load_result(folder: Path, since: float, damages: list[str]) -> Result | None:
+    """A trial's result.
 
-    Empty where there is none, or it was written before ``since``.
+    ``None`` where there is none, it was written before ``since``, or it is damaged, which is added to ``damages``.
     """
     file = folder / "result.json"
     try:
-        return _load_json(file, RECORD_SCHEMA) if file.stat().st_mtime >= since else {}
-    except OSError:
-        return {}
+        return TrialFolder(folder).load_result() if file.stat().st_mtime >= since else None
+    except DamagedFileError as error:
+        damages.append(str(error))
+        return None
+    except (OSError, SchemaVersionError):
+        return None
 
 
-def _apply_result(trial: TrialStatus, result: Mapping[str, Any], *, is_reused: bool) -> None:
-    trial.state = "reused" if is_reused and result["status"] == "finished" else result["status"]
-    trial.error = _number_or_nan(result["metrics"].get(f"{trial.part}_error"))
+def _apply_result(trial: TrialStatus, result: Result, *, is_reused: bool) -> None:
+    trial.state = "reused" if is_reused and result.status == "finished" else result.status
+    trial.error = result.metrics.get(f"{trial.part}_error", math.nan)
     trial.epoch = trial.epochs
-    trial.seconds_per_epoch = _finite_mean(map(_number_or_nan, result["curves"].get("seconds", ())))
-
-
-def _load_json(file: Path, schema: int = STATUS_SCHEMA) -> dict[str, Any]:
-    """Content of a JSON file.
-
-    Empty where it is missing, damaged or of another schema.
-    """
-    try:
-        data = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) and data.get("schema") == schema else {}
-
-
-def _number_or_nan(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    trial.seconds_per_epoch = _finite_mean(result.curves.get("seconds", ()))
 
 
 def status_to_json(status: StudyStatus) -> dict[str, Any]:
@@ -336,6 +327,7 @@ def status_to_json(status: StudyStatus) -> dict[str, Any]:
         "left_seconds": _rounded_or_none(remaining_seconds(status.trials)),
         "arms": arms,
         "tuning": tuning,
+        "damaged": list(status.damages),
     }
 
 

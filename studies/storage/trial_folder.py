@@ -1,21 +1,39 @@
-"""A trial's folder: checkpoint, result, predictions, weights and logs."""
+"""A trial's folder: checkpoint, result, predictions, weights and logs, each verified when it is read."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from studies.records.results import Result, result_from_json, result_to_json
-from studies.records.schema import SchemaVersionError, require_schema
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import (
+    MAX_JSON_BYTES,
+    NUMBER,
+    dump_json,
+    hash_file,
+    parse_json,
+    read_array,
+    read_bounded,
+)
+from studies.records.result_files import RESULT_REMEDY, dump_result, parse_result, require_consistent
+from studies.records.results import Result
+from studies.records.schema import SchemaVersionError
 from studies.settings import redact_credentials
 from studies.storage.atomic import AtomicWriter, RemoteCopy, no_guard
+
+# ``<fingerprint>-<first digits of data>-<code>-<platform>``, and of the user's code where the trial has any.
+FOLDER_NAME_PATTERN = r"[0-9a-f]{16}(-[0-9a-f]{6}){3,4}"
+DIGEST_NAMES = ("data", "code", "platform", "user_code")
+LOG_REMEDY = "Nothing is lost but the count of attempts or faults: delete the line, or the file."
+LOG_LINE_SHAPE = {"time": NUMBER, "by?": str, "fault?": str}
 
 
 @dataclass(frozen=True)
@@ -54,11 +72,13 @@ class TrialFolder:
         return self.folder / "classifier.npz"
 
     @property
-    def _result(self) -> Path:
+    def result_file(self) -> Path:
+        """File of the result, written last."""
         return self.folder / "result.json"
 
     @property
-    def _predictions(self) -> Path:
+    def predictions_file(self) -> Path:
+        """File of the predicted class of every test example."""
         return self.folder / "predictions.npy"
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -70,8 +90,16 @@ class TrialFolder:
         return result is not None and result.status != "failed"
 
     def is_complete(self, *, trains: bool) -> bool:
-        """Whether the trial has ended and, if it trains, its weights are here."""
-        return self.has_ended and (self.weights.exists() or not trains)
+        """Whether the trial has ended and, if it trains, its weights are here and undamaged."""
+        return self.has_ended and (not trains or self.has_sound_weights())
+
+    def has_sound_weights(self) -> bool:
+        """Whether the final weights are here, and are those that the result names."""
+        try:
+            self.verify_file(self.weights)
+        except (DamagedFileError, SchemaVersionError):
+            return False
+        return self.weights.exists()
 
     @property
     def num_attempts(self) -> int:
@@ -81,28 +109,68 @@ class TrialFolder:
     @property
     def faults(self) -> tuple[str, ...]:
         """Reasons of the machine faults that ended its attempts, oldest first."""
-        return tuple(json.loads(line)["fault"] for line in self._read_lines("faults.jsonl"))
+        return tuple(entry["fault"] for entry in self._read_lines("faults.jsonl") if "fault" in entry)
 
     def read_result(self) -> Result | None:
         """The result with its predictions.
 
-        ``None`` where there is none that can be read.
+        ``None`` where there is none, or only a damaged one: the trial is then run again, which replaces it.
 
         Raises:
             SchemaVersionError: where another version of this package wrote it.
         """
         try:
-            data = json.loads(self._result.read_text())
-            require_schema(data, self._result)
-            result = result_from_json(data)
-            if not self._predictions.exists():
-                return result
-            return replace(result, predictions=np.load(self._predictions, allow_pickle=False))
-        except SchemaVersionError:
-            raise
-        # A damaged file counts as no result: the trial is then run again, which replaces it.
-        except (OSError, ValueError, EOFError, KeyError, TypeError):
+            return self.load_result()
+        except DamagedFileError:
             return None
+
+    def load_result(self) -> Result | None:
+        """The result with its predictions; ``None`` where there is none.
+
+        Raises:
+            SchemaVersionError: where another version of this package wrote it.
+            DamagedFileError: where it or its predictions are damaged, cannot be true, or are another trial's.
+        """
+        try:
+            result = parse_result(read_bounded(self.result_file, MAX_JSON_BYTES, RESULT_REMEDY), self.result_file)
+        except FileNotFoundError:
+            return None
+        self._require_own(result)
+        checksum = result.checksums.get(self.predictions_file.name, "")
+        try:
+            predictions = read_array(self.predictions_file, np.uint16, RESULT_REMEDY, checksum)
+        except FileNotFoundError:
+            if checksum:
+                raise DamagedFileError(self.predictions_file, "it is missing", RESULT_REMEDY) from None
+            return result
+        result = replace(result, predictions=predictions)
+        require_consistent(result, self.result_file)
+        return result
+
+    def _require_own(self, result: Result) -> None:
+        """Refuse the result of another trial: the folder's name holds its fingerprint and the start of its digests."""
+        name = self.folder.name
+        if not re.fullmatch(FOLDER_NAME_PATTERN, name):
+            return
+        digests = [result.digests[key][:6] for key in DIGEST_NAMES if result.digests.get(key)]
+        found = "-".join((result.fingerprint, *digests))
+        if found != name:
+            raise DamagedFileError(self.result_file, f"it is the result of another trial, {found}", RESULT_REMEDY)
+
+    def verify_file(self, file: Path) -> None:
+        """Compare a file with the checksum in the trial's result, where there are both.
+
+        Raises:
+            DamagedFileError: where they disagree, or the result cannot be used.
+        """
+        result = self.load_result()
+        checksum = result.checksums.get(file.name) if result else None
+        if not checksum:
+            return
+        if not file.exists():
+            raise DamagedFileError(file, "it is missing", RESULT_REMEDY)
+        if hash_file(file) != checksum:
+            raise DamagedFileError(file, "its checksum is not that of the trial's result", RESULT_REMEDY)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -115,7 +183,7 @@ class TrialFolder:
         for partial in self.folder.glob("*.partial"):
             partial.unlink(missing_ok=True)
         self._append_line("attempts.jsonl", {"by": holder})
-        self.delete_file(self._result)
+        self.delete_file(self.result_file)
 
     def record_fault(self, reason: str) -> None:
         """Log why an attempt ended without a result."""
@@ -129,15 +197,25 @@ class TrialFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         # The result last: its presence says that the trial has ended, so all else must be in place by then.
         if result.predictions is not None:
-            with self.atomic_writer(self._predictions) as partial, partial.open("wb") as file:
+            with self.atomic_writer(self.predictions_file) as partial, partial.open("wb") as file:
                 np.save(file, result.predictions)
         else:
             self.guard()
-            self.delete_file(self._predictions)
-        with self.atomic_writer(self._result) as partial:
-            partial.write_text(json.dumps(result_to_json(result), indent=1))
+            self.delete_file(self.predictions_file)
+        result = replace(result, checksums=self._checksums_of(result))
+        with self.atomic_writer(self.result_file) as partial:
+            partial.write_bytes(dump_result(result))
         if result.status != "failed":
             self.delete_file(self.checkpoint)
+
+    def _checksums_of(self, result: Result) -> dict[str, str]:
+        """Checksums of the files that belong to a result; a failed trial's weights are those of an earlier attempt."""
+        files = (
+            [self.predictions_file]
+            if result.status == "failed"
+            else [self.weights, self.classifier, self.predictions_file]
+        )
+        return {file.name: hash_file(file) for file in files if file.exists()}
 
     def atomic_writer(self, target: Path) -> AtomicWriter:
         """A context for writing one of this folder's files, guarded and uploaded."""
@@ -156,14 +234,32 @@ class TrialFolder:
             # A line that was cut off, as on a full disk, has no newline: the next one must not continue it.
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             separator = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            file.write(separator + json.dumps({"time": round(time.time(), 1), **entry}).encode() + b"\n")
+            file.write(separator + dump_json({"time": round(time.time(), 1), **entry}) + b"\n")
         if self.remote_copy:
             self.remote_copy.upload(self.folder / name)
 
-    def _read_lines(self, name: str) -> list[str]:
-        """Complete lines of a log; those that were cut off are left out."""
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        """Entries of a log; lines that were cut off are left out."""
+        return [entry for entry in self._parse_lines(name) if not isinstance(entry, DamagedFileError)]
+
+    def find_log_damage(self, name: str) -> list[DamagedFileError]:
+        """Lines of a log that are damaged; one that was cut off, as on a full disk, is none."""
+        return [entry for entry in self._parse_lines(name) if isinstance(entry, DamagedFileError)]
+
+    def _parse_lines(self, name: str) -> list[dict[str, Any] | DamagedFileError]:
+        file = self.folder / name
         try:
-            lines = (self.folder / name).read_text().splitlines()
-        except OSError:
+            lines = read_bounded(file, MAX_JSON_BYTES, LOG_REMEDY).splitlines()
+        except FileNotFoundError:
             return []
-        return [line for line in lines if line.startswith("{") and line.endswith("}")]
+        except DamagedFileError as error:
+            return [error]
+        entries: list[dict[str, Any] | DamagedFileError] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                entries.append(parse_json(line, LOG_LINE_SHAPE, f"{file}, line {number},", LOG_REMEDY))
+            except DamagedFileError as error:
+                is_cut_off = line.startswith(b"{") and not line.endswith(b"}")
+                if not is_cut_off:
+                    entries.append(error)
+        return entries

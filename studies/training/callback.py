@@ -19,7 +19,7 @@ from lightning_modules.modules.trainable import Trainable
 from lightning_modules.rng import seed_everything, seeded_generator
 from studies.records.results import RECORD_SCHEMA
 from studies.storage.trial_folder import TrialFolder
-from studies.training.checkpoints import load_checkpoint
+from studies.training.checkpoints import TRIAL_KEY, append_checksum, load_checkpoint
 from studies.training.history import EpochRecord, HistoryState, TrainingHistory
 from studies.training.progress import TrialCallbacks, with_heartbeats
 from studies.training.weights import hash_initial_weights
@@ -33,6 +33,7 @@ class TrainingRecorder(lightning.Callback):
     Attributes:
         history: the epochs so far; restored from a checkpoint.
         weight_hashes: of the initial weights, by layer path.
+        has_started: whether training has begun, after the checkpoint was restored where there is one.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TrainingRecorder(lightning.Callback):
 
         self.saved_at = time.monotonic()
         self.is_checkpoint_verified = False
+        self.has_started = False
         self.loop_state: dict[str, Any] = {}  # Lightning's fit loop, as the last epoch ended
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -65,6 +67,7 @@ class TrainingRecorder(lightning.Callback):
         # Workers that disagree on the epoch would wait for each other's gradients forever.
         self.dp_rank.require_same(trainer.current_epoch, "numbers of epochs in the trial's checkpoint")
         self.report_pending_epochs()
+        self.has_started = True
 
     def report_pending_epochs(self) -> None:
         """Report every epoch that has not been reported yet."""
@@ -124,6 +127,7 @@ class TrainingRecorder(lightning.Callback):
         try:
             with self.trial_folder.atomic_writer(self.trial_folder.checkpoint) as partial:
                 trainer.save_checkpoint(partial)
+                append_checksum(partial)
                 self._verify_loadable(partial)
         except OSError as error:
             reason = error.strerror or error
@@ -156,6 +160,7 @@ class TrainingRecorder(lightning.Callback):
         # It is written as an epoch starts, when the loop already counts that epoch as begun.
         checkpoint["loops"]["fit_loop"] = self.loop_state
         checkpoint["schema"] = RECORD_SCHEMA
+        checkpoint[TRIAL_KEY] = self.trial_folder.folder.name
         # Hyperparameters may be any objects, which loading refuses; a resumed fit builds its module from the setup.
         checkpoint.pop(pl_module.CHECKPOINT_HYPER_PARAMS_KEY, None)
         checkpoint.pop(pl_module.CHECKPOINT_HYPER_PARAMS_TYPE, None)

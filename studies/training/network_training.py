@@ -21,7 +21,7 @@ from lightning_modules.modules.trainable import Trainable, make_trainable
 from lightning_modules.rng import seed_everything, seeded_generator
 from studies.hardware import Machine, PeakMemory
 from studies.training.callback import TrainingRecorder
-from studies.training.checkpoints import safe_globals, usable_checkpoint
+from studies.training.checkpoints import CheckpointRejected, drop_checkpoint, safe_globals, usable_checkpoint
 from studies.training.history import TrainingHistory
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.progress import do_nothing, with_heartbeats
@@ -40,7 +40,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
     # A stream of its own: what dropout draws must not depend on how many numbers initialization drew.
     seed_everything(seeded_generator(trial.seed, "dropout", "start"))
     trainer = _make_trainer(setup.recipe.epochs, context.machine, (*trainable.callbacks, recorder))
-    _fit_from_checkpoint(trainer, trainable, context)
+    _fit_from_checkpoint(trainer, trainable, context, recorder)
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
@@ -88,16 +88,29 @@ def _make_trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.C
     )
 
 
-def _fit_from_checkpoint(trainer: lightning.Trainer, trainable: Trainable, context: TrialContext) -> None:
+def _fit_from_checkpoint(
+    trainer: lightning.Trainer, trainable: Trainable, context: TrialContext, recorder: TrainingRecorder
+) -> None:
+    """Fit from the trial's checkpoint, if there is one.
+
+    Raises:
+        CheckpointRejected: where anything went wrong while it was restored; it is deleted.
+    """
     checkpoint = usable_checkpoint(context.folder, context.callbacks)
-    with warnings.catch_warnings(), torch.serialization.safe_globals(safe_globals()):
-        warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
-        trainer.fit(
-            trainable.module,
-            datamodule=context.data,
-            ckpt_path=checkpoint,
-            weights_only=True if checkpoint else None,
-        )
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(safe_globals()):
+            warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
+            trainer.fit(
+                trainable.module,
+                datamodule=context.data,
+                ckpt_path=checkpoint,
+                weights_only=True if checkpoint else None,
+            )
+    except Exception as error:
+        # An error before the first step may be any error: of a forged state, or of a module's own hook.
+        if checkpoint is None or recorder.has_started:
+            raise
+        raise CheckpointRejected(drop_checkpoint(context.folder, context.callbacks, error)) from error
 
 
 def evaluate_splits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from studies.records.results import Result, failed_result
 from studies.settings import CHECKPOINT_INTERVAL_SECONDS
 from studies.storage.atomic import RemoteCopy
 from studies.storage.trial_folder import TrialFolder
+from studies.training.checkpoints import CheckpointRejected
 from studies.training.evaluation import evaluate_trained_networks
 from studies.training.faults import is_machine_fault
 from studies.training.linear_probe import run_linear_probe
@@ -88,7 +90,14 @@ def train_trial(
             dp_rank=dp_rank,
             count_multiply_adds=count_multiply_adds,
         )
-        result = result_from_outcome(context, _run_trial(context), digests)
+        try:
+            outcome = _run_trial(context)
+        except CheckpointRejected:
+            if not dp_rank.is_single_worker:  # the others may have restored it: all must start over
+                raise
+            context = replace(context, data=_open_data(trial, examples, machine, dp_rank))
+            outcome = _run_trial(context)
+        result = result_from_outcome(context, outcome, digests)
     except Exception as error:  # a failed trial is a result too, with its traceback
         if is_machine_fault(error):
             raise

@@ -12,8 +12,10 @@ from torch import nn
 
 from lightning_modules.networks.build import weight_layers
 from lightning_modules.networks.initialization import copy_layers
+from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.setup import Scratch
 from studies.design.trial import Trial
+from studies.records.result_files import RESULT_REMEDY
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext
 
@@ -35,11 +37,20 @@ def load_final_weights(trial: Trial, folder: Path) -> StateDict:
 
     Raises:
         FileNotFoundError: where it left none.
+        DamagedFileError: where they are damaged, or not those that its result names.
     """
-    weights = TrialFolder(folder).weights
+    trial_folder = TrialFolder(folder)
+    weights = trial_folder.weights
     if not weights.exists():
         raise FileNotFoundError(f"the {trial.arm}, under seed {trial.seed}, left no weights to start from")
-    state: StateDict = torch.load(weights, map_location="cpu", weights_only=True)
+    trial_folder.verify_file(weights)
+    try:
+        state: StateDict = torch.load(weights, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever damaged content makes of torch.load, weights without a checksum included
+        reason = f"it is no state dict ({type(error).__name__})"
+        raise DamagedFileError(weights, reason, RESULT_REMEDY) from error
     return state
 
 

@@ -103,7 +103,7 @@ def test_of_a_trial_that_was_planned_twice_the_later_plan_is_logged(copied):
     ledger = replace(manifest.read_manifest(folder), entries=(newer,))
     spool = old.trial_folder(Settings.from_environment(copied.runs))
     result = replace(
-        spool.read_result(), digests=newer.digests, metrics={**spool.read_result().metrics, "test_error": 1.5}
+        spool.read_result(), digests=newer.digests, metrics={**spool.read_result().metrics, "test_loss": 1.5}
     )
     newer.trial_folder(Settings.from_environment(copied.runs)).write_result(result)
     ledger.write(folder)
@@ -111,7 +111,7 @@ def test_of_a_trial_that_was_planned_twice_the_later_plan_is_logged(copied):
     (copied.runs / "mlflow.db").unlink()
     call("sync", "--runs", copied.runs)
     logged = copied.store.reader.read_study("depth").find_trial(old.trial.arm, old.trial.seed)
-    assert logged.result.metrics["test_error"] == 1.5
+    assert logged.result.metrics["test_loss"] == 1.5
 
 
 def test_a_study_that_is_being_run_is_left_to_who_runs_it(copied):

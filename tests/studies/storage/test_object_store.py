@@ -143,7 +143,9 @@ def attempted(folder, times, status=None, checkpoint=None):
         spool.checkpoint.write_text(checkpoint)
     if status:
         spool.weights.write_text(f"weights after {times}")
-        spool.write_result(replace(failed_result("f", {}, "x"), status=status, error="", predictions=np.arange(times)))
+        result = failed_result("f", {}, "x")
+        predictions = np.arange(times, dtype=np.uint16)
+        spool.write_result(replace(result, status=status, error="", predictions=predictions))
     return spool
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from studies.console import status as console_status
 from studies.records.results import failed_result, result_to_json
 from studies.settings import Settings
-from studies.storage import status
+from studies.storage import status, status_files
 from studies.storage.lease import acquire_lease
 from studies.storage.status import TrialStatus, remaining_seconds
 from studies.storage.trial_folder import TrialFolder
@@ -37,14 +37,14 @@ def plan(settings, *planned, begins=True, study="depth", conditions="c0"):
 def progress(settings, folder, **values):
     told = {"epoch": 3, "epochs": 10, "validation_error": 12.5, "pace": 2.0, "node": "far", "attempts": 1}
     (settings.trials_folder / folder).mkdir(parents=True, exist_ok=True)
-    status.write_progress(settings.trials_folder / folder, told | values)
+    status_files.write_progress(settings.trials_folder / folder, told | values)
 
 
 def end(settings, folder, status="finished", error=4.0):
     trial = settings.trials_folder / folder
     trial.mkdir(parents=True, exist_ok=True)
     data = result_to_json(failed_result(folder, {}, "")) | {"status": status, "metrics": {"test_error": error}}
-    (trial / "result.json").write_text(json.dumps(data | {"curves": {"seconds": [1.0, 3.0]}}))
+    (trial / "result.json").write_text(json.dumps(data | {"curves": {"seconds": [1.0, 3.0]}, "times": [1.0, 4.0]}))
 
 
 def test_a_planned_trial_waits_runs_and_ends(settings):
@@ -142,7 +142,7 @@ def test_time_left_follows_the_pace_of_each_group_and_how_many_run_at_once():
 
 
 def test_nobody_is_told_where_the_disk_is_full_and_the_trial_goes_on(tmp_path):
-    status.write_progress(tmp_path / "gone", {"epoch": 1})
+    status_files.write_progress(tmp_path / "gone", {"epoch": 1})
     assert not list(Path(tmp_path).iterdir())
 
 

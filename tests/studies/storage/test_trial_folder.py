@@ -43,7 +43,7 @@ def test_a_lease_that_the_disk_does_not_take_leaves_nothing_that_would_pass_for_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
+        patched.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             acquire_lease(tmp_path)
     assert list(tmp_path.iterdir()) == []
