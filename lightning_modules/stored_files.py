@@ -127,7 +127,7 @@ def _finite_number(text: str) -> float:
 
 
 def _require_depth(data: Any) -> None:
-    level = [data]
+    level = [data] if isinstance(data, (dict, list)) else []
     for _ in range(MAX_JSON_DEPTH + 1):
         children: list[Any] = []
         for container in level:

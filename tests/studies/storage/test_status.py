@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lightning_modules.stored_files import dump_json
 from studies.console import status as console_status
 from studies.records.results import failed_result, result_to_json
 from studies.settings import Settings
@@ -76,7 +77,7 @@ def test_a_study_whose_process_was_killed_is_told_from_one_that_ended(settings):
     lease = acquire_lease(folder)
     assert status.read_status(folder, settings.trials_folder).owner == f"process {os.getpid()} on {lease.holder.host}"
     data = json.loads(lease.file.read_text())
-    lease.file.write_text(json.dumps(data | {"born": "0"}))  # as if this number had been another process's
+    lease.file.write_bytes(dump_json(data | {"born": "0"}))  # as if this number had been another process's
     assert status.read_status(folder, settings.trials_folder).description == "its process died; `ablate run` resumes it"
     lease.file.unlink()
     assert status.read_status(folder, settings.trials_folder).state == "ended"
