@@ -14,6 +14,7 @@ from reports.renderers import markdown
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
 from studies.settings import Settings
+from studies.storage.archive import is_archive_name, read_archived_record
 from studies.tracking.store import open_store
 
 
@@ -49,11 +50,15 @@ class Report:
 def load(
     name: str, protocol: str = DEFAULT_PROTOCOL, *, runs: str | Path | None = None, tracking_uri: str | None = None
 ) -> Report:
-    """Load the report of the last start of a study under a protocol.
+    """Load the report of the last start of a study under a protocol, or of an archive (``depth.zip``).
 
     Raises:
         TrackingError: the tracking store does not answer, or has no such study.
+        SettingsError: the archive cannot be read, or is damaged.
     """
+    if is_archive_name(name):
+        archived = read_archived_record(Path(name))
+        return Report(archived, compare_arms(archived))
     store = open_store(Settings.from_environment(runs, None, tracking_uri), create=False)
     record = store.reader.read_study(name, protocol)
     return Report(record, compare_arms(record))

@@ -34,7 +34,10 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 @click.command(
     epilog=format_examples(
-        "ablate report depth", "ablate report --all", "ablate report depth --against-protocol cifar10"
+        "ablate report depth",
+        "ablate report depth.zip",
+        "ablate report --all",
+        "ablate report depth --against-protocol cifar10",
     )
 )
 @click.argument("names", metavar="NAME...", nargs=-1)
@@ -71,7 +74,7 @@ def report(
         names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
     if len(names) == 1 and not all_studies:  # its error is the command's own
         records = [read_study(names[0], protocol, settings)]
-        pages = [compile_report(records[0], settings)]
+        pages = [_compile_named_report(names[0], records[0], settings)]
         click.echo(pages[0])
     else:
         records, pages = _compile_reports(names, protocol, settings)
@@ -92,7 +95,7 @@ def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) ->
     for name in names:
         try:
             record = read_study(name, protocol, settings)
-            page = compile_report(record, settings)
+            page = _compile_named_report(name, record, settings)
         # Whatever is wrong with one record: the reports of the others do not depend on it.
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
@@ -111,8 +114,11 @@ def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
     Raises:
         TrackingError: if there is none, or the tracking store does not respond.
     """
+    from studies.storage.archive import is_archive_name, read_archived_record
     from studies.tracking.store import open_store
 
+    if is_archive_name(name):
+        return read_archived_record(Path(name))
     # create=False here and below: reading must not leave an empty database behind.
     return open_store(settings, create=False).reader.read_study(ablations.ablation_name(name), protocol)
 
@@ -122,6 +128,18 @@ def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
 
     studies = open_store(settings, create=False).reader.list_studies()
     return {study.study for study in studies if study.protocol == protocol}
+
+
+def _compile_named_report(name: str, record: StudyRecord, settings: Settings) -> Path:
+    """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
+    from reports.pages.study import write_report
+    from studies.storage.archive import is_archive_name
+
+    if not is_archive_name(name):
+        return compile_report(record, settings)
+    registration = record.registration
+    folder = settings.report_folder(f"{registration.study}-{registration.protocol}-from-{Path(name).stem}")
+    return write_report(record, folder)
 
 
 def compile_report(record: StudyRecord, settings: Settings) -> Path:

@@ -41,7 +41,7 @@ def status(
     if name is None:
         console_status.print_studies(settings, as_json=as_json)
         return
-    if not record:
+    if not record and not name.endswith(".zip"):
         # A JSON document cannot be refreshed in place, so --json prints the present state once.
         study = ablations.ablation_name(name)
         is_found = console_status.follow_study(settings, study, protocol, watch=watch and not as_json, as_json=as_json)

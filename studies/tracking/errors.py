@@ -52,6 +52,8 @@ def report_unreachable_store(uri: str) -> Iterator[None]:
             f"the tracking store {redact_credentials(uri)} needs the Python package {error.name!r}; install it."
         ) from error
     except STORE_ERRORS as error:
+        if isinstance(error, MlflowException) and error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            raise TrackingError(describe_refusal(uri)) from error
         raise TrackingError(
             f"the tracking store {redact_credentials(uri)} does not answer as one. "
             f"Check --tracking-uri, and that its server runs. ({_shorten_reason(str(error))})"
@@ -83,6 +85,19 @@ def require_readable_database(database: Path, *, for_writing: bool) -> None:
             f"the tracking store {database} is no database, or a damaged one ({error}). Restore a backup; or move it "
             "away, and `ablate sync` makes it again from the trial folders."
         ) from error
+
+
+def describe_refusal(uri: str) -> str:
+    """What a server's refusal of a user means, and what to set."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    given = [name for name in names if os.environ.get(name)]
+    server = f"the tracking server {redact_credentials(uri)}"
+    if given:
+        return f"{server} refuses the credentials in {' and '.join(given)}: check them, and the user's permissions."
+    return (
+        f"{server} asks for credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+        "or MLFLOW_TRACKING_TOKEN."
+    )
 
 
 def root_cause(error: BaseException) -> str:

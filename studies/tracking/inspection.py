@@ -10,6 +10,7 @@ import mlflow
 from mlflow.entities import Run
 
 from studies.records.identity import TrialKey
+from studies.tracking.errors import TrackingError, describe_refusal
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
 
 
@@ -67,6 +68,8 @@ class StoreInspector:
             credentials: Any = import_module("mlflow.utils.credentials")
             host = credentials.get_default_host_creds(tracking_uri.rstrip("/"))
             answer = rest_utils.http_request(host, "/version", "GET")
+            if answer.status_code in (401, 403):
+                raise TrackingError(describe_refusal(tracking_uri))
             return str(answer.text).strip(), mlflow.__version__
         engine = database_utils.create_sqlalchemy_engine(tracking_uri)
         try:

@@ -86,6 +86,10 @@ class StudyReader:
                 tuning=tuning,
             )
 
+    def read_conditions(self, run_id: str) -> str:
+        """Digest of the conditions of the study that a run records."""
+        return str(self.runs.client.get_run(run_id).data.tags["conditions"])
+
     def list_studies(self) -> list[RecordedStudy]:
         """All studies in the store, the latest first."""
         runs = self.runs.search(self.runs.all_experiments(), {"kind": "study"}, order="attributes.start_time DESC")

@@ -101,11 +101,16 @@ class StudyWriter:
         self.runs.delete_running(experiments, {STUDY_RUN_TAG: study_run_id})
         for search in self.runs.search(experiments, {PARENT_RUN_TAG: study_run_id, "kind": "search"}):
             client.set_terminated(search.info.run_id, status)
-        self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", asdict(start))
+        self.log_starts(study_run_id, [start])
         if labels is not None:  # two bytes per label hold 65,536 classes
             self.runs.log_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
         self._pack_results(study_run_id)
         client.set_terminated(study_run_id, status)
+
+    def log_starts(self, study_run_id: str, starts: Iterable[StudyStart]) -> None:
+        """Log the provenance of starts, each under its time."""
+        for start in starts:
+            self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", asdict(start))
 
     def _pack_results(self, study_run_id: str) -> None:
         """Pack the results of a study's trials into two files: a report would download several per trial."""

@@ -1,0 +1,90 @@
+"""Commands that pack a study into one file, and unpack it: export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import ablations
+from studies.cli.options import format_examples, protocol_option, settings_options
+
+if TYPE_CHECKING:
+    from studies.settings import Settings
+
+
+@click.command(
+    "export",
+    epilog=format_examples("ablate export depth -o depth.zip", "ablate export depth -o depth.zip --weights --dry-run"),
+)
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Archive to write.  [default: NAME.zip]"
+)
+@protocol_option
+@click.option("--weights", is_flag=True, help="Include the trained weights.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and its size, and write nothing.")
+@settings_options(storage=True)
+def export_study(
+    name: str, output: Path | None, protocol: str, weights: bool, dry_run: bool, settings: Settings
+) -> None:
+    """Pack study NAME into one archive, with the checksums of all its files.
+
+    It holds the registration, results, curves, predictions, setups, versions and the compiled report: the supplement
+    of a paper, or the way to another machine. `ablate report`, `ablate status` and reports.load read it as it is.
+    """
+    from reports.pages.study import report_files
+    from studies.maintenance.cleanup import format_size
+    from studies.storage.archive import collect_content, write_archive
+    from studies.tracking.store import open_store
+
+    study = ablations.ablation_name(name)
+    store = open_store(settings, create=False)
+    record = store.reader.read_study(study, protocol)
+    conditions = store.reader.read_conditions(record.run_id)
+    content = collect_content(record, report_files(record), settings, conditions, weights=weights)
+    has_trials = any(path.startswith("trials/") for path in content.members)
+    if not has_trials:
+        click.echo(
+            f"{settings.trials_folder} holds no trial of {study}: the archive can be read, but not imported.", err=True
+        )
+    file = output or Path(f"{study}.zip")
+    size = f"{len(content.members)} files, {format_size(content.num_bytes)} before compression"
+    if dry_run:
+        click.echo(f"{file} would hold {size}")
+        return
+    write_archive(content, file)
+    click.echo(f"{file}: {size}, {format_size(file.stat().st_size)} written")
+
+
+@click.command("import", epilog=format_examples("ablate import depth.zip", "ablate import depth.zip --runs lab-runs"))
+@click.argument("file", type=click.Path(path_type=Path))
+@settings_options(storage=True)
+def import_study(file: Path, settings: Settings) -> None:
+    """Unpack an archive of `ablate export` into the runs folder, and log its results.
+
+    All checksums are verified before anything is written. A result that is here already and differs is kept, and named.
+    """
+    from studies.maintenance.sync import sync_studies
+    from studies.runner.provenance import make_sync_start
+    from studies.storage.archive import open_archive, unpack_trials
+    from studies.tracking.store import open_store
+
+    with open_archive(file) as archive:
+        record = archive.read_record()
+        if not any(path.startswith("trials/") for path in archive.checksums):
+            raise click.UsageError(f"{file} holds a record without trial folders: read it with `ablate report {file}`.")
+        settings.create_folders()
+        num_new, kept = unpack_trials(archive, settings)
+    for line in kept:
+        click.echo(line, err=True)
+    click.echo(f"{file}: {num_new} trials unpacked, {len(kept)} left as they are here")
+    study = record.registration.study
+    sync_studies(settings, study, make_sync_start, click.echo)
+    store = open_store(settings)
+    run_id = store.reader.read_study(study, record.registration.protocol).run_id
+    store.writer.log_starts(run_id, record.starts)
+
+
+COMMANDS = (export_study, import_study)

@@ -1,0 +1,101 @@
+"""JSON form of a whole study record, without its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from studies.records.json_numbers import nonfinite_to_null, null_to_nan
+from studies.records.results import RECORD_SCHEMA, result_from_json, result_to_json
+from studies.records.schema import require_schema
+from studies.records.serialization import (
+    registration_from_json,
+    registration_to_json,
+    start_from_json,
+    start_to_json,
+)
+from studies.records.study_record import RecordedCandidate, RecordedTrial, RecordedTuning, StudyRecord
+
+CANDIDATE_NUMBERS = ("validation_error", "validation_loss", "seconds")  # that may be not-a-number
+
+
+def record_to_json(record: StudyRecord) -> dict[str, Any]:
+    """Return plain JSON data of a record; labels and predictions are stored as arrays beside it."""
+    tuning = record.tuning
+    return {
+        "schema": RECORD_SCHEMA,
+        "registration": registration_to_json(record.registration),
+        "trials": [_trial_to_json(trial) for trial in record.trials],
+        "starts": [start_to_json(start) for start in record.starts],
+        "run_id": record.run_id,
+        "experiment_id": record.experiment_id,
+        "tracking_uri": record.tracking_uri,
+        "tuning": tuning and _tuning_to_json(tuning),
+    }
+
+
+def record_from_json(
+    data: Mapping[str, Any], labels: npt.NDArray[Any] | None, predictions: Mapping[str, npt.NDArray[Any]]
+) -> StudyRecord:
+    """Invert :func:`record_to_json`.
+
+    Args:
+        labels: true class of every test example.
+        predictions: of each trial, by its run.
+    """
+    require_schema(data, "the record")
+    tuning = data["tuning"]
+    return StudyRecord(
+        registration=registration_from_json(data["registration"]),
+        trials=tuple(_trial_from_json(trial, predictions) for trial in data["trials"]),
+        starts=tuple(map(start_from_json, data["starts"])),
+        labels=labels,
+        run_id=data["run_id"],
+        experiment_id=data["experiment_id"],
+        tracking_uri=data["tracking_uri"],
+        tuning=_tuning_from_json(tuning, predictions) if tuning else None,
+    )
+
+
+def trials_by_run(record: StudyRecord) -> dict[str, RecordedTrial]:
+    """All trials of a record, under tuned recipes as well."""
+    tuned = record.tuning.trials if record.tuning else ()
+    return {trial.run_id: trial for trial in (*record.trials, *tuned)}
+
+
+def _trial_to_json(trial: RecordedTrial) -> dict[str, Any]:
+    data = asdict(replace(trial, result=None))
+    data["result"] = trial.result and result_to_json(trial.result)
+    return {name: nonfinite_to_null(value) for name, value in data.items()}
+
+
+def _trial_from_json(data: Mapping[str, Any], predictions: Mapping[str, npt.NDArray[Any]]) -> RecordedTrial:
+    result = data["result"] and result_from_json(data["result"])
+    if result and data["run_id"] in predictions:
+        result = replace(result, predictions=np.asarray(predictions[data["run_id"]]))
+    progress = {name: null_to_nan(value) for name, value in data["progress"].items()}
+    return RecordedTrial(**{**data, "result": result, "faults": tuple(data["faults"]), "progress": progress})
+
+
+def _tuning_to_json(tuning: RecordedTuning) -> dict[str, Any]:
+    data = asdict(replace(tuning, trials=()))
+    data["trials"] = [_trial_to_json(trial) for trial in tuning.trials]
+    return {name: nonfinite_to_null(value) for name, value in data.items()}
+
+
+def _tuning_from_json(data: Mapping[str, Any], predictions: Mapping[str, npt.NDArray[Any]]) -> RecordedTuning:
+    candidates = []
+    for candidate in data["candidates"]:
+        numbers = {name: null_to_nan(candidate[name]) for name in CANDIDATE_NUMBERS}
+        candidates.append(RecordedCandidate(**{**candidate, **numbers}))
+    return RecordedTuning(
+        candidates=tuple(candidates),
+        best_values=data["best_values"],
+        best_candidates=data["best_candidates"],
+        importance=data["importance"],
+        trials=tuple(_trial_from_json(trial, predictions) for trial in data["trials"]),
+    )

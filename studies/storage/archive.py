@@ -1,0 +1,302 @@
+"""Archive of a study: one ZIP file with its record, trials and report, and the checksums of all.
+
+The files of the runs folder keep their paths in it. The same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studies.records.record_json import record_from_json, record_to_json, trials_by_run
+from studies.records.schema import require_schema
+from studies.records.serialization import to_npy_bytes
+from studies.records.study_record import StudyRecord
+from studies.settings import Settings, SettingsError
+from studies.storage.atomic import AtomicWriter
+from studies.storage.lease import find_holder
+from studies.storage.manifest import StudyManifest, read_manifest
+
+MANIFEST_FILE = "archive.json"
+ARCHIVE_SCHEMA = 1
+STUDY_FILES = ("study.json", "test_labels.npy", "board.json")
+TRIAL_FILES = ("predictions.npy", "classifier.npz", "attempts.jsonl", "faults.jsonl", "progress.json", "result.json")
+WEIGHTS_FILE = "weights.pt"
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows
+
+# Bounds on what a hostile archive may unpack to: JSON and arrays of a study compress to a tenth, rarely to a hundredth.
+MAX_FILES = 1_000_000
+MAX_RATIO, FREE_BYTES = 200, 100_000_000
+MAX_JSON_BYTES = 1_000_000_000
+CHUNK_BYTES = 1 << 20
+PLAIN_PART = r"[^/\\\0.][^/\\\0]*"
+PATH_PATTERN = re.compile(rf"(?:studies|trials|record|report)(?:/{PLAIN_PART})+")
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """What an archive of a study will hold: bytes or a file on disk, by path."""
+
+    members: Mapping[str, bytes | Path]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size before compression."""
+        return sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in self.members.values())
+
+
+def collect_content(
+    record: StudyRecord, report: Mapping[str, bytes], settings: Settings, conditions: str, *, weights: bool
+) -> ArchiveContent:
+    """Collect what an archive holds.
+
+    Args:
+        report: files of the compiled report, by path.
+        conditions: of the study; with its name they name its folder, which may be on another machine.
+    """
+    members: dict[str, bytes | Path] = {f"report/{path}": content for path, content in report.items()}
+    members["record/record.json"] = _to_json_bytes(record_to_json(record))
+    if record.labels is not None:
+        members["record/test_labels.npy"] = to_npy_bytes(record.labels)
+    for run_id, trial in trials_by_run(record).items():
+        if trial.result and trial.result.predictions is not None:
+            members[f"record/predictions/{run_id}.npy"] = to_npy_bytes(trial.result.predictions)
+    study_folder = settings.studies_folder / f"{record.registration.study}-{conditions}"
+    if (study_folder / "study.json").exists():
+        members |= _folder_members(study_folder, "studies", STUDY_FILES)
+        names = (*TRIAL_FILES, WEIGHTS_FILE) if weights else TRIAL_FILES
+        for entry in read_manifest(study_folder).latest_entries:
+            members |= _folder_members(entry.trial_folder(settings).folder, "trials", names)
+    return ArchiveContent(dict(sorted(members.items())))
+
+
+def _folder_members(folder: Path, parent: str, names: Iterable[str]) -> dict[str, bytes | Path]:
+    return {f"{parent}/{folder.name}/{name}": folder / name for name in names if (folder / name).is_file()}
+
+
+def write_archive(content: ArchiveContent, file: Path) -> None:
+    """Write an archive, with a manifest of the checksums of all its files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files = {}
+    with AtomicWriter(file) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for path, item in content.members.items():
+            digest = hashlib.sha256()
+            num_bytes = 0
+            with (
+                archive.open(_member_info(path), "w", force_zip64=True) as target,
+                io.BytesIO(item) if isinstance(item, bytes) else item.open("rb") as source,
+            ):
+                while chunk := source.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    num_bytes += len(chunk)
+                    target.write(chunk)
+            files[path] = {"sha256": digest.hexdigest(), "bytes": num_bytes}
+        archive.writestr(_member_info(MANIFEST_FILE), _to_json_bytes({"schema": ARCHIVE_SCHEMA, "files": files}))
+
+
+def _member_info(path: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(path, FIXED_TIME)
+    info.create_system, info.external_attr = 3, 0o644 << 16  # as on Unix, wherever it is written
+    is_compressed = path.endswith((".pt", ".pdf", ".parquet", ".npz"))
+    info.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
+    return info
+
+
+def _to_json_bytes(data: Any) -> bytes:
+    return json.dumps(data, indent=1, sort_keys=False).encode()
+
+
+@dataclass(frozen=True)
+class StudyArchive:
+    """An open archive whose form has been checked; the content of a file is checked when it is read.
+
+    Attributes:
+        checksums: SHA-256 and size of every file.
+    """
+
+    file: Path
+    archive: zipfile.ZipFile
+    checksums: Mapping[str, tuple[str, int]]
+
+    def read(self, path: str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            SettingsError: where it is missing or damaged.
+        """
+        return b"".join(self.chunks(path))
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """Content of a file in pieces; the last one is followed by the check of the checksum."""
+        if path not in self.checksums:
+            raise SettingsError(f"{self.file} holds no {path}: it is no archive of `ablate export`, or was cut.")
+        expected, num_bytes = self.checksums[path]
+        digest, left = hashlib.sha256(), num_bytes
+        with _report_damage(self.file, path), self.archive.open(path) as source:
+            while left and (chunk := source.read(min(left, CHUNK_BYTES))):
+                digest.update(chunk)
+                left -= len(chunk)
+                yield chunk
+        if left or digest.hexdigest() != expected:
+            raise SettingsError(f"{path} in {self.file} is damaged: its checksum differs. Copy the archive again.")
+
+    def verify(self) -> None:
+        """Check the checksums of all files."""
+        for path in self.checksums:
+            for _ in self.chunks(path):
+                pass
+
+    def read_record(self) -> StudyRecord:
+        """The study as it was recorded."""
+        text = self.read("record/record.json")
+        predictions = {}
+        for path in self.checksums:
+            if path.startswith("record/predictions/"):
+                predictions[Path(path).stem] = self._read_array(path)
+        has_labels = "record/test_labels.npy" in self.checksums
+        labels = self._read_array("record/test_labels.npy") if has_labels else None
+        with _report_damage(self.file, "record/record.json"):
+            return record_from_json(json.loads(text), labels, predictions)
+
+    def _read_array(self, path: str) -> Any:
+        with _report_damage(self.file, path):
+            return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+
+
+@contextmanager
+def open_archive(file: Path) -> Iterator[StudyArchive]:
+    """Open an archive, and check that what it lists is what it holds, within bounds.
+
+    Raises:
+        SettingsError: for any other file, or one that would unpack to far more than it is.
+    """
+    with _report_damage(file, MANIFEST_FILE):
+        archive = zipfile.ZipFile(file)
+    with archive:
+        with _report_damage(file, MANIFEST_FILE):
+            infos = {info.filename: info for info in archive.infolist()}
+            total = sum(info.file_size for info in infos.values())
+            if len(archive.infolist()) > MAX_FILES or total > max(FREE_BYTES, MAX_RATIO * file.stat().st_size):
+                raise SettingsError(
+                    f"{file} would unpack to {total:,} bytes, far more than a study's archive: refused."
+                )
+            if len(infos) != len(archive.infolist()) or infos[MANIFEST_FILE].file_size > MAX_JSON_BYTES:
+                raise SettingsError(f"{file} holds a file twice, or is no archive of `ablate export`.")
+            manifest = json.loads(archive.read(MANIFEST_FILE))
+            require_schema(manifest, file, ARCHIVE_SCHEMA)
+            checksums = {path: (str(entry["sha256"]), int(entry["bytes"])) for path, entry in manifest["files"].items()}
+        for path in infos.keys() ^ (checksums.keys() | {MANIFEST_FILE}):
+            raise SettingsError(f"{file}: {path} is listed but missing, or not listed. Copy the archive again.")
+        for path, (_, num_bytes) in checksums.items():
+            if not PATH_PATTERN.fullmatch(path) or infos[path].file_size != num_bytes:
+                raise SettingsError(f"{file} holds {path!r}, whose path or size is not that of an archive: refused.")
+        yield StudyArchive(file, archive, checksums)
+
+
+def read_archived_record(file: Path) -> StudyRecord:
+    """The record in an archive, whose files are checked as they are read."""
+    with open_archive(file) as archive:
+        return archive.read_record()
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a command's argument names an archive instead of a study."""
+    return name.lower().endswith(".zip")
+
+
+@contextmanager
+def _report_damage(file: Path, path: str) -> Iterator[None]:
+    """Translate whatever goes wrong while an archive is read; its bytes may be anything."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SettingsError(f"there is no archive {file}. `ablate export NAME -o {file.name}` writes one.") from error
+    except SettingsError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError,
+            RecursionError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:  # fmt: skip
+        raise SettingsError(
+            f"{file} cannot be read as an archive of `ablate export`: {path} ({type(error).__name__}: {error}). "
+            "Copy the archive again."
+        ) from error
+    except Exception as error:
+        if type(error).__module__ in ("zlib", "lzma"):
+            raise SettingsError(f"{path} in {file} is damaged ({error}). Copy the archive again.") from error
+        raise
+
+
+def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[str]]:
+    """Unpack the trials and plans of an archive into a runs folder, and never replace a result.
+
+    Returns:
+        The number of trials that are new here, and one line per trial that was left as it is, with the reason.
+    """
+    archive.verify()
+    kept: list[str] = []
+    num_new = 0
+    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
+        reason = _unpack_trial(archive, name, settings.trials_folder / name)
+        if reason:
+            kept.append(f"{name}: {reason}")
+        elif reason is None:
+            num_new += 1
+    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("studies/")}):
+        _unpack_study(archive, name, settings.studies_folder / name)
+    return num_new, kept
+
+
+def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
+    """Unpack a trial; returns why not, empty where it is here already, ``None`` where it is new."""
+    paths = [f"trials/{name}/{file}" for file in (WEIGHTS_FILE, *TRIAL_FILES)]  # the result last
+    present = [path for path in paths if path in archive.checksums]
+    local_result = folder / "result.json"
+    is_new = not local_result.exists()
+    if not is_new:
+        expected = archive.checksums.get(f"trials/{name}/result.json", ("", 0))[0]
+        if hashlib.sha256(local_result.read_bytes()).hexdigest() != expected:
+            return "the result here differs from the archive's, and is kept"
+    if find_holder(folder):
+        return "a process is training it"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in present:
+        target = folder / Path(path).name
+        if not target.exists():
+            with AtomicWriter(target) as partial, partial.open("wb") as file:
+                for chunk in archive.chunks(path):
+                    file.write(chunk)
+    return None if is_new else ""
+
+
+def _unpack_study(archive: StudyArchive, name: str, folder: Path) -> None:
+    """Merge an archived plan into that of this runs folder."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in ("study.json", "test_labels.npy"):
+            (Path(temporary) / file).write_bytes(archive.read(f"studies/{name}/{file}"))
+        with _report_damage(archive.file, f"studies/{name}/study.json"):
+            imported = read_manifest(Path(temporary))
+        if f"{imported.registration.study}-{imported.conditions}" != name:
+            raise SettingsError(f"studies/{name} in {archive.file} is the plan of another study: refused.")
+    if (folder / "study.json").exists():
+        _require_same_labels(imported, read_manifest(folder), archive.file)
+    imported.write(folder)
+    board = f"studies/{name}/board.json"
+    if board in archive.checksums and not (folder / "board.json").exists():
+        with AtomicWriter(folder / "board.json") as partial:
+            partial.write_bytes(archive.read(board))
+
+
+def _require_same_labels(imported: StudyManifest, local: StudyManifest, file: Path) -> None:
+    if not np.array_equal(imported.labels, local.labels):
+        raise SettingsError(f"{file} was made on other test data than the study of the same conditions here: refused.")

@@ -1,0 +1,172 @@
+"""`ablate export` and `ablate import`: a study in one file, whose content is checked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import reports
+from studies.cli.app import main
+from studies.settings import Settings, SettingsError
+from studies.storage.archive import MANIFEST_FILE, open_archive, read_archived_record
+from studies.tracking.store import open_store
+
+pytestmark = pytest.mark.xdist_group("one recorded study")
+
+
+def call(*arguments, code=0):
+    shown = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert shown.exit_code == code, shown.output
+    return " ".join(shown.output.split())
+
+
+@pytest.fixture(scope="module")
+def exported(recorded, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("archive") / "depth.zip"
+    call("export", "depth", "-o", file, "--runs", recorded.runs)
+    return file
+
+
+def rewritten(source: Path, target: Path, changes: dict[str, bytes | None]) -> Path:
+    """A copy with some files replaced, added, or left out; its manifest stays."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        contents = {name: old.read(name) for name in old.namelist()} | changes
+        for name, content in contents.items():
+            if content is not None:
+                new.writestr(name, content)
+    return target
+
+
+def results(record):
+    return {(trial.arm, trial.seed): trial.result for trial in record.trials}
+
+
+def test_an_archive_holds_the_record_as_it_was(recorded, exported):
+    read, original = read_archived_record(exported), recorded.record
+    assert read.registration == original.registration
+    assert read.starts == original.starts
+    assert results(read) == results(original)
+    assert np.array_equal(read.labels, original.labels)
+    for trial in original.trials:
+        assert np.array_equal(read.find_trial(trial.arm, trial.seed).result.predictions, trial.result.predictions)
+
+
+def test_the_same_study_gives_the_same_bytes(recorded, exported, tmp_path):
+    again = tmp_path / "again.zip"
+    call("export", "depth", "-o", again, "--runs", recorded.runs)
+    assert again.read_bytes() == exported.read_bytes()
+
+
+def test_a_dry_run_says_the_size_and_writes_nothing(recorded, tmp_path):
+    file = tmp_path / "depth.zip"
+    small = call("export", "depth", "-o", file, "--dry-run", "--runs", recorded.runs)
+    large = call("export", "depth", "-o", file, "--dry-run", "--weights", "--runs", recorded.runs)
+    assert "before compression" in small
+    assert int(large.split("would hold ")[1].split()[0]) == int(small.split("would hold ")[1].split()[0]) + 8
+    assert not file.exists()
+
+
+def test_an_archive_is_read_without_being_unpacked(exported, tmp_path, recorded):
+    page = call("report", exported, "--runs", tmp_path)
+    assert page == str(tmp_path / "reports" / "depth-digits-from-depth" / "index.html")
+    assert not (tmp_path / "mlflow.db").exists()
+    assert "depth under digits, as recorded" in call("status", exported, "--runs", tmp_path)
+    assert reports.load(str(exported)).record.registration == recorded.record.registration
+
+
+def test_an_imported_study_is_recorded_with_its_starts_and_trains_nothing_again(exported, tmp_path, recorded):
+    assert "8 trials unpacked, 0 left" in call("import", exported, "--runs", tmp_path)
+    record = open_store(Settings.from_environment(tmp_path)).reader.read_study("depth")
+    assert results(record) == results(recorded.record)
+    assert {start.time for start in recorded.record.starts} < {start.time for start in record.starts}
+    again = call("import", exported, "--runs", tmp_path)
+    assert "0 trials unpacked, 0 left" in again
+    assert "nothing to log" in again
+
+
+def test_a_result_that_differs_is_kept_and_named(exported, copied):
+    file = next(copied.runs.glob("trials/*/result.json"))
+    changed = json.loads(file.read_text()) | {"times": []}
+    file.write_text(json.dumps(changed))
+    shown = call("import", exported, "--runs", copied.runs)
+    assert f"{file.parent.name}: the result here differs from the archive's, and is kept" in shown
+    assert json.loads(file.read_text()) == changed
+
+
+@pytest.mark.parametrize("path", ["record/record.json", "record/test_labels.npy", "report/index.html"])
+def test_a_changed_file_is_refused_by_name_and_nothing_is_unpacked(path, exported, tmp_path):
+    with zipfile.ZipFile(exported) as archive:
+        content = bytearray(archive.read(path))
+    content[len(content) // 2] ^= 1
+    damaged = rewritten(exported, tmp_path / "damaged.zip", {path: bytes(content)})
+    assert f"{path} in {damaged} is damaged" in call("import", damaged, "--runs", tmp_path / "runs", code=2)
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def with_listed(source: Path, target: Path, path: str) -> Path:
+    with zipfile.ZipFile(source) as archive:
+        manifest = json.loads(archive.read(MANIFEST_FILE))
+    manifest["files"][path] = {"sha256": "0" * 64, "bytes": 1}
+    return rewritten(source, target, {path: b"x", MANIFEST_FILE: json.dumps(manifest).encode()})
+
+
+@pytest.mark.parametrize("path", ["../evil", "/etc/evil", "trials/../../evil", "trials/a\\..\\evil", "other/x"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(path, exported, tmp_path):
+    hostile = with_listed(exported, tmp_path / "hostile.zip", path)
+    shown = call("import", hostile, "--runs", tmp_path / "runs", code=2)
+    assert "whose path or size is not that of an archive" in shown
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_file_that_the_manifest_does_not_list_is_refused(exported, tmp_path):
+    hostile = rewritten(exported, tmp_path / "more.zip", {"trials/x/weights.pt": b"x"})
+    assert "trials/x/weights.pt is listed but missing, or not listed" in call("report", hostile, code=2)
+
+
+def test_an_archive_that_would_unpack_to_far_more_is_refused(exported, tmp_path):
+    bomb = rewritten(exported, tmp_path / "bomb.zip", {"report/zeros": bytes(300_000_000)})
+    with pytest.raises(SettingsError, match="would unpack to"), open_archive(bomb):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(100)])
+def test_a_file_that_is_no_archive_is_one_clear_line(content, tmp_path):
+    file = tmp_path / "depth.zip"
+    file.write_bytes(content)
+    assert "cannot be read as an archive of `ablate export`" in call("report", file, "--runs", tmp_path, code=2)
+    file.unlink()
+    assert f"there is no archive {file}" in call("report", file, "--runs", tmp_path, code=2)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_random_damage_is_accepted_in_what_is_read(seed, exported, tmp_path, recorded):
+    """A changed byte is refused, or lies where nothing is read: between the files, or in their names' second copy."""
+    random = np.random.default_rng(seed)
+    content = bytearray(exported.read_bytes())
+    position = int(random.integers(len(content)))
+    content[position] ^= 1 << int(random.integers(8))
+    damaged = tmp_path / "depth.zip"
+    damaged.write_bytes(content)
+    try:
+        with open_archive(damaged) as archive:
+            archive.verify()
+            record = archive.read_record()
+    except SettingsError as error:
+        assert str(damaged) in str(error)
+    else:
+        assert results(record) == results(recorded.record)
+
+
+def test_a_study_without_trial_folders_is_exported_for_reading(recorded, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(recorded.runs, runs, ignore=shutil.ignore_patterns("trials", "studies"))
+    file = tmp_path / "depth.zip"
+    assert "can be read, but not imported" in call("export", "depth", "-o", file, "--runs", runs)
+    assert results(read_archived_record(file)) == results(recorded.record)
+    assert "a record without trial folders" in call("import", file, "--runs", tmp_path / "other", code=2)
