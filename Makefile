@@ -133,6 +133,9 @@ status-%: $(READY) ## Show the progress of a study
 ui: $(READY) ## Open the MLflow UI on the tracking store (Ctrl-C stops it)
 	@$(BIN)/ablate ui $(STORE) --port $(PORT)
 
+export-%: $(READY) ## Pack a study into one file, with checksums: make export-depth
+	@$(BIN)/ablate export $* -o $*.zip --protocol $(PROTOCOL) $(STORE)
+
 doctor: $(READY) ## Check installation, devices, runs folder and tracking store; with DATA_ROOT also the data
 	@$(BIN)/ablate doctor $(STORE) $(if $(DATA_ROOT),--protocol $(PROTOCOL) --data-root '$(DATA_ROOT)') $(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
 

@@ -153,14 +153,14 @@ def test_no_random_damage_is_accepted_in_what_is_read(seed, exported, tmp_path, 
     content[position] ^= 1 << int(random.integers(8))
     damaged = tmp_path / "depth.zip"
     damaged.write_bytes(content)
+    refusal = ""
     try:
         with open_archive(damaged) as archive:
             archive.verify()
             record = archive.read_record()
     except SettingsError as error:
-        assert str(damaged) in str(error)
-    else:
-        assert results(record) == results(recorded.record)
+        refusal = str(error)
+    assert str(damaged) in refusal or results(record) == results(recorded.record)
 
 
 def test_a_study_without_trial_folders_is_exported_for_reading(recorded, tmp_path):
