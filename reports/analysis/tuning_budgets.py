@@ -33,7 +33,8 @@ class ArmTuningSummary:
         trained_epochs: epochs of those that actually ran.
         source_epochs: additional epochs of networks that the candidates start from.
         train_seconds: of training, source networks included.
-        num_diverged, num_failed: trials of candidates with that outcome.
+        num_trials: trials of the candidates, over all rungs and tuning seeds.
+        num_diverged, num_failed: those of them with that outcome.
         num_restarted: trials of candidates that were started more than once.
         best_candidate: number of the chosen candidate; ``None`` where none was found.
         shared_recipe_error, best_error: validation error of the shared recipe and of the chosen one at full length,
@@ -50,6 +51,7 @@ class ArmTuningSummary:
     trained_epochs: int
     source_epochs: int
     train_seconds: float
+    num_trials: int
     num_diverged: int
     num_failed: int
     num_restarted: int
@@ -156,6 +158,7 @@ def _summarize_arm_tuning(arm: str, tuning: TuningBudget, record: RecordedTuning
         trained_epochs=sum(trial.epochs_trained for trial in candidates),
         source_epochs=sum(trial.epochs for trial in trials if trial.is_source),
         train_seconds=sum(trial.seconds for trial in trials),
+        num_trials=len(candidates),
         num_diverged=outcomes["diverged"],
         num_failed=outcomes["failed"],
         num_restarted=sum(trial.num_attempts > 1 for trial in trials),

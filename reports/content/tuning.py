@@ -166,8 +166,9 @@ def _budget_table(tuned: TunedComparison) -> Table:
         Column(title="Epochs assigned", kind="number", about="over all rungs and tuning seeds"),
         Column(title="Epochs trained", kind="number", about="a candidate that diverges stops early"),
         Column(title="Time", kind="number"),
-        Column(title="Diverged", kind="number"),
-        Column(title="Failed", kind="number"),
+        Column(title="Trials", kind="number", about="a candidate has one on every rung under every tuning seed"),
+        Column(title="Diverged", unit="trials", kind="number"),
+        Column(title="Failed", unit="trials", kind="number"),
     ]
     if has_sources:
         columns.insert(4, Column(title="Epochs of source networks", kind="number"))
@@ -180,11 +181,12 @@ def _budget_row(budget: ArmTuningSummary, has_sources: bool) -> Row:
     source_epochs = (_count_cell(budget.source_epochs),) if has_sources else ()
     return (
         text_cell(budget.arm, "strong"),
-        Cell(text=f"{budget.num_candidates}{repeated}", sort=budget.num_candidates),
+        _count_cell(budget.num_candidates),
         _count_cell(budget.assigned_epochs),
         _count_cell(budget.trained_epochs),
         *source_epochs,
         Cell(text=format_duration(budget.train_seconds), sort=budget.train_seconds),
+        Cell(text=f"{budget.num_trials:,}{repeated}", sort=budget.num_trials),
         _count_cell(budget.num_diverged, alert=True),
         _count_cell(budget.num_failed, alert=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,11 @@ class TuningStage:
         tuner = Tuner(self.tuning, setups, searches, self._read_result)
 
         first_trials = tuple(shared_trials)
+        num_batches: Counter[int] = Counter()
         for tuning_round in tuner.rounds():
             candidates = self._place_candidates(tuning_round, search_runs)
-            heading = f"tuning, rung {tuning_round.rung + 1} of {len(self.tuning.rung_schedule)}"
+            num_batches[tuning_round.rung] += 1
+            heading = describe_round(self.tuning, tuning_round.rung, num_batches[tuning_round.rung])
             self.stage_runner.complete_trials((*first_trials, *candidates), heading=heading)
             first_trials = ()
         return self._choose_setups(tuner, searches, search_runs)
@@ -106,3 +109,12 @@ class TuningStage:
         reader = self.study_run.context.store.reader
         ended = [other for other in reader.ended_trials("candidate") if other.key.fingerprint == trial.fingerprint]
         return reader.read_result(ended[-1].run_id) if ended else trial_store.read_result(trial)
+
+
+def describe_round(tuning: TuningBudget, rung: int, batch: int) -> str:
+    """Heading of a round: its rung where there are several, and the batch of an adaptive search."""
+    num_rungs = len(tuning.rung_schedule)
+    rung_text = f", rung {rung + 1} of {num_rungs}" if num_rungs > 1 else ""
+    # TPE proposes candidates from the results of earlier ones, so the first rung is trained in batches.
+    batch_text = f", batch {batch} of candidates" if tuning.sampler == "tpe" and rung == 0 else ""
+    return f"tuning{rung_text}{batch_text}"

@@ -12,6 +12,7 @@ from reports.content.report import report_sections
 from reports.figures.study import report_figures
 from reports.pages.study import render_documents
 from studies.design.tuning import TuningBudget
+from studies.runner.tuning_stage import describe_round
 from tests.reports.records import DECAY, RATE, SPACE, record, tuned
 
 TUNINGS = {
@@ -161,3 +162,21 @@ def test_the_search_is_drawn_and_the_ledger_is_a_table():
     assert first.startswith("A,")
     for file in ("report.md", "report.tex"):
         assert "Tuning by arm" in made[file]
+
+
+def test_the_ledger_counts_outcomes_beside_trials_and_candidates_alone():
+    found = compare_arms(tuned(tuning=TUNINGS["halving"]))
+    (section,) = [section for section in report_sections(found, ()) if section.name == "tuning"]
+    (ledger,) = [table for table in section.tables if table.name == "ledger"]
+    titles = [column.title for column in ledger.columns]
+    assert titles[-3:] == ["Trials", "Diverged", "Failed"]
+    assert [column.unit for column in ledger.columns][-2:] == ["trials", "trials"]
+    row = dict(zip(titles, (cell.text for cell in ledger.rows[0]), strict=True))
+    assert row["Candidates"] == "8"
+    assert int(row["Trials"]) > 8  # those on the second rung as well
+
+
+def test_batches_of_tpe_are_no_rungs():
+    assert describe_round(TUNINGS["tpe"], 0, 2) == "tuning, batch 2 of candidates"
+    assert describe_round(TUNINGS["random"], 0, 1) == "tuning"
+    assert describe_round(TUNINGS["halving"], 1, 1).startswith("tuning, rung 2 of ")
