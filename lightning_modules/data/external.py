@@ -132,7 +132,7 @@ class ExternalBatches:
             )
         images, labels = batch
         scale = self.data_module.scale
-        expected = (scale.channels, scale.resolution, scale.resolution)
+        expected = scale.image_shape
         if tuple(images.shape[1:]) != expected:
             raise UserError(
                 f"{self.loader_label} gives images of the shape {tuple(images.shape[1:])}, but the protocol's scale "

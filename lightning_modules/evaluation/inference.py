@@ -16,9 +16,10 @@ from lightning_modules.evaluation.dense import FullyConvolutional
 from lightning_modules.modules.metrics import RunningMetrics
 from lightning_modules.networks.build import build_network
 from lightning_modules.networks.custom import is_lightning_module
+from lightning_modules.networks.memory_layout import find_layout, set_layout
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.specs.data import ForeignData
-from lightning_modules.specs.networks import Network
+from lightning_modules.specs.networks import Custom, Network
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import TestMode
@@ -68,7 +69,8 @@ def restore_scorer(setup: Setup, state_dict: Mapping[str, torch.Tensor], device:
     """Build a setup's network with trained weights, in evaluation mode."""
     network = build_network(setup.network, setup.scale)
     network.load_state_dict(state_dict)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    layout = find_layout(network, setup.scale.image_shape) if isinstance(setup.network, Custom) else "channels-last"
+    network = set_layout(network.to(device), layout)
     return Scorer(network, setup.network, setup.recipe).eval()
 
 

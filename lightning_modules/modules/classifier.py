@@ -13,6 +13,7 @@ from torch.nn import functional
 from lightning_modules.distributed import Batch, DataParallelRank, synchronize_layers
 from lightning_modules.modules.lr_schedule import Plateau, learning_rate_factor
 from lightning_modules.modules.metrics import RunningMetrics
+from lightning_modules.networks.memory_layout import MemoryLayout, set_layout
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.specs.recipe import Recipe
 
@@ -30,11 +31,16 @@ class Classifier(lightning.LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, auxiliary_weight: float = 0.0, dp_rank: DataParallelRank | None = None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        auxiliary_weight: float = 0.0,
+        dp_rank: DataParallelRank | None = None,
+        layout: MemoryLayout = "channels-last",
     ) -> None:
         super().__init__()
         self.recipe, self.auxiliary_weight, self.dp_rank = recipe, auxiliary_weight, dp_rank or DataParallelRank()
-        self.network = synchronize_layers(network, self.dp_rank).to(memory_format=torch.channels_last)
+        self.network = set_layout(synchronize_layers(network, self.dp_rank), layout)
         self.all_parameters = list(self.network.parameters())  # collecting them takes 1 % of a small network's step
         self.metrics = RunningMetrics(torch.device("cpu"))
         self.plateau = Plateau(recipe.patience)

@@ -15,6 +15,7 @@ from lightning_modules.distributed import DataParallelRank
 from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.external import ExternalTrainable
 from lightning_modules.networks.initialization import build_initialized_network
+from lightning_modules.networks.memory_layout import find_layout
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup
@@ -69,5 +70,7 @@ def make_trainable(setup: Setup, seed: int, dp_rank: DataParallelRank | None = N
                 "expected 1: only it knows how its losses and metrics add up over workers. Give --workers-per-trial 1."
             )
         return ExternalTrainable(network)
-    weight = setup.network.auxiliary_weight if isinstance(setup.network, Custom) else 0.0
-    return Classifier(network, setup.recipe, weight, dp_rank)
+    if not isinstance(setup.network, Custom):
+        return Classifier(network, setup.recipe, dp_rank=dp_rank)
+    layout = find_layout(network, setup.scale.image_shape)
+    return Classifier(network, setup.recipe, setup.network.auxiliary_weight, dp_rank, layout)

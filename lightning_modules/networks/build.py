@@ -32,7 +32,7 @@ def build_network(network: Network, scale: Scale) -> nn.Module:
     if isinstance(scaled, ResNet):
         return build_resnet(scaled, scale)
     assert isinstance(scaled, Custom)
-    return build_custom(scaled)
+    return build_custom(scaled, scale.image_shape)
 
 
 def build_meta_network(network: Network, scale: Scale) -> nn.Module:

@@ -26,7 +26,7 @@ def behavior_digest(network: Network, scale: Scale) -> str:
     for tensor in module.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
     with RngState(np.random.default_rng(0)), torch.no_grad():
-        images = torch.randn(NUM_IMAGES, scale.channels, scale.resolution, scale.resolution)
+        images = torch.randn(NUM_IMAGES, *scale.image_shape)
         for training in (True, False):
             for logits in extract_logits(module.train(training)(images)):
                 digest.update(logits.contiguous().numpy().tobytes())

@@ -135,7 +135,7 @@ def _profile_on_device(device: torch.device, network: Network, scale: Scale) -> 
 
     with device:
         module = build_network(network, scale)
-        trace = trace_module(module, (scale.channels, scale.resolution, scale.resolution))
+        trace = trace_module(module, scale.image_shape)
     _require_logits(module, trace.output, scale.classes)
     return _make_profile(module, trace)
 

@@ -104,7 +104,8 @@ def trace_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Module
             with tracer:
                 tracer.trace.output = module(pixels)
         except Exception as error:
-            raise UserError(_failure_message(module, image_shape, tracer.failed_layer, error)) from error
+            message = _failure_message(module, image_shape, tracer.failed_layer, error)
+            raise UserError(message + _channels_hint(module, image_shape, like)) from error
     first = first_tensor(tracer.trace.output)
     tracer.trace.observed_output = None if first is None else tracer.observed.get(first)
     return tracer.trace
@@ -119,6 +120,21 @@ def _failure_message(module: nn.Module, image_shape: tuple[int, ...], running_la
     lines = str(error).strip().splitlines() or [type(error).__name__]
     location = f", in {running_layer}" if running_layer else ""
     return f"{type(module).__name__} fails on an image of {' x '.join(map(str, image_shape))}{location}: {lines[0]}"
+
+
+def _channels_hint(module: nn.Module, image_shape: tuple[int, int, int], like: torch.Tensor) -> str:
+    """Say so where a module fails only because its images have another number of channels."""
+    channels, *sides = image_shape
+    other_channels = 3 if channels == 1 else 1
+    try:
+        module(like.new_zeros(1, other_channels, *sides))
+    except Exception:  # then channels are not, or not alone, what is wrong
+        return ""
+    return (
+        f". This protocol's images have {channels} channel{'s' if channels > 1 else ''}, and the network takes "
+        f"{other_channels}. Let its class take their number, by an argument such as '$channels', or use a protocol "
+        f"{'of color images, such as cifar10' if channels == 1 else 'of gray images, such as digits'}."
+    )
 
 
 @contextmanager

@@ -35,6 +35,11 @@ class Scale:
         require_field(self.classes >= 2, self, "classes", "2 or more")
         require_field(self.width > 0, self, "width", "a factor above 0")
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of an image: ``(channels, height, width)``."""
+        return (self.channels, self.resolution, self.resolution)
+
 
 def apply_scale(network: Network, scale: Scale) -> Network:
     """Apply a scale to a network: multiply all widths, or fill in the arguments of a custom network.

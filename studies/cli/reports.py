@@ -266,11 +266,16 @@ def _read_pilot(name: str, protocol: str, settings: Settings) -> StudyRecord | N
 
 def _estimate_arm_seconds(study: Study) -> float | None:
     """Estimated time of one trial of every arm, on one core of this machine; ``None`` where an arm's is unknown."""
+    from lightning_modules.specs.errors import UserError
     from studies.design.estimate import estimate_trial_seconds
 
     total = 0.0
     for setup in study.setups().values():
-        seconds = estimate_trial_seconds(setup)
+        try:
+            seconds = estimate_trial_seconds(setup)
+        except UserError as error:
+            click.echo(f"time unknown: {error}", err=True)
+            return None
         if seconds is None:
             return None
         total += seconds

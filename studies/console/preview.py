@@ -29,6 +29,10 @@ def print_preview(preview: StudyPreview) -> None:
     for name, arm in preview.arms.items():
         for sentence in arm.unknowns:
             click.echo(f"unknown  {name}: {sentence}")
+        for sentence in arm.notes:
+            click.echo(f"note     {name}: {sentence}")
+        if arm.failure:
+            click.echo(f"fails    {name}: {arm.failure}")
     settings = ", ".join(f"{path}={value}" for path, value in preview.held.items())
     click.echo(f"held     {len(preview.held)} settings: {settings}")
     for sentence in preview.claims:

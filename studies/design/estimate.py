@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from lightning_modules.evaluation.inference import ViewScheme
 from lightning_modules.modules.trainable import make_trainable
+from lightning_modules.networks.memory_layout import random_images
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.profiling.profile import profile_spec
 from lightning_modules.profiling.test_cost import inference_multiply_adds
+from lightning_modules.rng import RngState
 from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import Test
 
@@ -39,8 +43,10 @@ STUDY_OVERHEAD_SECONDS = 25.0  # imports, start and end of Ray, tracking, the re
 def estimate_trial_seconds(setup: Setup) -> float | None:
     """Estimate the time from a trial's start to its result, on one core.
 
-    ``None`` for a user's data module, whose number of examples is unknown until it is read, and where the timed step
-    fails.
+    ``None`` for a user's data module, whose number of examples is unknown until it is read.
+
+    Raises:
+        UserError: where a timed step fails.
     """
     if isinstance(setup.data, ForeignData):
         return None
@@ -49,8 +55,6 @@ def estimate_trial_seconds(setup: Setup) -> float | None:
     num_validation = num_used * setup.data.validation_fraction
     num_train = num_used - num_validation
     seconds_per_image = measure_seconds_per_image(replace(setup, test=Test()))
-    if seconds_per_image is None:
-        return None
     train_seconds, inference_seconds = seconds_per_image
     if not setup.has_training:
         # Not timed: the multiply-adds of the whole test of an image, in units of one forward pass of one crop.
@@ -79,17 +83,16 @@ def estimate_study_seconds(trial_seconds: float, num_workers: int) -> float:
     return STUDY_OVERHEAD_SECONDS + trial_seconds / num_workers
 
 
-def measure_seconds_per_image(setup: Setup) -> tuple[float, float] | None:
+def measure_seconds_per_image(setup: Setup) -> tuple[float, float]:
     """Time a training step (forward, backward, update) and inference on one core, in seconds per image.
 
-    ``None`` where a step fails, as batch norm does on a batch of one image; training reports such errors.
+    Raises:
+        UserError: where a step fails, as batch norm does on a batch of one image.
     """
     batch_size = setup.recipe.batch_size
     module = make_trainable(setup, seed=0).module
-    shape = (batch_size, setup.scale.channels, setup.scale.resolution, setup.scale.resolution)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).contiguous(
-        memory_format=torch.channels_last
-    )
+    with RngState(np.random.default_rng(0)):
+        images = random_images(batch_size, setup.scale.image_shape)
     labels = torch.arange(batch_size) % setup.scale.classes
     # A rate of 0: the weights stay as they are, so that no step overflows and slows the next one down.
     optimizer = torch.optim.SGD(module.parameters(), lr=0.0, momentum=0.9)
@@ -105,8 +108,10 @@ def measure_seconds_per_image(setup: Setup) -> tuple[float, float] | None:
             module.eval()
             with torch.no_grad():
                 inference_seconds = _shortest_duration(lambda: module(images))
-    except Exception:  # whatever a user's network raises: an estimate must not stop a preview
-        return None
+    except Exception as error:  # whatever a user's network raises
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        size = " x ".join(map(str, setup.scale.image_shape))
+        raise UserError(f"a training step on {batch_size} images of {size} fails: {lines[0]}") from error
     return train_seconds / batch_size, inference_seconds / batch_size
 
 

@@ -23,6 +23,7 @@ from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import Test
+from studies.design.training_proof import prove_training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,12 +42,14 @@ class InstantiatedNetwork:
         modules: description of every module that computes or learns, by layer path.
         is_self_training: whether the network is a ``LightningModule`` with its own training.
         unknowns: sentences on what cannot be known of it.
+        notes: sentences on what its user should know of it.
     """
 
     properties: Mapping[str, int]
     modules: Mapping[str, str]
     is_self_training: bool
     unknowns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def instantiate_network(setup: Setup) -> InstantiatedNetwork:
@@ -67,6 +70,7 @@ def instantiate_network(setup: Setup) -> InstantiatedNetwork:
         modules=describe_structure(module, profile),
         is_self_training=is_self_training,
         unknowns=tuple(_list_unknowns(setup, is_self_training=is_self_training)),
+        notes=prove_training(setup) if isinstance(setup.network, Custom) else (),
     )
 
 
@@ -105,7 +109,7 @@ def _build_and_profile(setup: Setup) -> tuple[nn.Module, Profile]:
 
 def _validate_and_profile(module: nn.Module, setup: Setup) -> Profile:
     scale = setup.scale
-    image_shape = (scale.channels, scale.resolution, scale.resolution)
+    image_shape = scale.image_shape
     if isinstance(setup.network, Custom):  # networks of this package have outputs of the right shape
         _require_logits(module, image_shape, scale.classes)
         if not is_lightning_module(module):

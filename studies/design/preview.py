@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations import Property, PropertyContrast, compare_properties, confounding_forced_paths, summarize_differences
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf
 from studies.design.declare import changed_and_held_settings
@@ -27,6 +28,8 @@ class ArmPreview:
         num_different_modules: modules in which the instantiated network differs from the baseline's.
         contrast: measured properties that changed from the baseline, and forced changes.
         unknowns: sentences on what cannot be known of the network or its data.
+        notes: sentences on what a user should know of the network.
+        failure: how a timed training step fails; empty where it does not.
         seconds: estimated time of one trial on one core; ``None`` where it cannot be estimated.
     """
 
@@ -35,6 +38,8 @@ class ArmPreview:
     num_different_modules: int
     contrast: PropertyContrast
     unknowns: tuple[str, ...]
+    notes: tuple[str, ...]
+    failure: str
     seconds: float | None
 
 
@@ -98,7 +103,10 @@ def preview_study(study: Study) -> StudyPreview:
     """
     setups = study.setups()
     networks = build_verified_networks(setups)  # before networks of full size are timed: it refuses broken contracts
-    seconds_by_arm = {arm: estimate_trial_seconds(setup) for arm, setup in setups.items()}
+    seconds_by_arm: dict[str, float | None] = {}
+    failures: dict[str, str] = {}
+    for arm, setup in setups.items():
+        seconds_by_arm[arm], failures[arm] = _estimate_or_explain(setup)
     num_workers = count_cores()  # one trial per core, as ``ablate run`` does by default without a GPU
     total_seconds = _total_trial_seconds(study, setups, seconds_by_arm)
     _, held = changed_and_held_settings(setups)
@@ -112,7 +120,7 @@ def preview_study(study: Study) -> StudyPreview:
         property_studied=study.ablation.property_studied,
         source_arms=study.source_arms,
         evaluated_arms=study.evaluated_arms,
-        arms=_preview_arms(study, setups, networks, seconds_by_arm),
+        arms=_preview_arms(study, setups, networks, seconds_by_arm, failures),
         held=held,
         claims=tuple(claim.sentence for claim in study.ablation.claims),
         seeds=study.seeds,
@@ -162,6 +170,8 @@ def _arm_to_json(arm: ArmPreview) -> dict[str, Any]:
             "forced": list(arm.contrast.forced),
         },
         "unknown": list(arm.unknowns),
+        "notes": list(arm.notes),
+        "failure": arm.failure,
         "seconds": arm.seconds,
     }
 
@@ -177,6 +187,7 @@ def _preview_arms(
     setups: Mapping[str, Setup],
     networks: Mapping[str, InstantiatedNetwork],
     seconds_by_arm: Mapping[str, float | None],
+    failures: Mapping[str, str],
 ) -> dict[str, ArmPreview]:
     """Compare every arm's settings and instantiated network with the baseline's."""
     changes, _ = changed_and_held_settings(setups)
@@ -196,9 +207,19 @@ def _preview_arms(
             num_different_modules=len(compare_modules(baseline, network)),
             contrast=contrast,
             unknowns=network.unknowns,
+            notes=network.notes,
+            failure=failures[arm],
             seconds=seconds_by_arm[arm],
         )
     return previews
+
+
+def _estimate_or_explain(setup: Setup) -> tuple[float | None, str]:
+    """Estimate the time of a trial; where its timed step fails, say why instead."""
+    try:
+        return estimate_trial_seconds(setup), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def _preview_tuning(study: Study, setups: Mapping[str, Setup]) -> TuningPreview | None:
@@ -220,7 +241,7 @@ def _total_trial_seconds(
     seconds = list(seconds_by_arm.values())
     for name, setup in study.dependency_setups.items():
         if name not in setups:
-            seconds.append(estimate_trial_seconds(setup))
+            seconds.append(_estimate_or_explain(setup)[0])
     known_seconds = [value for value in seconds if value is not None]
     if len(known_seconds) < len(seconds):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lightning_modules.data.inventory import Inventory
 from lightning_modules.specs.errors import InvalidValue
@@ -40,14 +40,20 @@ def _join_numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def make_registration(study: Study, inventory: Inventory) -> Registration:
+def make_registration(study: Study, inventory: Inventory, log: Callable[[str], None]) -> Registration:
     """Register what is known of a study before its first trial.
+
+    Args:
+        log: receives what a user should know of an arm's network.
 
     Raises:
         NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
     """
     setups = study.setups()
     networks = build_verified_networks(setups)
+    for name, network in networks.items():
+        for note in network.notes:
+            log(f"note: {name}: {note}")
     names = tuple(setups)
     baseline = names[0]
     changes, held = changed_and_held_settings(setups)
@@ -57,6 +63,7 @@ def make_registration(study: Study, inventory: Inventory) -> Registration:
     for name, setup in dependency_setups.items():
         if name not in networks:  # one that is an arm has been built with the arms
             properties[name] = instantiate_network(setup).properties
+    remarks = {name: (*network.unknowns, *network.notes) for name, network in networks.items()}
     source_epochs = {}
     for arm in source_arms:
         source_epochs[arm] = sum(dependency_setups[source].epochs for source in source_chain_of(arm, source_arms))
@@ -78,7 +85,7 @@ def make_registration(study: Study, inventory: Inventory) -> Registration:
         donors=source_arms,
         donor_epochs=source_epochs,
         tested=evaluated_arms,
-        unknowns={name: network.unknowns for name, network in networks.items() if network.unknowns},
+        unknowns={name: sentences for name, sentences in remarks.items() if sentences},
         claims=study.ablation.claims_for(setups[baseline]),
         smallest_effect=study.protocol.smallest_effect,
         reference=study.ablation.reference_for(setups[baseline]),

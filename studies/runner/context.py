@@ -136,7 +136,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         user_code_digests={paths: user_code_digest(paths) for paths in class_paths},
         revision=revision,
         tags=_study_tags(study, revision),
-        registration=make_registration(study, inventory),
+        registration=make_registration(study, inventory, log),
     )
 
 

@@ -37,6 +37,7 @@ def test_a_preview_keeps_the_keys_and_values_of_its_json():
     assert budget.startswith("4 candidates for all epochs; sampler random; recipe.learning_rate from 0.005 to 0.125")
     contrast = {"clean": True, "moved": [], "unknown": [], "forced": []}
     arm = {"changes": [], "properties": PROPERTIES, "parts": 0, "contrast": contrast, "unknown": [], "seconds": 60.0}
+    arm |= {"notes": [], "failure": ""}
     assert data == {
         "study": "lrn",
         "question": study.ablation.question.strip(),

@@ -158,7 +158,7 @@ def test_to_register_a_study_hashes_its_trials_under_one_seed_alone(monkeypatch,
     data = make_inventory(study.setups()["A"], (0,), tmp_path, tmp_path)
     hashed = []
     monkeypatch.setattr(trial, "flatten_fields", lambda setup: hashed.append(setup) or flatten_fields(setup))
-    make_registration(study, data)
+    make_registration(study, data, print)
     assert 2 <= len(hashed) <= 2 * 2  # of two arms, for the names of dependencies and for their setups
 
 
