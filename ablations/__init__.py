@@ -29,7 +29,7 @@ from ablations._differences import (
     group_differences,
     summarize_differences,
 )
-from ablations._discovery import ablation_name, find_import_paths, load, names
+from ablations._discovery import ablation_name, find_import_paths, load, names, protect_own_packages
 from ablations._errors import InvalidAblation, NotASingleChange, UnknownAblation
 from ablations._factorial import Factor, Factorial
 from ablations._paths import paths_overlap
@@ -74,6 +74,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "load",
     "ablation_name",
     "find_import_paths",
+    "protect_own_packages",
     # Errors
     "InvalidAblation",
     "NotASingleChange",

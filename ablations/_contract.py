@@ -63,6 +63,7 @@ class Ablation:
     reference: Reference | ByResolution[Reference | None] | None = None
 
     def __post_init__(self) -> None:
+        self._accept_single_values()
         if not self.question.strip():
             raise InvalidAblation("an ablation needs a question.")
         if not self.arms:
@@ -71,6 +72,19 @@ class Ablation:
         self._require_known_arms()
         self._require_known_paths()
         self._verify_representative_setups()
+
+    def _accept_single_values(self) -> None:
+        """Make tuples of a single arm, path or claim: ``claims=(Helps(...))`` without its comma is no tuple."""
+        item_types: dict[str, type] = {"arms": Arm, "varies": str, "claims": Claim}
+        for name, item_type in item_types.items():
+            value = getattr(self, name)
+            items = (value,) if isinstance(value, item_type) else value
+            is_sequence = isinstance(items, (tuple, list))
+            if not is_sequence or not all(isinstance(item, item_type) for item in items):
+                raise InvalidAblation(
+                    f"`{name}` is {value!r}; expected a tuple of {item_type.__name__} objects, each with a comma."
+                )
+            object.__setattr__(self, name, tuple(items))  # the class is frozen
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:

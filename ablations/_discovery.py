@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import importlib.util
 import os
 import re
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +20,20 @@ from lightning_modules.specs.errors import UserError, did_you_mean
 ABLATIONS_FOLDER = Path(__file__).resolve().parent
 FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
 VALID_FILE_STEM = re.compile(r"[A-Za-z_][\w-]*")
+
+
+class _OwnPackageFinder(importlib.abc.MetaPathFinder):
+    """Finds this project's packages where they are installed, whatever folders a user has by their names."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Find one of the four packages; leave every other module to the finders that follow."""
+        del path, target
+        if fullname not in FIRST_PARTY_PACKAGES:
+            return None
+        return PathFinder.find_spec(fullname, [str(ABLATIONS_FOLDER.parent)])
+
+
+OWN_PACKAGE_FINDER = _OwnPackageFinder()
 
 # Folders of the users' files that this process has loaded. Modules found there are imported again for each file, since
 # two folders may hold different modules of one name.
@@ -105,12 +121,19 @@ def _import_file(file: Path) -> ModuleType:
 def _prioritize_folder(folder: Path) -> None:
     """Put a user's folder first on the import path, and forget the modules imported from users' folders."""
     _user_folders.add(folder)
+    protect_own_packages()
     for name, module in list(sys.modules.items()):
         if _is_user_module(name, module):
             del sys.modules[name]
     other_folders = [entry for entry in sys.path if entry != str(folder)]
     sys.path[:] = [str(folder), *other_folders]
     importlib.invalidate_caches()  # else a file that was written a moment ago may not be found
+
+
+def protect_own_packages() -> None:
+    """Let this project's packages win over folders such as ``reports/`` beside a user's file."""
+    if OWN_PACKAGE_FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, OWN_PACKAGE_FINDER)
 
 
 def _is_user_module(name: str, module: object) -> bool:

@@ -133,12 +133,30 @@ NETWORKS: dict[str, Network] = {
 }
 
 
+# Other names of the networks, in lower case and without hyphens: torchvision's.
+ALIASES = {"vgg11": "vgg-a", "vgg13": "vgg-b", "vgg16": "vgg-d", "vgg19": "vgg-e"}
+
+
+def canonical_name(name: str) -> str:
+    """Return a network's name in the catalogue: ``VGG16``, ``vgg-16`` and ``VGG_D`` are ``vgg-d``.
+
+    A name that the catalogue does not have stays as it is.
+    """
+    known_names = {_without_separators(known): known for known in NETWORKS} | ALIASES
+    return known_names.get(_without_separators(name), name)
+
+
+def _without_separators(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
 def find_network(name: str) -> Network:
-    """Look up a network of the catalogue by name.
+    """Look up a network of the catalogue by name, or by an alias such as ``vgg16``.
 
     Raises:
         InvalidValue: if there is none of that name, with the nearest name and all names.
     """
+    name = canonical_name(name)
     if name not in NETWORKS:
         raise InvalidValue(
             f"No network named {name!r}.{did_you_mean(name, NETWORKS)} There are: {', '.join(NETWORKS)}."

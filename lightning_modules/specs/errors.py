@@ -5,6 +5,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Other words for settings, by which no similarity finds them.
+SYNONYMS = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "l2": "weight_decay",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "batchsize": "batch_size",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "clip": "clip_norm",
+    "grad_clip": "clip_norm",
+    "gradient_clip_val": "clip_norm",
+    "augment": "augmentation",
+    "dtype": "precision",
+    "size": "resolution",
+    "image_size": "resolution",
+    "img_size": "resolution",
+    "num_classes": "classes",
+    "in_channels": "channels",
+    "dataset": "source",
+}
+
 MIN_SIMILARITY = 0.5  # difflib's ratio; its default, 0.6, suggests nothing where one letter of two is wrong
 
 
@@ -39,5 +66,9 @@ class DamagedFileError(ValueError):
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``" Did you mean 'depth'?"``, or nothing if no known name is similar."""
-    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=MIN_SIMILARITY)
+    names = list(candidates)
+    synonym = SYNONYMS.get(name.lower())
+    if synonym in names:
+        return f" Did you mean {synonym!r}?"
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=MIN_SIMILARITY)
     return f" Did you mean {matches[0]!r}?" if matches else ""

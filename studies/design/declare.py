@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import ablations
 from ablations import Arm, Difference, compare_setups
-from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.errors import SYNONYMS, InvalidValue, UnknownPath
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, annotation_at, edit_field, flatten_fields, parse_leaf
 from studies import protocols
@@ -120,9 +120,18 @@ def _parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
         # Values from Python keep their type, and are checked where the setup is edited.
         return parse_leaf(annotation_at(setup, path), value) if isinstance(value, str) else value
     except UnknownPath as error:
-        raise UnknownPath(f"{path}: {error}") from None
+        raise UnknownPath(f"{path}: {_suggest_path(setup, path) or error}") from None
     except InvalidValue as error:
         raise InvalidValue(f"{path}: {error}") from None
+
+
+def _suggest_path(setup: Setup, path: str) -> str:
+    """Suggest the whole path of a setting of which only the last part was given: ``epochs``, ``lr``."""
+    name = SYNONYMS.get(path.lower(), path.lower())
+    for known_path in flatten_fields(setup):
+        if known_path.partition(".")[2] == name:
+            return f"a setting is given by its whole path. Did you mean {known_path!r}?"
+    return ""
 
 
 def _normalize_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # start a worker
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # resolve a user's relative paths as in the driver
 
 import ray
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from studies.execution.interrupts import record_interrupts
@@ -88,7 +89,9 @@ def ray_session(resources: Resources | None = None, import_paths: Sequence[str] 
 @contextmanager
 def _start_local_ray() -> Iterator[None]:
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
-    ray.init(address="local", num_cpus=count_cores(), **quiet)
+    # Ray puts the current folder on its workers' path, and a user's `studies/` there must not hide this package.
+    job_config = JobConfig(_py_driver_sys_path=[str(INSTALL_ROOT)])
+    ray.init(address="local", num_cpus=count_cores(), job_config=job_config, **quiet)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ablations import protect_own_packages
 from studies.execution.fork_server import ForkClient
 from studies.execution.jobs import TrialJob
 from studies.hardware import Machine, device_name
@@ -169,6 +170,7 @@ def prepare_process(job: TrialJob) -> None:
     import warnings
 
     # On a node of a cluster the paths are relative to this package; an absolute path is left as it is by the join.
+    protect_own_packages()
     sys.path[:0] = [str(INSTALL_ROOT / path) for path in job.import_paths]
     multiprocessing.set_start_method(None, force=True)  # the platform's default instead of the fork server's "fork"
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

@@ -1,0 +1,73 @@
+"""Users' files beside folders with the names of this project's packages, and single values without a comma."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import ablations
+from ablations import InvalidAblation
+from lightning_modules.specs.catalogue import NETWORKS, find_network
+from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from studies.design.declare import declare
+
+ROOT = Path(ablations.__file__).parent.parent
+READ = "import ablations; ablations.load('./mine.py'); import {name}; print({name}.__file__)"
+
+
+@pytest.mark.parametrize("name", ["reports", "studies", "lightning_modules"])
+def test_the_projects_packages_win_over_folders_beside_a_users_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')")
+    (tmp_path / "mine.py").write_text((ROOT / "ablations/lrn.py").read_text())
+    # A console script: the current folder is not on its path until the file is loaded.
+    script = f"import sys; sys.path[0] = {str(ROOT)!r}; {READ.format(name=name)}"
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == str(ROOT / name / "__init__.py")
+
+
+def test_a_single_claim_arm_or_path_needs_no_comma():
+    lrn = ablations.load("lrn")
+    assert replace(lrn, claims=lrn.claims[0]) == replace(lrn, claims=lrn.claims[:1])
+    assert replace(lrn, arms=lrn.arms[0]) == lrn
+    assert replace(lrn, varies="network.norm").varies == ("network.norm",)
+    assert replace(lrn, claims=list(lrn.claims)).claims == lrn.claims
+
+
+def test_what_is_no_claim_is_named():
+    with pytest.raises(InvalidAblation, match=r"`claims` is 'A helps'; expected a tuple of Claim objects"):
+        replace(ablations.load("lrn"), claims="A helps")
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        *(("vgg11", "vgg-a"), ("VGG13", "vgg-b"), ("vgg-16", "vgg-d"), ("Vgg_19", "vgg-e")),
+        *(("ResNet50", "resnet-50"), ("VGG-D", "vgg-d"), ("vgg-a", "vgg-a")),
+    ],
+)
+def test_networks_are_found_by_their_aliases_in_any_case(given, name):
+    assert find_network(given) is NETWORKS[name]
+
+
+def test_an_unknown_network_is_still_refused():
+    with pytest.raises(InvalidValue, match="No network named 'vgg12'"):
+        find_network("vgg12")
+
+
+@pytest.mark.parametrize(
+    ("given", "suggested"),
+    [
+        ("recipe.lr", "learning_rate"),
+        ("recipe.wd", "weight_decay"),
+        ("epochs", r"recipe\.epochs"),
+        ("lr", r"recipe\.learning_rate"),
+        ("num_classes", r"scale\.classes"),
+    ],
+)
+def test_other_words_for_settings_are_suggested(given, suggested):
+    with pytest.raises(UnknownPath, match=f"Did you mean '{suggested}'"):
+        declare("depth", overrides={given: "3"})
