@@ -59,8 +59,9 @@ def sync(name: str | None, settings: Settings) -> None:
     metavar="HOST:PORT",
     help="Ray cluster to check as well.  [env var: RAY_ADDRESS]",
 )
+@click.option("--deep", is_flag=True, help="Read and verify every stored file: checksums, and results against plans.")
 @json_option
-def doctor(settings: Settings, protocol: str | None, ray_address: str | None, as_json: bool) -> None:
+def doctor(settings: Settings, protocol: str | None, ray_address: str | None, deep: bool, as_json: bool) -> None:
     """Check the installation, the runs folder and the tracking store.
 
     Also checks devices, and the data and the Ray cluster where they are given. Finds what killed processes left
@@ -78,7 +79,7 @@ def doctor(settings: Settings, protocol: str | None, ray_address: str | None, as
     if protocol is None and has_data_root:
         protocol = protocols.DEFAULT_PROTOCOL  # without a data root, no data are read unless asked for
     checks = []
-    for check in check_health(settings, protocol, ray_address or ""):
+    for check in check_health(settings, protocol, ray_address or "", deep=deep):
         checks.append(check)
         if not as_json:  # at once, since some checks take seconds
             click.echo(check.text)

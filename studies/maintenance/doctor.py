@@ -13,12 +13,15 @@ from studies.settings import Settings
 from studies.tracking.errors import TrackingError
 
 
-def check_health(settings: Settings, protocol: str | None, ray_address: str = "") -> Iterator[HealthCheck]:
+def check_health(
+    settings: Settings, protocol: str | None, ray_address: str = "", *, deep: bool = False
+) -> Iterator[HealthCheck]:
     """Run all checks, one after the other.
 
     Args:
         protocol: the protocol whose data are read; ``None`` to read none.
         ray_address: a Ray cluster to check as well; empty for none.
+        deep: whether to read and verify every stored file.
     """
     yield from _run_guarded("installation", check_installation)
     yield from _run_guarded("devices", check_devices)
@@ -26,6 +29,10 @@ def check_health(settings: Settings, protocol: str | None, ray_address: str = ""
         yield from _run_guarded("data", lambda: check_data(settings, protocol))
     yield from _run_guarded("storage", lambda: check_storage(settings))
     yield from _run_guarded("runs folder", lambda: check_runs_folder(settings))
+    if deep:
+        from studies.maintenance.deep_checks import check_stored_content  # loads torch, which reads checkpoints
+
+        yield from _run_guarded("stored content", lambda: check_stored_content(settings))
     yield from _run_guarded("record", lambda: check_tracking_store(settings))
     if ray_address:
         yield from _run_guarded("cluster", lambda: check_cluster(settings, ray_address))

@@ -13,8 +13,8 @@ class HealthCheck:
     """One checked item, what was found, and how to fix it.
 
     Attributes:
-        area: ``installation``, ``devices``, ``data``, ``storage``, ``runs folder``, ``record``, ``left over`` or
-            ``cluster``.
+        area: ``installation``, ``devices``, ``data``, ``storage``, ``runs folder``, ``stored content``, ``record``,
+            ``left over`` or ``cluster``.
         finding: what was found.
         advice: how to fix it; empty where nothing needs fixing.
     """

@@ -1,0 +1,76 @@
+"""Verify all that a runs folder stores (`ablate doctor --deep`): every checksum, and every result against its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning_modules.specs.errors import DamagedFileError
+from studies.maintenance.health_check import HealthCheck
+from studies.maintenance.runs_index import RunsFolderIndex
+from studies.maintenance.sync import load_planned_result
+from studies.settings import Settings
+from studies.storage.lease import verify_lease
+from studies.storage.trial_folder import TrialFolder
+from studies.training.checkpoints import require_usable
+
+CHECKPOINT_REMEDY = "`ablate run` drops it, and the trial starts over."
+LOG_NAMES = ("attempts.jsonl", "faults.jsonl")
+
+
+def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
+    """Verify every trial's files, and the leases; one error per damaged file.
+
+    Damaged manifests, results and status files are found by the check of the runs folder itself.
+    """
+    index = RunsFolderIndex.scan(settings)
+    reported = {str(damage.file) for damage in index.damages}
+    num_damaged = 0
+    for name in sorted(index.trials):
+        folder = TrialFolder(index.trials[name].folder)
+        for damage in (*_find_trial_damages(folder), *_find_plan_damages(index, name)):
+            if str(damage.file) not in reported:
+                reported.add(str(damage.file))
+                num_damaged += 1
+                finding = f"{damage.file} cannot be used: {damage.reason}"
+                yield HealthCheck(area="stored content", level="error", finding=finding, advice=damage.remedy)
+    if not num_damaged:
+        finding = f"the files of {len(index.trials)} trials agree with their checksums and plans"
+        yield HealthCheck(area="stored content", level="ok", finding=finding)
+
+
+def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:
+    for file in (folder.weights, folder.classifier):
+        try:
+            folder.verify_file(file)
+        except DamagedFileError as error:
+            yield error
+    for name in LOG_NAMES:
+        yield from folder.find_log_damage(name)
+    for lease_file in sorted(folder.folder.glob("lease-*.json")):
+        try:
+            verify_lease(lease_file)
+        except DamagedFileError as error:
+            yield error
+    yield from _find_checkpoint_damage(folder.checkpoint)
+
+
+def _find_checkpoint_damage(checkpoint: Path) -> Iterator[DamagedFileError]:
+    if not checkpoint.exists():
+        return
+    try:
+        require_usable(checkpoint, checkpoint.parent.name)
+    except Exception as error:  # whatever damaged content makes of its reader
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        yield DamagedFileError(checkpoint, lines[0], CHECKPOINT_REMEDY)
+
+
+def _find_plan_damages(index: RunsFolderIndex, name: str) -> Iterator[DamagedFileError]:
+    for manifest in index.manifests.values():
+        for entry in manifest.entries:
+            if entry.folder != name:
+                continue
+            try:
+                load_planned_result(entry, index.settings, manifest.labels)
+            except DamagedFileError as error:
+                yield error
