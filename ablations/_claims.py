@@ -84,6 +84,16 @@ class Claim:
         """
         raise TypeError(f"{type(self).__name__} must define the property `contrasts`.")
 
+    @property
+    def trends(self) -> tuple[tuple[str, ...], ...]:
+        """Orders of arms along which the fitted change decides the verdict; it joins the study's family."""
+        return ()
+
+    @property
+    def conjuncts(self) -> tuple[Claim, ...]:
+        """The claims that this one combines; any claim but a conjunction is its own only one."""
+        return (self,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _PairwiseClaim(Claim):
@@ -177,10 +187,14 @@ class FallsWith(Claim):
     def contrasts(self) -> tuple[tuple[str, str], ...]:
         return tuple(zip(self.order, self.order[1:], strict=False))
 
+    @property
+    def trends(self) -> tuple[tuple[str, ...], ...]:
+        return (self.order,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SaturatesAt(Claim):
-    """The endpoint improves along ``order`` up to ``arm`` and not beyond.
+    """The endpoint falls along ``order`` up to ``arm`` and is level beyond it.
 
     Raises:
         InvalidValue: if ``arm`` is not an inner arm of ``order``.
@@ -206,7 +220,8 @@ class SaturatesAt(Claim):
         arms = ", ".join(self.order)
         if len(self.order) > MAX_LISTED_ARMS:
             arms = f"the {len(self.order)} arms from {self.order[0]} to {self.order[-1]}"
-        return f"{ENDPOINT_LABELS[self.endpoint].capitalize()} stops falling at {self.arm} along {arms}."
+        label = ENDPOINT_LABELS[self.endpoint].capitalize()
+        return f"{label} falls up to {self.arm} and is level beyond it, along {arms}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -277,6 +292,10 @@ class AllOf(Claim):
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
         return tuple(chain.from_iterable(claim.contrasts for claim in self.parts))
+
+    @property
+    def conjuncts(self) -> tuple[Claim, ...]:
+        return self.parts
 
 
 # By class name, which is how a recorded study names its claims.

@@ -16,7 +16,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,10 @@ from reports.statistics import (
     crossed_interval,
     estimate_proportion,
     judge_claims,
-    required_seeds,
-    simulate_difference_power,
-    simulate_equivalence_power,
 )
 from reports.statistics.critical_values import Array
+from reports.statistics.families import make_family
+from reports.statistics.power import FamilyDesign, detectable_difference, seeds_for_difference, seeds_for_equivalence
 from reports.statistics.simulation import batched_half_widths
 
 Draw = Callable[[np.random.Generator, tuple[int, int, int]], Array]
@@ -347,18 +345,35 @@ def first_resolved(looks: Sequence[npt.NDArray[np.str_]]) -> npt.NDArray[np.str_
     return words
 
 
+def against_baseline(arms: int) -> FamilyDesign:
+    """The family of all differences to the first arm."""
+    names = tuple(NAMES[:arms])
+    return FamilyDesign.of_family(make_family((names[0], arm) for arm in names[1:]), names)
+
+
+def detectable() -> dict[str, dict[str, float]]:
+    """True difference found with 80% power, in SD of a paired difference, as ``ablate show`` prints it."""
+    return {
+        f"{seeds} seeds": {
+            f"k={arms}": round(detectable_difference(seeds, against_baseline(arms)), 2) for arms in (2, 4, 6, 10)
+        }
+        for seeds in SEEDS
+    }
+
+
 def planned(studies: int, random: np.random.Generator) -> dict[str, dict[str, float]]:
     """How often seeds planned for 80% power find what they were planned for (%), by the rule's own verdicts."""
     table: dict[str, dict[str, float]] = {}
     for arms in (2, 4, 6):
         rows = many_to_one(arms)
+        design = against_baseline(arms)
         for deviation in (0.3, 0.45, 0.6):
             cell = f"k={arms}, SD of a paired difference {deviation:g}"
-            for word, truth, power_at in (
-                ("supported", SMALLEST_EFFECT, simulate_difference_power),
-                ("practically equivalent", 0.0, simulate_equivalence_power),
+            for word, truth, seeds_at in (
+                ("supported", SMALLEST_EFFECT, seeds_for_difference),
+                ("practically equivalent", 0.0, seeds_for_equivalence),
             ):
-                seeds = required_seeds(partial(power_at, SMALLEST_EFFECT, deviation, coefficients=rows))
+                seeds = seeds_at(SMALLEST_EFFECT, deviation, design)
                 assert seeds is not None
                 noise = deviation / np.sqrt(2) * random.normal(size=(studies, arms, seeds))
                 found = batched_half_widths(noise, rows)
@@ -389,6 +404,7 @@ def measure(studies: int = 20_000) -> dict[str, Any]:
         ],
         "conjunctions: power": conjunctions(POWERS, studies // 16, random),
         "lost seeds": lost_seeds(studies // 10, random),
+        "detectable difference": detectable(),
         "coverage": coverage(studies, random),
         "adding seeds: wrong verdicts": sequential(studies, later),
         "seeds planned for 80% power": planned(studies, later),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MISSING = "–"  # a value that does not exist
 MINUS = "−"  # U+2212, as wide as a plus sign
@@ -19,11 +19,16 @@ _TIME_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A value with its 95% interval; the limits are NaN where there is none."""
+    """A value with its 95% interval; the limits are NaN where there is none.
+
+    Attributes:
+        is_clipped: whether a limit was cut at what is possible.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    is_clipped: bool = False
 
     @property
     def half_width(self) -> float:
@@ -35,8 +40,19 @@ class Interval:
         """Whether there is an interval."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
+    def reverse(self) -> Interval:
+        """Return the interval of the same difference with its sign turned."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+
 
 NO_INTERVAL = Interval(value=math.nan)
+
+
+def clip_interval(interval: Interval, low: float, high: float) -> Interval:
+    """Cut an interval at the least and the largest possible value; one without limits stays so."""
+    if not interval.is_bounded or (low < interval.low and interval.high < high):
+        return interval
+    return replace(interval, low=max(interval.low, low), high=min(interval.high, high), is_clipped=True)
 
 
 def choose_decimals(half_widths: Iterable[float], minimum: int = 0, maximum: int = 3) -> int:
@@ -77,10 +93,12 @@ def format_significant(value: float, digits: int = 3) -> str:
 
 
 def format_plus_minus(interval: Interval, num_decimals: int) -> str:
-    """Format as ``27.31 ± 0.41``; the value alone where it has no interval."""
+    """Format as ``27.31 ± 0.41``; the value alone where it has no interval; ``58 [0, 100]`` where that is clipped."""
     text = format_fixed(interval.value, num_decimals)
     if not interval.is_bounded:
         return text
+    if interval.is_clipped:
+        return f"{text} [{format_fixed(interval.low, num_decimals)}, {format_fixed(interval.high, num_decimals)}]"
     return f"{text} ± {format_fixed(interval.half_width, num_decimals)}"
 
 

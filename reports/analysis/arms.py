@@ -18,7 +18,7 @@ from reports.analysis.endpoints import (
     source_train_seconds,
     tabulate_trials,
 )
-from reports.formatting import NO_INTERVAL, Interval
+from reports.formatting import NO_INTERVAL, Interval, clip_interval
 from reports.statistics import arm_interval
 from studies.records.study_record import RecordedTrial, StudyRecord
 
@@ -52,6 +52,16 @@ class ArmDifference:
     seed_image_interval: Interval
     image_standard_error: float
     network_changes: NetworkChanges
+
+    def reverse(self) -> ArmDifference:
+        """Return the same difference, asked for the other way round; what changed is told as it was."""
+        return replace(
+            self,
+            over=self.arm,
+            arm=self.over,
+            estimate=self.estimate.reverse(),
+            seed_image_interval=self.seed_image_interval.reverse(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +138,12 @@ def summarize_arms(
     mean_costs = {name: _row_means(values) for name, values in _trial_costs(record).items()}
     baseline = record.registration.baseline
     # A claim may also read a difference between two other arms; rows show that to the baseline.
-    to_baseline = {difference.arm: difference for difference in differences if difference.over == baseline}
+    to_baseline = {}
+    for difference in differences:
+        if difference.over == baseline:
+            to_baseline[difference.arm] = difference
+        elif difference.arm == baseline:
+            to_baseline[difference.over] = difference.reverse()
     summaries = []
     for index, arm in enumerate(record.registration.arms):
         costs = {name: means[index] for name, means in mean_costs.items()}
@@ -139,12 +154,13 @@ def summarize_arms(
 
 
 def arm_mean_interval(errors: EndpointValues) -> Interval:
-    """Mean of one arm with its own 95% t interval; without an interval below two values."""
+    """Mean error of one arm with its own 95% t interval, cut at 0 and 100%; without an interval below two values."""
     finite = errors[np.isfinite(errors)]
     if finite.size < 2:  # one value has no variance
         return Interval(value=float(finite[0])) if finite.size else NO_INTERVAL
     interval = arm_interval(finite)
-    return Interval(value=float(interval.mean), low=float(interval.low), high=float(interval.high))
+    whole = Interval(value=float(interval.mean), low=float(interval.low), high=float(interval.high))
+    return clip_interval(whole, 0.0, 100.0)
 
 
 _COST_NAMES = (

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import Endpoint
+from studies.records.registration import Registration
 from studies.records.results import Result
 from studies.records.study_record import RecordedTrial, StudyRecord
 
@@ -86,6 +87,13 @@ def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
         return 0.0
     baseline = endpoint_values(record, endpoint)[0]  # the first registered arm
     return RELATIVE_SMALLEST_EFFECT * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
+
+
+def resolution(registration: Registration, endpoint: Endpoint) -> float:
+    """Smallest step of an error: one example of its split, in points; 0 where it has none or none is known."""
+    split = {"test_error": "test", "training_error": "train"}.get(endpoint, "")
+    num_examples = registration.data.get(split, 0)
+    return 100 / num_examples if isinstance(num_examples, int) and num_examples > 0 else 0.0
 
 
 def read_metric(trial: RecordedTrial, name: str, *, diverged: bool = False) -> float:

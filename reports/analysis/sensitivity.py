@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ablations import AllOf, Claim
 from reports.analysis.arms import ArmDifference
 from reports.analysis.endpoints import EndpointValues
+from reports.analysis.interim import study_alpha
 from reports.formatting import (
     NO_INTERVAL,
     Interval,
@@ -25,13 +25,21 @@ from reports.formatting import (
     typeset_minus_signs,
 )
 from reports.statistics.evidence import ALPHA
+from reports.statistics.families import claimed_family, make_family, study_family
 from reports.statistics.paired_networks import NetworkDifference, compare_networks, noise_ratio
-from reports.statistics.planning import deviation_upper_limit, estimate_sensitivity, seeds_for_equivalence
+from reports.statistics.power import (
+    MAX_SEEDS,
+    FamilyDesign,
+    deviation_upper_limit,
+    estimate_sensitivity,
+    seeds_for_equivalence,
+)
 from reports.statistics.proportions import estimate_proportion, fewest_seeds, fisher_p_value, is_decidable
 from reports.statistics.random_effects import crossed_interval
 from studies.records.registration import Registration
 from studies.records.study_record import StudyRecord
 
+MAX_DIFFERENCE = 100.0  # points: no two errors differ by more
 MisclassifiedBySeed = dict[int, npt.NDArray[np.bool_]]  # per seed, whether each test example is misclassified
 
 
@@ -73,7 +81,7 @@ def describe_sensitivity(
         return undecidable
     effect = record.registration.smallest_effect
     return (
-        *_noise_sentences(errors, effect),
+        *_noise_sentences(record.registration, errors),
         *_half_width_sentences(differences),
         *_equivalence_sentences(differences, effect),
         *_image_noise_sentences(differences, effect),
@@ -85,17 +93,16 @@ def describe_sensitivity(
 
 def _trainability_sentences(registration: Registration) -> Iterable[str]:
     """State where the planned seeds cannot decide any claim on trainability, whatever happens."""
-    family: set[tuple[str, str]] = set()
-    claim_numbers = set()
-    for number, claim in enumerate(registration.claims):
-        for conjunct in _conjuncts_of(claim):
-            if conjunct.endpoint == "trainability":
-                family.update(conjunct.contrasts)
-                claim_numbers.add(number)
-    if not family:
+    family = claimed_family(registration.claims, "trainability")
+    if not len(family):
         return
+    claims = [
+        claim
+        for claim in registration.claims
+        if any(conjunct.endpoint == "trainability" for conjunct in claim.conjuncts)
+    ]
     # The most lenient level that any contrast gets: a sole claim may be read at each conjunct's own level.
-    level = ALPHA if len(claim_numbers) == 1 else ALPHA / len(family)
+    level = ALPHA if len(claims) == 1 else ALPHA / len(family)
     seeds = len(registration.seeds)
     if not is_decidable(seeds, alpha=level):
         p_value = fisher_p_value(estimate_proportion(seeds, seeds), estimate_proportion(0, seeds))
@@ -107,30 +114,41 @@ def _trainability_sentences(registration: Registration) -> Iterable[str]:
         )
 
 
-def _conjuncts_of(claim: Claim) -> tuple[Claim, ...]:
-    """The conjuncts of a conjunction; any other claim is its only conjunct."""
-    return claim.parts if isinstance(claim, AllOf) else (claim,)
-
-
-def _noise_sentences(errors: EndpointValues, effect: float) -> Iterable[str]:
-    sensitivity = estimate_sensitivity(errors)
-    # The closed form assumes complete pairs; with missing cells its number of seeds would be too high.
-    if np.isfinite(errors).all() or errors.shape[1] == 1:
-        yield typeset_minus_signs(sensitivity.sentence)
+def _noise_sentences(registration: Registration, errors: EndpointValues) -> Iterable[str]:
+    family = study_family(registration.claims, registration.arms)
+    if not len(family):
+        return
+    design = FamilyDesign.of_family(family, registration.arms, study_alpha(registration))
+    sensitivity = estimate_sensitivity(errors, design)
+    deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
+    if math.isnan(deviation) and errors.shape[1] == 1:
+        yield "One seed does not show how much a method varies, so no difference can be called detectable."
+    # The simulation is of complete pairs; with missing cells its number of seeds would be too high.
+    elif np.isfinite(errors).all():
+        noise = f"SD of a paired difference {format_significant(deviation, 2)} points, {freedom} df"
+        detectable = sensitivity.detectable_difference
+        if detectable < MAX_DIFFERENCE:
+            missed = f"below {format_significant(detectable, 2)} points"
+        else:
+            missed = f"of any possible size, up to {MAX_DIFFERENCE:g} points,"
+        yield (
+            f"With these {format_count(errors.shape[1], 'seed')} ({noise}), a true difference between two arms "
+            f"{missed} would be missed more than one time in five."
+        )
     if math.isfinite(sensitivity.correlation):
         correlation = format_fixed(sensitivity.correlation, 2)
         yield f"The arms' errors correlate over seeds by {correlation}: the higher, the more pairing reduces the noise."
-    if math.isnan(sensitivity.standard_deviation) or not sensitivity.standard_deviation:
+    effect = registration.smallest_effect
+    if math.isnan(deviation) or not deviation or effect <= 0:
         return
     # A standard deviation from few seeds may be far too small: plan with its upper confidence limit.
-    cautious = deviation_upper_limit(sensitivity.standard_deviation, sensitivity.degrees_of_freedom)
-    num_seeds = seeds_for_equivalence(effect, cautious) if effect > 0 else None
-    if num_seeds is not None:
-        yield (
-            f"To show two equal arms equivalent within ±{effect:g} points at 80% power takes "
-            f"{format_count(num_seeds, 'seed')}, planned with the upper 90% limit of the SD "
-            f"({format_significant(cautious, 2)} points)."
-        )
+    cautious = deviation_upper_limit(deviation, freedom)
+    num_seeds = seeds_for_equivalence(effect, cautious, design)
+    seeds = f"more than {MAX_SEEDS} seeds" if num_seeds is None else format_count(num_seeds, "seed")
+    yield (
+        f"To show two equal arms equivalent within ±{effect:g} points at 80% power takes {seeds}, planned with the "
+        f"upper 90% limit of the SD ({format_significant(cautious, 2)} points)."
+    )
 
 
 def _half_width_sentences(differences: Sequence[ArmDifference]) -> Iterable[str]:
@@ -187,7 +205,7 @@ def _network_difference_sentences(record: StudyRecord, misclassified: dict[str, 
         return
     (seed,) = registration.seeds
     # Registered contrasts; without claims, every arm with the baseline.
-    pairs = dict.fromkeys(pair for claim in registration.claims for pair in claim.contrasts)
+    pairs = make_family(pair for claim in registration.claims for pair in claim.contrasts).pairs
     for over, arm in pairs or ((registration.baseline, other) for other in registration.arms[1:]):
         if seed in misclassified[over] and seed in misclassified[arm]:
             difference = compare_networks(misclassified[over][seed], misclassified[arm][seed])

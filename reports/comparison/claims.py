@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ablations import ENDPOINT_LABELS, AllOf, Claim, DoesNotHelp, Endpoint
+from ablations import ENDPOINT_LABELS, Claim, DoesNotHelp, Endpoint
 from reports.analysis.arms import ArmSummary
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, smallest_effect
+from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, resolution, smallest_effect
 from reports.analysis.interim import InterimSchedule, judge_sequentially
 from reports.formatting import condense_findings, format_contrast, format_significant, join_words, typeset_minus_signs
 from reports.statistics import Evidence, Verdict, judge_claims
@@ -27,7 +27,8 @@ class JudgedClaim:
     Attributes:
         sentence: the claim in words.
         word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``.
-        reason: one line that says why.
+        finding: one plain sentence, without its full stop: what was found, with the effect and its interval.
+        reason: the bounds that decided, or what prevented a decision.
         caveats: why its two sides are not compared like for like; printed beside the verdict.
         notes: what else a reader must know.
         source: the publication that made the claim; empty for the user's own.
@@ -39,6 +40,7 @@ class JudgedClaim:
     claim: Claim
     sentence: str
     word: str
+    finding: str
     reason: str
     caveats: tuple[str, ...]
     notes: tuple[str, ...]
@@ -46,6 +48,11 @@ class JudgedClaim:
     agreement: str
     confounds: tuple[str, ...]
     under_tuning: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """The finding in a sentence, then the bounds."""
+        return f"{self.finding}. {self.reason[:1].upper()}{self.reason[1:]}."
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -77,6 +84,7 @@ def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
         lost_to_divergence=lost_to_divergence(record, endpoint),
         smallest_effect=smallest_effect(record, endpoint),
         unit=ENDPOINT_UNITS[endpoint],
+        resolution=resolution(record.registration, endpoint),
     )
 
 
@@ -107,7 +115,7 @@ def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
     """Add to a verdict all that a report shows beside it."""
     claim = verdict.claim
     caveats: dict[str, None] = {}  # dicts as ordered sets
-    for part in (claim, *conjuncts_of(claim)):
+    for part in (claim, *claim.conjuncts):
         if part.caveat:
             caveats[str(part.caveat)] = None  # a registered caveat is a text
     confounds: dict[str, None] = {}
@@ -119,6 +127,7 @@ def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
         claim=claim,
         sentence=claim.sentence,
         word=verdict.word,
+        finding=typeset_minus_signs(verdict.finding),
         reason=typeset_minus_signs(verdict.reason),
         caveats=tuple(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
         notes=(
@@ -166,18 +175,13 @@ def describe_agreement(claim: Claim, word: str) -> str:
     return f"cannot tell from this data whether {claim.source} holds"
 
 
-def conjuncts_of(claim: Claim) -> tuple[Claim, ...]:
-    """The conjuncts of a conjunction; any other claim is its only conjunct."""
-    return claim.parts if isinstance(claim, AllOf) else (claim,)
-
-
 def _endpoints_of(claim: Claim) -> tuple[Endpoint, ...]:
     """The endpoints that a claim reads, each once, in order."""
-    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in conjuncts_of(claim)))
+    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
 
 
 def _claims_no_gain(claim: Claim) -> bool:
-    return all(isinstance(conjunct, DoesNotHelp) for conjunct in conjuncts_of(claim))
+    return all(isinstance(conjunct, DoesNotHelp) for conjunct in claim.conjuncts)
 
 
 def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]) -> str:
@@ -187,7 +191,7 @@ def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]
     if not claims:
         return "No claim was registered: the differences are shown without a verdict."
     if len(claims) == 1:
-        return f"{claims[0].word.capitalize()}: {claims[0].sentence}"
+        return f"{claims[0].word.capitalize()}. {claims[0].finding}."
     counts = Counter(claim.word for claim in claims)
     if len(counts) == 1:
         subject = "Both claims" if len(claims) == 2 else f"All {len(claims)} claims"

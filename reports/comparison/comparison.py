@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from ablations import Claim, Endpoint
 from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import EndpointValues, endpoint_values
+from reports.analysis.endpoints import EndpointValues, endpoint_values, resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
 from reports.analysis.integrity import IntegrityCheck, check_pairing
 from reports.analysis.interim import InterimSchedule, confidence_level, interim_schedule, study_alpha
 from reports.analysis.sensitivity import (
+    MAX_DIFFERENCE,
     MisclassifiedBySeed,
     SeedPair,
     describe_sensitivity,
@@ -33,9 +34,10 @@ from reports.analysis.trials import (
 )
 from reports.analysis.tuning_budgets import TuningSummary, summarize_tuning, to_tuned_record
 from reports.comparison.cautions import collect_cautions
-from reports.comparison.claims import JudgedClaim, conjuncts_of, judge_record, summarize_verdicts, to_judged_claim
-from reports.formatting import Interval
-from reports.statistics import Contrast, estimate_contrasts
+from reports.comparison.claims import JudgedClaim, judge_record, summarize_verdicts, to_judged_claim
+from reports.formatting import Interval, clip_interval
+from reports.statistics import Contrast
+from reports.statistics.families import FamilyEstimates, claimed_family, make_family
 from studies.records.registration import Registration
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 from studies.settings import redact_credentials
@@ -185,7 +187,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
 
 def _factorial_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
     """Endpoints of the factorial analysis: test error, and training error where a claim reads it."""
-    claimed = {part.endpoint for claim in registration.claims for part in conjuncts_of(claim)}
+    claimed = {part.endpoint for claim in registration.claims for part in claim.conjuncts}
     return ("test_error", "training_error") if "training_error" in claimed else ("test_error",)
 
 
@@ -197,18 +199,22 @@ def _arm_differences(
     The two are separate families of simultaneous intervals: exploratory differences do not widen registered ones.
     """
     registration = record.registration
-    registered: dict[tuple[str, str], None] = {}  # a dict as an ordered set
-    for claim in registration.claims:
-        for conjunct in conjuncts_of(claim):
-            if conjunct.endpoint == "test_error":
-                registered |= dict.fromkeys(conjunct.contrasts)
-    to_baseline = [(registration.baseline, arm) for arm in registration.arms[1:]]
-    exploratory = [pair for pair in to_baseline if pair not in registered]
+    registered = claimed_family(registration.claims, "test_error")
+    others = [arm for arm in registration.arms[1:] if not registered.has_pair(registration.baseline, arm)]
+    exploratory = make_family((registration.baseline, arm) for arm in others)
     differences = []
-    for family, is_registered in ((tuple(registered), True), (tuple(exploratory), False)):
-        for contrast in estimate_contrasts(errors, registration.arms, family, alpha=study_alpha(registration)):
-            seed_image = seed_image_interval(misclassified[contrast.over], misclassified[contrast.arm])
-            differences.append(_arm_difference(record, contrast, is_registered, seed_image))
+    for family, is_registered in ((registered, True), (exploratory, False)):
+        estimates = FamilyEstimates(
+            errors,
+            registration.arms,
+            family,
+            alpha=study_alpha(registration),
+            resolution=resolution(registration, "test_error"),
+            limit=MAX_DIFFERENCE,
+        )
+        for over, arm in family.pairs:
+            seed_image = seed_image_interval(misclassified[over], misclassified[arm])
+            differences.append(_arm_difference(record, estimates.pair(over, arm), is_registered, seed_image))
     return tuple(differences)
 
 
@@ -218,7 +224,7 @@ def _arm_difference(
     return ArmDifference(
         over=contrast.over,
         arm=contrast.arm,
-        estimate=Interval(value=contrast.estimate, low=contrast.low, high=contrast.high),
+        estimate=_clip_difference(Interval(value=contrast.estimate, low=contrast.low, high=contrast.high)),
         is_registered=is_registered,
         num_pairs=contrast.num_pairs,
         num_planned=contrast.num_planned,
@@ -235,4 +241,9 @@ def _widen_to_contrast(interval: Interval, contrast: Contrast) -> Interval:
 
     Images add variance, so a narrower interval is an artifact of its estimated components.
     """
-    return replace(interval, low=min(interval.low, contrast.low), high=max(interval.high, contrast.high))
+    widened = replace(interval, low=min(interval.low, contrast.low), high=max(interval.high, contrast.high))
+    return _clip_difference(widened)
+
+
+def _clip_difference(interval: Interval) -> Interval:
+    return clip_interval(interval, -MAX_DIFFERENCE, MAX_DIFFERENCE)

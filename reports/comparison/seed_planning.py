@@ -12,27 +12,34 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
-from reports.comparison.claims import conjuncts_of
 from reports.formatting import format_count
-from reports.statistics import (
-    deviation_upper_limit,
-    estimate_sensitivity,
-    required_seeds,
-    simulate_detectable_difference,
-    simulate_difference_power,
-    simulate_equivalence_power,
-)
-from reports.statistics.contrasts import pairwise_coefficients
 from reports.statistics.evidence import ALPHA
+from reports.statistics.families import study_family
+from reports.statistics.power import (
+    FamilyDesign,
+    detectable_difference,
+    deviation_upper_limit,
+    difference_power,
+    equivalence_power,
+    estimate_sensitivity,
+    seeds_for_difference,
+    seeds_for_equivalence,
+)
 from studies.design.study import Study
 from studies.hardware import count_cores
 from studies.records.study_record import StudyRecord
 
-PowerFunction = Callable[[float, int], float]  # of the SD of a paired difference and the number of seeds
+
+@dataclass(frozen=True, kw_only=True)
+class _PowerQuestion:
+    """A question, its power by SD and number of seeds, and the seeds that it takes by SD and power."""
+
+    text: str
+    power_at: Callable[[float, int], float]
+    seeds_at: Callable[[float, float], int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +122,8 @@ def plan_seeds(
     Raises:
         UserError: with neither a standard deviation nor a pilot of at least two seeds and arms.
     """
-    noise = _planning_noise(study, pilot, standard_deviation)
-    coefficients = _claimed_coefficients(study)
-    # Every interim analysis gets an equal share of the error rate.
-    alpha = ALPHA / len(study.looks) if study.looks else ALPHA
+    design = family_design(study)
+    noise = _planning_noise(study, pilot, standard_deviation, design)
     num_recorded = len(pilot.registration.seeds) if pilot else 0
     seeds_at_hand = num_recorded if pilot else len(study.seeds)
     seconds_per_seed = _seconds_per_seed(pilot) or estimate_arm_seconds()
@@ -126,19 +131,17 @@ def plan_seeds(
     if difference is None and equivalence is None:
         difference = equivalence = study.protocol.smallest_effect
     answers = []
-    for question, power_at in _power_questions(difference, equivalence, coefficients, alpha):
-        answers.append(asdict(_answer_question(question, power_at, noise, power, seeds_at_hand, cost_of)))
+    for question in _power_questions(difference, equivalence, design):
+        answers.append(asdict(_answer_question(question, noise, power, seeds_at_hand, cost_of)))
     detectable = None
     if seeds_at_hand > 1:
-        detectable = simulate_detectable_difference(
-            noise.deviation, seeds_at_hand, coefficients, power=power, alpha=alpha
-        )
+        detectable = noise.deviation * detectable_difference(seeds_at_hand, design, power=power)
     return {
         "study": study.name,
         "protocol": study.protocol.name,
         "arms": len(study.ablation.all_arms),
-        "contrasts": len(coefficients),
-        "alpha": alpha,
+        "contrasts": design.num_pairs,
+        "alpha": design.alpha,
         "power": power,
         "spread": asdict(noise),
         "seeds_at_hand": seeds_at_hand,
@@ -150,10 +153,12 @@ def plan_seeds(
     }
 
 
-def _planning_noise(study: Study, pilot: StudyRecord | None, stated_deviation: float | None) -> PlanningNoise:
+def _planning_noise(
+    study: Study, pilot: StudyRecord | None, stated_deviation: float | None, design: FamilyDesign
+) -> PlanningNoise:
     if stated_deviation is not None:
         return PlanningNoise(deviation=stated_deviation, cautious=None, source="as stated")
-    sensitivity = estimate_sensitivity(endpoint_values(pilot, "test_error")) if pilot else None
+    sensitivity = estimate_sensitivity(endpoint_values(pilot, "test_error"), design) if pilot else None
     # NaN below two seeds or arms; 0 where the noise is not measurable.
     if sensitivity is None or not 0 < sensitivity.standard_deviation < math.inf:
         raise UserError(
@@ -169,47 +174,46 @@ def _planning_noise(study: Study, pilot: StudyRecord | None, stated_deviation: f
     )
 
 
-def _claimed_coefficients(study: Study) -> npt.NDArray[np.float64]:
-    """Coefficients (contrasts x arms) of the test-error differences that claims read, else of those to the baseline."""
-    pairs: dict[tuple[str, str], None] = {}  # a dict as an ordered set
-    for claim in study.ablation.claims:
-        for conjunct in conjuncts_of(claim):
-            if conjunct.endpoint == "test_error":
-                pairs |= dict.fromkeys(conjunct.contrasts)
-    arms = [arm.name for arm in study.ablation.all_arms]
-    # `all_arms` begins with the baseline.
-    to_baseline = [(arms[0], arm) for arm in arms[1:]]
-    return pairwise_coefficients(arms, tuple(pairs) or to_baseline)
+def family_design(study: Study) -> FamilyDesign:
+    """Return the family that a study's verdicts on test error are read from, and its level."""
+    arms = tuple(arm.name for arm in study.ablation.all_arms)  # the baseline is the first
+    # Every interim analysis gets an equal share of the error rate.
+    alpha = ALPHA / len(study.looks) if study.looks else ALPHA
+    return FamilyDesign.of_family(study_family(study.ablation.claims, arms), arms, alpha)
 
 
 def _power_questions(
-    difference: float | None, equivalence: float | None, coefficients: npt.NDArray[np.float64], alpha: float
-) -> Iterator[tuple[str, PowerFunction]]:
-    """Yield every question with its power as a function of noise and number of seeds."""
+    difference: float | None, equivalence: float | None, design: FamilyDesign
+) -> Iterator[_PowerQuestion]:
     if difference is not None:
-        difference_power = partial(simulate_difference_power, difference, coefficients=coefficients, alpha=alpha)
-        yield f"a true difference of {difference:g} points", difference_power
+        yield _PowerQuestion(
+            text=f"a true difference of {difference:g} points",
+            power_at=lambda deviation, seeds: difference_power(difference, deviation, seeds, design),
+            seeds_at=lambda deviation, power: seeds_for_difference(difference, deviation, design, power=power),
+        )
     if equivalence is not None:
-        equivalence_power = partial(simulate_equivalence_power, equivalence, coefficients=coefficients, alpha=alpha)
-        yield f"equal arms to be equivalent within ±{equivalence:g}", equivalence_power
+        yield _PowerQuestion(
+            text=f"equal arms to be equivalent within ±{equivalence:g}",
+            power_at=lambda deviation, seeds: equivalence_power(equivalence, deviation, seeds, design),
+            seeds_at=lambda deviation, power: seeds_for_equivalence(equivalence, deviation, design, power=power),
+        )
 
 
 def _answer_question(
-    question: str,
-    power_at: PowerFunction,
+    question: _PowerQuestion,
     noise: PlanningNoise,
     power: float,
     seeds_at_hand: int,
     cost_of: Callable[[int], SeedCost],
 ) -> SeedRequirement:
-    seeds = required_seeds(partial(power_at, noise.deviation), power=power)
-    cautious = required_seeds(partial(power_at, noise.cautious), power=power) if noise.cautious else None
+    seeds = question.seeds_at(noise.deviation, power)
+    cautious = question.seeds_at(noise.cautious, power) if noise.cautious else None
     return SeedRequirement(
-        question=question,
+        question=question.text,
         seeds=seeds,
         cautious=cautious,
         # One seed has no interval, so no power.
-        power_now=power_at(noise.deviation, seeds_at_hand) if seeds_at_hand > 1 else 0.0,
+        power_now=question.power_at(noise.deviation, seeds_at_hand) if seeds_at_hand > 1 else 0.0,
         cost=cost_of(seeds) if seeds else None,
         cautious_cost=cost_of(cautious) if cautious else None,
     )

@@ -14,6 +14,7 @@ from reports.formatting import MISSING, NO_INTERVAL, Interval, format_count, joi
 from studies.records.study_record import RecordedTrial, StudyRecord
 
 IN_ONE_RUN_ONLY = "in one only"
+BOTH_INCONCLUSIVE = "both cannot tell"  # no agreement: neither run says anything
 
 
 class DifferentStudiesError(UserError):
@@ -219,6 +220,9 @@ _COMPARED_FACTS: dict[str, Callable[[Comparison], str]] = {
 def _pair_contrasts(first: Comparison, other: Comparison) -> tuple[ContrastInBothRuns, ...]:
     """Pair the contrasts of both runs; one that is in one run only has no interval in the other."""
     first_intervals, other_intervals = _intervals_by_contrast(first), _intervals_by_contrast(other)
+    for over, arm in first_intervals:  # the other run may ask for a difference the other way round
+        if (arm, over) in other_intervals:
+            other_intervals[over, arm] = other_intervals.pop((arm, over)).reverse()
     contrasts = []
     for pair in dict.fromkeys((*first_intervals, *other_intervals)):
         over, arm = pair
@@ -274,13 +278,13 @@ def compare_verdicts(first: str, other: str) -> str:
     """Compare two verdict words.
 
     Returns:
-        ``yes`` or ``no``; ``near`` where they differ but both may be true; ``open`` where one is inconclusive; ``in one
-        only`` where one is missing.
+        ``yes`` or ``no``; ``near`` where they differ but both may be true; ``open`` where one is inconclusive, ``both
+        cannot tell`` where both are; ``in one only`` where one is missing.
     """
     if not (first and other):
         return IN_ONE_RUN_ONLY
     if first == other:
-        return "yes"
+        return BOTH_INCONCLUSIVE if first == "inconclusive" else "yes"
     if "inconclusive" in (first, other):
         return "open"
     # "Practically equivalent" and "supported" may both hold of a small improvement.
@@ -295,8 +299,12 @@ def _summarize_agreement(claims: Sequence[ClaimInBothRuns]) -> str:
     if counts["yes"] == len(both):
         claims_text = "the only claim" if len(both) == 1 else f"all {len(both)} claims"
         return f"The verdicts agree on {claims_text}."
+    if counts[BOTH_INCONCLUSIVE] == len(both):
+        claims_text = "the only claim holds" if len(both) == 1 else f"any of the {len(both)} claims hold"
+        return f"Both runs cannot tell whether {claims_text}: that is no agreement."
     texts = {
         "yes": "agree",
+        BOTH_INCONCLUSIVE: "cannot tell in both runs",
         "no": "contradict each other",
         "open": "are inconclusive in one of the two runs",
         "near": "differ without contradiction",

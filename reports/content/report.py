@@ -108,11 +108,16 @@ def _summarize_data(data: Mapping[str, object]) -> str:
 
 def claims_table(comparison: Comparison) -> Table:
     """The claims with their verdicts, for renderers that show them as a table."""
-    columns = (Column(title="Claim"), Column(title="Verdict"), Column(title="Reason"), Column(title="Literature"))
+    columns = (
+        Column(title="Claim"),
+        Column(title="Verdict"),
+        Column(title="Finding and bounds"),
+        Column(title="Literature"),
+    )
     rows = []
     for claim in comparison.claims:
         verdict, literature = text_cell(claim.word, "strong"), text_cell(claim.agreement or MISSING)
-        rows.append((text_cell(claim.sentence), verdict, text_cell(claim.reason), literature))
+        rows.append((text_cell(claim.sentence), verdict, text_cell(claim.explanation), literature))
     return Table(name="claims", caption="Registered claims and their verdicts", columns=columns, rows=tuple(rows))
 
 

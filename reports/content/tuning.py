@@ -141,7 +141,7 @@ def _verdicts_by_recipe_table(comparison: Comparison, tuned_comparison: Comparis
         Column(title="Claim"),
         Column(title="Shared recipe"),
         Column(title="Tuned"),
-        Column(title="Reason, tuned"),
+        Column(title="Finding and bounds, tuned"),
     )
     rows = []
     for claim, tuned in zip(comparison.claims, tuned_comparison.claims, strict=True):
@@ -150,7 +150,7 @@ def _verdicts_by_recipe_table(comparison: Comparison, tuned_comparison: Comparis
                 text_cell(claim.sentence),
                 text_cell(claim.word, "strong"),
                 text_cell(tuned.word, "strong" if tuned.word == claim.word else "alert"),
-                text_cell(tuned.reason),
+                text_cell(tuned.explanation),
             )
         )
     caption = "Verdicts under the shared recipe and with per-arm tuning"

@@ -81,7 +81,7 @@ def summarize_verdicts(studies: Sequence[Comparison]) -> str:
 
 def claims_table(studies: Sequence[Comparison]) -> Table:
     """Every registered claim with its verdict, study by study."""
-    columns = tuple(Column(title=title) for title in ("Study", "Claim", "Verdict", "Reason", "Literature"))
+    columns = tuple(Column(title=title) for title in ("Study", "Claim", "Verdict", "Finding and bounds", "Literature"))
     rows = []
     for study in studies:
         for claim in study.claims:
@@ -90,7 +90,7 @@ def claims_table(studies: Sequence[Comparison]) -> Table:
                     text_cell(_study_label(study), "strong"),
                     text_cell(claim.sentence),
                     text_cell(f"{VERDICT_SYMBOLS[claim.word]} {claim.word}"),
-                    text_cell(". ".join([claim.reason, *claim.caveats])),
+                    text_cell(" ".join([claim.explanation, *claim.caveats])),
                     text_cell(claim.agreement) if claim.agreement else MISSING_CELL,
                 )
             )
@@ -236,6 +236,7 @@ def _claims_csv(studies: Sequence[Comparison]) -> str:
                     "protocol": study.registration.protocol,
                     "claim": claim.sentence,
                     "verdict": claim.word,
+                    "finding": claim.finding,
                     "reason": claim.reason,
                     "caveat": " ".join(claim.caveats),
                     "source": claim.source,

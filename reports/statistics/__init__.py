@@ -2,8 +2,8 @@
 
 ``critical_values``: Dunnett and max-t quantiles. ``contrasts``: paired, simultaneous intervals. ``factorial``: effects
 of two crossed factors. ``proportions``: Clopper-Pearson and Fisher. ``random_effects``: seeds crossed with images.
-``paired_networks``: McNemar. ``evidence`` and ``verdicts``: from intervals to words. ``planning``, ``simulation`` and
-``power``: the seeds that a question takes. Why these methods, and their measured error rates: docs/statistics.md.
+``paired_networks``: McNemar. ``families``, ``evidence`` and ``verdicts``: from intervals to words. ``simulation``
+and ``power``: the seeds that a question takes. Why these methods, and their measured error rates: docs/statistics.md.
 """
 
 from reports.statistics.contrasts import (
@@ -19,21 +19,18 @@ from reports.statistics.critical_values import critical_value
 from reports.statistics.evidence import Evidence
 from reports.statistics.factorial import EffectEstimate, estimate_effects
 from reports.statistics.paired_networks import NetworkDifference, NoiseRatio, compare_networks, noise_ratio
-from reports.statistics.planning import (
+from reports.statistics.power import (
+    FamilyDesign,
     Sensitivity,
+    detectable_difference,
     deviation_upper_limit,
+    difference_power,
     equivalence_power,
     estimate_sensitivity,
-    half_width,
-    minimum_detectable_difference,
     pairing_correlation,
-    seeds_for_equivalence,
-)
-from reports.statistics.power import (
     required_seeds,
-    simulate_detectable_difference,
-    simulate_difference_power,
-    simulate_equivalence_power,
+    seeds_for_difference,
+    seeds_for_equivalence,
 )
 from reports.statistics.proportions import Proportion, estimate_proportion, fisher_p_value
 from reports.statistics.random_effects import CrossedInterval, crossed_interval
@@ -47,6 +44,7 @@ __all__ = [
     "EffectEstimate",
     "Estimate",
     "Evidence",
+    "FamilyDesign",
     "NetworkDifference",
     "NoiseRatio",
     "Proportion",
@@ -58,7 +56,9 @@ __all__ = [
     "compare_networks",
     "critical_value",
     "crossed_interval",
+    "detectable_difference",
     "deviation_upper_limit",
+    "difference_power",
     "equivalence_power",
     "estimate_combinations",
     "estimate_contrasts",
@@ -67,14 +67,10 @@ __all__ = [
     "estimate_sensitivity",
     "fisher_p_value",
     "fit_additive_model",
-    "half_width",
     "judge_claims",
-    "minimum_detectable_difference",
     "noise_ratio",
     "pairing_correlation",
     "required_seeds",
+    "seeds_for_difference",
     "seeds_for_equivalence",
-    "simulate_detectable_difference",
-    "simulate_difference_power",
-    "simulate_equivalence_power",
 ]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,24 @@ class Estimate:
     num_planned: int
     is_noisy: bool
 
+    @property
+    def equivalence_margin(self) -> float:
+        """Smallest effect of interest at which these data would show equivalence."""
+        return max(abs(self.low_one_sided), abs(self.high_one_sided))
+
+    def reverse(self) -> Self:
+        """Return the same estimate with its sign turned."""
+        return replace(self, estimate=-self.estimate, **{low: -getattr(self, high) for low, high in _OPPOSITE_BOUNDS})
+
+    def clip(self, limit: float) -> Self:
+        """Return the estimate with its bounds cut at ±``limit``, beyond which the endpoint has no difference."""
+        bounds = {name: min(max(getattr(self, name), -limit), limit) for name, _ in _OPPOSITE_BOUNDS}
+        return replace(self, **bounds) if self.num_pairs >= 2 else self
+
+
+_BOUNDS = ("", "_one_sided", "_individual", "_individual_one_sided")
+_OPPOSITE_BOUNDS = [pair for kind in _BOUNDS for pair in ((f"low{kind}", f"high{kind}"), (f"high{kind}", f"low{kind}"))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(Estimate):
@@ -68,10 +87,9 @@ class Contrast(Estimate):
     over: str
     arm: str
 
-    @property
-    def equivalence_margin(self) -> float:
-        """Smallest effect of interest at which these data would show equivalence."""
-        return max(abs(self.low_one_sided), abs(self.high_one_sided))
+    def reverse(self) -> Self:
+        """Return the same difference, asked for the other way round."""
+        return replace(super().reverse(), over=self.arm, arm=self.over)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +164,7 @@ def pairwise_coefficients(arms: Sequence[str], pairs: Sequence[tuple[str, str]])
 
 
 def estimate_combinations(
-    values: npt.ArrayLike, coefficients: npt.ArrayLike, *, alpha: float = 0.05
+    values: npt.ArrayLike, coefficients: npt.ArrayLike, *, alpha: float = 0.05, resolution: float = 0.0
 ) -> tuple[Estimate, ...]:
     """Estimate a family of linear combinations of arms, paired by seed.
 
@@ -154,10 +172,11 @@ def estimate_combinations(
     over seeds of ``Σ_a c_a y[a, seed]`` and ``|c|²`` is 2 for a difference of two arms. With MSE the residual mean
     square of ``y ~ arm + seed``, fitted by least squares to the cells present (df = cells - arms - seeds + 1),
 
-        SE² = max( s², |c|² MSE, |c|² · mean over the family of s²/|c|² ) / n .
+        SE² = max( s², |c|² MSE, |c|² · mean over the family of s²/|c|², |c|² resolution²/12 ) / n .
 
-    The largest of the three keeps the interval honest where arms differ in noise; the critical value is that of the
-    family's own correlation matrix, computed from the weight of every cell. Noise guard, for three arms or more: an
+    The largest keeps the interval honest where arms differ in noise; the last is the variance of rounding, for values
+    that are counts (an error in steps of one test example). The critical value is that of the family's own correlation
+    matrix, computed from the weight of every cell. Noise guard, for three arms or more: an
     arm's variance over seeds is compared with the mean variance of the others. Beyond the 90% point of F, for an arm on
     the positive side of a contrast (the baseline) or shared by several, beyond the 95% point for any other arm, a
     contrast with that arm is at least as wide as its own t interval after Bonferroni. Variances below 1e-20 of the
@@ -167,6 +186,7 @@ def estimate_combinations(
         values: arms x seeds; non-finite values are missing.
         coefficients: contrasts x arms.
         alpha: familywise level.
+        resolution: smallest step between two values; 0 for continuous ones.
 
     Returns:
         One estimate per row; below two complete seeds its interval is infinite, and it is not part of the family.
@@ -179,7 +199,7 @@ def estimate_combinations(
         complete[index] = np.all(np.isfinite(table[row != 0]), axis=0)
     # Two complete seeds are the least that give a variance.
     testable = np.flatnonzero(complete.sum(axis=1) >= 2)
-    family = _ContrastFamily(table, weights[testable], complete[testable], alpha)
+    family = _ContrastFamily(table, weights[testable], complete[testable], alpha, resolution)
     index_in_family = {int(index): number for number, index in enumerate(testable)}
     estimates = []
     for index, row in enumerate(weights):
@@ -222,8 +242,16 @@ def sample_variance(values: Array) -> float:
 class _ContrastFamily:
     """The testable contrasts of one table; quantities that all share are computed once."""
 
-    def __init__(self, table: Array, coefficients: Array, complete: npt.NDArray[np.bool_], alpha: float) -> None:
+    def __init__(
+        self,
+        table: Array,
+        coefficients: Array,
+        complete: npt.NDArray[np.bool_],
+        alpha: float,
+        resolution: float,
+    ) -> None:
         self.table, self.coefficients, self.complete, self.alpha = table, coefficients, complete, alpha
+        self.rounding_variance = resolution**2 / 12
         self.num_pairs = complete.sum(axis=1)
         self.squared_norms = np.sum(coefficients**2, axis=1)
         self.own_variances = np.zeros(len(coefficients))
@@ -273,6 +301,7 @@ class _ContrastFamily:
         per_unit = max(
             self.own_variances[index] / self.squared_norms[index],
             self.mean_square,
+            self.rounding_variance,
             float(np.mean(self.own_variances / self.squared_norms)),
         )
         return math.sqrt(self.squared_norms[index] * per_unit / self.num_pairs[index])

@@ -1,9 +1,9 @@
 """Statements that one endpoint's numbers allow about pairs of arms.
 
-Measured endpoints are read from simultaneous, paired intervals (Dunnett, max-t); trainability is a count of seeds, read
-from Fisher's exact test (direction) and Clopper-Pearson intervals (margins) with Bonferroni over the family.
+Measured endpoints are read from simultaneous, paired intervals, and printed as changes of the endpoint from one arm to
+the other; how seeds are counted for trainability is in :mod:`reports.statistics.proportions`.
 
-Source: Dunnett 1955; Schuirmann 1987 (margins by one-sided bounds); Fisher 1935; Clopper & Pearson 1934.
+Source: Dunnett 1955; Schuirmann 1987 (margins by one-sided bounds).
 """
 
 from __future__ import annotations
@@ -17,20 +17,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Endpoint
-from reports.statistics.contrasts import (
-    Contrast,
-    Estimate,
-    estimate_combinations,
-    estimate_contrasts,
-    pairwise_coefficients,
-)
+from reports.formatting import MINUS, choose_decimals, format_fixed, format_significant
+from reports.statistics.contrasts import Contrast, Estimate, estimate_combinations, pairwise_coefficients
 from reports.statistics.critical_values import Array
-from reports.statistics.proportions import Proportion, difference_interval, estimate_proportion, fisher_p_value
+from reports.statistics.families import ArmPair, ContrastFamily, FamilyEstimates
 
-ArmPair = tuple[str, str]  # (over, arm)
 FavoredSide = Literal["over", "arm", "neither"]
 ALPHA = 0.05  # familywise error rate of one endpoint
+MAX_DECIMALS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,12 +39,14 @@ class Evidence:
             trial whose value is known (a gradient, say) is not lost.
         smallest_effect: ε, in ``unit``; a share between 0 and 1 for trainability.
         unit: as printed: ``points``, ``s``, ``MiB``.
+        resolution: smallest step between two values; 0 where it is not known, or there is none.
     """
 
     values: Array
     lost_to_divergence: npt.NDArray[np.bool_]
     smallest_effect: float
     unit: str
+    resolution: float = 0.0
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape != self.lost_to_divergence.shape:
@@ -59,6 +55,11 @@ class Evidence:
                 "expected both to be arms x seeds."
             )
 
+    @property
+    def largest_difference(self) -> float:
+        """Largest possible difference of two arms: 100 points of error, infinite for other units."""
+        return 100.0 if self.unit == "points" else math.inf
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
@@ -66,12 +67,14 @@ class Statement:
 
     Attributes:
         subject: the pair, as printed.
-        text: the numbers that decide.
+        effect: the observed effect with the interval that decides.
+        text: what the bounds show.
         holds: whether they show it.
         obstacle: why it may not be made although they do; else empty.
     """
 
     subject: str
+    effect: str
     text: str
     holds: bool
     obstacle: str = ""
@@ -94,34 +97,41 @@ class EndpointAnalysis(ABC):
     """
 
     def __init__(
-        self, evidence: Evidence, arms: Sequence[str], family: Sequence[ArmPair], *, alpha: float = ALPHA
+        self, evidence: Evidence, arms: Sequence[str], family: ContrastFamily, *, alpha: float = ALPHA
     ) -> None:
         self.evidence = evidence
         self.arms = tuple(arms)
-        self.family = tuple(dict.fromkeys(family))
+        self.family = family
         self.alpha = alpha
         self.num_seeds = evidence.values.shape[1]
-        self.contrasts_by_pair: dict[ArmPair, Contrast] = {}
         self.num_lost = dict.fromkeys(self.arms, 0)
+        self.estimates: FamilyEstimates | None = None
 
     def superiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
         """State that ``arm`` improves on ``over``."""
         holds = self.bounds(pair, individual).low > 0
-        return self._make_statement(pair, self._describe_direction(pair, individual), holds, "arm", margin=False)
+        # Where the arm looks worse, only the contradiction is near, and that is read from the simultaneous interval.
+        shown = individual and self.observed_improvement(pair) >= 0
+        text = self._describe_direction(pair, shown)
+        return self._make_statement(pair, text, holds, "arm", individual=shown, margin=False)
 
     def inferiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
         """State that ``arm`` is worse than ``over``."""
         holds = self.bounds(pair, individual).high < 0
-        return self._make_statement(pair, self._describe_direction(pair, individual), holds, "over", margin=False)
+        shown = individual and self.observed_improvement(pair) <= 0
+        text = self._describe_direction(pair, shown)
+        return self._make_statement(pair, text, holds, "over", individual=shown, margin=False)
 
     def beyond_margin(self, pair: ArmPair, *, low: float = -math.inf, high: float = math.inf) -> Statement:
         """State that the improvement lies above ``low`` and below ``high``, by the two-sided interval."""
         bounds = self.bounds(pair, False)
         holds = bounds.low > low and bounds.high < high
-        edge = f"above {self.format_number(low)}" if math.isfinite(low) else f"below {self.format_number(high)}"
+        edge = f"above {self.format_margin(low)}" if math.isfinite(low) else f"below {self.format_margin(high)}"
+        limits = f"{self._format_bound(bounds.low)} to {self._format_bound(bounds.high)} {self.evidence.unit}"
         verb = "lies" if holds else "does not lie"
-        text = f"{self._interval_text(bounds, individual=False)} {verb} {edge}"
-        return self._make_statement(pair, text, holds, "arm" if math.isfinite(low) else "over", margin=True)
+        text = f"the {self._level(individual=False)} interval of the improvement, {limits}, {verb} {edge}"
+        favors: FavoredSide = "arm" if math.isfinite(low) else "over"
+        return self._make_statement(pair, text, holds, favors, individual=False, margin=True)
 
     def within_margins(
         self, pair: ArmPair, low: float, high: float, favors: FavoredSide, *, individual: bool = False
@@ -129,9 +139,8 @@ class EndpointAnalysis(ABC):
         """State that the improvement lies above ``low`` and below ``high``, by the one-sided bounds."""
         bounds = self.bounds(pair, individual)
         holds = bounds.low_one_sided > low and bounds.high_one_sided < high
-        level = f"{self.confidence_level}{self.simultaneity_adjective(individual)}"
-        text = f"the one-sided {level} {self._describe_margins(bounds, low, high, holds)}"
-        return self._make_statement(pair, text, holds, favors, margin=True)
+        text = self._describe_margins(bounds, low, high, holds, individual)
+        return self._make_statement(pair, text, holds, favors, individual=individual, margin=True)
 
     def equivalence(self, pair: ArmPair, *, individual: bool = False) -> Statement:
         """State that the improvement lies within ±ε: two one-sided tests (Schuirmann 1987)."""
@@ -157,59 +166,60 @@ class EndpointAnalysis(ABC):
         seeds = "one seed" if self.num_seeds else "no seed"
         return f"{seeds}: it takes two to see how much a method varies"
 
-    def format_number(self, value: float) -> str:
-        """Format a number: hundredths of a point, three digits of anything else."""
-        return f"{value:.2f}" if self.evidence.unit == "points" else f"{value:.3g}"
-
-    def format_with_unit(self, value: float) -> str:
-        """Format a number with its unit."""
-        return f"{self.format_number(value)} {self.evidence.unit}"
+    def format_margin(self, value: float) -> str:
+        """Format a margin with its unit."""
+        return f"{_format_margin(value)} {self.evidence.unit}".strip()
 
     @property
     def confidence_level(self) -> str:
         """The confidence level as printed: ``95%``, or ``98.3%`` at one of three interim analyses."""
         return f"{100 * (1 - self.alpha):.3g}%"
 
-    def format_interval(self, bounds: ImprovementBounds) -> str:
-        """Format the two-sided interval with its unit."""
-        return f"[{self.format_number(bounds.low)}, {self.format_number(bounds.high)}] {self.evidence.unit}"
-
-    def simultaneity_adjective(self, individual: bool) -> str:
-        """Return `` simultaneous`` where the bounds are, else an empty text."""
-        return " simultaneous" if len(self.family) > 1 and not individual else ""
+    def _level(self, individual: bool) -> str:
+        """``simultaneous 95%`` where the bounds are simultaneous, else ``95%``."""
+        is_simultaneous = len(self.family) > 1 and not individual
+        return f"{'simultaneous ' if is_simultaneous else ''}{self.confidence_level}"
 
     @abstractmethod
     def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
         """Return bounds of the improvement of ``arm`` on ``over``."""
 
     @abstractmethod
-    def decreasing_trend(self, order: Sequence[str], *, individual: bool) -> Statement:
-        """State that the endpoint falls along the order as a whole."""
+    def observed_improvement(self, pair: ArmPair) -> float:
+        """Return the observed improvement of ``arm`` on ``over``."""
+
+    @abstractmethod
+    def trend(self, order: Sequence[str], *, rises: bool, individual: bool = False) -> Statement:
+        """State that the endpoint falls, or rises, along the order as a whole."""
 
     @abstractmethod
     def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
         """Return notes that a reader of the numbers of these pairs needs."""
 
     def displayed_contrasts(self, pairs: Iterable[ArmPair]) -> tuple[Contrast, ...]:
-        """Return the contrasts to print; none where seeds are counted."""
-        distinct_pairs = dict.fromkeys(pairs)
-        return tuple(self.contrasts_by_pair[pair] for pair in distinct_pairs if pair in self.contrasts_by_pair)
+        """Return the contrasts to print, each once; none where seeds are counted."""
+        if self.estimates is None:
+            return ()
+        return tuple(self.estimates.pair(*pair) for pair in dict.fromkeys(pairs))
 
     @abstractmethod
     def _missing_pairs_reason(self, pair: ArmPair) -> str: ...
 
     @abstractmethod
+    def _describe_effect(self, pair: ArmPair, individual: bool) -> str: ...
+
+    @abstractmethod
     def _describe_direction(self, pair: ArmPair, individual: bool) -> str: ...
 
-    def _interval_text(self, bounds: ImprovementBounds, individual: bool) -> str:
-        level = f"{self.confidence_level}{self.simultaneity_adjective(individual)}"
-        return f"the {level} interval {self.format_interval(bounds)}"
-
-    def _make_statement(self, pair: ArmPair, text: str, holds: bool, favors: FavoredSide, *, margin: bool) -> Statement:
+    def _make_statement(
+        self, pair: ArmPair, text: str, holds: bool, favors: FavoredSide, *, individual: bool, margin: bool
+    ) -> Statement:
         obstacle = self._find_obstacle(pair, favors, margin=margin) if holds else ""
+        missing = self._missing_pairs_reason(pair)
         return Statement(
             subject=f"{pair[1]} over {pair[0]}",
-            text=self._missing_pairs_reason(pair) or text,
+            effect=missing or self._describe_effect(pair, individual),
+            text=missing or text,
             holds=holds,
             obstacle=obstacle,
         )
@@ -223,72 +233,102 @@ class EndpointAnalysis(ABC):
             counts = " and ".join(f"{self.num_lost[arm]} of {self.num_seeds} of {arm}" for arm in pair)
             return f"{counts} diverged: the rest cannot speak for all"
         # From two pairs the standard deviation is uncertain by a factor of 0.45 to 32 (95%, χ² with 1 df).
-        if margin and pair in self.contrasts_by_pair and self.contrasts_by_pair[pair].num_pairs == 2:
+        if margin and self.estimates is not None and self.estimates.pair(*pair).num_pairs == 2:
             return "two seeds: they can show a direction, no margin"
         return ""
 
-    def _describe_margins(self, bounds: ImprovementBounds, low: float, high: float, holds: bool) -> str:
-        unit = self.evidence.unit
-        lower_bound, upper_bound = self.format_number(bounds.low_one_sided), self.format_number(bounds.high_one_sided)
-        lower_margin, upper_margin = self.format_number(low), self.format_number(high)
+    def _describe_margins(
+        self, bounds: ImprovementBounds, low: float, high: float, holds: bool, individual: bool
+    ) -> str:
+        level = f"one-sided {self._level(individual)}"
         if math.isinf(low):
-            return f"upper bound {upper_bound} {unit} {'is' if holds else 'is not'} below {upper_margin}"
+            side = self._describe_bound(bounds.high_one_sided, "better", "worse")
+            return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(high)}"
         if math.isinf(high):
-            return f"lower bound {lower_bound} {unit} {'is' if holds else 'is not'} above {lower_margin}"
-        # A claim of an exact improvement, without tolerance, has margins without width: no interval lies within.
-        within = f"within ({lower_margin}, {upper_margin})" if low < high else f"exactly at {upper_margin}"
-        return f"bounds ({lower_bound}, {upper_bound}) {unit} {'lie' if holds else 'do not lie'} {within}"
+            side = self._describe_bound(-bounds.low_one_sided, "worse", "better")
+            return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(-low)}"
+        lower, upper = self._format_bound(bounds.low_one_sided), self._format_bound(bounds.high_one_sided)
+        if low == -high:
+            within = f"within ±{self.format_margin(high)}"
+        else:
+            within = f"within {_format_margin(low)} to {self.format_margin(high)}"
+        verb = "lie" if holds else "do not lie"
+        return f"the {level} bounds of the improvement, {lower} to {upper} {self.evidence.unit}, {verb} {within}"
+
+    def _describe_bound(self, bound: float, word: str, opposite: str) -> str:
+        """Describe an upper bound: ``worse by at most 0.4 points``, or that it is better by at least that."""
+        amount = f"{self._format_bound(abs(bound))} {self.evidence.unit}".strip()
+        return f"{word} by at most {amount}" if bound >= 0 else f"{opposite} by at least {amount}"
+
+    def _format_bound(self, value: float) -> str:
+        """Format a bound by its own size."""
+        minimum = 2 if self.evidence.unit == "points" else 0
+        return format_fixed(value, choose_decimals([abs(value)], minimum=minimum))
 
 
 class ContinuousEndpointAnalysis(EndpointAnalysis):
     """Analysis of an endpoint with one number per trial: contrasts paired by seed, one family of intervals."""
 
     def __init__(
-        self, evidence: Evidence, arms: Sequence[str], family: Sequence[ArmPair], *, alpha: float = ALPHA
+        self, evidence: Evidence, arms: Sequence[str], family: ContrastFamily, *, alpha: float = ALPHA
     ) -> None:
         super().__init__(evidence, arms, family, alpha=alpha)
-        contrasts = estimate_contrasts(evidence.values, self.arms, self.family, alpha=alpha)
-        self.contrasts_by_pair = dict(zip(self.family, contrasts, strict=True))
+        self.estimates: FamilyEstimates = FamilyEstimates(
+            evidence.values,
+            self.arms,
+            self.family,
+            alpha=alpha,
+            resolution=evidence.resolution,
+            limit=evidence.largest_difference,
+        )
         self.num_lost = dict(zip(self.arms, np.sum(evidence.lost_to_divergence, axis=1).tolist(), strict=True))
 
     def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
         """Return the bounds of the contrast."""
-        return _select_bounds(self.contrasts_by_pair[pair], individual)
+        return _select_bounds(self.estimates.pair(*pair), individual)
 
-    def decreasing_trend(self, order: Sequence[str], *, individual: bool) -> Statement:
-        """State the fall by the linear contrast of equally spaced arms.
+    def observed_improvement(self, pair: ArmPair) -> float:
+        """Return the mean difference."""
+        return self.estimates.pair(*pair).estimate
 
-        It is scaled to the fall of the fitted line from the first arm to the last, and joins the family.
-        """
-        weights = (len(order) - 1) / 2 - np.arange(len(order))
-        linear = np.zeros((1, len(self.arms)))
-        # Slope of the least-squares line times the number of steps.
-        linear[0, [self.arms.index(arm) for arm in order]] = weights * (len(order) - 1) / (weights @ weights)
-        rows = np.vstack([pairwise_coefficients(self.arms, self.family), linear])
-        estimate = estimate_combinations(self.evidence.values, rows, alpha=self.alpha)[-1]
+    def trend(self, order: Sequence[str], *, rises: bool, individual: bool = False) -> Statement:
+        """State a fall or rise by the linear contrast of equally spaced arms, as fitted from the first to the last."""
+        estimate = self.estimates.trend(order)
         bounds = _select_bounds(estimate, individual)
+        holds = bounds.high < 0 if rises else bounds.low > 0
+        shown = individual and (estimate.estimate < 0) == rises
         if estimate.num_pairs < 2:
-            text = f"{estimate.num_pairs} of {self.num_seeds} seeds are complete along the order: there is no interval"
+            text = f"cannot be estimated: {estimate.num_pairs} of {self.num_seeds} seeds are complete along the order"
+            effect = text
         else:
-            level = f"{self.confidence_level}{'' if individual else ' simultaneous'}"
-            relation = "lies below 0: the fitted line rises" if bounds.high < 0 else _relation_to_zero(bounds)
-            text = f"the {level} interval of the fitted fall {self.format_interval(bounds)} {relation}"
-        obstacle = self._find_obstacle((order[0], order[-1]), "arm", margin=False)
-        return Statement(subject=f"{order[0]} to {order[-1]}", text=text, holds=bounds.low > 0, obstacle=obstacle)
+            effect = f"fitted change from {order[0]} to {order[-1]} {self._format_change(estimate, shown)}"
+            text = f"the {self._level(shown)} interval of the fitted change {_relation_to_zero(estimate, shown)}"
+        # Like a difference, a trend says nothing in favor of the arm that lost more seeds.
+        favored: FavoredSide = "over" if rises else "arm"
+        obstacle = self._find_obstacle((order[0], order[-1]), favored, margin=False) if holds else ""
+        return Statement(subject=f"{order[0]} to {order[-1]}", effect=effect, text=text, holds=holds, obstacle=obstacle)
 
     def describe_interaction(self, first: ArmPair, second: ArmPair) -> str:
         """Format the gain of the second pair minus that of the first, with its own interval."""
         first_row, second_row = pairwise_coefficients(self.arms, (first, second))
-        (estimate,) = estimate_combinations(self.evidence.values, [second_row - first_row], alpha=self.alpha)
-        interval = self.format_interval(_select_bounds(estimate, individual=True))
-        return f"{self.format_number(estimate.estimate)} {interval}"
+        (estimate,) = estimate_combinations(
+            self.evidence.values,
+            [second_row - first_row],
+            alpha=self.alpha,
+            resolution=self.evidence.resolution,
+        )
+        if estimate.num_pairs < 2:
+            return f"cannot be estimated: {estimate.num_pairs} of {self.num_seeds} seeds are complete in all four arms"
+        # A difference of two differences may be twice as large as one.
+        gain = estimate.clip(2 * self.evidence.largest_difference).reverse()
+        return self._format_change(gain, individual=True)
 
     def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
-        """Return notes on missing pairs, noisy arms and intervals without width."""
+        """Return notes on missing pairs, noisy arms, and intervals without width or cut at what is possible."""
         return tuple(dict.fromkeys(note for pair in pairs for note in self._pair_notes(pair)))
 
     def _pair_notes(self, pair: ArmPair) -> Iterable[str]:
-        contrast, (over, arm) = self.contrasts_by_pair[pair], pair
+        contrast, (over, arm) = self.estimates.pair(*pair), pair
         if contrast.num_pairs < self.num_seeds:
             # The mean over complete pairs is a mean over the seeds under which both arms converged.
             condition = "conditional on convergence, " if self.num_lost[over] + self.num_lost[arm] else ""
@@ -297,82 +337,41 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
             yield f"{arm} over {over}: one of the two is noisier than the other arms, and the interval allows for it"
         if contrast.num_pairs >= 2 and contrast.standard_error == 0:
             yield f"{arm} over {over}: every seed gave the same difference, so that the interval has no width"
+        limit = self.evidence.largest_difference
+        if contrast.num_pairs >= 2 and limit in (-contrast.low, contrast.high):
+            yield f"{arm} over {over}: the interval is cut at ±{limit:g} {self.evidence.unit}, the largest possible"
 
     def _missing_pairs_reason(self, pair: ArmPair) -> str:
-        pairs = self.contrasts_by_pair[pair].num_pairs
-        return "" if pairs >= 2 else f"{pairs} of {self.num_seeds} pairs are complete: there is no interval"
+        pairs = self.estimates.pair(*pair).num_pairs
+        return "" if pairs >= 2 else f"cannot be estimated: {pairs} of {self.num_seeds} pairs are complete"
+
+    def _describe_effect(self, pair: ArmPair, individual: bool) -> str:
+        return f"change from {pair[0]} to {pair[1]} {self._format_change(self.estimates.pair(*pair), individual)}"
 
     def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
-        bounds = self.bounds(pair, individual)
-        return f"{self._interval_text(bounds, individual)} {_relation_to_zero(bounds)}"
+        contrast = self.estimates.pair(*pair)
+        limits = f"{self._format_limits(contrast, individual)} {self.evidence.unit}".strip()
+        relation = _relation_to_zero(contrast, individual)
+        return f"the {self._level(individual)} interval of the change, {limits}, {relation}"
 
+    def _format_change(self, estimate: Estimate, individual: bool) -> str:
+        """Format as ``+1.9 points (simultaneous 95% interval −0.8 to 4.6)``: positive where the endpoint rises."""
+        change = format_fixed(-estimate.estimate, self._num_decimals(estimate, individual), sign=True)
+        limits = self._format_limits(estimate, individual)
+        return f"{f'{change} {self.evidence.unit}'.strip()} ({self._level(individual)} interval {limits})"
 
-class BinaryEndpointAnalysis(EndpointAnalysis):
-    """Analysis of trainability, a share of seeds per arm.
+    def _format_limits(self, estimate: Estimate, individual: bool) -> str:
+        bounds, decimals = _select_bounds(estimate, individual), self._num_decimals(estimate, individual)
+        return f"{format_fixed(-bounds.high, decimals)} to {format_fixed(-bounds.low, decimals)}"
 
-    Direction by Fisher's exact test, margins by Clopper-Pearson intervals, Bonferroni over the family.
-    """
-
-    def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
-        """Return the Clopper-Pearson interval, made to exclude zero exactly where Fisher's test rejects."""
-        over, arm = self._trained_proportion(pair[0]), self._trained_proportion(pair[1])
-        level = self._significance_level(individual)
-        low, high = difference_interval(over, arm, alpha=level)
-        # A two-sided interval at twice the level has one-sided bounds at the level.
-        low_one_sided, high_one_sided = difference_interval(over, arm, alpha=2 * level)
-        rejects = fisher_p_value(over, arm) <= level
-        gains = arm.count * over.total > over.count * arm.total  # shares compared without division: totals may be 0
-        smallest = math.ulp(0.0)  # the smallest positive float
-        low = max(low, smallest) if rejects and gains else min(low, 0.0)
-        high = min(high, -smallest) if rejects and not gains else max(high, 0.0)
-        return ImprovementBounds(low=low, high=high, low_one_sided=low_one_sided, high_one_sided=high_one_sided)
-
-    def decreasing_trend(self, order: Sequence[str], *, individual: bool) -> Statement:
-        """State the fall by the first arm against the last."""
-        return self.superiority(self.decreasing_pair((order[0], order[-1])), individual=individual)
-
-    def decreasing_pair(self, pair: ArmPair) -> ArmPair:
-        """Return the pair reversed: the share of seeds that train falls where the arm trains *less* often."""
-        return pair[1], pair[0]
-
-    def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
-        """Return, per arm, how many seeds trained."""
-        notes = {}
-        for pair in pairs:
-            for arm in pair:
-                notes[arm] = f"{arm}: {self._describe_proportion(self._trained_proportion(arm))}"
-        return tuple(notes.values())
-
-    def _missing_pairs_reason(self, pair: ArmPair) -> str:
-        empty = [arm for arm in pair if self._trained_proportion(arm).total == 0]
-        return f"no seed of {' and '.join(empty)} has run" if empty else ""
-
-    def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
-        over, arm = self._trained_proportion(pair[0]), self._trained_proportion(pair[1])
-        counts = f"{arm.count} of {arm.total} seeds of {pair[1]} train, {over.count} of {over.total} of {pair[0]}"
-        p_value, level = fisher_p_value(over, arm), self._significance_level(individual)
-        return f"{counts} (Fisher's exact p = {p_value:.2g}, needed {level:.2g})"
-
-    def _significance_level(self, individual: bool) -> float:
-        return self.alpha if individual else self.alpha / len(self.family)
-
-    def _trained_proportion(self, arm: str) -> Proportion:
-        row = self.arms.index(arm)
-        lost = self.evidence.lost_to_divergence[row]
-        run = int(np.sum(lost | np.isfinite(self.evidence.values[row])))
-        return estimate_proportion(run - int(np.sum(lost)), run, alpha=self.alpha)
-
-    def _describe_proportion(self, proportion: Proportion) -> str:
-        interval = f"{self.confidence_level} interval {proportion.low:.0%} to {proportion.high:.0%}"
-        return f"{proportion.count} of {proportion.total} seeds trained ({interval})"
-
-
-def analyze_endpoint(
-    endpoint: Endpoint, evidence: Evidence, arms: Sequence[str], family: Sequence[ArmPair], *, alpha: float = ALPHA
-) -> EndpointAnalysis:
-    """Analyze an endpoint: trainability as a count, any other as a measurement."""
-    analysis_class = BinaryEndpointAnalysis if endpoint == "trainability" else ContinuousEndpointAnalysis
-    return analysis_class(evidence, arms, family, alpha=alpha)
+    def _num_decimals(self, estimate: Estimate, individual: bool) -> int:
+        """Choose decimals by the width of the interval, enough to show on which side of 0 its limits are."""
+        bounds = _select_bounds(estimate, individual)
+        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=1 if self.evidence.unit == "points" else 0)
+        for limit in (bounds.low, bounds.high):
+            while limit and decimals < MAX_DECIMALS and format_fixed(limit, decimals).strip(f"0.,{MINUS}") == "":
+                decimals += 1
+        return decimals
 
 
 def _select_bounds(estimate: Estimate, individual: bool) -> ImprovementBounds:
@@ -391,5 +390,11 @@ def _select_bounds(estimate: Estimate, individual: bool) -> ImprovementBounds:
     )
 
 
-def _relation_to_zero(bounds: ImprovementBounds) -> str:
+def _relation_to_zero(estimate: Estimate, individual: bool) -> str:
+    bounds = _select_bounds(estimate, individual)
     return "excludes 0" if bounds.low > 0 or bounds.high < 0 else "includes 0"
+
+
+def _format_margin(value: float) -> str:
+    text = format_significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,77 +1,109 @@
-"""Power of the verdict rule, by simulation.
+"""What a number of seeds can find, and the seeds that a question takes: the verdict rule itself, simulated.
 
-Simulation covers every part of the rule (max-t critical value, pooled variance, noise guard), which the noncentral t of
-:mod:`reports.statistics.planning` does not. Noise is normal, independent and of equal variance in all arms.
+One answer for ``ablate show``, ``ablate plan``, the report and the documentation. Every part of the rule is in it (the
+critical value of the study's own family, pooled variance, noise guard). Noise is normal, independent and of equal
+variance in all arms; only the noise and the number of seeds enter, never an observed effect ("observed power" is a
+function of the p-value).
+
+Source: Dunnett 1955; Schuirmann 1987; Hoenig & Heisey 2001.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
+from reports.statistics.contrasts import fit_additive_model, sample_variance
 from reports.statistics.critical_values import Array
 from reports.statistics.evidence import ALPHA
-from reports.statistics.simulation import batched_half_widths
+from reports.statistics.families import ContrastFamily
+from reports.statistics.simulation import half_widths_from_moments, simulate_moments
 
 # A rate near 80% then has a standard error of 0.6 percentage points.
 NUM_SIMULATED_STUDIES = 4000
 MAX_SEEDS = 500
+MIN_SEEDS_FOR_MARGINS = 3  # two state a direction at most, see `reports.statistics.verdicts`
+TARGET_POWER = 0.8
 PowerFunction = Callable[[int], float]
+Rows = tuple[tuple[float, ...], ...]
 
 
-def simulate_difference_power(
-    difference: float,
-    standard_deviation: float,
-    num_seeds: int,
-    coefficients: npt.ArrayLike,
-    *,
-    alpha: float = ALPHA,
-    num_studies: int = NUM_SIMULATED_STUDIES,
-) -> float:
-    """Power to find a true difference, for the contrast with the least power.
+@dataclass(frozen=True, kw_only=True)
+class FamilyDesign:
+    """What decides the width of intervals beside the noise: the contrasts of a family, and its level.
+
+    Attributes:
+        rows: coefficients, contrasts x arms.
+        num_pairs: how many of the rows, the first ones, are differences of two arms; power is theirs.
+    """
+
+    rows: Rows
+    num_pairs: int
+    alpha: float = ALPHA
+
+    @classmethod
+    def of_family(cls, family: ContrastFamily, arms: tuple[str, ...], alpha: float = ALPHA) -> FamilyDesign:
+        """Describe a family of contrasts of arms."""
+        rows = tuple(tuple(row) for row in family.coefficients(arms).tolist())
+        return cls(rows=rows, num_pairs=len(family.pairs), alpha=alpha)
+
+
+def difference_power(difference: float, standard_deviation: float, num_seeds: int, design: FamilyDesign) -> float:
+    """Power to find a true difference, for the pair of arms with the least power.
 
     Args:
-        difference: between the two arms of a contrast, in the units of ``standard_deviation``.
+        difference: between two arms, in the units of ``standard_deviation``.
         standard_deviation: of a paired difference of two arms.
         num_seeds: two or more.
-        coefficients: contrasts x arms, the family.
-        alpha: familywise level.
+        design: the family and its level.
     """
-    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, num_studies)
-    # Intervals do not depend on the means: a true difference only shifts the estimates of null studies.
-    return float(np.mean(intervals["estimate"] + abs(difference) > intervals["two_sided"], axis=0).min())
+    thresholds = _detection_thresholds(design, num_seeds)
+    return float(np.mean(abs(difference) / standard_deviation > thresholds, axis=0).min())
 
 
-def simulate_equivalence_power(
-    smallest_effect: float,
-    standard_deviation: float,
-    num_seeds: int,
-    coefficients: npt.ArrayLike,
-    *,
-    alpha: float = ALPHA,
-    num_studies: int = NUM_SIMULATED_STUDIES,
-) -> float:
-    """Power to find two equal arms practically equivalent, for the contrast with the least power.
+def equivalence_power(smallest_effect: float, standard_deviation: float, num_seeds: int, design: FamilyDesign) -> float:
+    """Power to find two equal arms practically equivalent, for the pair of arms with the least power.
 
-    Arguments as in :func:`simulate_difference_power`.
+    Arguments as in :func:`difference_power`.
     """
-    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, num_studies)
-    is_equivalent = np.abs(intervals["estimate"]) + intervals["one_sided"] < smallest_effect
-    return float(np.mean(is_equivalent, axis=0).min())
+    if num_seeds < MIN_SEEDS_FOR_MARGINS:
+        return 0.0
+    reached = _equivalence_margins(design, num_seeds) < smallest_effect / standard_deviation
+    return float(np.mean(reached, axis=0).min())
 
 
-def simulate_detectable_difference(
-    standard_deviation: float, num_seeds: int, coefficients: npt.ArrayLike, *, power: float = 0.8, alpha: float = ALPHA
-) -> float:
-    """Smallest true difference that the rule finds with this power in every contrast of the family."""
-    intervals = _simulate_null_studies(standard_deviation, num_seeds, coefficients, alpha, NUM_SIMULATED_STUDIES)
-    return float(np.quantile(intervals["two_sided"] - intervals["estimate"], power, axis=0).max())
+def detectable_difference(num_seeds: int, design: FamilyDesign, *, power: float = TARGET_POWER) -> float:
+    """Smallest true difference that is found with this power between any pair of arms, in SD of a paired difference."""
+    return float(np.quantile(_detection_thresholds(design, num_seeds), power, axis=0).max())
 
 
-def required_seeds(power_at: PowerFunction, *, min_seeds: int = 2, power: float = 0.8) -> int | None:
+def seeds_for_difference(
+    difference: float, standard_deviation: float, design: FamilyDesign, *, power: float = TARGET_POWER
+) -> int | None:
+    """Fewest seeds that find a true difference; ``None`` where 500 are not enough."""
+    return required_seeds(
+        lambda num_seeds: difference_power(difference, standard_deviation, num_seeds, design), power=power
+    )
+
+
+def seeds_for_equivalence(
+    smallest_effect: float, standard_deviation: float, design: FamilyDesign, *, power: float = TARGET_POWER
+) -> int | None:
+    """Fewest seeds that show two equal arms practically equivalent; ``None`` where 500 are not enough."""
+    return required_seeds(
+        lambda num_seeds: equivalence_power(smallest_effect, standard_deviation, num_seeds, design),
+        min_seeds=MIN_SEEDS_FOR_MARGINS,
+        power=power,
+    )
+
+
+def required_seeds(power_at: PowerFunction, *, min_seeds: int = 2, power: float = TARGET_POWER) -> int | None:
     """Fewest seeds with at least this power; ``None`` where 500 are not enough.
 
     Args:
@@ -92,12 +124,90 @@ def required_seeds(power_at: PowerFunction, *, min_seeds: int = 2, power: float 
     return high
 
 
-def _simulate_null_studies(
-    standard_deviation: float, num_seeds: int, coefficients: npt.ArrayLike, alpha: float, num_studies: int
-) -> dict[str, Array]:
-    """Simulate studies whose arms do not differ."""
-    family = np.asarray(coefficients, dtype=np.float64)
-    # Seeded by the number of seeds: calls with other differences or margins see the same studies.
-    noise = np.random.default_rng(num_seeds).normal(size=(num_studies, family.shape[1], num_seeds))
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """Differences between two arms that the seeds at hand can show.
+
+    Attributes:
+        standard_deviation: of a paired difference, √(2 MSE), in the endpoint's units; NaN without two arms and seeds.
+        degrees_of_freedom: of that standard deviation.
+        detectable_difference: true difference that is found with 80% power.
+        correlation: of arms over seeds; the higher, the more pairing reduces the noise.
+    """
+
+    num_seeds: int
+    standard_deviation: float
+    degrees_of_freedom: int
+    detectable_difference: float
+    correlation: float
+
+
+def estimate_sensitivity(values: npt.ArrayLike, design: FamilyDesign) -> Sensitivity:
+    """Compute the sensitivity of a table of arms x seeds from its noise and size.
+
+    Args:
+        values: arms x seeds, the baseline included; non-finite values are missing.
+        design: the family and its level.
+    """
+    table = np.array(values, dtype=np.float64)
+    seeds = int(np.isfinite(table).any(axis=0).sum())
+    square, freedom = fit_additive_model(table[np.isfinite(table).any(axis=1)])
+    deviation, detectable = math.nan, math.inf
+    if freedom > 0 and seeds >= 2:
+        deviation = math.sqrt(2 * square)
+        detectable = deviation * detectable_difference(seeds, design)
+    return Sensitivity(
+        num_seeds=seeds,
+        standard_deviation=deviation,
+        degrees_of_freedom=freedom,
+        detectable_difference=detectable,
+        correlation=pairing_correlation(table),
+    )
+
+
+def pairing_correlation(values: npt.ArrayLike) -> float:
+    """Mean correlation of arms over their common seeds: mean covariance over mean variance; else NaN."""
+    table = np.array(values, dtype=np.float64)
+    table = table[np.isfinite(table).any(axis=1)]
+    table = table[:, np.all(np.isfinite(table), axis=0)]
+    if min(table.shape) < 2:
+        return math.nan
+    total = float(np.mean([sample_variance(row) for row in table]))
+    # The residual mean square of y ~ arm + seed is mean variance - mean covariance.
+    return 1 - fit_additive_model(table)[0] / total if total else math.nan
+
+
+def deviation_upper_limit(standard_deviation: float, degrees_of_freedom: int, *, confidence: float = 0.9) -> float:
+    """Upper confidence limit (χ²) of a pilot's standard deviation, to plan with.
+
+    At 90% confidence, 3.1 times the pilot's value with three seeds of two arms, 1.9 times with five.
+    """
+    tail = float(stats.chi2.ppf(1 - confidence, degrees_of_freedom))
+    return standard_deviation * math.sqrt(degrees_of_freedom / tail)
+
+
+def _detection_thresholds(design: FamilyDesign, num_seeds: int) -> Array:
+    """Least true difference that each simulated study would find, studies x pairs, in SD of a paired difference."""
+    intervals = _simulate_null_studies(design, num_seeds)
+    # Intervals do not depend on the means: a true difference only shifts the estimates of null studies.
+    return np.asarray(intervals["two_sided"] - intervals["estimate"])
+
+
+def _equivalence_margins(design: FamilyDesign, num_seeds: int) -> Array:
+    """Least margin at which each simulated study would show equivalence, studies x pairs, in the same unit."""
+    intervals = _simulate_null_studies(design, num_seeds)
+    return np.asarray(np.abs(intervals["estimate"]) + intervals["one_sided"])
+
+
+@lru_cache(maxsize=128)
+def _simulate_null_studies(design: FamilyDesign, num_seeds: int) -> dict[str, Array]:
+    """Simulate studies whose arms do not differ, with a paired difference of SD 1; studies x pairs."""
+    if num_seeds < 2:
+        raise ValueError(f"{num_seeds} seeds have no variance; expected two or more.")
+    rows = np.array(design.rows)
+    # Seeded by the number of seeds: every caller sees the same studies.
+    random = np.random.default_rng(num_seeds)
+    means, covariances = simulate_moments(NUM_SIMULATED_STUDIES, rows.shape[1], num_seeds, random)
     # Independent arms: the SD of a paired difference is √2 times that of one arm.
-    return batched_half_widths(standard_deviation / math.sqrt(2) * noise, family, alpha=alpha)
+    intervals = half_widths_from_moments(means / math.sqrt(2), covariances / 2, num_seeds, rows, alpha=design.alpha)
+    return {name: values[:, : design.num_pairs] for name, values in intervals.items()}

@@ -18,33 +18,63 @@ from reports.statistics.critical_values import Array, critical_value
 from reports.statistics.evidence import ALPHA
 
 
-def batched_half_widths(values: Array, coefficients: Array, *, alpha: float = ALPHA) -> dict[str, Array]:
+def batched_half_widths(
+    values: Array, coefficients: Array, *, alpha: float = ALPHA, resolution: float = 0.0
+) -> dict[str, Array]:
     """Estimate a family of contrasts in many complete studies at once.
 
     Args:
         values: studies x arms x seeds.
         coefficients: contrasts x arms, the family.
         alpha: familywise level.
+        resolution: smallest step between two values; 0 for continuous ones.
 
     Returns:
         Studies x contrasts: ``estimate``; and the half-widths ``two_sided`` and ``one_sided``, simultaneous, and
         ``own_two_sided`` and ``own_one_sided``, of each contrast alone.
     """
-    _, arms, seeds = values.shape
+    means = values.mean(axis=2)
+    centered = values - means[:, :, None]
+    covariances = np.einsum("ias,ibs->iab", centered, centered) / (values.shape[2] - 1)
+    return half_widths_from_moments(
+        means, covariances, values.shape[2], coefficients, alpha=alpha, resolution=resolution
+    )
+
+
+def half_widths_from_moments(
+    means: Array,
+    covariances: Array,
+    seeds: int,
+    coefficients: Array,
+    *,
+    alpha: float = ALPHA,
+    resolution: float = 0.0,
+) -> dict[str, Array]:
+    """Estimate as :func:`batched_half_widths`, from what the rule reads of a study.
+
+    Args:
+        means: studies x arms.
+        covariances: studies x arms x arms, over seeds (ddof 1).
+        seeds: seeds of every study.
+        coefficients: contrasts x arms, the family.
+        alpha: familywise level.
+        resolution: smallest step between two values.
+    """
+    arms = means.shape[1]
     degrees_of_freedom = (arms - 1) * (seeds - 1)
     norms = np.sum(coefficients**2, axis=1)
-    differences = np.einsum("ca,bas->bcs", coefficients, values)
-    own_variances = differences.var(axis=2, ddof=1)
-    # Residuals of the additive model y ~ arm + seed.
-    arm_means, seed_means = values.mean(2, keepdims=True), values.mean(1, keepdims=True)
-    residuals = values - arm_means - seed_means + values.mean((1, 2), keepdims=True)
-    mean_square = np.sum(residuals**2, axis=(1, 2)) / degrees_of_freedom
-    # The largest of the three variances decides, as in `estimate_combinations`.
+    own_variances = np.einsum("ca,iab,cb->ic", coefficients, covariances, coefficients, optimize=True)
+    own_variances = np.maximum(own_variances, 0.0)  # rounding
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    # Residual mean square of the additive model y ~ arm + seed: mean variance less mean covariance of two arms.
+    mean_square = (variances.sum(axis=1) - covariances.sum(axis=(1, 2)) / arms) / (arms - 1)
+    # The largest of the variances decides, as in `estimate_combinations`.
     pooled = np.maximum(mean_square, np.mean(own_variances / norms, axis=1))
+    pooled = np.maximum(pooled, resolution**2 / 12)
     errors = np.sqrt(norms * np.maximum(own_variances / norms, pooled[:, None]) / seeds)
     correlation = coefficients @ coefficients.T / np.sqrt(np.outer(norms, norms))
     own_errors = np.sqrt(own_variances / seeds)
-    is_noisy = _noisy_contrasts(values, coefficients)
+    is_noisy = _noisy_contrasts(variances, seeds, coefficients)
 
     def half_widths(value: float, tail: float) -> Array:
         pooled_widths = value * errors
@@ -58,7 +88,7 @@ def batched_half_widths(values: Array, coefficients: Array, *, alpha: float = AL
     own_one_sided_value = float(stats.t.ppf(1 - alpha, degrees_of_freedom))
 
     return {
-        "estimate": differences.mean(axis=2),
+        "estimate": means @ coefficients.T,
         "two_sided": half_widths(two_sided_value, alpha / 2 / len(coefficients)),
         "one_sided": half_widths(one_sided_value, alpha / len(coefficients)),
         "own_two_sided": half_widths(own_two_sided_value, alpha / 2),
@@ -66,16 +96,35 @@ def batched_half_widths(values: Array, coefficients: Array, *, alpha: float = AL
     }
 
 
-def _noisy_contrasts(values: Array, coefficients: Array) -> npt.NDArray[np.bool_]:
+def simulate_moments(num_studies: int, arms: int, seeds: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """Draw means and covariances of studies of independent arms of unit variance.
+
+    Returns:
+        Studies x arms, and studies x arms x arms; the cost does not grow with the number of seeds.
+
+    Source: Bartlett 1933, for the covariance matrix.
+    """
+    means = random.normal(size=(num_studies, arms)) / np.sqrt(seeds)
+    if seeds <= arms:  # the matrix is singular, and few numbers are needed anyway
+        values = random.normal(size=(num_studies, arms, seeds))
+        values -= values.mean(axis=2, keepdims=True)
+        return means, values @ values.transpose(0, 2, 1) / (seeds - 1)
+    root = np.tril(random.normal(size=(num_studies, arms, arms)), -1)
+    degrees_of_freedom = seeds - 1 - np.arange(arms)
+    diagonal = np.arange(arms)
+    root[:, diagonal, diagonal] = np.sqrt(random.chisquare(degrees_of_freedom, size=(num_studies, arms)))
+    return means, root @ root.transpose(0, 2, 1) / (seeds - 1)
+
+
+def _noisy_contrasts(variances: Array, seeds: int, coefficients: Array) -> npt.NDArray[np.bool_]:
     """Where the noise guard fires: studies x contrasts."""
-    _, arms, seeds = values.shape
+    arms = variances.shape[1]
     if arms < 3:  # "the other arms" would be a single one
-        return np.zeros((len(values), len(coefficients)), dtype=bool)
-    variances = values.var(axis=2, ddof=1)
+        return np.zeros((len(variances), len(coefficients)), dtype=bool)
     others = (variances.sum(axis=1, keepdims=True) - variances) / (arms - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # variances may all be zero; the guard does not fire for NaN
-        ratios = variances / others
-    tails = stats.f.sf(ratios, seeds - 1, (arms - 1) * (seeds - 1))
     lenient = (coefficients > 0) | (np.count_nonzero(coefficients, axis=0) > 1)
-    limit = np.where(lenient, 1 - SHARED_GUARD_QUANTILE, 1 - OTHER_GUARD_QUANTILE)
-    return np.asarray(np.any((coefficients != 0) & (tails[:, None, :] < limit), axis=2))
+    quantile = np.where(lenient, SHARED_GUARD_QUANTILE, OTHER_GUARD_QUANTILE)
+    # Critical ratios, not the tail of every ratio: two quantiles instead of thousands of evaluations.
+    critical_ratios = stats.f.ppf(quantile, seeds - 1, (arms - 1) * (seeds - 1))
+    is_noisy = variances[:, None, :] > critical_ratios * others[:, None, :]
+    return np.asarray(np.any((coefficients != 0) & is_noisy, axis=2))

@@ -9,19 +9,21 @@ smallest effect of interest. A claim gets the first word whose statements all ho
     DoesNotHelp    L1 > -ε and U1 < ε        U1 < ε                          L2 > 0
     HelpsBy        (none)                    L1 > by - within and            U2 < by - within, or
                                              U1 < by + within                L2 > by + within
-    FallsWith      (none)                    linear contrast L2 > 0, and     a step with U2 < 0
-                                             L1 > -ε at every step
-    SaturatesAt    (none)                    an earlier arm with L2 > 0,     a deeper arm with L2 > 0
-                                             and every deeper equivalent     that is not equivalent
+    FallsWith      (none)                    fitted line falls: L2 > 0, and  fitted line rises: U2 < 0, or
+                                             L1 > -ε at every step           a step with U2 < 0
+    SaturatesAt    (none)                    an earlier arm with L2 > 0,     every earlier arm with U2 < 0, or a
+                                             and every deeper equivalent     deeper one with L2 > 0 that is not
+                                                                             equivalent, or with U2 < -ε
     Reverses       both pairs equivalent     U2 < 0 from worse[0] to [1],    L2 > 0 in the first pair,
                                              L2 > 0 from better[0] to [1]    or U2 < 0 in the second
-    AllOf          every conjunct            every conjunct supported        a conjunct contradicted
-                   equivalent
+    AllOf          every conjunct            every conjunct supported        a conjunct contradicted, and not
+                   equivalent                                                equivalent
 
 and *inconclusive* otherwise. Direction is read from two-sided intervals and margins from one-sided bounds, everywhere.
-Bounds hold simultaneously for all contrasts that the claims on one endpoint read (Dunnett, max-t), except that a
-conjunction which is the only claim on its endpoint is supported at each conjunct's own level (intersection-union test,
-Berger 1982). That protects one claim; next to other claims a conjunction is read from the simultaneous bounds too.
+Bounds hold simultaneously for all contrasts that the claims on one endpoint read, fitted lines included (Dunnett,
+max-t), except that a conjunction which is the only claim on its endpoint is *supported* at each conjunct's own level
+(intersection-union test, Berger 1982). That protects one claim; next to other claims a conjunction is supported by the
+simultaneous bounds, and contradicted by them always: any of its contrasts could do that.
 
 Whatever the numbers, nothing is stated from one seed; no margin from two pairs (their standard deviation is uncertain
 by a factor of 0.45 to 32); nothing in favor of the arm that lost more seeds to divergence than the other, and no
@@ -40,19 +42,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablations import AllOf, Claim, DoesNotHelp, Endpoint, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
-from reports.formatting import condense_findings
-from reports.statistics.contrasts import Contrast
-from reports.statistics.evidence import (
-    ALPHA,
-    ContinuousEndpointAnalysis,
-    EndpointAnalysis,
-    Evidence,
-    Statement,
-    analyze_endpoint,
+from ablations import (
+    ENDPOINT_LABELS,
+    AllOf,
+    Claim,
+    DoesNotHelp,
+    Endpoint,
+    FallsWith,
+    Helps,
+    HelpsBy,
+    Reverses,
+    SaturatesAt,
 )
+from reports.formatting import condense_findings, join_words
+from reports.statistics.contrasts import Contrast
+from reports.statistics.evidence import ALPHA, ContinuousEndpointAnalysis, EndpointAnalysis, Evidence, Statement
+from reports.statistics.families import claimed_family
+from reports.statistics.proportions import BinaryEndpointAnalysis
 
 VerdictWord = Literal["supported", "contradicted", "practically equivalent", "inconclusive"]
+MAX_EFFECTS = 2  # in the first sentence of a verdict; the bounds of all contrasts follow it
+MAX_NAMED_CONJUNCTS = 3
 INDIVIDUAL_LEVEL_NOTE = "every part holds at its own level, as a conjunction asks; the simultaneous intervals are wider"
 SimpleClaim = Helps | DoesNotHelp | HelpsBy
 EndpointAnalyses = Mapping[Endpoint, EndpointAnalysis]
@@ -63,13 +73,15 @@ class Verdict:
     """The verdict on one claim.
 
     Attributes:
-        reason: one line: the numbers that decided, or what prevented a decision.
+        finding: one plain sentence, without its full stop: what was found, the effect, and the interval that decides.
+        reason: one line: all bounds that decided, or what prevented a decision.
         notes: what a reader must know to read the verdict.
         contrasts: the differences that the claim reads; none for trainability, which is counted.
     """
 
     claim: Claim
     word: VerdictWord
+    finding: str
     reason: str
     notes: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
@@ -77,9 +89,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _VerdictOption:
-    """A word, and all the statements that it requires."""
+    """A word, what it means in a sentence, and all the statements that it requires."""
 
     word: VerdictWord
+    lead: str
     statements: tuple[Statement, ...]
 
     @property
@@ -106,8 +119,8 @@ def judge_claims(
         raise ValueError(f"the claims name {', '.join(unknown)}; the arms are: {', '.join(arms)}.")
     analyses: dict[Endpoint, EndpointAnalysis] = {}
     for endpoint, numbers in evidence.items():
-        family = _contrast_family(claims, endpoint)
-        analyses[endpoint] = analyze_endpoint(endpoint, numbers, arms, family, alpha=alpha)
+        analysis_class = BinaryEndpointAnalysis if endpoint == "trainability" else ContinuousEndpointAnalysis
+        analyses[endpoint] = analysis_class(numbers, arms, claimed_family(claims, endpoint), alpha=alpha)
     num_claims: Counter[Endpoint] = Counter()
     for claim in claims:
         num_claims.update(_claim_endpoints(claim))
@@ -119,65 +132,63 @@ def judge_claims(
     return tuple(verdicts)
 
 
-def _contrast_family(claims: Sequence[Claim], endpoint: Endpoint) -> list[tuple[str, str]]:
-    """All contrasts that the claims read on one endpoint, in order, repetitions included."""
-    family: list[tuple[str, str]] = []
-    for claim in claims:
-        for conjunct in _conjuncts_of(claim):
-            if conjunct.endpoint == endpoint:
-                family.extend(conjunct.contrasts)
-    return family
-
-
 def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> Verdict:
+    open_question = f"Cannot tell whether {_claim_question(claim)}"
     missing = [endpoint.replace("_", " ") for endpoint in _claim_endpoints(claim) if endpoint not in analyses]
     if missing:
-        return Verdict(claim=claim, word="inconclusive", reason=f"there is no evidence on {' and '.join(missing)}")
+        reason = f"there is no evidence on {' and '.join(missing)}"
+        return Verdict(claim=claim, word="inconclusive", finding=f"{open_question}: {reason}", reason=reason)
     contrasts: dict[Contrast, None] = {}  # dicts as ordered sets
     notes: dict[str, None] = {}
     blocking_reason = ""
-    for conjunct in _conjuncts_of(claim):
+    for conjunct in claim.conjuncts:
         analysis = analyses[conjunct.endpoint]
         contrasts |= dict.fromkeys(analysis.displayed_contrasts(conjunct.contrasts))
         notes |= dict.fromkeys(analysis.notes(conjunct.contrasts))
         blocking_reason = blocking_reason or analysis.blocking_reason()
     if blocking_reason:
         return Verdict(
-            claim=claim, word="inconclusive", reason=blocking_reason, notes=tuple(notes), contrasts=tuple(contrasts)
+            claim=claim,
+            word="inconclusive",
+            finding=f"{open_question}: {blocking_reason}",
+            reason=blocking_reason,
+            notes=tuple(notes),
+            contrasts=tuple(contrasts),
         )
     has_several_pairs = len(claim.contrasts) > 1
     options = _verdict_options(claim, analyses, is_sole_claim)
-    word, reason, skipped_notes = _select_verdict(options, has_several_pairs)
+    chosen, skipped_notes = _select_verdict(options, open_question)
     level_notes = []
-    if is_sole_claim and has_several_pairs and word in ("supported", "practically equivalent"):
+    if is_sole_claim and has_several_pairs and chosen.word in ("supported", "practically equivalent"):
         level_notes.append(INDIVIDUAL_LEVEL_NOTE)
+    obstacle = skipped_notes[0].partition(": ")[2] if chosen.word == "inconclusive" and skipped_notes else ""
+    effects = _distinct(statement.effect for statement in chosen.statements)[:MAX_EFFECTS]
     return Verdict(
         claim=claim,
-        word=word,
-        reason=reason,
-        notes=(*level_notes, *_verdict_notes(claim, word, analyses), *skipped_notes, *notes),
+        word=chosen.word,
+        finding=f"{chosen.lead}: {obstacle or '; '.join(effects)}",
+        reason=obstacle or _join_statements(chosen.statements, has_several_pairs),
+        notes=(*level_notes, *_verdict_notes(claim, chosen.word, analyses), *skipped_notes, *notes),
         contrasts=tuple(contrasts),
     )
 
 
-def _select_verdict(
-    options: Sequence[_VerdictOption], has_several_pairs: bool
-) -> tuple[VerdictWord, str, tuple[str, ...]]:
-    """Return the first word whose statements hold and may be made, its reason, and notes on words skipped."""
+def _select_verdict(options: Sequence[_VerdictOption], open_question: str) -> tuple[_VerdictOption, tuple[str, ...]]:
+    """Return the first option whose statements hold and may be made, and notes on words skipped.
+
+    Where there is none, the option is *inconclusive*, with the statements that were missing.
+    """
     skipped: list[str] = []
     for option in options:
         if not option.holds:
             continue
         obstacles = _distinct(statement.obstacle for statement in option.statements if statement.obstacle)
         if not obstacles:
-            return option.word, _join_statements(option.statements, has_several_pairs), tuple(skipped)
+            return option, tuple(skipped)
         skipped.append(f"not {option.word}, although the intervals show it: {'; '.join(obstacles)}")
-    if skipped:
-        obstacle = skipped[0].partition(": ")[2]
-        return "inconclusive", obstacle, tuple(skipped)
     # Neither of the two words that agree with a claim was reached: what was missing for each is the reason.
     unmet = _unmet_statements(options, "supported") + _unmet_statements(options, "practically equivalent")
-    return "inconclusive", _join_statements(unmet, has_several_pairs), ()
+    return _VerdictOption("inconclusive", open_question, tuple(unmet)), tuple(skipped)
 
 
 def _unmet_statements(options: Sequence[_VerdictOption], word: VerdictWord) -> list[Statement]:
@@ -212,88 +223,131 @@ def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bo
 
 def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[_VerdictOption]:
     pair = (claim.over, claim.arm)
+    label = ENDPOINT_LABELS[claim.endpoint]
+    better, worse = (
+        f"{claim.arm} improves on {claim.over} in {label}",
+        f"{claim.arm} is worse than {claim.over} in {label}",
+    )
     if isinstance(claim, HelpsBy):
         # An improvement of a stated size has no "practically equivalent": it may be missed to either side.
         low, high = claim.by - claim.within, claim.by + claim.within
+        within = analysis.within_margins(pair, low, high, "neither", individual=individual)
+        size = f"in {label} by {claim.by:g} ± {claim.within:g}"
+        less = f"{claim.arm} improves on {claim.over} by less than claimed in {label}, or not at all"
+        more = f"{claim.arm} improves on {claim.over} by more than claimed in {label}"
         return [
-            _VerdictOption("supported", (analysis.within_margins(pair, low, high, "neither", individual=individual),)),
-            _VerdictOption("contradicted", (analysis.beyond_margin(pair, high=low),)),
-            _VerdictOption("contradicted", (analysis.beyond_margin(pair, low=high),)),
+            _VerdictOption("supported", f"{claim.arm} improves on {claim.over} {size}", (within,)),
+            _VerdictOption("contradicted", less, (analysis.beyond_margin(pair, high=low),)),
+            _VerdictOption("contradicted", more, (analysis.beyond_margin(pair, low=high),)),
         ]
     # Equivalence first: a significant difference smaller than ε is still practically nothing.
-    equivalent = _VerdictOption("practically equivalent", (analysis.equivalence(pair, individual=individual),))
+    equal = f"{claim.arm} and {claim.over} are practically equivalent in {label}"
+    equivalent = _VerdictOption("practically equivalent", equal, (analysis.equivalence(pair, individual=individual),))
     if isinstance(claim, DoesNotHelp):
-        supported = _VerdictOption("supported", (analysis.non_superiority(pair, individual=individual),))
-        return [equivalent, supported, _VerdictOption("contradicted", (analysis.superiority(pair),))]
-    supported = _VerdictOption("supported", (analysis.superiority(pair, individual=individual),))
-    return [equivalent, supported, _VerdictOption("contradicted", (analysis.inferiority(pair),))]
+        smallest = analysis.format_margin(analysis.evidence.smallest_effect)
+        not_better = f"{claim.arm} does not improve on {claim.over} in {label} by {smallest} or more"
+        supported = _VerdictOption("supported", not_better, (analysis.non_superiority(pair, individual=individual),))
+        return [equivalent, supported, _VerdictOption("contradicted", better, (analysis.superiority(pair),))]
+    supported = _VerdictOption("supported", better, (analysis.superiority(pair, individual=individual),))
+    return [equivalent, supported, _VerdictOption("contradicted", worse, (analysis.inferiority(pair),))]
 
 
 def _all_of_options(claim: AllOf, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
-    equivalent: list[Statement] = []
-    supported: list[Statement] = []
+    equivalent: list[_VerdictOption] = []
+    supported: list[_VerdictOption] = []
     contradicted: list[_VerdictOption] = []
-    num_equivalent = 0
     for conjunct in claim.parts:
-        for option in _simple_options(conjunct, analyses[conjunct.endpoint], individual=is_sole_claim):
+        analysis = analyses[conjunct.endpoint]
+        for option in _simple_options(conjunct, analysis, individual=is_sole_claim):
             if option.word == "practically equivalent":
-                equivalent.extend(option.statements)
-                num_equivalent += 1
+                equivalent.append(option)
             elif option.word == "supported":
-                supported.extend(option.statements)
-            else:
-                contradicted.append(option)
-    options = [_VerdictOption("supported", tuple(supported)), *contradicted]
-    if num_equivalent == len(claim.parts):  # `HelpsBy` has no equivalence: one such conjunct rules the word out
-        options.insert(0, _VerdictOption("practically equivalent", tuple(equivalent)))
+                supported.append(option)
+        first, *others = _simple_options(conjunct, analysis, individual=False)
+        # A conjunct that would be practically equivalent by itself contradicts nothing.
+        if not (first.word == "practically equivalent" and first.holds):
+            contradicted += [option for option in others if option.word == "contradicted"]
+    options = [_combine_options("supported", supported), *contradicted]
+    if len(equivalent) == len(claim.parts):  # `HelpsBy` has no equivalence: one such conjunct rules the word out
+        options.insert(0, _combine_options("practically equivalent", equivalent))
     return options
 
 
+def _combine_options(word: VerdictWord, options: Sequence[_VerdictOption]) -> _VerdictOption:
+    statements = [statement for option in options for statement in option.statements]
+    lead = join_words((option.lead for option in options), max_words=MAX_NAMED_CONJUNCTS)
+    return _VerdictOption(word, lead, tuple(statements))
+
+
 def _falls_with_options(claim: FallsWith, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
-    steps = [analysis.decreasing_pair(pair) for pair in claim.contrasts]
-    supported = [analysis.decreasing_trend(claim.order, individual=is_sole_claim)]
-    contradicted = []
-    for step in steps:
+    label, (first, *_, last) = ENDPOINT_LABELS[claim.endpoint].capitalize(), claim.order
+    # The trend may hide a step back, so that every step must be non-inferior.
+    supported = [analysis.trend(claim.order, rises=False, individual=is_sole_claim)]
+    # A line or one step that rises refutes the claim; each is read from the simultaneous interval.
+    rises = analysis.trend(claim.order, rises=True)
+    contradicted = [_VerdictOption("contradicted", f"{label} rises from {first} to {last}", (rises,))]
+    for over, arm in claim.contrasts:
+        step = analysis.decreasing_pair((over, arm))
         supported.append(analysis.non_inferiority(step, individual=is_sole_claim))
-        # The trend may hide a step back, so that every step must be non-inferior.
-        # One step that rises refutes the claim; each is read from the simultaneous interval.
-        contradicted.append(_VerdictOption("contradicted", (analysis.inferiority(step),)))
-    return [_VerdictOption("supported", tuple(supported)), *contradicted]
+        step_rises = (analysis.inferiority(step),)
+        contradicted.append(_VerdictOption("contradicted", f"{label} rises from {over} to {arm}", step_rises))
+    return [_VerdictOption("supported", f"{label} falls from {first} to {last}", tuple(supported)), *contradicted]
 
 
 def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+    label, turn = ENDPOINT_LABELS[claim.endpoint].capitalize(), claim.arm
     # Contrasts are those with the arm of saturation: first the earlier arms on it, then it against the deeper ones.
-    index = claim.order.index(claim.arm)
+    index = claim.order.index(turn)
     earlier = [analysis.decreasing_pair(pair) for pair in claim.contrasts[:index]]
     deeper = [analysis.decreasing_pair(pair) for pair in claim.contrasts[index:]]
     plateau = [analysis.equivalence(pair, individual=is_sole_claim) for pair in deeper]
     options = []
     for pair in earlier:
-        options.append(_VerdictOption("supported", (analysis.superiority(pair), *plateau)))
-    for pair, is_level in zip(deeper, plateau, strict=True):
+        statements = (analysis.superiority(pair), *plateau)
+        options.append(_VerdictOption("supported", f"{label} falls up to {turn} and is level beyond it", statements))
+    smallest = analysis.evidence.smallest_effect
+    for pair, name, is_level in zip(deeper, claim.order[index + 1 :], plateau, strict=True):
         if not is_level.holds:
-            options.append(_VerdictOption("contradicted", (analysis.superiority(pair),)))
+            falls = (analysis.superiority(pair),)
+            options.append(_VerdictOption("contradicted", f"{label} still falls from {turn} to {name}", falls))
+        rises = (analysis.beyond_margin(pair, high=-smallest),)
+        options.append(_VerdictOption("contradicted", f"{label} rises from {turn} to {name}", rises))
+    rises_up_to = tuple(analysis.inferiority(pair) for pair in earlier)
+    options.append(_VerdictOption("contradicted", f"{label} rises up to {turn}", rises_up_to))
     return options
 
 
 def _reverses_options(claim: Reverses, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+    label = ENDPOINT_LABELS[claim.endpoint]
+    (first, second), (third, fourth) = claim.worse, claim.better
     reversal = (
         analysis.inferiority(claim.worse, individual=is_sole_claim),
         analysis.superiority(claim.better, individual=is_sole_claim),
     )
-    equivalent = [analysis.equivalence(pair, individual=is_sole_claim) for pair in claim.contrasts]
+    equivalent = tuple(analysis.equivalence(pair, individual=is_sole_claim) for pair in claim.contrasts)
+    equal = f"{second} and {first}, and {fourth} and {third}, are practically equivalent in {label}"
     # A reversal is a conjunction: either pair alone, the wrong way round, refutes it.
+    first_refuted, second_refuted = analysis.superiority(claim.worse), analysis.inferiority(claim.better)
     return [
-        _VerdictOption("practically equivalent", tuple(equivalent)),
-        _VerdictOption("supported", reversal),
-        _VerdictOption("contradicted", (analysis.superiority(claim.worse),)),
-        _VerdictOption("contradicted", (analysis.inferiority(claim.better),)),
+        _VerdictOption("practically equivalent", equal, equivalent),
+        _VerdictOption("supported", _claim_question(claim), reversal),
+        _VerdictOption("contradicted", f"{second} improves on {first} in {label}", (first_refuted,)),
+        _VerdictOption("contradicted", f"{fourth} is worse than {third} in {label}", (second_refuted,)),
     ]
+
+
+def _claim_question(claim: Claim) -> str:
+    """The claim as it follows "Cannot tell whether"."""
+    if isinstance(claim, (FallsWith, SaturatesAt)):
+        sentence = claim.sentence.rstrip(".")
+        return sentence[0].lower() + sentence[1:]
+    questions = [conjunct.sentence.rstrip(".") for conjunct in claim.conjuncts]
+    return join_words(questions, max_words=MAX_NAMED_CONJUNCTS)
 
 
 def _verdict_notes(claim: Claim, word: VerdictWord, analyses: EndpointAnalyses) -> list[str]:
     """Notes on what the word alone does not say."""
-    analysis = analyses[_conjuncts_of(claim)[0].endpoint]
+    analysis = analyses[claim.conjuncts[0].endpoint]
     if isinstance(claim, (Helps, DoesNotHelp, HelpsBy)):
         return _simple_claim_notes(claim, word, analysis)
     if isinstance(claim, SaturatesAt) and word == "inconclusive":
@@ -301,7 +355,7 @@ def _verdict_notes(claim: Claim, word: VerdictWord, analyses: EndpointAnalyses) 
         deeper = [analysis.decreasing_pair(pair) for pair in claim.contrasts[index:]]
         gain = max(analysis.bounds(pair, individual=False).high_one_sided for pair in deeper)
         if math.isfinite(gain):
-            return [f"a plateau cannot be told from a further gain of up to {analysis.format_with_unit(gain)}"]
+            return [f"a plateau cannot be told from a further gain of up to {analysis.format_margin(gain)}"]
     if isinstance(claim, Reverses) and isinstance(analysis, ContinuousEndpointAnalysis):
         interaction = analysis.describe_interaction(claim.worse, claim.better)
         return [f"interaction, which alone proves no reversal: {interaction}"]
@@ -315,24 +369,19 @@ def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: Endpoin
     may_state_margin = all(contrast.num_pairs > 2 for contrast in analysis.displayed_contrasts([pair]))
     if isinstance(claim, Helps) and may_state_margin:
         if word == "supported" and bounds.low > smallest:
-            return [f"by more than ε = {analysis.format_with_unit(smallest)}"]
+            return [f"by more than ε = {analysis.format_margin(smallest)}"]
         if word == "contradicted" and bounds.high < -smallest:
-            return [f"worse by more than ε = {analysis.format_with_unit(smallest)}"]
+            return [f"worse by more than ε = {analysis.format_margin(smallest)}"]
     if isinstance(claim, DoesNotHelp) and word == "practically equivalent":
         return ["practical equivalence agrees with the claim"]
     if isinstance(claim, HelpsBy) and word == "inconclusive":
         position = "inside" if bounds.low <= claim.by <= bounds.high else "outside"
-        return [f"{analysis.format_with_unit(claim.by)} is {position} the two-sided interval"]
+        return [f"{analysis.format_margin(claim.by)} is {position} the two-sided interval"]
     return []
 
 
-def _conjuncts_of(claim: Claim) -> tuple[Claim, ...]:
-    """The conjuncts of a conjunction; any other claim is its only conjunct."""
-    return claim.parts if isinstance(claim, AllOf) else (claim,)
-
-
 def _claim_endpoints(claim: Claim) -> tuple[Endpoint, ...]:
-    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in _conjuncts_of(claim)))
+    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -58,11 +58,12 @@ def show(name: str, options: StudyOptions, as_json: bool) -> None:
 
 def _detectable_difference(study: Study) -> float | None:
     """Smallest detectable difference at 80 % power, in SD of a paired difference; ``None`` with a single seed."""
-    from reports.statistics import minimum_detectable_difference
+    from reports.comparison.seed_planning import family_design
+    from reports.statistics import detectable_difference
 
-    if len(study.seeds) < 2:
+    if len(study.seeds) < 2 or len(study.ablation.all_arms) < 2:
         return None
-    return minimum_detectable_difference(1.0, len(study.seeds), num_arms=len(study.ablation.all_arms))
+    return detectable_difference(len(study.seeds), family_design(study))
 
 
 @click.command(

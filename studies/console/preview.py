@@ -47,8 +47,8 @@ def print_preview(preview: StudyPreview) -> None:
     click.echo(f"time     {duration} on this machine's {preview.num_workers} CPU cores")
     if preview.detectable_difference:
         click.echo(
-            f"power    smallest detectable difference from {preview.baseline} at 80 % power: "
-            f"{preview.detectable_difference:.2f} standard deviations of the paired difference"
+            f"power    smallest true difference between two arms that {len(preview.seeds)} seeds find in 80% of "
+            f"studies: {preview.detectable_difference:.2f} standard deviations of a paired difference"
         )
 
 

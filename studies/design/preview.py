@@ -70,7 +70,7 @@ class StudyPreview:
         num_trials: trials under the shared recipe, dependencies included.
         num_workers: trials that this machine runs at the same time, one per core.
         seconds: estimated time from the command to the report; ``None`` where a trial's time cannot be estimated.
-        detectable_difference: smallest true difference from the baseline found at 80 % power, in standard deviations of
+        detectable_difference: smallest true difference between two arms found at 80 % power, in standard deviations of
             a paired difference; ``None`` where it is not computed.
     """
 

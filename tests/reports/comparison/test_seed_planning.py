@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from lightning_modules.specs.errors import UserError
-from reports.comparison.seed_planning import plan_seeds
+from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.statistics import estimate_sensitivity
 from studies.cli.plan import print_plan
 from studies.design.declare import declare
@@ -33,7 +33,7 @@ def test_a_stated_spread_needs_no_pilot():
 def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():
     pilot = pilot_of()
     found = plan_seeds(declare("depth"), pilot, difference=0.3)
-    noise = estimate_sensitivity(pilot.metric_table())
+    noise = estimate_sensitivity(pilot.metric_table(), family_design(declare("depth")))
     assert found["spread"]["deviation"] == pytest.approx(noise.standard_deviation)
     assert found["spread"]["cautious"] == pytest.approx(
         noise.standard_deviation * math.sqrt(12 / stats.chi2.ppf(0.1, 12))

@@ -9,21 +9,32 @@ from statsmodels.stats.power import TTestPower
 from ablations import Helps
 from reports.statistics import (
     Evidence,
+    FamilyDesign,
+    detectable_difference,
+    deviation_upper_limit,
+    difference_power,
+    equivalence_power,
+    estimate_sensitivity,
     judge_claims,
-    required_seeds,
-    simulate_detectable_difference,
-    simulate_difference_power,
-    simulate_equivalence_power,
+    pairing_correlation,
+    seeds_for_difference,
+    seeds_for_equivalence,
 )
+from reports.statistics.families import make_family
 
-PAIR = [[1.0, -1.0]]
-FOUR = [[1.0, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1]]
+
+def against_baseline(num_arms, alpha=0.05):
+    arms = tuple("ABCDEFGHIJ"[:num_arms])
+    return FamilyDesign.of_family(make_family(("A", arm) for arm in arms[1:]), arms, alpha)
+
+
+PAIR, FOUR = against_baseline(2), against_baseline(4)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
 def test_two_arms_have_the_power_of_a_paired_t_test(seeds, alpha):
-    found = simulate_difference_power(0.7, 0.5, seeds, PAIR, alpha=alpha)
+    found = difference_power(0.7, 0.5, seeds, against_baseline(2, alpha))
     expected = TTestPower().power(0.7 / 0.5, seeds, alpha / 2, alternative="larger")
     assert found == pytest.approx(expected, abs=0.03)
 
@@ -41,40 +52,100 @@ def frequency(claims, truth, deviation, seeds, word, studies=1000):
     return hits / studies
 
 
-@pytest.mark.parametrize("rows", [PAIR, FOUR], ids=["two arms", "four arms"])
+@pytest.mark.parametrize("design", [PAIR, FOUR], ids=["two arms", "four arms"])
 @pytest.mark.parametrize(("difference", "deviation"), [(0.5, 0.5), (0.6, 0.8), (0.9, 1.0)])
-def test_seeds_planned_for_a_difference_find_it_four_times_in_five(difference, deviation, rows):
-    arms = len(rows[0])
-    seeds = required_seeds(lambda count: simulate_difference_power(difference, deviation, count, rows))
+def test_seeds_planned_for_a_difference_find_it_four_times_in_five(difference, deviation, design):
+    arms = len(design.rows[0])
+    seeds = seeds_for_difference(difference, deviation, design)
     claims = [Helps(arm=arm, over="A") for arm in "BCD"[: arms - 1]]
     found = frequency(claims, [difference] * (arms - 1) + [0.0], deviation, seeds, "supported")
     assert found == pytest.approx(0.8, abs=0.05)
 
 
-@pytest.mark.parametrize("rows", [PAIR, FOUR], ids=["two arms", "four arms"])
+@pytest.mark.parametrize("design", [PAIR, FOUR], ids=["two arms", "four arms"])
 @pytest.mark.parametrize("deviation", [0.7, 0.9])
-def test_seeds_planned_for_equivalence_show_it_four_times_in_five(deviation, rows):
-    arms = len(rows[0])
-    seeds = required_seeds(lambda count: simulate_equivalence_power(0.5, deviation, count, rows))
+def test_seeds_planned_for_equivalence_show_it_four_times_in_five(deviation, design):
+    arms = len(design.rows[0])
+    seeds = seeds_for_equivalence(0.5, deviation, design)
     claims = [Helps(arm=arm, over="A") for arm in "BCD"[: arms - 1]]
     found = frequency(claims, [0.0] * arms, deviation, seeds, "practically equivalent")
     assert found == pytest.approx(0.8, abs=0.05)
 
 
 def test_the_detectable_difference_is_found_as_often_as_told():
-    for rows in (PAIR, FOUR):
-        difference = simulate_detectable_difference(0.5, 6, rows)
-        assert simulate_difference_power(difference, 0.5, 6, rows) == pytest.approx(0.8, abs=0.01)
+    for design in (PAIR, FOUR):
+        difference = 0.5 * detectable_difference(6, design)
+        assert difference_power(difference, 0.5, 6, design) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "by_arms"),
+    [
+        (3, {2: 3.26, 4: 3.1, 6: 3.1, 10: 3.1}),
+        (5, {2: 1.68, 4: 1.9, 6: 2.0, 10: 2.1}),
+        (10, {2: 1.00, 4: 1.16, 6: 1.22, 10: 1.30}),
+    ],
+)
+def test_the_detectable_difference_in_standard_deviations(seeds, by_arms):
+    found = {arms: detectable_difference(seeds, against_baseline(arms)) for arms in by_arms}
+    assert found == pytest.approx(by_arms, rel=0.02)
+
+
+@pytest.mark.parametrize(("ratio", "seeds"), [(0.75, 17), (1, 11), (1.5, 6), (2, 4), (3, 3)])
+def test_the_seeds_for_equivalence_of_two_arms_are_those_of_two_one_sided_tests(ratio, seeds):
+    assert seeds_for_equivalence(ratio * 0.2, 0.2, PAIR) == pytest.approx(seeds, abs=1)
+
+
+def test_two_seeds_have_no_power_for_margins():
+    assert equivalence_power(100.0, 0.1, 2, PAIR) == 0
 
 
 def test_more_power_and_stricter_levels_take_more_seeds():
-    def needed(**keywords):
-        power = keywords.pop("power", 0.8)
-        return required_seeds(lambda count: simulate_difference_power(0.5, 0.5, count, FOUR, **keywords), power=power)
-
-    assert needed() < needed(power=0.9)
-    assert needed() < needed(alpha=0.05 / 3)
+    assert seeds_for_difference(0.5, 0.5, FOUR) < seeds_for_difference(0.5, 0.5, FOUR, power=0.9)
+    assert seeds_for_difference(0.5, 0.5, FOUR) < seeds_for_difference(0.5, 0.5, against_baseline(4, 0.05 / 3))
 
 
 def test_what_five_hundred_seeds_do_not_show_has_no_answer():
-    assert required_seeds(lambda count: simulate_difference_power(0.01, 1.0, count, PAIR, num_studies=500)) is None
+    assert seeds_for_difference(0.01, 1.0, PAIR) is None
+    assert seeds_for_equivalence(1e-4, 1.0, PAIR) is None
+
+
+@pytest.mark.parametrize(("seeds", "factor"), [(3, 3.1), (5, 1.9), (10, 1.5)])
+def test_a_pilot_is_planned_with_its_upper_limit(seeds, factor):
+    assert deviation_upper_limit(1.0, seeds - 1) == pytest.approx(factor, abs=0.05)
+
+
+def test_resolution_does_not_depend_on_the_differences_found():
+    values = np.random.default_rng(2).normal(size=(4, 5))
+    shifted = values + np.array([0.0, 5.0, -3.0, 1.0])[:, None]
+    assert estimate_sensitivity(shifted, FOUR).detectable_difference == pytest.approx(
+        estimate_sensitivity(values, FOUR).detectable_difference
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (2, 0)])
+def test_one_seed_or_one_arm_shows_nothing(shape):
+    found = estimate_sensitivity(np.ones(shape), PAIR)
+    assert found.detectable_difference == math.inf
+    assert math.isnan(found.standard_deviation)
+
+
+def test_the_measured_correlation_of_two_equally_noisy_arms_is_pearsons():
+    first = np.array([1.0, 2.0, 3.0, 4.0])
+    second = first[[1, 0, 3, 2]]
+    assert pairing_correlation([first, second]) == pytest.approx(np.corrcoef(first, second)[0, 1])
+
+
+def test_the_measured_correlation_uses_the_complete_seeds():
+    values = np.random.default_rng(3).normal(size=(3, 6))
+    with_gap = np.hstack([values, [[1.0], [np.nan], [2.0]]])
+    assert pairing_correlation(with_gap) == pytest.approx(pairing_correlation(values))
+
+
+def test_arms_that_do_not_vary_have_no_correlation():
+    assert math.isnan(pairing_correlation(np.ones((2, 4))))
+
+
+def test_planning_for_one_seed_is_refused():
+    with pytest.raises(ValueError, match="1 seeds have no variance; expected two or more"):
+        detectable_difference(1, PAIR)
