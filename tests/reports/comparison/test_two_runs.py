@@ -31,7 +31,7 @@ def test_an_exact_repetition_differs_in_nothing_and_says_so():
     found = compare_runs(study, changed(study))
     assert found.differences == ()
     assert (found.num_repeated, found.num_equal, found.num_shared) == (20, 20, 0)
-    assert found.answer == "The verdicts agree on all 3 claims."
+    assert found.answer == "Of the verdicts on 3 claims, 2 agree and 1 cannot tell in both runs."
     text = run_comparison_files(found)["rerun.md"].decode()
     assert "No recorded condition differs" in text
     assert "exactly the same test error in 20 of 20 trials that finished in both runs." in text
