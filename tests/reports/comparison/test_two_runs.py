@@ -77,8 +77,8 @@ def test_verdicts_that_contradict_each_other_are_told():
 def test_a_claim_of_one_run_alone_is_not_counted():
     study = record()
     found = compare_runs(study, changed(study, claims=study.registration.claims[:1]))
-    assert [claim.agreement for claim in found.claims] == ["yes", "in one only", "in one only"]
-    assert found.answer == "The verdicts agree on the only claim."
+    assert [claim.agreement for claim in found.claims] == ["both cannot tell", "in one only", "in one only"]
+    assert found.answer == "Both runs cannot tell whether the only claim holds: that is no agreement."
 
 
 def test_trials_that_are_one_and_the_same_training_confirm_nothing():
