@@ -22,6 +22,8 @@ def collect_cautions(
     """Collect all cautions, the most severe kinds first."""
     every_trial = (*trials, *dependencies)
     return (
+        *_late_registration_cautions(record.registration),
+        *_changed_claim_cautions(record),
         *_missing_trial_cautions(record.registration, arms),
         *_lost_dependency_cautions(record.registration, dependencies),
         *_pairing_cautions(checks),
@@ -30,7 +32,41 @@ def collect_cautions(
         *_added_seed_cautions(record),
         *_noise_cautions(differences),
         *_uncommitted_code_cautions(record.starts),
+        *_unlisted_code_cautions(record.starts, every_trial),
     )
+
+
+def _late_registration_cautions(registration: Registration) -> Iterator[str]:
+    """Claims that were registered when results of the same setups and seeds existed already, under any name."""
+    if registration.num_visible:
+        planned = format_count(registration.num_planned, "result")
+        yield (
+            f"These claims were registered after {registration.num_visible} of {planned} could be seen: trials of the "
+            "same settings and seeds had ended before."
+        )
+
+
+def _changed_claim_cautions(record: StudyRecord) -> Iterator[str]:
+    """Claims that the ablation's file made at a later start, and those that it no longer made."""
+    registered = [claim.sentence for claim in record.registration.claims]
+    since = f" on {record.registration.registered[:10]}" if record.registration.registered else " at the first start"
+    known: set[tuple[str, ...]] = {tuple(registered)}
+    for start in record.starts:
+        if start.claims is None or start.claims in known:
+            continue
+        known.add(start.claims)
+        changes = []
+        ignored = [sentence for sentence in start.claims if sentence not in registered]
+        dropped = [sentence for sentence in registered if sentence not in start.claims]
+        if ignored:
+            changes.append(f"not judged, as not registered: {' / '.join(ignored)}")
+        if dropped:
+            changes.append(f"judged, although the file no longer made it: {' / '.join(dropped)}")
+        if changes:
+            yield (
+                f"The claims judged are those registered{since}. The start of {start.time[:10]} declared others "
+                f"({'; '.join(changes)})."
+            )
 
 
 def _missing_trial_cautions(registration: Registration, arms: Sequence[ArmSummary]) -> Iterator[str]:
@@ -109,3 +145,32 @@ def _uncommitted_code_cautions(starts: Sequence[StudyStart]) -> Iterator[str]:
     num_unclean = sum(not start.clean for start in starts)
     if num_unclean:
         yield f"{num_unclean} of {format_count(len(starts), 'start')} ran code that was not committed."
+
+
+def _unlisted_code_cautions(starts: Sequence[StudyStart], trials: Sequence[RecordedTrial]) -> Iterator[str]:
+    """Trials whose code is that of none of the listed starts, as of one that was killed before it was recorded."""
+    revisions = {start.revision for start in starts}
+    revision_states = {(start.revision, "clean" if start.clean else "uncommitted changes") for start in starts}
+    # Starts of `ablate sync` train nothing and name no code; those of older records name none either.
+    codes = {start.code for start in starts if start.code}
+    is_every_code_known = codes and all(start.code or start.claims is None for start in starts)
+    unlisted: dict[str, int] = {}
+    for trial in trials:
+        if not trial.revision:
+            continue
+        is_listed = trial.revision in revisions
+        if trial.working_tree:
+            is_listed = (trial.revision, trial.working_tree) in revision_states
+        code = str(trial.result.digests.get("code", "")) if trial.result else ""
+        if is_listed and is_every_code_known and trial.working_tree and code:
+            is_listed = code in codes
+        if not is_listed:
+            working_tree = f", {trial.working_tree}" if trial.working_tree == "uncommitted changes" else ""
+            description = f"revision {trial.revision}{working_tree}"
+            unlisted[description] = unlisted.get(description, 0) + 1
+    if unlisted:
+        details = join_words(f"{count} by {description}" for description, count in unlisted.items())
+        yield (
+            f"{format_count(sum(unlisted.values()), 'trial')} ran code of no start that is listed ({details}): that "
+            "start was not recorded, or its code was changed while it ran."
+        )

@@ -270,8 +270,14 @@ def _start_row(start: StudyStart) -> Row:
         text_cell("clean") if start.clean else text_cell("uncommitted changes", "alert"),
         text_cell(versions),
         text_cell(start.hardware),
-        Cell(text=format_duration(start.wall_seconds), sort=start.wall_seconds),
+        _wall_time_cell(start.wall_seconds),
     )
+
+
+def _wall_time_cell(seconds: float | None) -> Cell:
+    if seconds is None:
+        return text_cell("no end recorded", "alert")
+    return Cell(text=format_duration(seconds), sort=seconds)
 
 
 def _environment_table(comparison: Comparison) -> Table:

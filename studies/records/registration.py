@@ -45,6 +45,9 @@ class Registration:
         tested: per arm that only evaluates, the arms or trials whose networks it evaluates.
         data: the data set: ``name``, ``form``, ``classes``, ``digest``; numbers of examples as ``train``,
             ``validation``, ``test``.
+        registered: when, ISO 8601; empty in older records.
+        num_planned: trials of the arms that were planned then.
+        num_visible: those of them that had a result already, in this study or in any other, under any name.
     """
 
     # The names of these fields are the keys of ``registration.json``: renaming one makes earlier records unreadable.
@@ -74,6 +77,9 @@ class Registration:
     looks: tuple[int, ...] = ()
     tuning: TuningBudget | None = None
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    registered: str = ""
+    num_planned: int = 0
+    num_visible: int = 0
     schema: int = RECORD_SCHEMA
 
     @property

@@ -85,7 +85,8 @@ def start_to_json(start: StudyStart) -> dict[str, Any]:
 
 def start_from_json(data: dict[str, Any]) -> StudyStart:
     """Invert :func:`start_to_json`."""
-    return StudyStart(**data | {"seeds": tuple(data["seeds"])})
+    claims = data.get("claims")  # earlier records have none
+    return StudyStart(**data | {"seeds": tuple(data["seeds"]), "claims": None if claims is None else tuple(claims)})
 
 
 def results_table(trials: Iterable[RecordedTrial]) -> pd.DataFrame:

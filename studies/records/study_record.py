@@ -28,6 +28,8 @@ class RecordedTrial:
         recipe: ``shared`` by all arms, or ``tuned`` for this arm.
         num_attempts: number of starts: more than 1 where it failed, or was interrupted and resumed.
         faults: machine faults, one line each; after each one the trial was tried again or given up.
+        revision: Git commit of the start that trained it; empty where it is not recorded.
+        working_tree: ``clean``, or ``uncommitted changes`` at that start; empty where it is not recorded.
     """
 
     arm: str
@@ -40,6 +42,8 @@ class RecordedTrial:
     recipe: Literal["shared", "tuned"] = "shared"
     num_attempts: int = 1
     faults: tuple[str, ...] = ()
+    revision: str = ""
+    working_tree: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,10 @@ class StudyStart:
         revision: Git commit of the code.
         clean: whether the working tree had no uncommitted changes.
         seeds: planned seeds at this start.
-        wall_seconds: duration of the command.
+        wall_seconds: duration of the command; ``None`` where its end was not recorded, as for one that was killed.
+        user, host: who started it, and where; empty in older records.
+        code: digest of the training code; empty in older records, and where nothing was trained.
+        claims: sentences of the claims that the ablation's file made at this start; ``None`` where none was read.
     """
 
     time: str
@@ -61,7 +68,11 @@ class StudyStart:
     versions: Mapping[str, str]
     hardware: str
     seeds: tuple[int, ...]
-    wall_seconds: float
+    wall_seconds: float | None
+    user: str = ""
+    host: str = ""
+    code: str = ""
+    claims: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,11 @@ class StudyContext:
         return self.study.conditions_digest(self.inventory.digest, self.user_code_digest)
 
     @property
+    def revision_tags(self) -> dict[str, str]:
+        """Tags of the code revision that this start runs."""
+        return {name: self.tags[name] for name in ("revision", "working_tree")}
+
+    @property
     def study_folder(self) -> Path:
         """Folder of the study under its conditions."""
         return self.settings.studies_folder / f"{self.study.name}-{self.conditions}"
@@ -145,6 +150,7 @@ def _study_tags(study: Study, revision: Revision) -> dict[str, str]:
         "study": study.name,
         "protocol": study.protocol.name,
         "revision": revision.commit,
+        "working_tree": "clean" if revision.is_clean else "uncommitted changes",
         "mlflow.source.name": command_line(),  # MLflow's own tags: columns of its interface
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user_name(),

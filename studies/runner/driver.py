@@ -7,6 +7,7 @@ import sys
 from _thread import interrupt_main
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_modules.specs.errors import InvalidValue
@@ -23,7 +24,12 @@ from studies.runner.context import StudyContext, prepare_study
 from studies.runner.placement import tuned_placement
 from studies.runner.plan import ReusePolicy
 from studies.runner.stage import StageRunner
-from studies.runner.study_run import StudyRun
+from studies.runner.study_run import (
+    StudyRun,
+    count_visible_results,
+    describe_claim_changes,
+    read_first_registration,
+)
 from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
 from studies.storage.manifest import fetch_plan, hold_study_lease
@@ -116,8 +122,7 @@ def run_study(
                 fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
         if resumed_run:
             _require_same_conditions(context, resumed_run)
-        run_id = context.store.writer.register_study(context.registration, context.conditions, context.tags)
-        study_run = StudyRun(context, TrialStore(context), run_id)
+        study_run = _register_study(context)
         complete = False
         try:
             with ExitStack() as exit_stack:
@@ -128,6 +133,25 @@ def run_study(
             # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
             study_run.close(complete=complete)
         return study_run.read_record()
+
+
+def _register_study(context: StudyContext) -> StudyRun:
+    """Register a study, or take up the registration that it has."""
+    registration = context.registration
+    if not context.store.inspector.is_registered(context.study.name, context.conditions):
+        registration = count_visible_results(context)
+        if registration.num_visible:
+            context.log(
+                f"registered after {registration.num_visible} of {registration.num_planned} results could be seen: "
+                "the report says so"
+            )
+    run_id = context.store.writer.register_study(registration, context.conditions, context.tags)
+    first_registration = read_first_registration(context, run_id)
+    message = describe_claim_changes(context, first_registration)
+    if message:
+        context.log(message)
+    context = replace(context, registration=first_registration)
+    return StudyRun(context, TrialStore(context), run_id)
 
 
 def _require_same_conditions(context: StudyContext, resumed_run: str) -> None:

@@ -34,12 +34,24 @@ class Revision(NamedTuple):
     is_clean: bool
 
 
-def make_study_start(started_at: float, revision: Revision, hardware: str, seeds: tuple[int, ...]) -> StudyStart:
-    """Record of a start of a study that ends now.
+def make_study_start(
+    started_at: float,
+    revision: Revision,
+    hardware: str,
+    seeds: tuple[int, ...],
+    *,
+    code: str = "",
+    claims: tuple[str, ...] | None = None,
+    has_ended: bool = True,
+) -> StudyStart:
+    """Record of a start of a study.
 
     Args:
         started_at: seconds since 1970.
-        hardware: of the nodes that trained, in words.
+        hardware: of the nodes that train, in words.
+        code: digest of the training code.
+        claims: sentences of the claims that the ablation's file makes.
+        has_ended: whether the start ends now, which gives its duration.
     """
     versions = {"python": platform.python_version()}
     for name in REPORTED_PACKAGES:
@@ -52,7 +64,11 @@ def make_study_start(started_at: float, revision: Revision, hardware: str, seeds
         versions=versions,
         hardware=hardware,
         seeds=seeds,
-        wall_seconds=round(time.time() - started_at, 1),
+        wall_seconds=round(time.time() - started_at, 1) if has_ended else None,
+        user=user_name(),
+        host=platform.node(),
+        code=code,
+        claims=claims,
     )
 
 

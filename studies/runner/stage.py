@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 
 from studies.console.progress import StudyProgress
@@ -14,7 +14,7 @@ from studies.runner.plan import ReusePolicy, StudyPlan, describe_plan, merge_pla
 from studies.runner.recorder import RunRecorder
 from studies.runner.study_run import StudyRun
 from studies.storage import status
-from studies.storage.manifest import ManifestEntry, StudyManifest
+from studies.storage.manifest import ManifestEntry, StudyManifest, read_manifest
 from studies.storage.object_store import ObjectStoreError
 from studies.tracking.background import BackgroundWriter
 
@@ -40,12 +40,22 @@ class StageRunner:
         self._publish_plan(plan)
         for trial, original in plan.reusable:
             self.study_run.log_reused_trial(trial, original)
+        planned_tags = self._planned_tags() if plan.unlogged else {}
         for trial in plan.unlogged:
-            run_id = self.study_run.start_trial(trial)
+            # Trained by an earlier start, whose revision it keeps.
+            tags = planned_tags.get(self.trial_store.folder(trial).folder.name, {})
+            run_id = self.study_run.start_trial(trial, tags)
             self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
         if plan.to_train:
             self._ensure_ray()
             self.train_trials(plan.to_train)
+
+    def _planned_tags(self) -> dict[str, Mapping[str, str]]:
+        """Tags of every trial of the study by its folder, as the start that planned it wrote them."""
+        folder = self.context.study_folder
+        if not (folder / "study.json").exists():
+            return {}
+        return {entry.folder: entry.tags for entry in read_manifest(folder).entries}
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -151,7 +161,8 @@ class StageRunner:
                 candidate_folders.append(folder)
                 continue
             digests = self.trial_store.digests(trial)
-            entries.append(ManifestEntry(trial=trial, digests=digests, tags=placement.tags, folder=folder))
+            tags = {**placement.tags, **self.context.revision_tags}
+            entries.append(ManifestEntry(trial=trial, digests=digests, tags=tags, folder=folder))
         return StudyManifest(
             registration=self.context.registration,
             conditions=self.context.conditions,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
+from studies.records.registration import Registration
 from studies.records.results import Result
-from studies.records.study_record import StudyRecord
+from studies.records.study_record import StudyRecord, StudyStart
 from studies.runner.context import StudyContext
 from studies.runner.placement import Placement
 from studies.runner.provenance import make_study_start
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
+from studies.storage.manifest import read_manifest
 from studies.tracking.errors import STORE_ERRORS, TrackingError
 
 
@@ -40,14 +44,20 @@ class StudyRun:
         """Plan the seeds of a stage, which include those of earlier stages."""
         self.started_seeds = tuple(seeds)
         self.context.store.writer.add_seeds(self.run_id, seeds)
+        # Before anything is trained: a start that is killed has said by which code its trials were trained.
+        self.context.store.writer.log_start(self.run_id, self._make_start(has_ended=False))
 
     # -- trials --------------------------------------------------------------------------------------------------
 
-    def start_trial(self, trial: Trial) -> str:
-        """Create the run of a trial that starts now; returns its id."""
+    def start_trial(self, trial: Trial, tags: Mapping[str, str] | None = None) -> str:
+        """Create the run of a trial that starts now, or was trained by an earlier start; returns its id.
+
+        Args:
+            tags: of the earlier start, in place of this one's.
+        """
         placement = self.placement_of(trial)
         return self.context.store.writer.start_trial(
-            placement.parent_run_id, trial, self.trial_store.key(trial), self._tags_of(placement)
+            placement.parent_run_id, trial, self.trial_store.key(trial), {**self._tags_of(placement), **(tags or {})}
         )
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
@@ -73,6 +83,18 @@ class StudyRun:
         """Read the study back as logged so far."""
         return self.context.store.reader.read_study(self.context.study.name, run_id=self.run_id)
 
+    def _make_start(self, *, has_ended: bool) -> StudyStart:
+        context = self.context
+        return make_study_start(
+            context.started_at,
+            context.revision,
+            describe_nodes(context.nodes, context.resources),
+            self.started_seeds,
+            code=context.digests["code"],
+            claims=tuple(claim.sentence for claim in context.study.ablation.claims),
+            has_ended=has_ended,
+        )
+
     def close(self, *, complete: bool) -> None:
         """End this start of the study.
 
@@ -82,8 +104,7 @@ class StudyRun:
         """
         context = self.context
         try:
-            hardware = describe_nodes(context.nodes, context.resources)
-            start = make_study_start(context.started_at, context.revision, hardware, self.started_seeds)
+            start = self._make_start(has_ended=True)
             context.store.writer.close_study(self.run_id, start, context.inventory.test_labels, complete=complete)
         except STORE_ERRORS as error:
             message = (
@@ -94,3 +115,50 @@ class StudyRun:
             if complete:
                 raise TrackingError(message) from error
             context.log(message)
+
+
+def count_visible_results(context: StudyContext) -> Registration:
+    """The registration of a new study, with the number of its trials whose results could be seen before it.
+
+    By fingerprint, which holds setup and seed and no name: neither a renamed arm nor a renamed study hides a result.
+    """
+    study = context.study
+    planned = {trial.fingerprint for trial in study.trials() if trial.arm in context.registration.arms}
+    visible = {ended.key.fingerprint for ended in context.store.reader.ended_trials()} & planned
+    for fingerprint in planned - visible:
+        if any(context.settings.trials_folder.glob(f"{fingerprint}-*/result.json")):
+            visible.add(fingerprint)
+    return replace(
+        context.registration,
+        registered=datetime.fromtimestamp(context.started_at, UTC).isoformat(timespec="seconds"),
+        num_planned=len(planned),
+        num_visible=len(visible),
+    )
+
+
+def read_first_registration(context: StudyContext, run_id: str) -> Registration:
+    """The study as it was registered first; a registration that was lost is logged again from the runs folder."""
+    registration = context.store.reader.read_registration(run_id)
+    if registration is not None:
+        return registration
+    folder, registration, source = context.study_folder, context.registration, "the ablation's file of today"
+    if (folder / "study.json").exists():
+        registration, source = read_manifest(folder).registration, f"{folder / 'study.json'}"
+    context.store.writer.log_registration(run_id, registration)
+    context.log(f"registration.json of run {run_id} was missing or damaged: logged again from {source}")
+    return registration
+
+
+def describe_claim_changes(context: StudyContext, registration: Registration) -> str:
+    """Say which claims are judged where the ablation's file makes others today; empty where it makes the same."""
+    registered = [claim.sentence for claim in registration.claims]
+    declared = [claim.sentence for claim in context.study.ablation.claims]
+    if registered == declared:
+        return ""
+    since = f" on {registration.registered[:10]}" if registration.registered else ""
+    lines = [f"the claims of {registration.study} were registered{since}, before today's file, and stay as they were:"]
+    lines += [f"  judged: {sentence}" for sentence in registered] or ["  judged: none"]
+    lines += [
+        f"  not judged, as it was not registered: {sentence}" for sentence in declared if sentence not in registered
+    ]
+    return "\n".join(lines)

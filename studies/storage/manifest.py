@@ -131,7 +131,14 @@ class StudyManifest:
         # A trial that is planned again moves to the end: `latest_entries` relies on the order.
         entries = [entry for entry in earlier.entries if entry.folder not in planned]
         candidates = dict.fromkeys((*earlier.candidate_folders, *self.candidate_folders))
-        return replace(self, entries=(*entries, *planned.values()), candidate_folders=tuple(candidates))
+        # The first registration counts, with the seeds of all: claims that were edited since are not judged.
+        seeds = tuple(sorted({*earlier.registration.seeds, *self.registration.seeds}))
+        return replace(
+            self,
+            registration=replace(earlier.registration, seeds=seeds),
+            entries=(*entries, *planned.values()),
+            candidate_folders=tuple(candidates),
+        )
 
 
 def read_manifest(folder: Path) -> StudyManifest:

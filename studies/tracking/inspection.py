@@ -79,6 +79,10 @@ class StoreInspector:
             engine.dispose()
         return current, expected
 
+    def is_registered(self, study: str, conditions: str) -> bool:
+        """Whether a study is registered under its conditions."""
+        return self._find_study_run(study, conditions) is not None
+
     def closed_run_id(self, study: str, conditions: str) -> str:
         """Run of a study under its conditions, if none of its starts is open; else empty."""
         run = self._find_study_run(study, conditions)

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from lightning_modules.specs.errors import did_you_mean
 from studies.records.identity import EndedTrial
+from studies.records.registration import Registration
 from studies.records.results import Result, result_from_json
 from studies.records.serialization import registration_from_json, results_from_table, start_from_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart, TrialState
@@ -89,6 +91,13 @@ class StudyReader:
     def read_conditions(self, run_id: str) -> str:
         """Digest of the conditions of the study that a run records."""
         return str(self.runs.client.get_run(run_id).data.tags["conditions"])
+
+    def read_registration(self, study_run_id: str) -> Registration | None:
+        """The registration of a study as first logged; ``None`` where its file is gone or damaged."""
+        try:
+            return registration_from_json(self.runs.read_json(study_run_id, "registration.json"))
+        except (MlflowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     def list_studies(self) -> list[RecordedStudy]:
         """All studies in the store, the latest first."""
@@ -171,6 +180,9 @@ class StudyReader:
             faults=tuple(json.loads(tags.get("faults", "[]"))),
             progress={} if has_ended else dict(run.data.metrics),
             recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
+            # A reused trial bears the tags of the study that reuses it, not of the start that trained it.
+            revision="" if "reused_from" in tags else tags.get("revision", ""),
+            working_tree="" if "reused_from" in tags else tags.get("working_tree", ""),
         )
 
     def _download_result(self, run: Run) -> Result:

@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,13 @@ from studies.design.trial import Trial
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
 from studies.records.results import RECORD_SCHEMA, Result, result_to_json
-from studies.records.serialization import curves_table, registration_to_json, results_table, to_npy_bytes
+from studies.records.serialization import (
+    curves_table,
+    registration_to_json,
+    results_table,
+    start_to_json,
+    to_npy_bytes,
+)
 from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_unreachable_store
@@ -72,7 +78,7 @@ class StudyWriter:
             run = client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **study_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, {"protocol": registration.protocol, **registration.held})
-        self.runs.log_json(run_id, "registration.json", registration_to_json(registration))
+        self.log_registration(run_id, registration)
         # The tags that a study is found by come last, so that an incomplete registration is never found.
         client.log_batch(run_id, tags=[RunTag("kind", "study"), RunTag("conditions", conditions)])
         return run_id
@@ -88,6 +94,14 @@ class StudyWriter:
         """Plan further seeds of a study, after an interim analysis that left claims open."""
         planned = json.loads(self.runs.client.get_run(study_run_id).data.tags["seeds"])
         self.runs.client.set_tag(study_run_id, "seeds", json.dumps(sorted({*planned, *seeds})))
+
+    def log_start(self, study_run_id: str, start: StudyStart) -> None:
+        """Log one start of a study: when it begins, and again, with its duration, when it ends."""
+        self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", start_to_json(start))
+
+    def log_registration(self, study_run_id: str, registration: Registration) -> None:
+        """Log a registration, in place of one that was lost."""
+        self.runs.log_json(study_run_id, "registration.json", registration_to_json(registration))
 
     def close_study(self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool) -> None:
         """End one start of a study: log it, store the true labels, and pack all results into two Parquet files.
@@ -110,7 +124,7 @@ class StudyWriter:
     def log_starts(self, study_run_id: str, starts: Iterable[StudyStart]) -> None:
         """Log the provenance of starts, each under its time."""
         for start in starts:
-            self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", asdict(start))
+            self.log_start(study_run_id, start)
 
     def _pack_results(self, study_run_id: str) -> None:
         """Pack the results of a study's trials into two files: a report would download several per trial."""

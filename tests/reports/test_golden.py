@@ -46,7 +46,7 @@ def test_what_a_store_gives_back_is_what_was_put_in(kept, name):
     assert replace(found, trials=(), labels=None) == replace(committed, trials=(), labels=None)
     assert np.array_equal(found.labels, committed.labels)
     for ours, theirs in zip(found.trials, committed.trials, strict=True):
-        assert replace(ours, progress={}) == theirs
+        assert replace(ours, progress={}, revision="") == theirs
         assert ours.result is None or np.array_equal(
             ours.result.predictions if ours.result.predictions is not None else (),
             theirs.result.predictions if theirs.result.predictions is not None else (),

@@ -308,3 +308,37 @@ def test_a_claim_on_time_says_where_its_arms_ran_on_different_machines():
     moved = edited(study, "B", 0, environment=environment | {"device_name": "another machine"})
     notes = compare_arms(moved).claims[0].notes
     assert any(note.startswith("not comparable: measured on different machines") for note in notes)
+
+
+# -- claims and results, code and starts -------------------------------------------------------------------------------
+
+
+def test_claims_that_were_registered_after_results_could_be_seen_are_said_first():
+    cautions = compare_arms(record(num_planned=20, num_visible=5)).cautions
+    assert cautions[0].startswith("These claims were registered after 5 of 20 results could be seen")
+    assert not any("could be seen" in caution for caution in compare_arms(record()).cautions)
+
+
+def test_claims_that_the_file_made_later_are_not_judged_and_that_is_said():
+    study = record(claims=(Helps(arm="B", over="A"),), registered="2026-03-01T10:12:00+00:00")
+    (first,) = study.starts
+    (registered,) = (claim.sentence for claim in study.registration.claims)
+    turned = Helps(arm="A", over="B").sentence
+    later = replace(first, time="2026-03-02T10:12:00+00:00", claims=(turned,))
+    starts = (replace(first, claims=(registered,)), later)
+    (caution,) = [text for text in compare_arms(replace(study, starts=starts)).cautions if "claims judged" in text]
+    assert caution.startswith("The claims judged are those registered on 2026-03-01. The start of 2026-03-02 declared")
+    assert f"not judged, as not registered: {turned}" in caution
+    assert f"judged, although the file no longer made it: {registered}" in caution
+
+
+@pytest.mark.parametrize(
+    ("revision", "working_tree", "count"),
+    [("1f3c9e2ab47d", "clean", 0), ("1f3c9e2ab47d", "uncommitted changes", 20), ("0000", "clean", 20), ("", "", 0)],
+)
+def test_trials_by_code_of_no_listed_start_are_counted(revision, working_tree, count):
+    study = record()
+    trials = tuple(replace(each, revision=revision, working_tree=working_tree) for each in study.trials)
+    cautions = compare_arms(replace(study, trials=trials)).cautions
+    found = [caution for caution in cautions if "ran code of no start that is listed" in caution]
+    assert [caution.split()[0] for caution in found] == ([str(count)] if count else [])

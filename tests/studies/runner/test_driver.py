@@ -406,3 +406,27 @@ def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorde
     assert "nothing to train: all 4 trials have ended; 4 logged that were trained before" in news
     once = {(trial.arm, trial.seed): trial.result for trial in recorded.record.trials}
     assert [trial.result.metrics for trial in record.trials] == [once[trial.arm, 0].metrics for trial in record.trials]
+
+
+def test_a_start_is_logged_before_its_trials_and_bears_what_is_known_then(recorded, copied):
+    store, run_id = copied.store, copied.record.run_id
+    (start,) = copied.record.starts
+    assert start.code == copied.record.trials[0].result.digests["code"]
+    assert start.user
+    assert start.host
+    assert start.claims == ("Test error falls from A to B to D to E.",)
+    store.writer.log_start(run_id, replace(start, wall_seconds=None))  # as it is until it ends
+    assert store.reader.read_study("depth").starts[0] == replace(start, wall_seconds=None)
+    assert {trial.revision for trial in copied.record.trials} == {start.revision}
+
+
+def test_a_registration_that_is_gone_is_logged_again_from_the_runs_folder(copied):
+    registration = copied.store.reader.read_registration(copied.record.run_id)
+    assert registration.num_planned == 8
+    assert registration.num_visible == 0
+    for file in copied.runs.glob("artifacts/**/registration.json"):
+        file.unlink()
+    assert copied.store.reader.read_registration(copied.record.run_id) is None
+    record, news = again(copied)
+    assert any("registration.json of run" in line and "study.json" in line for line in news)
+    assert record.registration == copied.record.registration
