@@ -190,6 +190,7 @@ def _read_train_split(data_module: SeededDataModule) -> tuple[Labels, str]:
     Raises:
         UserError: where a second opening gives other batches.
     """
+    _require_known_length(data_module)
     labels, digest = _read_split(data_module, "train")
     _, second_digest = _read_split(_open_module(data_module.data, data_module.scale), "train")
     if digest != second_digest:
@@ -199,6 +200,18 @@ def _read_train_split(data_module: SeededDataModule) -> tuple[Labels, str]:
             "numpy and random, which are seeded, or a generator with a fixed seed: not default_rng() or os.urandom."
         )
     return labels, digest
+
+
+def _require_known_length(data_module: SeededDataModule) -> None:
+    """Check that the number of training batches is known: learning-rate schedules are computed from it."""
+    batches = data_module.batches("train")
+    try:
+        len(batches)
+    except TypeError:  # of a DataLoader on an IterableDataset
+        raise UserError(
+            f"{batches.loader_label} has no length, from which the learning-rate schedule is computed: its dataset is "
+            "an IterableDataset without __len__. Give that one, the number of its examples."
+        ) from None
 
 
 def _require_fixed_test_split(data_module: SeededDataModule, expected_digest: str, seeds: Sequence[int]) -> None:

@@ -899,3 +899,28 @@ def test_code_that_changes_while_a_study_runs_fails_its_trial_and_is_registered_
     assert sizes[1] > sizes[0]
     assert "1 of 2 trials to train; 1 taken over from other studies" in " ".join(news)
     assert after.find_trial("A", 0).reused_from == before.find_trial("A", 0).run_id
+
+
+UNSIZED = """
+import pytorch_lightning as lightning
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from ((torch.zeros(1, 8, 8), label) for label in range(10))
+
+
+class Unsized(lightning.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(Stream(), 5)
+"""
+
+
+def test_a_training_loader_without_a_length_is_refused(place, tmp_path, monkeypatch):
+    place("users_stream.py", UNSIZED)
+    monkeypatch.syspath_prepend(tmp_path)
+    stream = replace(setup("small"), data=ForeignData(class_path="users_stream.Unsized"))
+    with pytest.raises(UserError, match=r"Unsized's train_dataloader has no length"):
+        make_inventory(stream, (0,), tmp_path, tmp_path)
