@@ -5,9 +5,12 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import click
@@ -16,6 +19,7 @@ from lightning_modules.specs.errors import DamagedFileError, UserError
 
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `ablate list | head -1`
 
 
 class CommandGroup(click.Group):
@@ -31,9 +35,12 @@ class CommandGroup(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("Interrupted. Ended trials are logged; the same command resumes from there.", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            verb = "Terminated" if process_end.signals else "Interrupted"
+            click.echo(f"{verb}. Ended trials are logged; the same command resumes from there.", err=True)
+            ctx.exit(process_end.interrupted_code)
         except Exception as error:
+            if process_end.has_lost_reader:
+                ctx.exit(EXIT_BROKEN_PIPE)
             if ctx.params.get("debug"):
                 raise
             text = str(error) or type(error).__name__
@@ -44,11 +51,59 @@ class CommandGroup(click.Group):
             ctx.exit(EXIT_MISUSE if isinstance(error, UserError) else EXIT_FAILURE)
 
 
+class ProcessEnd:
+    """How this process is made to end from outside: by a signal, or because nobody reads its output any more.
+
+    Attributes:
+        signals: those received that ask a process to end, other than a Ctrl-C.
+        outputs: copies of the descriptors of the output: libraries replace the original ones once their reader is gone.
+    """
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.outputs: list[int] = []
+
+    def watch(self) -> None:
+        """Take SIGTERM and SIGHUP as a Ctrl-C, which ends a study in order, and keep an eye on the output."""
+        process_id = os.getpid()
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            del frame
+            if os.getpid() != process_id:  # a forked child
+                os._exit(128 + number)
+            self.signals.append(number)
+            os.kill(process_id, signal.SIGINT)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
+                signal.signal(number, interrupt)
+        for descriptor in (1, 2):
+            with suppress(OSError):  # closed: `ablate run ... >&-`
+                self.outputs.append(os.dup(descriptor))
+
+    @property
+    def interrupted_code(self) -> int:
+        """Exit code after an interrupt, as a shell reports the signal."""
+        return 128 + self.signals[0] if self.signals else EXIT_INTERRUPTED
+
+    @property
+    def has_lost_reader(self) -> bool:
+        """Whether the output is a pipe that nobody reads any more."""
+        poller = select.poll()
+        for descriptor in self.outputs:
+            poller.register(descriptor, 0)  # no event asked for: errors are always reported
+        return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
+process_end = ProcessEnd()
+
+
 def run_and_exit(command: Callable[[], Any]) -> None:
     """Run a command, then end this process without tearing down what it imported.
 
     All exit handlers run and all output is flushed; but finalizing Ray, torch and MLflow would take two more seconds.
     """
+    process_end.watch()
     exit_code = EXIT_FAILURE
 
     def leave() -> None:
@@ -64,9 +119,11 @@ def run_and_exit(command: Callable[[], Any]) -> None:
         exit_code = 0
     except SystemExit as end:
         exit_code = _exit_code(end)
+        if exit_code and process_end.has_lost_reader:
+            exit_code = EXIT_BROKEN_PIPE  # click and rich end with 1 then
         raise
     except KeyboardInterrupt:
-        exit_code = EXIT_INTERRUPTED
+        exit_code = process_end.interrupted_code
         raise
 
 

@@ -20,6 +20,7 @@ from studies.cli.options import (
     report_option,
     resource_options,
     settings_options,
+    store_options,
     study_options,
 )
 from studies.cli.parameters import SeedsParam
@@ -119,6 +120,7 @@ def run(
     if dry_run:  # before any process is started: a dry run leaves nothing behind
         _print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
+    settings.create_folders()  # a folder that cannot be written is told before the imports, which take seconds
     with _prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
 
@@ -190,7 +192,7 @@ def _run_study(
         if with_report:
             click.echo(reports.compile_report(record, settings))
         else:
-            report_command = f"ablate report {study.name} --protocol {study.protocol.name}"
+            report_command = f"ablate report {study.name} --protocol {study.protocol.name}{store_options()}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
     if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
         sys.exit(EXIT_FAILURE)

@@ -1,7 +1,8 @@
-"""Keep a Ctrl-C from being lost while Ray starts and Tune runs."""
+"""Keep a Ctrl-C or a SIGTERM from being lost while Ray starts and Tune runs."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -27,6 +28,26 @@ def keep_interrupt_handler() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def keep_termination_handler() -> Iterator[None]:
+    """Restore the handler of SIGTERM at the end of the block, from any thread.
+
+    Ray's core installs one of its own, in C++, which dumps a stack trace and ends the process with its trials
+    unrecorded. Python's own functions change handlers in the main thread alone, and Ray starts in another one.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    python_api = ctypes.pythonapi
+    python_api.PyOS_getsig.restype = ctypes.c_void_p
+    python_api.PyOS_setsig.restype = ctypes.c_void_p
+    native_handler = python_api.PyOS_getsig(int(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        if _is_main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        python_api.PyOS_setsig(int(signal.SIGTERM), ctypes.c_void_p(native_handler))
 
 
 @contextmanager

@@ -6,8 +6,11 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +29,7 @@ import ray
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from studies.execution.interrupts import record_interrupts
+from studies.execution.interrupts import keep_termination_handler, record_interrupts
 from studies.execution.resources import Node, Resources
 from studies.hardware import count_cores
 from studies.records.digests import FIRST_PARTY_PACKAGES
@@ -91,11 +94,31 @@ def _start_local_ray() -> Iterator[None]:
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     # Ray puts the current folder on its workers' path, and a user's `studies/` there must not hide this package.
     job_config = JobConfig(_py_driver_sys_path=[str(INSTALL_ROOT)])
-    ray.init(address="local", num_cpus=count_cores(), job_config=job_config, **quiet)
+    with keep_termination_handler():
+        ray.init(address="local", num_cpus=count_cores(), job_config=job_config, **quiet)
+    _watch_control_process()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _watch_control_process() -> None:
+    """Say so if Ray's control process (GCS) dies: Ray's core then ends this process within a minute, in C++."""
+    node = ray._private.worker._global_node
+    processes: list[Any] = node.all_processes.get("gcs_server", []) if node else []
+
+    def watch() -> None:
+        exit_code = processes[0].process.wait()
+        if exit_code not in (0, -signal.SIGTERM) and ray.is_initialized():
+            sys.stderr.write(
+                f"Ray's control process (GCS) has died (exit code {exit_code}): this start of the study ends within a "
+                "minute. Ended trials are kept; the same command resumes from there.\n"
+            )
+            sys.stderr.flush()
+
+    if processes:
+        threading.Thread(target=watch, name="watch-gcs", daemon=True).start()
 
 
 @contextmanager
@@ -110,15 +133,16 @@ def _connect_to_cluster(address: str, import_paths: Sequence[str]) -> Iterator[N
     with tempfile.TemporaryDirectory() as folder:
         collect_code(import_paths, Path(folder))
         try:
-            ray.init(
-                address=address,
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {name: os.environ[name] for name in FORWARDED_VARIABLES},
-                },
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-            )
+            with keep_termination_handler():
+                ray.init(
+                    address=address,
+                    runtime_env={
+                        "working_dir": folder,
+                        "env_vars": {name: os.environ[name] for name in FORWARDED_VARIABLES},
+                    },
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                )
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise SettingsError(_describe_unreachable(address, str(error).strip().splitlines()[0])) from error
     try:

@@ -100,7 +100,9 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     object_store = open_object_store(settings)
     if object_store:
         object_store.require_writable()
-    store = open_store(settings)
+    # A database is created only once the data are read: a start that is refused leaves none behind.
+    is_new_database = settings.database_file is not None and not settings.database_file.exists()
+    store = None if is_new_database else open_store(settings)
     configure_ray(resources.address)
     arms = study.setups()
     resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
@@ -130,7 +132,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         resources=resources,
         log=log,
         started_at=started_at,
-        store=store,
+        store=store or open_store(settings),
         object_store=object_store,
         inventory=inventory,
         nodes=nodes,
