@@ -89,7 +89,7 @@ def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
     return RELATIVE_SMALLEST_EFFECT * float(np.nanmean(baseline)) if np.isfinite(baseline).any() else 0.0
 
 
-def resolution(registration: Registration, endpoint: Endpoint) -> float:
+def value_resolution(registration: Registration, endpoint: Endpoint) -> float:
     """Smallest step of an error: one example of its split, in points; 0 where it has none or none is known."""
     split = {"test_error": "test", "training_error": "train"}.get(endpoint, "")
     num_examples = registration.data.get(split, 0)

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from ablations import ENDPOINT_LABELS, Claim, DoesNotHelp, Endpoint
 from reports.analysis.arms import ArmSummary
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, resolution, smallest_effect
+from reports.analysis.endpoints import (
+    ENDPOINT_UNITS,
+    endpoint_values,
+    lost_to_divergence,
+    smallest_effect,
+    value_resolution,
+)
 from reports.analysis.interim import InterimSchedule, judge_sequentially
 from reports.formatting import condense_findings, format_contrast, format_significant, join_words, typeset_minus_signs
 from reports.statistics import Evidence, Verdict, judge_claims
@@ -84,7 +90,7 @@ def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
         lost_to_divergence=lost_to_divergence(record, endpoint),
         smallest_effect=smallest_effect(record, endpoint),
         unit=ENDPOINT_UNITS[endpoint],
-        resolution=resolution(record.registration, endpoint),
+        resolution=value_resolution(record.registration, endpoint),
     )
 
 

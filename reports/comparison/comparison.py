@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ablations import Claim, Endpoint
 from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import EndpointValues, endpoint_values, resolution
+from reports.analysis.endpoints import EndpointValues, endpoint_values, value_resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
 from reports.analysis.integrity import IntegrityCheck, check_pairing
 from reports.analysis.interim import InterimSchedule, confidence_level, interim_schedule, study_alpha
@@ -209,7 +209,7 @@ def _arm_differences(
             registration.arms,
             family,
             alpha=study_alpha(registration),
-            resolution=resolution(registration, "test_error"),
+            resolution=value_resolution(registration, "test_error"),
             limit=MAX_DIFFERENCE,
         )
         for over, arm in family.pairs:
