@@ -52,7 +52,7 @@ def test_sentences_name_few_arms_one_by_one_and_count_many():
     assert FallsWith(order=arms[:3]).sentence == "Test error falls from w0 to w1 to w2."
     assert FallsWith(order=arms).sentence == "Test error falls with each of the 39 steps from w0 to w39."
     assert SaturatesAt(arm="w7", order=arms).sentence == (
-        "Test error stops falling at w7 along the 40 arms from w0 to w39."
+        "Test error falls up to w7 and is level beyond it, along the 40 arms from w0 to w39."
     )
     many = AllOf(parts=tuple(Helps(arm=arm, over="w0") for arm in arms[1:]))
     assert many.sentence.startswith("All 39 hold, from: w1 improves on w0 in test error. To: w39")
