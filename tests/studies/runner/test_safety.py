@@ -19,6 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from lightning_modules.stored_files import dump_json
 from studies.cli.app import main
 from studies.design.declare import declare
 from studies.records.results import failed_result
@@ -126,7 +127,7 @@ def test_a_plan_that_names_a_folder_elsewhere_is_refused_and_frees_nothing(copie
     file = manifest.list_study_folders(Settings.from_environment(copied.runs))[0] / "study.json"
     data = json.loads(file.read_text())
     data[key] = ["../../elsewhere"] if key == "candidates" else [data[key][0] | {"folder": "../../elsewhere"}]
-    file.write_text(json.dumps(data))
+    file.write_bytes(dump_json(data))  # forged with its checksum, which is no signature
     assert "is named '../../elsewhere'" in call("sync", "--runs", copied.runs, code=2)
     assert "is named '../../elsewhere'" in call("gc", "--yes", "--weights", "--runs", copied.runs)
     assert len(list(copied.runs.glob("trials/*/weights.pt"))) == 8
