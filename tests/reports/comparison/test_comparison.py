@@ -342,3 +342,14 @@ def test_trials_by_code_of_no_listed_start_are_counted(revision, working_tree, c
     cautions = compare_arms(replace(study, trials=trials)).cautions
     found = [caution for caution in cautions if "ran code of no start that is listed" in caution]
     assert [caution.split()[0] for caution in found] == ([str(count)] if count else [])
+
+
+def test_a_claim_whose_arm_is_the_baseline_registers_the_difference_with_its_sign_turned():
+    study = record()
+    turned = replace(study, registration=replace(study.registration, claims=(Helps(arm="A", over="B"),)))
+    found = compare_arms(turned)
+    (registered,) = (each for each in found.differences if each.is_registered)
+    row = found.arms[1].difference
+    assert (row.over, row.arm, row.is_registered) == ("A", "B", True)
+    assert (row.estimate.low, row.estimate.high) == (-registered.estimate.high, -registered.estimate.low)
+    assert [(each.over, each.arm) for each in found.differences].count(("A", "B")) == 0

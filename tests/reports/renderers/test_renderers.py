@@ -112,7 +112,7 @@ def test_a_latex_table_that_is_longer_than_a_page_goes_on_under_another_heading(
 def test_the_results_table_stands_alone_for_a_paper():
     text = latex.render_results_table(compare_arms(record()))
     assert text.startswith("\\begin{table}")
-    assert r"B & 8.11 $\pm$ 0.38 & +1.16 {[}0.70, 1.62{]} & 5 of 5 & 28.7 \\" in text
+    assert r"B & 8.11 $\pm$ 0.38 & +1.16 {[}0.68, 1.64{]} & 5 of 5 & 28.7 \\" in text
 
 
 def test_csv_gives_numbers_unrounded_and_nothing_where_there_is_none():
