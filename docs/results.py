@@ -33,6 +33,31 @@ def published(comparison: Comparison) -> Comparison:
     return replace(comparison, starts=starts, tracking_uri="the store of the machine that ran it")
 
 
+def replace_verdicts(text: str, name: str, comparison: Comparison) -> str:
+    """The page with the sentences between a study's two markers written anew from its verdicts.
+
+    Raises:
+        ValueError: where the page has no such markers.
+    """
+    start, end = f"<!-- verdicts: {name} -->", f"<!-- end: {name} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ValueError(f"the page has no section for {name}; add the lines {start} and {end} where it belongs.")
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return "\n".join([before + start, *verdict_lines(comparison), end]) + after
+
+
+def verdict_lines(comparison: Comparison) -> Iterator[str]:
+    """One line per claim: its verdict, the claim, what decided, and the literature."""
+    for claim in comparison.claims:
+        agreement = f"; {claim.agreement}" if claim.agreement else ""
+        words = f"{claim.sentence} {claim.reason[0].upper()}{claim.reason[1:]}{agreement}."
+        yield f"- **{claim.word.capitalize()}**: {markdown.escape_text(words)}"
+        yield from (f"  {markdown.escape_text(caveat)}" for caveat in claim.caveats)
+    if not comparison.claims:
+        yield "- No claim was registered."
+
+
 def summary(protocol: str, comparisons: Iterable[Comparison]) -> str:
     """Every claim of every study with its verdict, and what the study took."""
     rows = [row for comparison in comparisons for row in _rows(comparison)]
@@ -91,10 +116,14 @@ def _recorded(protocol: str, runs: str) -> Iterator[Comparison]:
 def main(runs: str, protocol: str, as_summary: bool, names: tuple[str, ...]) -> None:
     """Write a file for each study, or one for all; print its path."""
     RESULTS.mkdir(exist_ok=True)
-    texts = {
-        f"{name}-{protocol}": markdown.render_report(published(reports.load(name, protocol, runs=runs).comparison), ())
-        for name in names
-    }
+    readme = RESULTS / "README.md"
+    page = readme.read_text(encoding="utf-8")
+    texts = {}
+    for name in names:
+        comparison = published(reports.load(name, protocol, runs=runs).comparison)
+        texts[f"{name}-{protocol}"] = markdown.render_report(comparison, ())
+        page = replace_verdicts(page, f"{name}-{protocol}", comparison)
+    readme.write_text(page, encoding="utf-8")
     if as_summary:
         texts[protocol] = summary(protocol, list(_recorded(protocol, runs)))
     for name, text in texts.items():
