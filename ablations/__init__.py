@@ -9,6 +9,7 @@ from ablations._claims import (
     CLAIM_CLASSES,
     ENDPOINT_LABELS,
     ENDPOINTS,
+    ERROR_ENDPOINTS,
     AllOf,
     Caveat,
     Claim,
@@ -69,6 +70,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "Endpoint",
     "ENDPOINTS",
     "ENDPOINT_LABELS",
+    "ERROR_ENDPOINTS",
     # Finding and loading
     "names",
     "load",

@@ -10,13 +10,15 @@ from typing import Literal, Self, get_args
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.values import check_fields, require_field
 
-Endpoint = Literal["test_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
+Endpoint = Literal["test_error", "balanced_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
+ERROR_ENDPOINTS: tuple[Endpoint, ...] = ("test_error", "balanced_error", "training_error")  # in percentage points
 
 MAX_LISTED_ARMS = 8  # that a sentence can name one by one
 
 ENDPOINT_LABELS: dict[Endpoint, str] = {
     "test_error": "test error",
+    "balanced_error": "balanced test error",
     "training_error": "training error",
     "trainability": "share of seeds that train",
     "gradient_norm": "gradient norm of the first layer",

@@ -41,6 +41,7 @@ class Inventory:
         name: of the source, or the class path of the user's data module.
         origin: where the examples came from, in words.
         split_sizes: examples in ``train``, ``validation`` and ``test``.
+        class_counts: examples of each class, by its name, in ``train`` and ``test``.
         test_labels: int64 class indices, in the order of the predictions.
         digest: of the examples' content.
         excluded_files: bad files, each with what is wrong with it.
@@ -51,6 +52,7 @@ class Inventory:
     origin: str
     num_classes: int
     split_sizes: Mapping[str, int]
+    class_counts: Mapping[str, Mapping[str, int]]
     test_labels: Labels
     digest: str
     excluded_files: tuple[str, ...] = ()
@@ -142,11 +144,21 @@ def _own_inventory(dataset: InMemoryDataset | ImageFileDataset, data: Data, seed
         origin=dataset.origin,
         num_classes=len(dataset.class_names),
         split_sizes={"train": len(train), "validation": len(validation), "test": len(dataset.test_labels)},
+        class_counts=_count_classes(dataset.class_names, dataset.train_labels[train], dataset.test_labels),
         test_labels=dataset.test_labels,
         digest=dataset.digest,
         excluded_files=dataset.excluded_files,
         notices=dataset.notices,
     )
+
+
+def _count_classes(class_names: Sequence[str], train: Labels, test: Labels) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    train_counts = np.bincount(np.asarray(train), minlength=len(class_names))
+    test_counts = np.bincount(np.asarray(test), minlength=len(class_names))
+    for name, num_train, num_test in zip(class_names, train_counts, test_counts, strict=True):
+        counts[str(name)] = {"train": int(num_train), "test": int(num_test)}
+    return counts
 
 
 def _external_inventory(data: ForeignData, scale: Scale, seeds: Sequence[int]) -> Inventory:
@@ -171,6 +183,7 @@ def _external_inventory(data: ForeignData, scale: Scale, seeds: Sequence[int]) -
         origin="a LightningDataModule of the user's",
         num_classes=num_classes,
         split_sizes={"train": len(train), "validation": len(validation), "test": len(test)},
+        class_counts=_count_classes([str(index) for index in range(num_classes)], train, test),
         test_labels=test,
         digest=hashlib.sha256("|".join((train_digest, validation_digest, test_digest)).encode()).hexdigest()[:16],
     )

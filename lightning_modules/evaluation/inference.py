@@ -205,7 +205,9 @@ def evaluate_scorers(
     log_posteriors = posteriors.clamp_min(torch.finfo(posteriors.dtype).tiny).log()
     metrics.update(functional.nll_loss(log_posteriors, labels), posteriors, labels)
     metrics.update_top5(posteriors, labels)
-    return metrics, posteriors.argmax(1)
+    classes = posteriors.argmax(1)
+    metrics.count_classes(classes, labels)
+    return metrics, classes
 
 
 def _batch_posteriors(

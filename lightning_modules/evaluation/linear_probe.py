@@ -68,7 +68,9 @@ class LinearClassifier:
         metrics = RunningMetrics(torch.device("cpu"))
         metrics.update(functional.cross_entropy(logits, labels), logits, labels)
         metrics.update_top5(logits, labels)
-        return metrics, logits.argmax(1)
+        classes = logits.argmax(1)
+        metrics.count_classes(classes, labels)
+        return metrics, classes
 
 
 def preload_sklearn() -> None:

@@ -30,6 +30,7 @@ class RunningMetrics:
         self.gradient_norm_sum = torch.zeros((), device=device)
         self.layer_gradient_norm_sums: dict[str, torch.Tensor] = {}
         self.num_examples = self.num_steps = 0
+        self.class_counts = self.class_hits = torch.zeros(1, dtype=torch.int64)
 
     def update(
         self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, loss_denominator: int | None = None
@@ -53,6 +54,12 @@ class RunningMetrics:
         """Add a batch's examples whose class is not among the top five."""
         top = logits.detach().topk(min(TOP_K, logits.shape[1])).indices
         self.num_top5_wrong += (top != labels[:, None]).all(1).sum()
+
+    def count_classes(self, predictions: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count a whole split's examples and right answers class by class; both tensors are ``(examples,)``."""
+        self.class_counts = torch.bincount(labels.cpu())
+        hits = labels[predictions == labels].cpu()
+        self.class_hits = torch.bincount(hits, minlength=len(self.class_counts))
 
     def all_reduce(self, dp_rank: DataParallelRank) -> None:
         """Add up losses and errors over all ranks.
@@ -100,6 +107,33 @@ class RunningMetrics:
         return 100 * float(self.num_top5_wrong) / max(1, self.num_examples)
 
     @property
+    def balanced_error(self) -> float:
+        """Mean over the classes' own errors, percent; only after :meth:`count_classes`."""
+        is_present = self.class_counts > 0
+        recalls = self.class_hits[is_present].double() / self.class_counts[is_present]
+        return 100 * (1 - float(recalls.mean()))
+
+    @property
+    def constant_error(self) -> float:
+        """Error of always answering the largest class, percent; only after :meth:`count_classes`."""
+        return 100 * (1 - int(self.class_counts.max()) / max(1, int(self.class_counts.sum())))
+
+    @property
+    def constant_balanced_error(self) -> float:
+        """Balanced error of always answering one class, percent; only after :meth:`count_classes`."""
+        return 100 * (1 - 1 / max(1, int((self.class_counts > 0).sum())))
+
+    def final_values(self, split: str) -> dict[str, float]:
+        """The loss and the errors of a split by metric name; only after :meth:`count_classes`."""
+        return {
+            f"{split}_error": self.error,
+            f"{split}_loss": self.mean_loss,
+            f"{split}_balanced_error": self.balanced_error,
+            f"{split}_constant_error": self.constant_error,
+            f"{split}_constant_balanced_error": self.constant_balanced_error,
+        }
+
+    @property
     def gradient_norms(self) -> dict[str, float]:
         """Mean gradient norms by curve name.
 
@@ -125,6 +159,7 @@ def evaluate_network(
     dp_rank = dp_rank or DataParallelRank()
     metrics = RunningMetrics(device)
     predictions: list[torch.Tensor] = []
+    all_labels: list[torch.Tensor] = []
     with _evaluation_mode(module):
         for images, labels in batches:
             share = dp_rank.local_slice(len(labels))
@@ -135,9 +170,11 @@ def evaluate_network(
                 metrics.update_top5(logits, labels[share])
                 batch_predictions[share] = logits.argmax(1)
             predictions.append(batch_predictions)
+            all_labels.append(labels)
     metrics.all_reduce(dp_rank)
     classes = torch.cat(predictions)
     dp_rank.all_reduce(classes)
+    metrics.count_classes(classes, torch.cat(all_labels))
     return metrics, classes
 
 

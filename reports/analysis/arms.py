@@ -92,7 +92,8 @@ class ArmSummary:
     mean_error: Interval
     difference: ArmDifference | None
     num_finished: int
-    num_diverged: int
+    num_nonfinite: int
+    num_at_chance: int
     num_failed: int
     num_running: int
     num_not_started: int
@@ -113,14 +114,15 @@ class ArmSummary:
     @property
     def num_ended(self) -> int:
         """Trials that ended, whatever their outcome."""
-        return self.num_finished + self.num_diverged + self.num_failed
+        return self.num_finished + self.num_nonfinite + self.num_at_chance + self.num_failed
 
     @property
     def describe_outcomes(self) -> str:
-        """Outcomes in words: ``3 of 5 (1 diverged, 1 failed)``, unfinished trials included."""
+        """Outcomes in words: ``3 of 5 (1 at chance, 1 failed)``, unfinished trials included."""
         counts = (
-            (self.num_diverged, "diverged"), (self.num_failed, "failed"), (self.num_running, "running"),
-            (self.num_not_started, "not started"), (self.num_without_error, "without a test error"),
+            (self.num_nonfinite, "non-finite"), (self.num_at_chance, "at chance"), (self.num_failed, "failed"),
+            (self.num_running, "running"), (self.num_not_started, "not started"),
+            (self.num_without_error, "without a test error"),
         )  # fmt: skip
         exceptions = ", ".join(f"{count} {state}" for count, state in counts if count)
         outcomes = f"{self.num_finished} of {self.num_ended}"
@@ -188,7 +190,8 @@ def _summarize_arm(
         mean_error=arm_mean_interval(errors),
         difference=None,  # added by `summarize_arms`
         num_finished=finished,
-        num_diverged=states.count("diverged"),
+        num_nonfinite=states.count("non-finite"),
+        num_at_chance=states.count("at chance"),
         num_failed=states.count("failed"),
         num_running=states.count("running"),
         num_not_started=len(errors) - len(states),  # errors have one entry per planned seed

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Endpoint
+from ablations import ERROR_ENDPOINTS, Endpoint
 from studies.records.registration import Registration
-from studies.records.results import Result
+from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord
 
 EndpointValues = npt.NDArray[np.float64]  # arms x planned seeds
@@ -19,6 +19,7 @@ RELATIVE_SMALLEST_EFFECT = 0.05  # of the baseline's mean, for endpoints without
 
 ENDPOINT_UNITS: dict[Endpoint, str] = {
     "test_error": "points",
+    "balanced_error": "points",
     "training_error": "points",
     "trainability": "",
     "gradient_norm": "",
@@ -30,7 +31,7 @@ ENDPOINT_UNITS: dict[Endpoint, str] = {
 def endpoint_values(record: StudyRecord, endpoint: Endpoint) -> EndpointValues:
     """Tabulate an endpoint over all finished trials; time includes that of source networks.
 
-    Trainability is read from diverged trials too, and so is the gradient where loss and gradient stayed finite.
+    Trainability is read from untrained networks too, and so is the gradient where loss and gradient stayed finite.
     """
     values = tabulate_trials(record, _ENDPOINT_READERS[endpoint])
     # An arm that starts from a trained network would otherwise look cheaper than it is.
@@ -40,8 +41,8 @@ def endpoint_values(record: StudyRecord, endpoint: Endpoint) -> EndpointValues:
 def source_train_seconds(record: StudyRecord) -> EndpointValues:
     """Training time of all source networks of each trial, arms x planned seeds.
 
-    0 for arms trained from scratch, NaN where it is unknown. A source network that diverged is charged like any other:
-    its time was spent. So is the source of a source.
+    0 for arms trained from scratch, NaN where it is unknown. A source network that did not train is charged like any
+    other: its time was spent. So is the source of a source.
     """
     trials = {(trial.arm, trial.seed): trial for trial in reversed(record.trials)}
 
@@ -49,7 +50,7 @@ def source_train_seconds(record: StudyRecord) -> EndpointValues:
         seconds = []
         for name in record.registration.source_chain(trial.arm):
             source = trials.get((name, trial.seed))
-            seconds.append(read_cost(source, "train_seconds", diverged=True) if source else math.nan)
+            seconds.append(read_cost(source, "train_seconds", untrained=True) if source else math.nan)
         return math.fsum(seconds)
 
     return tabulate_trials(record, read_source_seconds)
@@ -72,16 +73,16 @@ def tabulate_trials(record: StudyRecord, read_value: Callable[[RecordedTrial], f
 
 
 def lost_to_divergence(record: StudyRecord, endpoint: Endpoint) -> npt.NDArray[np.bool_]:
-    """Return where a trial has no value because it diverged: booleans, arms x planned seeds."""
-    lost = np.asarray(tabulate_trials(record, lambda trial: float(trial.state == "diverged")) == 1)
-    if endpoint == "gradient_norm":  # many diverged trials have a gradient to the end: it is not lost
+    """Return where a trial has no value because it is non-finite or at chance: booleans, arms x planned seeds."""
+    lost = np.asarray(tabulate_trials(record, lambda trial: float(trial.state in UNTRAINED_STATUSES)) == 1)
+    if endpoint == "gradient_norm":  # a network at chance has a gradient to the end: it is not lost
         return lost & ~np.isfinite(endpoint_values(record, endpoint))
     return lost
 
 
 def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
     """Smallest effect of interest: as registered for errors, 0 for trainability, else 5% of the baseline's mean."""
-    if endpoint in ("test_error", "training_error"):
+    if endpoint in ERROR_ENDPOINTS:
         return record.registration.smallest_effect
     if endpoint == "trainability":
         return 0.0
@@ -96,20 +97,20 @@ def value_resolution(registration: Registration, endpoint: Endpoint) -> float:
     return 100 / num_examples if isinstance(num_examples, int) and num_examples > 0 else 0.0
 
 
-def read_metric(trial: RecordedTrial, name: str, *, diverged: bool = False) -> float:
-    """Read the final metric of a finished trial (on request also of a diverged one); NaN for any other."""
-    return _read_result_value(trial, lambda result: result.metrics, name, diverged=diverged)
+def read_metric(trial: RecordedTrial, name: str, *, untrained: bool = False) -> float:
+    """Read the final metric of a finished trial (on request also of one that did not train); NaN for any other."""
+    return _read_result_value(trial, lambda result: result.metrics, name, untrained=untrained)
 
 
-def read_cost(trial: RecordedTrial, name: str, *, diverged: bool = False) -> float:
-    """Read a cost of a finished trial (on request also of a diverged one); NaN for any other."""
-    return _read_result_value(trial, lambda result: result.cost, name, diverged=diverged)
+def read_cost(trial: RecordedTrial, name: str, *, untrained: bool = False) -> float:
+    """Read a cost of a finished trial (on request also of one that did not train); NaN for any other."""
+    return _read_result_value(trial, lambda result: result.cost, name, untrained=untrained)
 
 
 def _read_result_value(
-    trial: RecordedTrial, select_values: Callable[[Result], Mapping[str, float]], name: str, *, diverged: bool = False
+    trial: RecordedTrial, select_values: Callable[[Result], Mapping[str, float]], name: str, *, untrained: bool = False
 ) -> float:
-    states = ("finished", "diverged") if diverged else ("finished",)
+    states = ("finished", *UNTRAINED_STATUSES) if untrained else ("finished",)
     if trial.state not in states or trial.result is None:
         return math.nan
     return float(select_values(trial.result).get(name, math.nan))
@@ -118,14 +119,14 @@ def _read_result_value(
 def _first_layer_gradient_norm(trial: RecordedTrial) -> float:
     """Mean over epochs of the gradient norm of the first layer's weights: low where gradients vanish.
 
-    It measures a mechanism, not performance, so it is read from a diverged trial as well if loss and gradient are
-    finite to the end: a trial stuck at chance is what vanishing gradients look like. One that stopped early has no mean
-    over all epochs.
+    It measures a mechanism, not performance, so it is read from a trial that did not train as well if loss and gradient
+    are finite to the end: one stuck at chance is what vanishing gradients look like. One that stopped early has no
+    mean over all epochs.
     """
-    if trial.state not in ("finished", "diverged") or trial.result is None:
+    if trial.state not in ("finished", *UNTRAINED_STATUSES) or trial.result is None:
         return math.nan
     curves = trial.result.curves  # one value per epoch
-    if trial.state == "diverged" and not np.isfinite(curves.get("train_loss", ())).all():
+    if trial.state != "finished" and not np.isfinite(curves.get("train_loss", ())).all():
         return math.nan
     # Curves are logged layer by layer, from the input on: the first is that of the first layer.
     layers = [curve for name, curve in curves.items() if name.startswith("gradient_norm/")]
@@ -134,11 +135,12 @@ def _first_layer_gradient_norm(trial: RecordedTrial) -> float:
 
 def _trained_indicator(trial: RecordedTrial) -> float:
     # A failed or running trial says nothing about trainability.
-    return {"finished": 1.0, "diverged": 0.0}.get(trial.state, math.nan)
+    return {"finished": 1.0, "non-finite": 0.0, "at chance": 0.0}.get(trial.state, math.nan)
 
 
 _ENDPOINT_READERS: dict[Endpoint, Callable[[RecordedTrial], float]] = {
     "test_error": lambda trial: read_metric(trial, "test_error"),
+    "balanced_error": lambda trial: read_metric(trial, "test_balanced_error"),
     "training_error": lambda trial: read_metric(trial, "train_error"),
     "trainability": _trained_indicator,
     "gradient_norm": _first_layer_gradient_norm,

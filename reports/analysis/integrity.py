@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from reports.analysis.trials import REASON_STATES, REASON_TEXTS, WEIGHTS_REASONS, WeightsReason, format_counts
 from reports.formatting import format_count, join_words
 from studies.records.registration import Registration
-from studies.records.results import Result
+from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial
 
 SHARED_ASPECTS = {"order": "Data order", "augmentation": "Augmentation", "split": "Split", "steps": "Steps"}
@@ -94,7 +94,7 @@ def describe_digest_mismatches(trials: Iterable[RecordedTrial]) -> tuple[str, ..
     """One sentence for each of code, data and platform that is not the same in all trials that ended."""
     ended = []
     for trial in trials:
-        if trial.state in ("finished", "diverged") and trial.result:
+        if trial.state in ("finished", *UNTRAINED_STATUSES) and trial.result:
             ended.append((trial.arm, trial.result))
     sentences = []
     # Failed trials are left out: they enter no comparison.
@@ -170,7 +170,7 @@ def _describe_equality(compared: list[PairedResult], arms_text: str) -> str:
 
 
 def _find_stopped_pairs(registration: Registration, pairs: list[PairedResult]) -> dict[tuple[str, int], str]:
-    """Find pairs in which one trial diverged and stopped early: a text by arm and seed."""
+    """Find pairs in which one trial became non-finite and stopped early: a text by arm and seed."""
     stopped = {}
     for pair in pairs:
         if any(change.path == "recipe.epochs" for change in registration.changes.get(pair.arm, ())):
@@ -178,7 +178,7 @@ def _find_stopped_pairs(registration: Registration, pairs: list[PairedResult]) -
         name, shorter, longer = pair.arm, pair.result, pair.baseline
         if len(pair.baseline.times) < len(pair.result.times):
             name, shorter, longer = registration.baseline, pair.baseline, pair.result
-        if shorter.status == "diverged" and len(shorter.times) < len(longer.times):
+        if shorter.status == "non-finite" and len(shorter.times) < len(longer.times):
             num_epochs = format_count(len(shorter.times), "epoch")
             stopped[pair.arm, pair.seed] = f"{name} under seed {pair.seed} stopped after {num_epochs}"
     return stopped

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, get_args
 
+from reports.analysis.chance import describe_training
 from reports.analysis.endpoints import read_metric
 from reports.formatting import format_count
+from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord
 
 
@@ -94,8 +96,8 @@ def _failure_reason(trial: RecordedTrial) -> str:
     """Return why a trial has no test error; empty where it has one."""
     if trial.state == "running":
         return "has not ended"
-    if trial.state == "diverged":
-        return _divergence_reason(trial)
+    if trial.state in UNTRAINED_STATUSES:
+        return _untrained_reason(trial)
     if trial.state == "failed":
         lines = (trial.result.error if trial.result else "").strip().splitlines()
         # The last line of a traceback holds the exception and its message.
@@ -103,14 +105,16 @@ def _failure_reason(trial: RecordedTrial) -> str:
     return "" if math.isfinite(read_metric(trial, "test_error")) else "its test error is not a finite number"
 
 
-def _divergence_reason(trial: RecordedTrial) -> str:
+def _untrained_reason(trial: RecordedTrial) -> str:
     evidence = trial.result.evidence if trial.result else {}
     if "donors" in evidence:  # a trial that only evaluates
-        return "evaluates a network that diverged, or whose loss is not finite"
+        return f"evaluates a network that is {trial.state}"
+    if trial.state == "at chance":
+        return f"at chance{describe_training([trial])}: too few epochs?"
     if "classifier" in evidence:  # a trial that trains a linear probe
-        return "its features are not finite, or a classifier on them has a training error above 0.9 × chance"
+        return "its features are not finite"
     num_epochs = len(trial.result.times) if trial.result else 0
-    return f"diverged after {format_count(num_epochs, 'epoch')}: non-finite, or training error above 0.9 × chance"
+    return f"a loss or weight is not finite after {format_count(num_epochs, 'epoch')}"
 
 
 def format_counts(counts: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ from studies.design.tuning import Rung, TuningBudget
 from studies.records.registration import Registration
 from studies.records.study_record import RecordedCandidate, RecordedTuning, StudyRecord
 
-MISSING_ERROR_PERCENT = 100.0  # validation error assigned to a candidate that diverged or failed
+MISSING_ERROR_PERCENT = 100.0  # validation error assigned to a candidate that is non-finite or failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class ArmTuningSummary:
         source_epochs: additional epochs of networks that the candidates start from.
         train_seconds: of training, source networks included.
         num_trials: trials of the candidates, over all rungs and tuning seeds.
-        num_diverged, num_failed: those of them with that outcome.
+        num_nonfinite, num_at_chance, num_failed: those of them with that outcome.
         num_restarted: trials of candidates that were started more than once.
         best_candidate: number of the chosen candidate; ``None`` where none was found.
         shared_recipe_error, best_error: validation error of the shared recipe and of the chosen one at full length,
@@ -52,7 +52,8 @@ class ArmTuningSummary:
     source_epochs: int
     train_seconds: float
     num_trials: int
-    num_diverged: int
+    num_nonfinite: int
+    num_at_chance: int
     num_failed: int
     num_restarted: int
     best_candidate: int | None
@@ -70,12 +71,14 @@ class TuningSummary:
     Attributes:
         refusal_reasons: why there is no comparison under tuned recipes; empty where there is one.
         candidates: every trial of a candidate.
+        untrained_arms: by arm, a sentence where no candidate that was trained to full length learned anything.
     """
 
     tuning: TuningBudget
     arms: tuple[ArmTuningSummary, ...]
     refusal_reasons: tuple[str, ...]
     candidates: tuple[RecordedCandidate, ...]
+    untrained_arms: Mapping[str, str]
 
 
 def summarize_tuning(registration: Registration, record: RecordedTuning) -> TuningSummary:
@@ -84,7 +87,36 @@ def summarize_tuning(registration: Registration, record: RecordedTuning) -> Tuni
     tuning = registration.tuning
     arms = tuple(_summarize_arm_tuning(arm, tuning, record) for arm in registration.arms)
     reasons = tuple(_find_refusal_reasons(registration, tuning, record))
-    return TuningSummary(tuning=tuning, arms=arms, refusal_reasons=reasons, candidates=record.candidates)
+    untrained_arms = {}
+    for arm in registration.arms:
+        sentence = _describe_untrained_candidates(arm, tuning, record)
+        if sentence:
+            untrained_arms[arm] = sentence
+    return TuningSummary(
+        tuning=tuning, arms=arms, refusal_reasons=reasons, candidates=record.candidates, untrained_arms=untrained_arms
+    )
+
+
+def _describe_untrained_candidates(arm: str, tuning: TuningBudget, record: RecordedTuning) -> str:
+    """Say that the search of an arm found no recipe that trains; empty where it did, or has not ended."""
+    states_by_number: dict[int, list[str]] = {}
+    for trial in record.candidates:
+        if trial.arm == arm and not trial.is_source and trial.rung == len(tuning.rung_schedule) - 1:
+            states_by_number.setdefault(trial.number, []).append(trial.state)
+    outcomes: Counter[str] = Counter()
+    for states in states_by_number.values():
+        if "running" in states or set(states) == {"finished"}:
+            return ""
+        # One seed that does not train loses the candidate; the worst outcome names it.
+        outcomes[next(state for state in ("failed", "non-finite", "at chance") if state in states)] += 1
+    if not outcomes:
+        return ""
+    counts = join_words(f"{count} {state}" for state, count in outcomes.items())
+    return (
+        f"Tuning found no recipe under which {arm} trains: of its "
+        f"{format_count(outcomes.total(), 'candidate')} at full length, {counts}. Its best error is that of a network "
+        "that learned nothing: too few epochs, or a search space without a good recipe?"
+    )
 
 
 def to_tuned_record(record: StudyRecord, tuning: RecordedTuning) -> StudyRecord:
@@ -159,7 +191,8 @@ def _summarize_arm_tuning(arm: str, tuning: TuningBudget, record: RecordedTuning
         source_epochs=sum(trial.epochs for trial in trials if trial.is_source),
         train_seconds=sum(trial.seconds for trial in trials),
         num_trials=len(candidates),
-        num_diverged=outcomes["diverged"],
+        num_nonfinite=outcomes["non-finite"],
+        num_at_chance=outcomes["at chance"],
         num_failed=outcomes["failed"],
         num_restarted=sum(trial.num_attempts > 1 for trial in trials),
         best_candidate=best_candidate,

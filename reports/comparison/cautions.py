@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.analysis.arms import ArmDifference, ArmSummary
+from reports.analysis.chance import describe_identical_arms, describe_training
 from reports.analysis.integrity import IntegrityCheck, describe_digest_mismatches
 from reports.formatting import format_contrast, format_count, join_words
 from studies.records.registration import Registration
+from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 
 
@@ -18,15 +20,21 @@ def collect_cautions(
     arms: Sequence[ArmSummary],
     checks: Sequence[IntegrityCheck],
     differences: Sequence[ArmDifference],
+    identical_groups: Sequence[tuple[str, ...]],
 ) -> tuple[str, ...]:
-    """Collect all cautions, the most severe kinds first."""
+    """Collect all cautions, the most severe kinds first.
+
+    Args:
+        identical_groups: of arms with equal results in every seed.
+    """
     every_trial = (*trials, *dependencies)
     return (
         *_late_registration_cautions(record.registration),
         *_changed_claim_cautions(record),
-        *_missing_trial_cautions(record.registration, arms),
+        *_missing_trial_cautions(record.registration, trials, arms),
         *_lost_dependency_cautions(record.registration, dependencies),
         *_pairing_cautions(checks),
+        *(f"{describe_identical_arms(arms)}." for arms in identical_groups),
         *describe_digest_mismatches(every_trial),
         *_unplanned_trial_cautions(record, every_trial),
         *_added_seed_cautions(record),
@@ -69,17 +77,23 @@ def _changed_claim_cautions(record: StudyRecord) -> Iterator[str]:
             )
 
 
-def _missing_trial_cautions(registration: Registration, arms: Sequence[ArmSummary]) -> Iterator[str]:
+def _missing_trial_cautions(
+    registration: Registration, trials: Sequence[RecordedTrial], arms: Sequence[ArmSummary]
+) -> Iterator[str]:
     num_planned = len(registration.arms) * len(registration.seeds)
     for count, outcome in (
         (sum(arm.num_running for arm in arms), "still running: what follows is provisional"),
         (sum(arm.num_not_started for arm in arms), "never started, or were deleted from the store"),
         (sum(arm.num_failed for arm in arms), "failed"),
-        (sum(arm.num_diverged for arm in arms), "diverged"),
+        (sum(arm.num_nonfinite for arm in arms), "non-finite"),
         (sum(arm.num_without_error for arm in arms), "finished without a finite test error"),
     ):
         if count:
             yield f"{count} of {format_count(num_planned, 'planned trial')} {outcome}."
+    at_chance = [trial for trial in trials if trial.state == "at chance"]
+    if at_chance:
+        outcome = f"at chance{describe_training(at_chance)}: too few epochs?"
+        yield f"{len(at_chance)} of {format_count(num_planned, 'planned trial')} {outcome}"
     if len(registration.seeds) == 1:
         yield "One seed: two trained networks can be told apart, two methods cannot."
     empty = [arm.name for arm in arms if arm.num_finished == arm.num_without_error]
@@ -90,10 +104,10 @@ def _missing_trial_cautions(registration: Registration, arms: Sequence[ArmSummar
 
 
 def _lost_dependency_cautions(registration: Registration, dependencies: Sequence[RecordedTrial]) -> Iterator[str]:
-    """Source and evaluated networks that failed or diverged, with the arms that need them."""
+    """Source and evaluated networks that failed or did not train, with the arms that need them."""
     lost_seeds: dict[tuple[str, str], list[str]] = {}
     for trial in dependencies:
-        if trial.state in ("failed", "diverged"):
+        if trial.state in ("failed", *UNTRAINED_STATUSES):
             lost_seeds.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
     for (network, state), seeds in lost_seeds.items():
         evaluating = [arm for arm in registration.arms if network in registration.tested.get(arm, ())]
@@ -102,7 +116,8 @@ def _lost_dependency_cautions(registration: Registration, dependencies: Sequence
         ending = "s" if len(arms) == 1 else ""  # of the verb
         relation = f"evaluate{ending} it" if evaluating else f"start{ending} from it"
         seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds, max_words=10)}"
-        yield f"{network} {state} under {seeds_text}; {join_words(arms, max_words=6)} {relation}."
+        outcome = "failed" if state == "failed" else f"is {state}"
+        yield f"{network} {outcome} under {seeds_text}; {join_words(arms, max_words=6)} {relation}."
 
 
 def _pairing_cautions(checks: Sequence[IntegrityCheck]) -> Iterator[str]:

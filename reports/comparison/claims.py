@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ablations import ENDPOINT_LABELS, Claim, DoesNotHelp, Endpoint
+from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint
 from reports.analysis.arms import ArmSummary
+from reports.analysis.chance import describe_identical_arms
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import (
     ENDPOINT_UNITS,
@@ -23,7 +24,16 @@ from reports.statistics import Evidence, Verdict, judge_claims
 from reports.statistics.evidence import ALPHA
 from studies.records.study_record import StudyRecord
 
-VERDICT_ORDER = ("supported", "practically equivalent", "contradicted", "inconclusive")  # in which counts are reported
+VERDICT_ORDER = (
+    "supported",
+    "practically equivalent",
+    "contradicted",
+    "inconclusive",
+    "no verdict",
+)  # in which counts are reported
+WITHHELD_FINDING = "Too short, or nothing to learn: no arm beats a constant answer on the test split"
+WITHHELD_REASON = "no claim on errors is judged where the networks know no more than the class shares"
+OPEN_WORDS = ("inconclusive", "no verdict")  # neither confirms nor refutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +42,8 @@ class JudgedClaim:
 
     Attributes:
         sentence: the claim in words.
-        word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``.
+        word: ``supported``, ``contradicted``, ``practically equivalent`` or ``inconclusive``; ``no verdict`` on
+            errors where no arm has learned.
         finding: one plain sentence, without its full stop: what was found, with the effect and its interval.
         reason: the bounds that decided, or what prevented a decision.
         caveats: why its two sides are not compared like for like; printed beside the verdict.
@@ -117,8 +128,14 @@ def cost_comparability_notes(record: StudyRecord, claim: Claim) -> Iterable[str]
         yield f"the trials of {names} were reused from another study, so the load of the machine may have differed"
 
 
-def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
-    """Add to a verdict all that a report shows beside it."""
+def to_judged_claim(
+    record: StudyRecord, verdict: Verdict, identical_groups: Iterable[tuple[str, ...]] = ()
+) -> JudgedClaim:
+    """Add to a verdict all that a report shows beside it.
+
+    Args:
+        identical_groups: of arms with equal results in every seed.
+    """
     claim = verdict.claim
     caveats: dict[str, None] = {}  # dicts as ordered sets
     for part in (claim, *claim.conjuncts):
@@ -135,7 +152,10 @@ def to_judged_claim(record: StudyRecord, verdict: Verdict) -> JudgedClaim:
         word=verdict.word,
         finding=typeset_minus_signs(verdict.finding),
         reason=typeset_minus_signs(verdict.reason),
-        caveats=tuple(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
+        caveats=(
+            *_identity_caveats(claim, identical_groups),
+            *(f"Not like for like: {caveat.rstrip('.')}." for caveat in caveats),
+        ),
         notes=(
             *_condense_sentences(map(typeset_minus_signs, verdict.notes)),
             *relative_effect_notes(record, claim),
@@ -154,6 +174,13 @@ def _condense_sentences(sentences: Iterable[str]) -> tuple[str, ...]:
         subject, separator, text = sentence.partition(": ")
         findings.append((subject, text) if separator else ("", sentence))
     return tuple(condense_findings(findings))
+
+
+def _identity_caveats(claim: Claim, identical_groups: Iterable[tuple[str, ...]]) -> Iterable[str]:
+    for group in identical_groups:
+        arms = [arm for arm in group if arm in claim.arms]
+        if len(arms) > 1:
+            yield f"{describe_identical_arms(arms)}."
 
 
 def relative_effect_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
@@ -181,6 +208,16 @@ def describe_agreement(claim: Claim, word: str) -> str:
     return f"cannot tell from this data whether {claim.source} holds"
 
 
+def withhold_verdict(claim: JudgedClaim) -> JudgedClaim:
+    """Withhold the verdict of a claim on errors in a study in which no arm beats a constant answer."""
+    if not set(_endpoints_of(claim.claim)) & set(ERROR_ENDPOINTS):
+        return claim
+    agreement = describe_agreement(claim.claim, "no verdict")
+    return replace(
+        claim, word="no verdict", finding=WITHHELD_FINDING, reason=WITHHELD_REASON, notes=(), agreement=agreement
+    )
+
+
 def _endpoints_of(claim: Claim) -> tuple[Endpoint, ...]:
     """The endpoints that a claim reads, each once, in order."""
     return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
@@ -190,12 +227,19 @@ def _claims_no_gain(claim: Claim) -> bool:
     return all(isinstance(conjunct, DoesNotHelp) for conjunct in claim.conjuncts)
 
 
-def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]) -> str:
-    """The verdicts of a study in one sentence."""
+def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim], missing_learning: str = "") -> str:
+    """The verdicts of a study in one sentence; first, where no arm has learned, that it tells nothing of errors."""
+    if missing_learning:
+        others = [claim for claim in claims if claim.word != "no verdict"]
+        return f"{missing_learning} {_count_verdicts(others)}" if others else missing_learning
     if not any(math.isfinite(arm.mean_error.value) for arm in arms):
         return "No trial has finished with a test error, so there is nothing to compare yet."
     if not claims:
         return "No claim was registered: the differences are shown without a verdict."
+    return _count_verdicts(claims)
+
+
+def _count_verdicts(claims: Sequence[JudgedClaim]) -> str:
     if len(claims) == 1:
         return f"{claims[0].word.capitalize()}. {claims[0].finding}."
     counts = Counter(claim.word for claim in claims)

@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ablations import Claim, Endpoint
+from ablations import ERROR_ENDPOINTS, Claim, Endpoint
 from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
+from reports.analysis.chance import ConstantAnswer, constant_answer, describe_missing_learning, identical_arms
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import EndpointValues, endpoint_values, value_resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
@@ -34,7 +35,14 @@ from reports.analysis.trials import (
 )
 from reports.analysis.tuning_budgets import TuningSummary, summarize_tuning, to_tuned_record
 from reports.comparison.cautions import collect_cautions
-from reports.comparison.claims import JudgedClaim, judge_record, summarize_verdicts, to_judged_claim
+from reports.comparison.claims import (
+    OPEN_WORDS,
+    JudgedClaim,
+    judge_record,
+    summarize_verdicts,
+    to_judged_claim,
+    withhold_verdict,
+)
 from reports.formatting import Interval, clip_interval
 from reports.statistics import Contrast
 from reports.statistics.families import FamilyEstimates, claimed_family, make_family
@@ -57,6 +65,7 @@ class Comparison:
         factorial_analyses: main effects and interactions of a registered factorial, endpoint by endpoint.
         integrity_checks: what the paired trials shared.
         sensitivity: sentences on what these seeds could and could not have shown.
+        constant_answer: the largest class of the test split, always answered; ``None`` where it is unknown.
         failures: trials without a test error.
         trials: the planned trials, arm by arm.
         dependencies: trials that arms start from or evaluate, and that belong to no arm.
@@ -88,6 +97,7 @@ class Comparison:
     interim_schedule: InterimSchedule | None = None
     tuned: TunedComparison | None = None
     paired_examples: tuple[SeedPair, ...] = ()
+    constant_answer: ConstantAnswer | None = None
 
     @property
     def confidence_level(self) -> str:
@@ -111,11 +121,11 @@ def compare_arms(record: StudyRecord) -> Comparison:
     tuned_words = {claim.claim: claim.word for claim in tuned.claims} if tuned else {}
     claims = []
     for claim in shared.claims:
-        claims.append(replace(claim, under_tuning=_describe_tuned_verdict(tuned_words, claim)))
+        claims.append(replace(claim, under_tuning=_describe_tuned_verdict(tuned_words, claim, summary)))
     return replace(
         shared,
         claims=tuple(claims),
-        cautions=(*summary.refusal_reasons, *shared.cautions),
+        cautions=(*summary.refusal_reasons, *summary.untrained_arms.values(), *shared.cautions),
         tuned=TunedComparison(tuning_summary=summary, comparison=tuned),
     )
 
@@ -133,18 +143,21 @@ class TunedComparison:
 
 
 def unresolved(record: StudyRecord) -> tuple[str, ...]:
-    """Sentences of registered claims that are inconclusive under the shared recipe or under tuned ones."""
+    """Sentences of registered claims that are open under the shared recipe or under tuned ones."""
     shared = compare_arms(record)
     claims = list(shared.claims)  # a claim may be open under either recipe
     if shared.tuned and shared.tuned.comparison:
         claims += shared.tuned.comparison.claims
-    return tuple(dict.fromkeys(claim.sentence for claim in claims if claim.word == "inconclusive"))
+    return tuple(dict.fromkeys(claim.sentence for claim in claims if claim.word in OPEN_WORDS))
 
 
-def _describe_tuned_verdict(words: Mapping[Claim, str], claim: JudgedClaim) -> str:
+def _describe_tuned_verdict(words: Mapping[Claim, str], claim: JudgedClaim, summary: TuningSummary) -> str:
     if claim.claim not in words:
         return ""
     tuned_word = words[claim.claim]
+    untrained = [summary.untrained_arms[arm] for arm in claim.claim.arms if arm in summary.untrained_arms]
+    if untrained:
+        return f"With every arm's recipe tuned alike: {tuned_word}, which says little. {' '.join(untrained)}"
     if tuned_word == claim.word:
         return f"With every arm's recipe tuned alike: {tuned_word} as well."
     return f"With every arm's recipe tuned alike: {tuned_word}. The verdict depends on the recipes."
@@ -159,12 +172,16 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     misclassified = misclassified_examples(record)
     differences = _arm_differences(record, errors, misclassified)
     arms = summarize_arms(record, trials, errors, differences)
-    claims = tuple(to_judged_claim(record, verdict) for verdict in verdicts)
+    identical = identical_arms(record, trials)
+    claims = tuple(to_judged_claim(record, verdict, identical) for verdict in verdicts)
+    missing_learning = describe_missing_learning(record, trials)
+    if missing_learning:
+        claims = tuple(withhold_verdict(claim) for claim in claims)
     checks = check_pairing(registration, trials, dependencies)
     return Comparison(
         registration=registration,
-        answer=summarize_verdicts(arms, claims),
-        cautions=collect_cautions(record, trials, dependencies, arms, checks, differences),
+        answer=summarize_verdicts(arms, claims, missing_learning),
+        cautions=collect_cautions(record, trials, dependencies, arms, checks, differences, identical),
         arms=arms,
         claims=claims,
         differences=differences,
@@ -182,13 +199,14 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         experiment_id=record.experiment_id,
         interim_schedule=schedule,
         paired_examples=seed_pairs(registration, misclassified),
+        constant_answer=constant_answer(record),
     )
 
 
 def _factorial_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
-    """Endpoints of the factorial analysis: test error, and training error where a claim reads it."""
+    """Endpoints of the factorial analysis: test error, and the other errors where a claim reads them."""
     claimed = {part.endpoint for claim in registration.claims for part in claim.conjuncts}
-    return ("test_error", "training_error") if "training_error" in claimed else ("test_error",)
+    return tuple(endpoint for endpoint in ERROR_ENDPOINTS if endpoint == "test_error" or endpoint in claimed)
 
 
 def _arm_differences(

@@ -6,6 +6,7 @@ Noise comes from a pilot (the recorded study) or is stated; power comes from sim
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 
 from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
+from reports.analysis.trials import planned_trials
 from reports.formatting import format_count
 from reports.statistics.evidence import ALPHA
 from reports.statistics.families import study_family
@@ -162,7 +164,7 @@ def _planning_noise(
     # NaN below two seeds or arms; 0 where the noise is not measurable.
     if sensitivity is None or not 0 < sensitivity.standard_deviation < math.inf:
         raise UserError(
-            f"no finished study {study.name} under {study.protocol.name} has two seeds to estimate the noise from. "
+            f"{_describe_missing_noise(study, pilot)} "
             "State one: --spread 0.4, the SD of a paired difference in points; or run a pilot: "
             f"ablate run {study.name} --seeds 3."
         )
@@ -180,6 +182,32 @@ def family_design(study: Study) -> FamilyDesign:
     # Every interim analysis gets an equal share of the error rate.
     alpha = ALPHA / len(study.looks) if study.looks else ALPHA
     return FamilyDesign.of_family(study_family(study.ablation.claims, arms), arms, alpha)
+
+
+def _describe_missing_noise(study: Study, pilot: StudyRecord | None) -> str:
+    """Say why the noise of paired differences cannot be estimated from a pilot."""
+    title = f"{study.name} under {study.protocol.name}"
+    if pilot is None or not pilot.trials:
+        return f"No study {title} is recorded from which to estimate the noise."
+    has_error = np.isfinite(endpoint_values(pilot, "test_error"))
+    num_seeds = has_error.shape[1]
+    num_paired = int((has_error.sum(axis=0) >= 2).sum())
+    if num_paired >= 2:
+        return f"The recorded study {title} shows no noise: its differences are the same in all seeds."
+    outcomes = []
+    for arm, row in zip(pilot.registration.arms, has_error, strict=True):
+        if not row.all():
+            states = Counter(trial.state for trial in planned_trials(pilot) if trial.arm == arm)
+            del states["finished"]
+            num_absent = num_seeds - sum(trial.arm == arm for trial in planned_trials(pilot))
+            counts = [f"{count} {state}" for state, count in states.items()]
+            counts += [f"{num_absent} not started"] if num_absent else []
+            outcomes.append(f"{arm}: {', '.join(counts)}")
+    reasons = f" ({'; '.join(outcomes)})" if outcomes else ""
+    return (
+        "The noise is estimated from pairs of arms that have a test error under the same seed, of which it takes two "
+        f"seeds; the recorded study {title} has {num_paired} of {num_seeds}{reasons}."
+    )
 
 
 def _power_questions(

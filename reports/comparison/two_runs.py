@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lightning_modules.specs.errors import UserError
 from reports.analysis.setting_changes import ABSENT, collapse_changes
-from reports.comparison.claims import JudgedClaim
+from reports.comparison.claims import OPEN_WORDS, JudgedClaim
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.formatting import MISSING, NO_INTERVAL, Interval, format_count, join_words
 from studies.records.study_record import RecordedTrial, StudyRecord
@@ -284,8 +284,8 @@ def compare_verdicts(first: str, other: str) -> str:
     if not (first and other):
         return IN_ONE_RUN_ONLY
     if first == other:
-        return BOTH_INCONCLUSIVE if first == "inconclusive" else "yes"
-    if "inconclusive" in (first, other):
+        return BOTH_INCONCLUSIVE if first in OPEN_WORDS else "yes"
+    if {first, other} & set(OPEN_WORDS):
         return "open"
     # "Practically equivalent" and "supported" may both hold of a small improvement.
     return "no" if {first, other} == {"supported", "contradicted"} else "near"

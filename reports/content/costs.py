@@ -155,8 +155,8 @@ def dependencies_table(comparison: Comparison) -> Table:
                 text_cell(trial.arm, "strong"),
                 Cell(text=str(trial.seed), sort=trial.seed),
                 text_cell(trial.state, "alert" if has_failed else ""),
-                number_cell(read_metric(trial, "test_error", diverged=True), digits),
-                number_cell(read_cost(trial, "train_seconds", diverged=True), 1),
+                number_cell(read_metric(trial, "test_error", untrained=True), digits),
+                number_cell(read_cost(trial, "train_seconds", untrained=True), 1),
             )
         )
     kind = "Evaluated network" if has_evaluations(comparison.arms) else "Source network"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.analysis.integrity import describe_restarts
 from reports.comparison.comparison import Comparison
+from reports.content.class_shares import class_shares_table, describe_constant_answer
 from reports.content.contract import contract_section
 from reports.content.costs import (
     costs_table,
@@ -40,7 +41,13 @@ from reports.formatting import (
 )
 from studies.records.study_record import StudyStart
 
-VERDICT_SYMBOLS = {"supported": "✓", "contradicted": "✗", "practically equivalent": "≈", "inconclusive": "?"}
+VERDICT_SYMBOLS = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "practically equivalent": "≈",
+    "inconclusive": "?",
+    "no verdict": "–",
+}
 
 # Figures that are shown in the section that they belong to, not among the others.
 FIGURES_OF_SECTIONS = (INTERACTION_FIGURE, SEARCH_FIGURE)
@@ -81,6 +88,8 @@ def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         facts.append(("Interim analyses", comparison.interim_schedule.description))
     if comparison.tuned:
         facts.append(("Tuning", describe_tuning(comparison.tuned)))
+    if comparison.constant_answer:
+        facts.append(("Constant answer", describe_constant_answer(comparison.constant_answer)))
     facts += [("Data", _summarize_data(registration.data)), ("Protocol", registration.protocol)]
     return tuple(facts)
 
@@ -134,6 +143,7 @@ def _arms_section(comparison: Comparison) -> Section:
         costs_table(comparison),
         dependencies_table(comparison),
         examples_table(comparison.paired_examples, registration.baseline),
+        class_shares_table(comparison),
     )
     return Section(name="arms", title="Results by arm", paragraphs=(paragraph,), tables=tables)
 
@@ -189,7 +199,8 @@ def _failures_section(comparison: Comparison) -> Section:
         )
     if table.rows or not_started:
         paragraphs.append(
-            "No trial is excluded: diverged and failed trials count in the denominator, and no arm gets other seeds."
+            "No trial is excluded: those that are non-finite, at chance or failed count in the denominator, and no arm "
+            "gets other seeds."
         )
     else:
         paragraphs.append("None: every planned trial finished with a finite test error.")

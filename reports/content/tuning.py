@@ -80,6 +80,10 @@ def _recipe_dependence(comparison: Comparison, tuned_comparison: Comparison | No
     """Say whether the verdicts depend on the recipes."""
     if tuned_comparison is None or not tuned_comparison.claims:
         return ()
+    assert comparison.tuned is not None
+    untrained = comparison.tuned.tuning_summary.untrained_arms
+    if untrained:
+        return (*untrained.values(), "So whether the verdicts depend on the recipe cannot be told.")
     num_claims = len(comparison.claims)
     dependent = []
     for claim, tuned_claim in zip(comparison.claims, tuned_comparison.claims, strict=True):
@@ -164,10 +168,11 @@ def _budget_table(tuned: TunedComparison) -> Table:
         Column(title="Arm"),
         Column(title="Candidates", kind="number"),
         Column(title="Epochs assigned", kind="number", about="over all rungs and tuning seeds"),
-        Column(title="Epochs trained", kind="number", about="a candidate that diverges stops early"),
+        Column(title="Epochs trained", kind="number", about="a candidate that becomes non-finite stops early"),
         Column(title="Time", kind="number"),
         Column(title="Trials", kind="number", about="a candidate has one on every rung under every tuning seed"),
-        Column(title="Diverged", unit="trials", kind="number"),
+        Column(title="Non-finite", unit="trials", kind="number"),
+        Column(title="At chance", unit="trials", kind="number"),
         Column(title="Failed", unit="trials", kind="number"),
     ]
     if has_sources:
@@ -187,7 +192,8 @@ def _budget_row(budget: ArmTuningSummary, has_sources: bool) -> Row:
         *source_epochs,
         Cell(text=format_duration(budget.train_seconds), sort=budget.train_seconds),
         Cell(text=f"{budget.num_trials:,}{repeated}", sort=budget.num_trials),
-        _count_cell(budget.num_diverged, alert=True),
+        _count_cell(budget.num_nonfinite, alert=True),
+        _count_cell(budget.num_at_chance, alert=True),
         _count_cell(budget.num_failed, alert=True),
     )
 

@@ -14,6 +14,7 @@ from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.style import MUTED, Figure, Panel, shorten_name
 from reports.formatting import format_count, format_significant
+from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial
 
 GRADIENT_NORM_PREFIX = "gradient_norm/"
@@ -32,7 +33,7 @@ class _ArmNorms:
         index: of the arm among all arms, for its color.
         layers: in the order of the network.
         first_epoch, last_epoch: of the trials that finished.
-        diverged: the last epoch with a finite norm of the trials that diverged.
+        untrained: the last epoch with a finite norm of the trials that did not train.
     """
 
     index: int
@@ -40,11 +41,11 @@ class _ArmNorms:
     layers: tuple[str, ...]
     first_epoch: Norms
     last_epoch: Norms
-    diverged: Norms
+    untrained: Norms
 
     @property
     def tables(self) -> tuple[Norms, Norms, Norms]:
-        return self.first_epoch, self.last_epoch, self.diverged
+        return self.first_epoch, self.last_epoch, self.untrained
 
 
 def gradient_norms_figure(comparison: Comparison) -> Figure | None:
@@ -76,7 +77,7 @@ def gradient_norms_figure(comparison: Comparison) -> Figure | None:
     caption = (
         "Norm of the gradient of each layer's weights, from the input to the output, on one scale for all arms. "
         "Filled: last epoch; hollow: first epoch; both are means over the finished seeds, shaded from the lowest to "
-        "the highest seed. Dotted, with crosses: last epoch of each diverged seed, not part of any mean."
+        "the highest seed. Dotted, with crosses: last epoch of each seed at chance or non-finite, not part of any mean."
     ) + style.describe_choice(len(logged), len(indices))
     return Figure(name="gradients", title="Gradient norms by layer", caption=caption, panels=tuple(panels))
 
@@ -86,9 +87,9 @@ def _read_arm_norms(comparison: Comparison, index: int, arm: str, layers: tuple[
         index=index,
         name=arm,
         layers=layers,
-        first_epoch=_collect_norms(comparison, arm, layers, "finished", 0),
-        last_epoch=_collect_norms(comparison, arm, layers, "finished", -1),
-        diverged=_collect_norms(comparison, arm, layers, "diverged", -1),
+        first_epoch=_collect_norms(comparison, arm, layers, ("finished",), 0),
+        last_epoch=_collect_norms(comparison, arm, layers, ("finished",), -1),
+        untrained=_collect_norms(comparison, arm, layers, UNTRAINED_STATUSES, -1),
     )
 
 
@@ -106,7 +107,7 @@ def _shared_limits(arms: Iterable[_ArmNorms]) -> tuple[float, float] | None:
 
 def _logged_layers(comparison: Comparison, arm: str) -> tuple[str, ...]:
     """Layers that the arm's trials logged, in the order of the network."""
-    layers: dict[str, None] = {}  # as an ordered set: a trial that diverged early may have logged fewer layers
+    layers: dict[str, None] = {}  # as an ordered set: a trial that stopped early may have logged fewer layers
     for trial in _ended_trials(comparison, arm):
         for name in trial.result.curves if trial.result else ():
             if name.startswith(GRADIENT_NORM_PREFIX):
@@ -116,18 +117,20 @@ def _logged_layers(comparison: Comparison, arm: str) -> tuple[str, ...]:
 
 def _ended_trials(comparison: Comparison, arm: str) -> Iterable[RecordedTrial]:
     for trial in comparison.trials:
-        if trial.arm == arm and trial.state in ("finished", "diverged"):
+        if trial.arm == arm and trial.state in ("finished", *UNTRAINED_STATUSES):
             yield trial
 
 
-def _collect_norms(comparison: Comparison, arm: str, layers: tuple[str, ...], state: str, epoch_index: int) -> Norms:
+def _collect_norms(
+    comparison: Comparison, arm: str, layers: tuple[str, ...], states: Sequence[str], epoch_index: int
+) -> Norms:
     """Collect norms, trials x layers, of a trial's first or last epoch.
 
     The epoch is the first or last one with a finite norm; NaN where there is none.
     """
     rows = []
     for trial in _ended_trials(comparison, arm):
-        if trial.state == state and trial.result:
+        if trial.state in states and trial.result:
             curves = trial.result.curves
             rows.append([_select_finite(curves.get(GRADIENT_NORM_PREFIX + layer, ()), epoch_index) for layer in layers])
     return np.array(rows, dtype=float).reshape(-1, len(layers))  # two axes, also without a trial
@@ -145,8 +148,8 @@ def _draw_gradient_norms(norms: _ArmNorms, limits: tuple[float, float], axes: Ax
     color = style.arm_color(norms.index)
     _draw_epoch(axes, norms.first_epoch, color, hollow=True)
     _draw_epoch(axes, norms.last_epoch, color, hollow=False)
-    for diverged_trial in norms.diverged:
-        axes.plot(range(len(layers)), diverged_trial, color=color, linewidth=0.8, linestyle=(0, (1, 1.5)), marker="x",
+    for untrained_trial in norms.untrained:
+        axes.plot(range(len(layers)), untrained_trial, color=color, linewidth=0.8, linestyle=(0, (1, 1.5)), marker="x",
                   markersize=3.5)  # fmt: skip
     step = -(-len(layers) // MAX_LABELS)  # rounded up: deep networks name every second layer, or fewer
     labels = [shorten_name(layer, 18) for layer in layers[::step]]
@@ -183,8 +186,8 @@ def _describe_norms(norms: _ArmNorms) -> str:
                 f"{epoch}, mean over seeds, from {format_significant(means[least])} in {least} "
                 f"to {format_significant(means[most])} in {most}"
             )
-    if len(norms.diverged):
-        descriptions.append(f"{format_count(len(norms.diverged), 'diverged seed')} dotted")
+    if len(norms.untrained):
+        descriptions.append(f"{format_count(len(norms.untrained), 'untrained seed')} dotted")
     layers = f"{format_count(len(norms.layers), 'layer')} from {norms.layers[0]} to {norms.layers[-1]}"
     return f"{norms.name}, {layers}: {'; '.join(descriptions)}."
 

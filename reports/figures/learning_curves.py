@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.style import Figure, Panel, shorten_name
 from reports.formatting import format_significant
+from studies.records.results import UNTRAINED_STATUSES
 
 METRIC_TITLES = (
     ("validation_error", "Validation error, %"),
@@ -49,7 +50,8 @@ def learning_curves_figure(comparison: Comparison) -> Figure | None:
         return None
     caption = (
         "Line: mean over the finished seeds; shade: from the lowest to the highest seed. Dotted, ending in a cross: "
-        "diverged seeds, not part of any mean. Errors are on a square-root axis, which spreads small values."
+        "seeds at chance or non-finite, not part of any mean. Errors are on a square-root axis, which spreads small "
+        "values."
     ) + style.describe_choice(len(indices), len(with_curves))
     return Figure(name="learning", title="Learning curves", caption=caption, panels=tuple(panels))
 
@@ -58,11 +60,11 @@ def _has_curves(comparison: Comparison, arm: str) -> bool:
     return any(trial.arm == arm and trial.result and trial.result.curves for trial in comparison.trials)
 
 
-def _collect_curves(comparison: Comparison, arm: str, metric: str, state: str = "finished") -> Curves:
+def _collect_curves(comparison: Comparison, arm: str, metric: str, states: Sequence[str] = ("finished",)) -> Curves:
     """Collect curves, trials x epochs, NaN beyond an end or if not finite."""
     curves = []
     for trial in comparison.trials:
-        if trial.arm == arm and trial.state == state and trial.result is not None:
+        if trial.arm == arm and trial.state in states and trial.result is not None:
             curves.append(trial.result.curves.get(metric, ()))
     # Trials end at different epochs: early stopping and divergence leave rows of unequal length.
     table = np.full((len(curves), max(map(len, curves), default=0)), np.nan)
@@ -73,12 +75,12 @@ def _collect_curves(comparison: Comparison, arm: str, metric: str, state: str = 
 
 
 def _draw_curves(comparison: Comparison, curves_by_arm: CurvesByArm, metric: str, axes: Axes) -> None:
-    diverged_by_arm = {}
+    untrained_by_arm = {}
     for index in curves_by_arm:
-        diverged_by_arm[index] = _collect_curves(comparison, comparison.arms[index].name, metric, "diverged")
-    # The scale must be set before anything is drawn, and must hold the diverged seeds too.
+        untrained_by_arm[index] = _collect_curves(comparison, comparison.arms[index].name, metric, UNTRAINED_STATUSES)
+    # The scale must be set before anything is drawn, and must hold the untrained seeds too.
     finite = np.concatenate(
-        [curves[np.isfinite(curves)] for curves in (*curves_by_arm.values(), *diverged_by_arm.values())]
+        [curves[np.isfinite(curves)] for curves in (*curves_by_arm.values(), *untrained_by_arm.values())]
     )
     if metric.endswith("_error"):
         style.set_square_root_scale(axes, float(min(100.0, max(finite.max() * 1.05, 1.0))))
@@ -86,7 +88,7 @@ def _draw_curves(comparison: Comparison, curves_by_arm: CurvesByArm, metric: str
         style.set_log_scale(axes)
     line_ends = []
     for index, curves in curves_by_arm.items():
-        _draw_diverged(axes, diverged_by_arm[index], index)
+        _draw_untrained(axes, untrained_by_arm[index], index)
         if np.isfinite(curves).any():
             end_height = _draw_arm(axes, curves, index)
             line_ends.append((shorten_name(comparison.arms[index].name), index, end_height))
@@ -111,7 +113,7 @@ def _draw_arm(axes: Axes, curves: Curves, index: int) -> float:
     return float(mean[-1])
 
 
-def _draw_diverged(axes: Axes, curves: Curves, index: int) -> None:
+def _draw_untrained(axes: Axes, curves: Curves, index: int) -> None:
     color = style.arm_color(index)
     for curve in curves:
         epochs = np.flatnonzero(np.isfinite(curve))

@@ -231,7 +231,7 @@ class EndpointAnalysis(ABC):
         # The seeds that an arm lost to divergence are likely its worst: the rest flatters it.
         if self.num_lost[favored] > self.num_lost[other] or (is_unequal and favors == "neither"):
             counts = " and ".join(f"{self.num_lost[arm]} of {self.num_seeds} of {arm}" for arm in pair)
-            return f"{counts} diverged: the rest cannot speak for all"
+            return f"{counts} did not train: the rest cannot speak for all"
         # From two pairs the standard deviation is uncertain by a factor of 0.45 to 32 (95%, χ² with 1 df).
         if margin and self.estimates is not None and self.estimates.pair(*pair).num_pairs == 2:
             return "two seeds: they can show a direction, no margin"

@@ -19,7 +19,8 @@ STATE_STYLES = {
     "interrupted": "magenta",
     "finished": "green",
     "reused": "green",
-    "diverged": "yellow",
+    "non-finite": "yellow",
+    "at chance": "yellow",
     "failed": "red",
 }
 
@@ -29,14 +30,17 @@ STATE_SYMBOLS = {
     "interrupted": "!",
     "finished": "✓",
     "reused": "=",
-    "diverged": "≈",
+    "non-finite": "∞",
+    "at chance": "≈",
     "failed": "✗",
 }
 
-ASCII_SYMBOLS = STATE_SYMBOLS | {"waiting": ".", "running": ">", "finished": "+", "diverged": "~", "failed": "x"}
+ASCII_SYMBOLS = STATE_SYMBOLS | {
+    "waiting": ".", "running": ">", "finished": "+", "non-finite": "n", "at chance": "~", "failed": "x",
+}  # fmt: skip
 
 # Which groups keep their line where there is no room for all: those that need attention first.
-STATE_PRIORITY = ("running", "failed", "interrupted", "diverged", "waiting", "finished", "reused")
+STATE_PRIORITY = ("running", "failed", "interrupted", "non-finite", "at chance", "waiting", "finished", "reused")
 MAX_SYMBOLS = 40  # per group; the trials of a larger group are counted instead
 MAX_GROUPS, MAX_RUNNING = 16, 12  # lines of the live view, which must fit on a screen
 RIGHT_ALIGNED = ("epoch", "validation error", "left", "mean error")

@@ -187,5 +187,5 @@ def wait_for_others(
 
 
 def has_job_ended(job: TrialJob) -> bool:
-    """Whether a trial has finished or diverged, with its weights in its folder if it trains any."""
+    """Whether a trial has ended without failing, with its weights in its folder if it trains any."""
     return TrialFolder(job.folder).is_complete(trains=job.trial.setup.has_training)

@@ -1,7 +1,7 @@
 """Find and free what no study needs in a runs folder or object store (`ablate gc`).
 
 A study needs, of every trial that it plans, the result and the predictions (a lost tracking store is rebuilt from
-them), the checkpoint until the trial has finished or diverged, and the weights. A candidate's folder is needed until
+them), the checkpoint until the trial has ended without failing, and the weights. A candidate's folder is needed until
 its search has finished. Whatever is under a lease stays, and we hold a lease ourselves on what is being freed.
 """
 

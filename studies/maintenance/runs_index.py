@@ -31,7 +31,7 @@ class StoredTrial:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has finished or diverged."""
+        """Whether it has ended with any result but a failure."""
         return self.result is not None and self.result.status != "failed"
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from studies.records.identity import is_recorded
 from studies.records.results import Result
 from studies.records.study_record import StudyStart
 from studies.settings import Settings, SettingsError
@@ -140,8 +141,8 @@ def _unlogged_results(
     store: Store, study_run_id: str, results: Mapping[ManifestEntry, Result]
 ) -> dict[ManifestEntry, Result]:
     """The results that the tracking store does not hold."""
-    recorded = store.inspector.recorded_statuses(study_run_id)
-    return {entry: result for entry, result in results.items() if (entry.key, result.status) not in recorded}
+    recorded = {*store.inspector.recorded_statuses(study_run_id)}
+    return {entry: result for entry, result in results.items() if not is_recorded(entry.key, result.status, recorded)}
 
 
 def _is_study_complete(store: Store, study_run_id: str, manifest: StudyManifest) -> bool:

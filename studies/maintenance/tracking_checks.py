@@ -10,11 +10,13 @@ from studies.maintenance.cleanup import find_garbage, format_size
 from studies.maintenance.health_check import HealthCheck, Severity
 from studies.maintenance.runs_folder import LOW_SPACE_BYTES
 from studies.maintenance.runs_index import RunsFolderIndex
+from studies.records.identity import is_recorded
 from studies.records.results import RECORD_SCHEMA
 from studies.settings import Settings
 from studies.storage import lease
 from studies.tracking.errors import TrackingError, report_store_outage
 from studies.tracking.inspection import RecordedRun
+from studies.tracking.reader import ENDED_STATUSES
 from studies.tracking.store import Store, open_store
 
 MAX_CHECKED_RUNS = 200  # whose files are looked for: each takes a request to a server
@@ -157,14 +159,14 @@ def _check_folder_agreement(settings: Settings, runs: Iterable[RecordedRun]) -> 
         num_missing = 0
         for entry in manifest.latest_entries:
             trial = index.trials.get(entry.folder)
-            if trial and trial.result and (trial.key, trial.result.status) not in recorded:
+            if trial and trial.result and not is_recorded(trial.key, trial.result.status, recorded):
                 num_missing += 1
         if num_missing:
             study = manifest.registration.study
             finding = f"{num_missing} trials of {study} have ended but are not in the tracking store"
             yield HealthCheck(area="record", level="warning", finding=finding, advice=f"`ablate sync {study}`")
     stored_keys = {trial.key for trial in index.trials.values()}
-    ended = [run for run in trial_runs if run.status in ("finished", "diverged")]
+    ended = [run for run in trial_runs if run.status in ENDED_STATUSES["fit"]]
     num_absent = sum(run.key not in stored_keys for run in ended)
     if num_absent and index.trials:
         finding = (

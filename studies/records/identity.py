@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+
+from studies.records.results import ResultStatus, recorded_statuses_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class TrialKey:
     def tags(self) -> dict[str, str]:
         """The fields as tags of a run in the tracking store."""
         return asdict(self)
+
+
+def is_recorded(key: TrialKey | None, status: ResultStatus, recorded: Collection[tuple[TrialKey | None, str]]) -> bool:
+    """Whether a trial's result is among the recorded ones, under its status or that of earlier versions."""
+    return any((key, name) in recorded for name in recorded_statuses_of(status))
 
 
 @dataclass(frozen=True)

@@ -99,4 +99,5 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
             **inventory.split_sizes,
             "digest": inventory.digest,
         },
+        class_counts=inventory.class_counts,
     )

@@ -48,6 +48,7 @@ class Registration:
         registered: when, ISO 8601; empty in older records.
         num_planned: trials of the arms that were planned then.
         num_visible: those of them that had a result already, in this study or in any other, under any name.
+        class_counts: examples in ``train`` (under the first seed) and ``test``, by the name of the class.
     """
 
     # The names of these fields are the keys of ``registration.json``: renaming one makes earlier records unreadable.
@@ -80,6 +81,7 @@ class Registration:
     registered: str = ""
     num_planned: int = 0
     num_visible: int = 0
+    class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
 
     @property

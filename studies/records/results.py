@@ -6,9 +6,11 @@ The JSON of a result is here, not in ``records.serialization``: training writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,10 @@ from studies.records.json_numbers import nonfinite_to_null, null_to_nan
 from studies.settings import redact_credentials
 
 RECORD_SCHEMA = 1  # of results, registrations, manifests and checkpoints alike
-ResultStatus = Literal["finished", "diverged", "failed"]
+ResultStatus = Literal["finished", "non-finite", "at chance", "failed"]
+# A trial that ran to its end without a network that has learned: a result of its arm, and never trained again.
+UNTRAINED_STATUSES: tuple[ResultStatus, ...] = ("non-finite", "at chance")
+LEGACY_STATUS = "diverged"  # earlier versions had one word for both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +36,13 @@ class Result:
         fingerprint: identity of the trial: setup, seed and dependencies.
         digests: ``data``, ``code`` and ``platform``, which decide the result's bits as well; and ``user_code``, of the
             user's own network, source network and data, where the trial has any.
-        status: ``finished``; ``diverged`` (non-finite, or training error above 0.9 x chance; an evaluation: where an
-            evaluated network diverged); ``failed`` (exception).
+        status: ``finished``; ``non-finite`` (a loss or weight); ``at chance`` (the training error is about that of a
+            constant answer, see :func:`studies.training.status.training_status`); ``failed`` (exception). An
+            evaluation has the status of the networks that it evaluates.
         metrics: final values: ``test_error``, ``validation_error``, ``train_error`` (percent, evaluation mode, no
-            augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats); with more than five classes
+            augmentation) and ``test_loss``, ``validation_loss``, ``train_loss`` (nats); of each split also
+            ``balanced_error`` (mean over the classes' own errors), and ``constant_error`` and
+            ``constant_balanced_error``, those of always answering its largest class; with more than five classes
             ``test_top5_error``. An evaluation has those of the test split alone.
         curves: per epoch: ``train_loss``, ``validation_loss`` (nats), ``train_error``, ``validation_error`` (percent;
             training values are running ones, under augmentation), ``learning_rate``, ``gradient_norm``, ``seconds``;
@@ -96,4 +104,17 @@ def result_from_json(data: dict[str, Any]) -> Result:
     """Invert :func:`result_to_json`; the result has no predictions."""
     metrics = {name: null_to_nan(value) for name, value in data["metrics"].items()}
     curves = {name: tuple(map(null_to_nan, values)) for name, values in data["curves"].items()}
-    return Result(**data | {"metrics": metrics, "curves": curves, "times": tuple(data["times"])})
+    status = current_status(data["status"], chain(metrics.values(), curves.get("train_loss", ())))
+    return Result(**data | {"status": status, "metrics": metrics, "curves": curves, "times": tuple(data["times"])})
+
+
+def current_status(status: str, values: Iterable[float]) -> ResultStatus:
+    """Translate the status of an earlier version, ``diverged``, by the trial's metrics and losses."""
+    if status == LEGACY_STATUS:
+        return "at chance" if all(map(math.isfinite, values)) else "non-finite"
+    return cast(ResultStatus, status)
+
+
+def recorded_statuses_of(status: ResultStatus) -> tuple[str, ...]:
+    """The words under which a tracking store may hold a status, that of earlier versions included."""
+    return (status, LEGACY_STATUS) if status in UNTRAINED_STATUSES else (status,)

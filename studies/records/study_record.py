@@ -13,8 +13,8 @@ from lightning_modules.specs.values import Leaf
 from studies.records.registration import Registration
 from studies.records.results import Result
 
-# A divergence is a result of the arm, a failure one of the machine or the code: only the latter is tried again.
-TrialState = Literal["finished", "diverged", "failed", "running"]
+# What training came to is a result of the arm, a failure one of the machine or the code: only that is tried again.
+TrialState = Literal["finished", "non-finite", "at chance", "failed", "running"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ class StudyRecord:
     def metric_table(self, metric: str = "test_error") -> npt.NDArray[np.float64]:
         """Return a final metric as an array of shape ``(arms, planned seeds)``, in the registration's order.
 
-        NaN where a trial did not finish: a diverged trial's error is no measurement of its arm.
+        NaN where a trial did not finish: the error of an untrained network is no measurement of its arm.
         """
         # Missing trials stay NaN, so that rows keep their pairing by seed.
         table = np.full((len(self.registration.arms), len(self.registration.seeds)), np.nan)

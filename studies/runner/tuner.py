@@ -32,7 +32,7 @@ class _CandidateScore:
     """Rank of a candidate on one rung, the lowest is best; fields in the order in which they decide.
 
     Attributes:
-        is_lost: whether a trial of it diverged or failed.
+        is_lost: whether a trial of it is non-finite, at chance or failed.
         error: on validation, percent, mean over tuning seeds.
         loss: on validation, nats, mean over tuning seeds; breaks the ties of small validation sets.
         number: of the candidate; the earlier one wins a tie.
@@ -131,7 +131,7 @@ class Tuner:
 
 def _score_candidate(number: int, results: Sequence[Result]) -> _CandidateScore:
     """Score a candidate by its mean over tuning seeds; one lost seed loses the candidate."""
-    # A recipe under which training diverges for some seeds is not one to compare under.
+    # A recipe under which some seeds do not train is not one to compare under.
     is_lost = any(result.status != "finished" for result in results)
     error = _mean_metric(results, "validation_error")
     loss = _mean_metric(results, "validation_loss")

@@ -16,14 +16,14 @@ from typing import Any
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import dump_json
 from studies.records.json_numbers import null_to_nan
-from studies.records.results import Result
+from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.schema import SchemaVersionError
 from studies.settings import Settings
 from studies.storage.lease import find_holder, is_lease_expired
 from studies.storage.status_files import STATUS_SCHEMA, load_board, load_progress, read_board
 from studies.storage.trial_folder import TrialFolder
 
-ENDED_STATES = ("finished", "diverged", "failed", "reused")
+ENDED_STATES = ("finished", *UNTRAINED_STATUSES, "failed", "reused")
 TRIAL_STATES = (*ENDED_STATES, "running", "interrupted", "waiting")
 
 

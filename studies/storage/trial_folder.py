@@ -85,7 +85,7 @@ class TrialFolder:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the trial has finished or diverged; a failed one is tried again."""
+        """Whether the trial has ended with any result but a failure, which is tried again."""
         result = self.read_result()
         return result is not None and result.status != "failed"
 

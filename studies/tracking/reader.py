@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 from lightning_modules.specs.errors import did_you_mean
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
-from studies.records.results import Result, result_from_json
+from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result, result_from_json
 from studies.records.serialization import registration_from_json, results_from_table, start_from_json
-from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart, TrialState
+from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 from studies.tracking.errors import TrackingError, report_unreachable_store
 from studies.tracking.runs import PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
 from studies.tracking.searches import SearchRuns
@@ -28,8 +28,8 @@ RunKind = Literal["fit", "candidate"]
 
 # A search ranks a failed candidate last and continues: to train it again would change what the search has chosen.
 ENDED_STATUSES: dict[RunKind, tuple[str, ...]] = {
-    "fit": ("finished", "diverged"),
-    "candidate": ("finished", "diverged", "failed"),
+    "fit": ("finished", *UNTRAINED_STATUSES, LEGACY_STATUS),
+    "candidate": ("finished", *UNTRAINED_STATUSES, LEGACY_STATUS, "failed"),
 }
 
 
@@ -118,7 +118,7 @@ class StudyReader:
     def ended_trials(self, kind: RunKind = "fit") -> list[EndedTrial]:
         """Trials of all studies in the store whose result can be reused, the oldest first.
 
-        These have finished or diverged; candidates may have failed as well.
+        These have ended without failing; candidates may have failed as well.
         """
         ended: list[EndedTrial] = []
         for run in self.runs.search(self.runs.all_experiments(), {"kind": kind}):
@@ -173,7 +173,8 @@ class StudyReader:
             arm=tags["arm"],
             seed=int(tags["seed"]),
             run_id=run.info.run_id,
-            state=cast(TrialState, tags["status"]),
+            # Not the tag: earlier versions had one word there for two outcomes, which the result tells apart.
+            state=result.status if result else "running",
             result=result,
             reused_from=tags.get("reused_from", ""),
             num_attempts=int(tags.get("attempts", 1)),

@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Run, RunTag
 from lightning_modules.specs.values import Leaf
 from studies.design.tuning import TuningBudget
 from studies.records.registration import Registration
-from studies.records.results import RECORD_SCHEMA
+from studies.records.results import RECORD_SCHEMA, current_status
 from studies.records.study_record import RecordedCandidate, RecordedTrial, RecordedTuning, TrialState
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns
 
@@ -167,6 +167,13 @@ def read_candidates(runs: Iterable[Run], tuning: TuningBudget) -> tuple[Recorded
     return tuple(latest[identity] for identity in sorted(latest))
 
 
+def _candidate_state(status: str, metrics: Mapping[str, float]) -> TrialState:
+    if status == "running":
+        return "running"
+    losses = [metrics.get(f"final_{name}", math.nan) for name in ("validation_error", "validation_loss")]
+    return current_status(status, losses)
+
+
 def _to_candidate(run: Run, tuning: TuningBudget) -> RecordedCandidate:
     tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
     return RecordedCandidate(
@@ -176,7 +183,7 @@ def _to_candidate(run: Run, tuning: TuningBudget) -> RecordedCandidate:
         seed=int(tags["seed"]),
         epochs=int(params["recipe.epochs"]),
         epochs_trained=int(tags.get("epochs", 0)),
-        state=cast(TrialState, tags["status"]),
+        state=_candidate_state(tags["status"], metrics),
         validation_error=metrics.get("final_validation_error", math.nan),
         validation_loss=metrics.get("final_validation_loss", math.nan),
         seconds=metrics.get("train_seconds", 0.0),

@@ -15,7 +15,7 @@ import numpy as np
 from lightning_modules.evaluation.inference import ViewScheme, evaluate_scorers, restore_scorer
 from lightning_modules.modules.metrics import TOP_K
 from studies.hardware import PeakMemory
-from studies.records.results import ResultStatus
+from studies.records.results import UNTRAINED_STATUSES, ResultStatus
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.weights import hash_state, load_final_weights
@@ -24,8 +24,8 @@ from studies.training.weights import hash_state, load_final_weights
 def evaluate_trained_networks(context: TrialContext) -> TrialOutcome:
     """Test the networks of the trial's dependencies on the test split alone.
 
-    Nothing is trained, so whether training succeeded is the evaluated trials' to say: the evaluation is ``diverged``
-    where one of them is, or where a loss is not finite.
+    Nothing is trained, so whether training succeeded is the evaluated trials' to say: the evaluation is ``non-finite``
+    where one of them or a loss is, else ``at chance`` where one of them is.
 
     Raises:
         FileNotFoundError: where an evaluated trial left no weights.
@@ -45,7 +45,7 @@ def evaluate_trained_networks(context: TrialContext) -> TrialOutcome:
         scorers, ViewScheme.from_setup(setup), context.data.test, device, context.dp_rank, context.callbacks.heartbeat
     )
     # Reading the sums waits for the device, so the clock stops after them.
-    metrics = {"test_error": tally.error, "test_loss": tally.mean_loss}
+    metrics = tally.final_values("test")
     seconds = time.perf_counter() - started_at
     if setup.scale.classes > TOP_K:
         metrics["test_top5_error"] = tally.top5_error
@@ -69,8 +69,15 @@ def evaluate_trained_networks(context: TrialContext) -> TrialOutcome:
 
 
 def _evaluation_status(evaluated_folders: Sequence[Path], metrics: Iterable[float]) -> ResultStatus:
+    if not all(map(math.isfinite, metrics)):
+        return "non-finite"
+    statuses = set()
     for folder in evaluated_folders:
         result = TrialFolder(folder).read_result()
-        if result is None or result.status != "finished":
-            return "diverged"
-    return "finished" if all(map(math.isfinite, metrics)) else "diverged"
+        if result is None or result.status == "failed":
+            raise FileNotFoundError(f"{folder.name} has no result, so its network cannot be evaluated")
+        statuses.add(result.status)
+    for status in UNTRAINED_STATUSES:
+        if status in statuses:
+            return status
+    return "finished"

@@ -61,7 +61,7 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
             _save_classifier(probe.classifier, context.folder)
         save_final_weights(network, context.folder)
     return TrialOutcome(
-        status=training_status(network, probe.metrics, {}, setup.scale.classes),
+        status=training_status(network, probe.metrics, {}),
         metrics=probe.metrics,
         cost=probe.cost,
         evidence={
@@ -111,7 +111,7 @@ def _fit_and_evaluate(network: nn.Module, context: TrialContext) -> _ProbeFit:
     predictions = None
     for name, features in feature_sets.items():
         tally, classes = classifier.evaluate(features)
-        metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}
+        metrics |= tally.final_values(name)
         if name == "test":
             predictions = classes.numpy().astype(np.uint16)
             cost["inference_images_per_second"] = tally.num_examples / (time.perf_counter() - started_at)
@@ -122,7 +122,7 @@ def _fit_and_evaluate(network: nn.Module, context: TrialContext) -> _ProbeFit:
 
 
 def _undefined_metrics(*, with_test: bool) -> dict[str, float]:
-    """Not-a-number for every metric: the trial counts as diverged."""
+    """Not-a-number for every metric: the trial counts as non-finite."""
     metrics = {}
     for split in ("train", "validation", "test") if with_test else ("train", "validation"):
         metrics[f"{split}_error"] = math.nan

@@ -57,7 +57,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
         save_final_weights(trainable.network, context.folder)
     history = recorder.history
     return TrialOutcome(
-        status=training_status(trainable.network, metrics, history.curves, setup.scale.classes),
+        status=training_status(trainable.network, metrics, history.curves),
         metrics=metrics,
         curves={name: tuple(values) for name, values in history.curves.items()},
         times=tuple(history.epoch_times),
@@ -141,7 +141,7 @@ def evaluate_splits(
         batches = with_heartbeats(split.evaluation_batches(), heartbeat)
         tally, predicted = evaluate_network(trainable.module, batches, device, dp_rank)
         # Reading the sums waits for the device, so the clock stops after them.
-        metrics |= {f"{name}_error": tally.error, f"{name}_loss": tally.mean_loss}
+        metrics |= tally.final_values(name)
         cost = {
             "inference_images_per_second": tally.num_examples / (time.perf_counter() - started_at),
             "inference_peak_memory_bytes": memory.peak_bytes(),

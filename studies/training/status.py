@@ -1,4 +1,4 @@
-"""Decide whether training succeeded or diverged."""
+"""Decide whether training succeeded, became non-finite or stayed at chance."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from torch import nn
 
 from studies.records.results import ResultStatus
 
-# Of the error of guessing (90 % with ten classes), on training data, unaugmented, in evaluation mode: a network that
-# learned anything is below it, while one whose units died predicts a single class and stays at 1.0.
-DIVERGENCE_THRESHOLD = 0.9
+# Of the error of the best constant answer, on training data, unaugmented, in evaluation mode: a network that learned
+# anything is below it, while one whose units died predicts a single class and stays at 1.0.
+CHANCE_THRESHOLD = 0.9
 
 
 def training_status(
-    network: nn.Module, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], num_classes: int
+    network: nn.Module, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]]
 ) -> ResultStatus:
     """Status of a trained network.
 
-    ``diverged`` where weights or losses are not finite, or where the training error stayed near chance.
+    ``non-finite`` where weights or losses are; ``at chance`` where neither the training error nor the balanced one lies
+    clearly below that of always answering the largest class.
     """
     losses_finite = all(map(math.isfinite, (*metrics.values(), *curves.get("train_loss", ()))))
     weights_finite = all(bool(torch.isfinite(weights).all()) for weights in network.parameters())
     if not losses_finite or not weights_finite:
-        return "diverged"
-    chance_error = 100 * (1 - 1 / num_classes)
-    return "finished" if metrics["train_error"] <= DIVERGENCE_THRESHOLD * chance_error else "diverged"
+        return "non-finite"
+    # Either suffices: a network trained with weighted classes learns the rare ones at the cost of the plain error.
+    has_learned = any(
+        metrics[f"train_{name}"] <= CHANCE_THRESHOLD * metrics[f"train_constant_{name}"]
+        for name in ("error", "balanced_error")
+    )
+    return "finished" if has_learned else "at chance"

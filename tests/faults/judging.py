@@ -180,7 +180,7 @@ def judge_store(at: Place, study: str, outcome: Outcome) -> None:
     """Every trial has one run that ended, with every epoch once and what its folder holds; nothing runs on."""
     runs = recorded(at.database, study)
     children = [run for run in runs.values() if run["tags"].get("kind") == "fit"]
-    ended = [run for run in children if run["tags"]["status"] in ("finished", "diverged")]
+    ended = [run for run in children if run["tags"]["status"] in ("finished", "non-finite", "at chance")]
     counts = Counter((run["tags"]["arm"], int(run["tags"]["seed"])) for run in ended)
     wanted = {(arm, seed) for arm in ARMS[study] for seed in ground.SEEDS}
     lost, doubled = wanted - set(counts), [key for key, count in counts.items() if count > 1]

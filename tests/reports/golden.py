@@ -31,7 +31,7 @@ from tests.reports.records import CROSSED, DONOR, crossed, record, started
 FOLDER = Path(__file__).parent / "golden"
 COMMITTED = ("report.md", "report.tex", "arms.csv", "trials.csv", "effects.csv")
 EVERY = 4
-TROUBLES = {("B", 1): "diverged", ("D", 2): "failed", ("E", 0): "running", ("A", 2): "absent"}
+TROUBLES = {("B", 1): "non-finite", ("D", 2): "failed", ("E", 0): "running", ("A", 2): "absent"}
 
 
 def made_up() -> dict[str, StudyRecord]:
@@ -43,7 +43,7 @@ def made_up() -> dict[str, StudyRecord]:
     return {
         "healthy": _small(record()),
         "troubled": _small(replace(troubled, run_id="9e0f11", starts=(start,))),
-        "crossed": _small(crossed(states={(CROSSED[1], 3): "diverged"})),
+        "crossed": _small(crossed(states={(CROSSED[1], 3): "non-finite"})),
         "started": _small(started(states={(DONOR, 2): "failed", ("warm", 2): "failed"})),
     }
 

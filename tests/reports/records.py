@@ -148,15 +148,15 @@ def claims(arms: tuple[str, ...]) -> tuple[Claim, ...]:
 
 
 def result(arm: str, seed: int, error: float, status: str = "finished", **fields: object) -> Result:
-    """A result whose curves fall to its error; a diverged one stops early, a failed one leaves a traceback."""
+    """A result whose curves fall to its error; a non-finite one stops early, a failed one leaves a traceback."""
     random = np.random.default_rng([seed, sum(map(ord, arm))])
-    epochs = {"finished": EPOCHS, "diverged": 6, "failed": 3}[status]
+    epochs = {"finished": EPOCHS, "at chance": EPOCHS, "non-finite": 6, "failed": 3}[status]
     time = np.arange(1, epochs + 1)
     decay = np.exp(-time / 5.0)
     noise = random.normal(0, 1, epochs) * (0.4 + 3 * decay)
     validation = np.clip(error + 75 * decay + noise, 0, 100)
     train = np.clip(0.35 * error + 80 * decay + 0.4 * noise, 0, 100)
-    if status == "diverged":
+    if status in ("at chance", "non-finite"):
         validation, train = np.full(epochs, 90.0) + noise, np.full(epochs, 90.0) - noise
     standard = Result(
         fingerprint=f"{arm}-{seed}",
@@ -171,6 +171,8 @@ def result(arm: str, seed: int, error: float, status: str = "finished", **fields
             "train_loss": error / 90,
         }
         if status == "finished"
+        else {"train_error": 89.5, "train_constant_error": 90.0}
+        if status == "at chance"
         else {},
         curves={
             "train_loss": tuple(train / 40),

@@ -18,7 +18,9 @@ ARMS = tuple(f"width ×{0.25 + 0.05 * index:.2f} of the protocol" for index in r
 
 @pytest.fixture(scope="module")
 def wide():
-    states = {(arm, seed): "diverged" for index, arm in enumerate(ARMS) for seed in range(2) if (index + seed) % 3 == 0}
+    states = {
+        (arm, seed): "non-finite" for index, arm in enumerate(ARMS) for seed in range(2) if (index + seed) % 3 == 0
+    }
     return compare_arms(
         record(
             arms=ARMS,

@@ -10,7 +10,7 @@ import pytest
 from studies.design.declare import declare
 from studies.design.tuning import Choice, TuningBudget, tuning_from_json, tuning_to_json
 from studies.records.json_numbers import nonfinite_to_null
-from studies.records.results import Result, result_from_json, result_to_json
+from studies.records.results import Result, failed_result, result_from_json, result_to_json
 from studies.records.serialization import start_from_json, start_to_json
 from studies.records.study_record import StudyStart
 
@@ -41,7 +41,7 @@ def test_a_result_keeps_its_keys_and_turns_what_is_not_finite_into_null():
     result = Result(
         fingerprint="f",
         digests={"code": "c"},
-        status="diverged",
+        status="non-finite",
         metrics={"test_error": math.nan},
         curves={"train_loss": (1.0, math.inf)},
     )
@@ -70,3 +70,12 @@ def test_a_start_comes_back_from_json():
         wall_seconds=1.5,
     )
     assert start_from_json(json.loads(json.dumps(start_to_json(start)))) == start
+
+
+@pytest.mark.parametrize(("loss", "status"), [(2.3, "at chance"), (None, "non-finite")])
+def test_a_result_of_earlier_versions_gets_the_right_one_of_two_words(loss, status):
+    data = result_to_json(failed_result("f", {}, "")) | {
+        "status": "diverged",
+        "metrics": {"train_error": 90.0, "train_loss": loss},
+    }
+    assert result_from_json(data).status == status

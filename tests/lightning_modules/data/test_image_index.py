@@ -362,6 +362,6 @@ def test_a_spoiled_folder_goes_through_the_protocol_of_imagenet(spoiled, tmp_pat
     examples = load_dataset(setup, spoiled, tmp_path / "cache")
     fit, machine = Trial(arm="A", setup=setup, seed=0), Machine()
     result = train_trial(fit, examples, tmp_path / "trial", digests={}, machine=machine)
-    assert result.status in ("finished", "diverged"), result.error
+    assert result.status in ("finished", "non-finite", "at chance"), result.error
     assert len(result.predictions) == 2 * CLASSES - 1
     assert result.evidence["steps"] == 2 * 3

@@ -14,7 +14,7 @@ from reports.comparison.comparison import compare_arms
 from reports.renderers import markdown
 from tests.reports.records import DONOR, record, started
 
-STUCK = {("E", seed): "diverged" for seed in range(5)}
+STUCK = {("E", seed): "at chance" for seed in range(5)}
 
 
 def edited(study, arm, seed, **fields):
@@ -56,7 +56,7 @@ def test_a_failed_trial_has_no_gradient():
 def test_gradients_that_starve_networks_answer_a_claim_about_gradients():
     (judged,) = compare_arms(claimed(FallsWith(order=("A", "E"), endpoint="gradient_norm"), states=STUCK)).claims
     assert judged.word == "supported"
-    assert not any("diverged" in note for note in judged.all_notes)
+    assert not any("did not train" in note for note in judged.all_notes)
 
 
 def test_a_claim_about_errors_stays_without_an_answer_where_the_arm_is_stuck():
@@ -65,21 +65,21 @@ def test_a_claim_about_errors_stays_without_an_answer_where_the_arm_is_stuck():
 
 
 def test_a_diverged_donor_is_charged():
-    study = started(states={(DONOR, 1): "diverged"})
+    study = started(states={(DONOR, 1): "at chance"})
     seconds = study.find_trial(DONOR, 1).result.cost["train_seconds"]
     assert source_train_seconds(study)[1, 1] == seconds
     assert endpoint_values(study, "time")[1, 1] == study.find_trial("warm", 1).result.cost["train_seconds"] + seconds
 
 
 def test_an_arm_whose_donors_all_diverged_has_a_cost():
-    compared = compare_arms(started(states={(DONOR, seed): "diverged" for seed in range(3)}))
+    compared = compare_arms(started(states={(DONOR, seed): "at chance" for seed in range(3)}))
     assert math.isfinite(compared.arms[1].train_seconds)
 
 
 def test_the_table_of_donors_shows_the_error_and_the_seconds_of_a_diverged_one():
-    study = edited(started(states={(DONOR, 1): "diverged"}), DONOR, 1, metrics={"test_error": 90.0})
+    study = edited(started(states={(DONOR, 1): "at chance"}), DONOR, 1, metrics={"test_error": 90.0})
     seconds = study.find_trial(DONOR, 1).result.cost["train_seconds"]
-    assert f"| {DONOR} | 1 | diverged | 90.00 | {seconds:.1f} |" in markdown.render_report(compare_arms(study), ())
+    assert f"| {DONOR} | 1 | at chance | 90.00 | {seconds:.1f} |" in markdown.render_report(compare_arms(study), ())
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(3, True), (4, False)])

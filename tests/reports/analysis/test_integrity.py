@@ -22,10 +22,10 @@ def stopped(study, arm, seed, epochs=1):
 
     def ended(result):
         evidence = {**result.evidence, "order": "short", "augmentation": "short", "steps": 21 * epochs}
-        return replace(result, status="diverged", times=result.times[:epochs], evidence=evidence)
+        return replace(result, status="non-finite", times=result.times[:epochs], evidence=evidence)
 
     trials = tuple(
-        replace(each, state="diverged", result=ended(each.result)) if (each.arm, each.seed) == (arm, seed) else each
+        replace(each, state="non-finite", result=ended(each.result)) if (each.arm, each.seed) == (arm, seed) else each
         for each in study.trials
     )
     return replace(study, trials=trials)

@@ -65,10 +65,10 @@ def test_a_pair_of_arms_has_one_interval_and_unregistered_ones_are_marked():
 
 
 def test_trained_names_what_did_not_train():
-    study = record(states={("B", 3): "diverged", ("B", 4): "failed", ("D", 0): "running", ("E", 1): "absent"})
+    study = record(states={("B", 3): "non-finite", ("B", 4): "failed", ("D", 0): "running", ("E", 1): "absent"})
     trained = {arm.name: arm.describe_outcomes for arm in compare_arms(study).arms}
     assert trained["A"] == "5 of 5"
-    assert trained["B"] == "3 of 5 (1 diverged, 1 failed)"
+    assert trained["B"] == "3 of 5 (1 non-finite, 1 failed)"
     assert trained["D"] == "4 of 4 (1 running)"
     assert trained["E"] == "4 of 4 (1 not started)"
 

@@ -107,8 +107,8 @@ def test_donors_are_no_unregistered_arms_and_have_a_table_of_their_own():
 
 
 def test_a_donor_that_was_lost_is_a_caution_and_a_failure():
-    compared = compare_arms(started(states={(DONOR, 0): "diverged", (DONOR, 2): "failed"}))
-    assert f"{DONOR} diverged under seed 0; warm starts from it." in compared.cautions
+    compared = compare_arms(started(states={(DONOR, 0): "non-finite", (DONOR, 2): "failed"}))
+    assert f"{DONOR} is non-finite under seed 0; warm starts from it." in compared.cautions
     assert f"{DONOR} failed under seed 2; warm starts from it." in compared.cautions
     assert [(each.arm, each.seed) for each in compared.failures] == [(DONOR, 0), (DONOR, 2)]
 

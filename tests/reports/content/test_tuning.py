@@ -110,14 +110,14 @@ def test_failed_and_diverged_candidates_count_as_spent():
     study = with_candidates(
         tuned(),
         lambda fit: [
-            replace(fit, state=("failed", "diverged")[fit.number % 2], epochs_trained=3, validation_error=float("nan"))
+            replace(fit, state=("failed", "at chance")[fit.number % 2], epochs_trained=3, validation_error=float("nan"))
             if fit.arm == "A" and fit.number > 4
             else fit
         ],
     )
     budget = compare_arms(study).tuned.tuning_summary.arms[0]
     assert (budget.num_candidates, budget.assigned_epochs, budget.trained_epochs) == (8, 240, 5 * 30 + 3 * 3)
-    assert (budget.num_failed, budget.num_diverged) == (1, 2)
+    assert (budget.num_failed, budget.num_at_chance) == (1, 2)
     assert compare_arms(study).tuned.comparison is not None
 
 
@@ -169,7 +169,7 @@ def test_the_ledger_counts_outcomes_beside_trials_and_candidates_alone():
     (section,) = [section for section in report_sections(found, ()) if section.name == "tuning"]
     (ledger,) = [table for table in section.tables if table.name == "ledger"]
     titles = [column.title for column in ledger.columns]
-    assert titles[-3:] == ["Trials", "Diverged", "Failed"]
+    assert titles[-4:] == ["Trials", "Non-finite", "At chance", "Failed"]
     assert [column.unit for column in ledger.columns][-2:] == ["trials", "trials"]
     row = dict(zip(titles, (cell.text for cell in ledger.rows[0]), strict=True))
     assert row["Candidates"] == "8"

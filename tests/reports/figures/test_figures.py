@@ -18,7 +18,7 @@ from tests.reports.records import HOSTILE, record
 
 @pytest.fixture(scope="module")
 def drawn():
-    return report_figures(compare_arms(record(states={("B", 3): "diverged"})))
+    return report_figures(compare_arms(record(states={("B", 3): "non-finite"})))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_the_figures_of_a_full_study_are_all_there(drawn):
 def test_gradients_have_a_panel_per_arm_on_one_scale(panels):
     told = [panels[f"gradients-{place}"].alternative for place in (1, 2, 3, 4)]
     assert told[0].startswith("A, 10 layers from stage1.conv1 to head.fc2: first epoch, mean over seeds, from ")
-    assert "1 diverged seed dotted" in told[1]
+    assert "1 untrained seed dotted" in told[1]
     limits = {panels[f"gradients-{place}"].draw.args[1] for place in (1, 2, 3, 4)}
     assert len(limits) == 1
 

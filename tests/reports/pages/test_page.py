@@ -71,7 +71,7 @@ def words(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def full() -> str:
-    return page(record(states={("B", 3): "diverged", ("D", 1): "failed", ("E", 2): "running"}))
+    return page(record(states={("B", 3): "non-finite", ("D", 1): "failed", ("E", 2): "running"}))
 
 
 def test_nothing_is_fetched_from_anywhere(full):
@@ -118,7 +118,7 @@ def test_verdicts_show_a_symbol_and_a_word_beside_their_colour(full):
 
 def test_failed_diverged_and_running_trials_are_named(full):
     told = words(full)
-    assert "4 of 5 (1 diverged)" in told
+    assert "4 of 5 (1 non-finite)" in told
     assert "4 of 5 (1 failed)" in told
     assert "4 of 4 (1 running)" in told
     assert "MemoryError: 12 GiB" in told

@@ -17,12 +17,12 @@ from reports.renderers import csv as csv_tables
 from reports.renderers import latex, markdown
 from tests.reports.records import HOSTILE, record
 
-TROUBLED = {("B", 3): "diverged", ("D", 1): "failed", ("E", 2): "running"}
+TROUBLED = {("B", 3): "non-finite", ("D", 1): "failed", ("E", 2): "running"}
 
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, bytes]:
-    return report_files(record(arms=("A", "B"), seeds=2, states={("B", 1): "diverged"}))
+    return report_files(record(arms=("A", "B"), seeds=2, states={("B", 1): "non-finite"}))
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -120,14 +120,14 @@ def test_csv_gives_numbers_unrounded_and_nothing_where_there_is_none():
     assert first["arm"] == "A"
     assert first["lower_than_baseline_points"] == ""
     assert float(second["lower_than_baseline_points"]) == pytest.approx(1.12, abs=0.01)
-    assert (second["finished"], second["diverged"]) == ("4", "1")
+    assert (second["finished"], second["non_finite"]) == ("4", "1")
 
 
 def test_csv_has_a_row_for_every_started_trial():
     table = rows(csv_tables.trials_csv(compare_arms(record(states={**TROUBLED, ("A", 0): "absent"}))))
     assert len(table) == 19
     states = {(row["arm"], row["seed"]): row["state"] for row in table}
-    assert states["B", "3"] == "diverged"
+    assert states["B", "3"] == "non-finite"
     assert next(row for row in table if row["state"] == "failed")["error"] == "MemoryError: 12 GiB"
     assert next(row for row in table if row["state"] == "running")["test_error"] == ""
 
@@ -182,7 +182,7 @@ def test_every_picture_that_a_text_names_is_there(small):
 
 
 def test_the_same_record_gives_the_same_bytes():
-    study = record(arms=("A",), seeds=2, states={("A", 1): "diverged"})
+    study = record(arms=("A",), seeds=2, states={("A", 1): "non-finite"})
     assert report_files(study) == report_files(study)
 
 

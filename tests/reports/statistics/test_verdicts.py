@@ -197,7 +197,7 @@ def test_nothing_is_said_for_the_arm_that_lost_more_seeds(claim, means, lost, wo
 
 def test_the_cap_counts_the_diverged():
     found = judge_claims([HELPS], "AB", {"test_error": with_lost_seeds((10, 9), (0, 2))})[0]
-    assert found.reason.startswith("0 of 5 of A and 2 of 5 of B diverged")
+    assert found.reason.startswith("0 of 5 of A and 2 of 5 of B did not train")
     assert found.notes[0].startswith("not supported, although the intervals show it")
     assert "B over A: conditional on convergence, 3 of 5 pairs" in found.notes
 

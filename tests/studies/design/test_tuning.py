@@ -200,7 +200,7 @@ def test_failures_and_divergence_cost_what_success_costs(name, small, tmp_path):
 
     def status(fit):
         return (
-            ("failed", "diverged")[fit.candidate % 4 // 2] if fit.arm == "first" and fit.candidate % 2 else "finished"
+            ("failed", "at chance")[fit.candidate % 4 // 2] if fit.arm == "first" and fit.candidate % 2 else "finished"
         )
 
     trained, tuning = Trained(status=status), TUNINGS[name]

@@ -201,10 +201,10 @@ def test_activations_that_are_no_numbers_are_a_divergence(small, digits, tmp_pat
     state = build_initialized_network(small.network, small.scale, 0).state_dict()
     torch.save({name: torch.full_like(each, torch.nan) for name, each in state.items()}, tmp_path / "donor/weights.pt")
     result = run(fit, digits, tmp_path / "frozen", dependency_folders=[tmp_path / "donor"])
-    assert (result.status, result.predictions) == ("diverged", None)
+    assert (result.status, result.predictions) == ("non-finite", None)
     assert np.isnan(result.metrics["test_error"])
     assert result.evidence["classifier"] == "none: activations are not finite"
-    trial = RecordedTrial(arm="frozen", seed=0, state="diverged", result=result, run_id="")
+    trial = RecordedTrial(arm="frozen", seed=0, state="non-finite", result=result, run_id="")
     (failure,) = find_failures([trial])
     assert failure.reason.startswith("its features are not finite, or a classifier on them")
 

@@ -161,7 +161,7 @@ def attempted(folder, times, status=None, checkpoint=None):
         ((3, None, "mine"), (1, "finished"), 1, True, None),
         ((1, "finished"), (3, None, "theirs"), 1, True, None),
         ((1, "finished"), (0,), 1, True, None),
-        ((1, "failed", "mine"), (2, "diverged"), 2, True, None),
+        ((1, "failed", "mine"), (2, "non-finite"), 2, True, None),
     ],
 )
 def test_the_trial_that_is_further_is_taken_up_here_and_there(kept, tmp_path, here, there, begun, ended, checkpoint):

@@ -95,10 +95,10 @@ def test_a_result_from_before_the_plan_is_not_that_of_a_trial_to_be_trained_agai
 
 def test_trials_of_other_studies_are_told_from_own_ones(settings):
     end(settings, "A-0")
-    end(settings, "A-1", status="diverged")
+    end(settings, "A-1", status="non-finite")
     planned = ((row(), "reused"), (row(seed=1), "reused"), (row(seed=2), "reused"), (row(seed=3), "ended"))
     rows = status.read_status(plan(settings, *planned), settings.trials_folder).trials
-    assert [each.state for each in rows] == ["reused", "diverged", "reused", "finished"]
+    assert [each.state for each in rows] == ["reused", "non-finite", "reused", "finished"]
     assert math.isnan(rows[2].error)  # its folder is gone: the store knows it
 
 

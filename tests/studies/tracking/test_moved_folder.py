@@ -46,7 +46,7 @@ def test_writing_to_a_copy_leaves_the_original_as_it_was(recorded, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(recorded.runs, copy)
     for trial in copy.glob("trials/*/result.json"):  # recorded again, as another run
-        trial.write_text(trial.read_text().replace('"finished"', '"diverged"'))
+        trial.write_text(trial.read_text().replace('"finished"', '"non-finite"'))
     call("sync", "depth", "--runs", copy)
     call("report", "depth", "--runs", copy)
     store = open_store(Settings.from_environment(copy))

@@ -113,7 +113,8 @@ def test_a_donor_without_weights_is_trained_again_for_a_test_of_two():
 def test_it_trains_nothing_and_tells_what_it_tested(trained, small, digits, tmp_path):
     folders, results = trained
     result = run(evaluation(small, mode="dense", sides=(8 / 7,)), digits, tmp_path, dependency_folders=[folders["A"]])
-    assert set(result.metrics) == {"test_error", "test_loss", "test_top5_error"}
+    names = ("error", "loss", "balanced_error", "constant_error", "constant_balanced_error")
+    assert set(result.metrics) == {*(f"test_{name}" for name in names), "test_top5_error"}
     assert result.metrics["test_error"] == pytest.approx(100 * np.mean(result.predictions != digits.test_labels))
     assert (result.curves, result.times) == ({}, ())
     assert result.evidence["donors"] == results["A"].fingerprint
@@ -150,14 +151,14 @@ def test_two_networks_are_averaged_by_their_posteriors(trained, small, digits, t
     assert result.evidence["donors"] == ",".join(results[name].fingerprint for name in ("A", "B"))
 
 
-def test_a_test_of_a_network_that_diverged_has_diverged(trained, small, digits, tmp_path):
+def test_a_test_of_a_network_at_chance_is_at_chance(trained, small, digits, tmp_path):
     folders, results = trained
     donor = tmp_path / "donor"
     donor.mkdir()
     (donor / "weights.pt").write_bytes((folders["A"] / "weights.pt").read_bytes())
-    TrialFolder(donor).write_result(replace(results["A"], status="diverged"))
+    TrialFolder(donor).write_result(replace(results["A"], status="at chance"))
     result = run(evaluation(small, mode="dense"), digits, tmp_path / "tested", dependency_folders=[donor])
-    assert result.status == "diverged"
+    assert result.status == "at chance"
     assert np.isfinite(result.metrics["test_error"])
 
 

@@ -314,7 +314,7 @@ def test_every_arm_of_a_users_study_is_trained_and_none_fails(ran):
     assert {(trial.arm, trial.seed) for trial in ran.record.trials} == {
         (arm, seed) for arm in ("relu", "gelu", "own", "by hand") for seed in (0, 1)
     }
-    assert {trial.state for trial in ran.record.trials} <= {"finished", "diverged"}
+    assert {trial.state for trial in ran.record.trials} <= {"finished", "non-finite", "at chance"}
 
 
 @recorded_once
