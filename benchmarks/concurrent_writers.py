@@ -27,6 +27,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -176,7 +177,7 @@ def judged(folder: Path, told: Sequence[dict[str, Any]]) -> dict[str, int | str]
         runs = dict(database.execute("SELECT run_uuid, artifact_uri FROM runs"))
         soundness = database.execute("PRAGMA integrity_check").fetchone()[0]
     expected = EPOCHS * len(CURVES) + len(FINALS) + 1  # one figure of cost
-    files = [Path(runs[run_id].removeprefix("file://")) for run_id in written if run_id in runs]
+    files = [Path(unquote(urlsplit(runs[run_id]).path)) for run_id in written if run_id in runs]
     return {
         "trials": len(written),
         "rows": sum(rows.values()),

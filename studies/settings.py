@@ -179,6 +179,16 @@ class Settings:
         if self.storage_folder:
             _require_writable(self.storage_folder, "storage", "--storage")
 
+    def require_creatable_folders(self) -> None:
+        """Check that the folders can be written or created, and create none.
+
+        Raises:
+            SettingsError: where one cannot be.
+        """
+        _require_creatable(self.runs_folder, "run folder", "--runs")
+        if self.storage_folder:
+            _require_creatable(self.storage_folder, "storage", "--storage")
+
 
 def sqlite_uri(file: Path) -> str:
     """The address of a database file, as SQLAlchemy reads it.
@@ -197,6 +207,17 @@ def _split_location(location: str | Path) -> tuple[Path | None, str]:
         return None, str(location)
     folder = Path(location).absolute() if location else None
     return folder, ""
+
+
+def _require_creatable(folder: Path, description: str, option: str) -> None:
+    if folder.is_dir():
+        _require_writable(folder, description, option)
+        return
+    # The closest ancestor that exists decides: a refused command must leave nothing behind.
+    ancestor = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+        reason = "is not writable" if ancestor.is_dir() else "is not a folder"
+        raise SettingsError(f"cannot write to the {description} {folder} ({ancestor} {reason}). Give another {option}.")
 
 
 def _require_writable(folder: Path, description: str, option: str) -> None:

@@ -120,7 +120,7 @@ def run(
     if dry_run:  # before any process is started: a dry run leaves nothing behind
         _print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
-    settings.create_folders()  # a folder that cannot be written is told before the imports, which take seconds
+    settings.require_creatable_folders()  # a refusal should come before the imports
     with _prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
 

@@ -78,7 +78,7 @@ def test_an_arm_that_always_stopped_early_shows_nothing():
     found = checks(study)["Data order"]
     assert found.state == "unknown"
     assert found.finding == (
-        "no two trials under one seed can show it; B under seed 0 stopped after 1 epoch; "
+        "no two trials under one seed can show it; B under seed 0 stopped after 1 epoch and "
         "B under seed 1 stopped after 1 epoch"
     )
 

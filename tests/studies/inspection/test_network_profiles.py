@@ -172,7 +172,7 @@ def test_names_of_several_networks_keep_their_order(orders, expected):
         (("depth/e",), "The ablation 'depth' has no arm 'e'. There are: A, B, D, E."),
         (("vgg-a", "--resolution", "8"), "expected 32 pixels or more"),
         (("alexnet", "--resolution", "32"), "AlexNet fails on an image of 3 x 32 x 32, in features.12 (MaxPool2d)"),
-        (("vgg-a", "--classes", "1"), "Scale.classes is 1; expected 2 or more."),
+        (("vgg-a", "--classes", "1"), "1 is not in the range 2<=x"),
         ((), "Missing argument 'NETWORK...'"),
     ],
 )

@@ -235,6 +235,7 @@ def listening(port, server):
 
 
 def test_a_ui_for_others_says_what_that_means(copied, monkeypatch):
+    monkeypatch.chdir(copied.runs)  # the server starts in the runs folder; this brings the tests back
     started = []
     monkeypatch.setattr(os, "execv", lambda *arguments: started.append(arguments))
     shown = call("ui", "--runs", copied.runs, "--host", "0.0.0.0")

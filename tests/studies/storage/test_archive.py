@@ -48,7 +48,7 @@ def results(record):
 
 
 def test_an_archive_holds_the_record_as_it_was(recorded, exported):
-    read, original = read_archived_record(exported), recorded.record
+    read, original = read_archived_record(exported), recorded.store.reader.read_study("depth")
     assert read.registration == original.registration
     assert read.starts == original.starts
     assert results(read) == results(original)
