@@ -11,6 +11,8 @@ from functools import cached_property
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import flatten_fields
 
+DEPENDENCY_PREFIX = "donor of "  # stored in records
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -63,7 +65,12 @@ class Trial:
 
 def dependency_name(arm: str, number: int = 1) -> str:
     """Return the display name of an arm's dependency; the first one has no number."""
-    return f"donor of {arm}" if number == 1 else f"donor of {arm}, {number}"
+    return f"{DEPENDENCY_PREFIX}{arm}" if number == 1 else f"{DEPENDENCY_PREFIX}{arm}, {number}"
+
+
+def is_dependency_name(name: str) -> bool:
+    """Whether a name is that of a trial which is no arm, and may be trained on other data."""
+    return name.startswith(DEPENDENCY_PREFIX)
 
 
 def with_dependencies(trials: Iterable[Trial]) -> tuple[Trial, ...]:

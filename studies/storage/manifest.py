@@ -19,7 +19,7 @@ from lightning_modules.specs.errors import DamagedFileError, UserError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.specs.setup import SPEC_KINDS
 from lightning_modules.stored_files import dump_json, hash_bytes, read_array, read_json
-from studies.design.trial import Trial
+from studies.design.trial import Trial, is_dependency_name
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
 from studies.records.result_files import require_consistent
@@ -201,7 +201,8 @@ def require_planned_result(
     """Compare the result in a trial's folder with the trial as planned.
 
     Args:
-        labels: true class of every test example; ``None`` where they are not known.
+        labels: true class of every test example of the study's arms; ``None`` where they are not known. A source
+            network that is no arm may be trained on other data, so these say nothing about its predictions.
 
     Raises:
         DamagedFileError: where it is not this trial's, or contradicts its plan or the labels.
@@ -213,7 +214,7 @@ def require_planned_result(
         digests=digests,
         max_epochs=trial.epochs,
         num_classes=trial.setup.scale.classes,
-        labels=labels,
+        labels=None if is_dependency_name(trial.arm) else labels,
     )
 
 
