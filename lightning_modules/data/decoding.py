@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import re
@@ -19,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from lightning_modules.data.image_folder import FORMATS_BY_SUFFIX
 from lightning_modules.data.types import DataError, Images
 from lightning_modules.specs.scale import Scale
+from lightning_modules.stored_files import hash_bytes
 
 try:
     import simplejpeg
@@ -97,7 +97,7 @@ def decode_checked_file(file: Path, scale: Scale) -> CheckedFile:
         content = file.read_bytes()
     except OSError as error:
         return CheckedFile("", None, f"cannot be read ({error.strerror})")
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hash_bytes(content)
     try:
         image, format_name = decode_upright(content)
         image = convert_color_mode(image, scale)

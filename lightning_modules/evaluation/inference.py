@@ -166,6 +166,35 @@ def _regular_grid(last: int) -> list[int]:
     return [round(step * last / (CROPS_PER_SIDE - 1)) for step in range(CROPS_PER_SIDE)]
 
 
+def average_over_sides(
+    view_scheme: ViewScheme,
+    split: ReadableSplit,
+    evaluate_batch: Callable[[torch.Tensor], torch.Tensor],
+    heartbeat: Callable[[], None],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Evaluate a split at every side, and average over the sides.
+
+    Args:
+        evaluate_batch: maps the images of a batch to values ``(images, ...)``.
+        heartbeat: called at every batch.
+
+    Returns:
+        Mean values ``(examples, ...)`` and labels ``(examples,)``, in the order of the split.
+    """
+    side_values: list[torch.Tensor] = []
+    labels = torch.empty(0)
+    for side in view_scheme.sides:
+        batch_values: list[torch.Tensor] = []
+        batch_labels: list[torch.Tensor] = []
+        for images, image_labels in split.rescaled_batches(side):
+            heartbeat()
+            batch_values.append(evaluate_batch(images))
+            batch_labels.append(image_labels)
+        side_values.append(torch.cat(batch_values))
+        labels = torch.cat(batch_labels)  # the same at every side: a split has one order
+    return torch.stack(side_values).mean(0), labels
+
+
 @torch.no_grad()
 def evaluate_scorers(
     scorers: Sequence[Scorer],
@@ -187,18 +216,9 @@ def evaluate_scorers(
         heartbeat: called at every batch, to show that the process is alive.
     """
     dp_rank = dp_rank or DataParallelRank()
-    side_posteriors: list[torch.Tensor] = []
-    labels = torch.empty(0)
-    for side in view_scheme.sides:
-        batch_posteriors: list[torch.Tensor] = []
-        batch_labels: list[torch.Tensor] = []
-        for images, image_labels in split.rescaled_batches(side):
-            heartbeat()
-            batch_posteriors.append(_batch_posteriors(scorers, view_scheme, images, dp_rank))
-            batch_labels.append(image_labels)
-        side_posteriors.append(torch.cat(batch_posteriors))
-        labels = torch.cat(batch_labels)  # the same at every side: a split has one order
-    posteriors = torch.stack(side_posteriors).mean(0)
+    posteriors, labels = average_over_sides(
+        view_scheme, split, lambda images: _batch_posteriors(scorers, view_scheme, images, dp_rank), heartbeat
+    )
     dp_rank.all_reduce(posteriors)
     metrics = RunningMetrics(device)
     # A posterior that underflows to 0 has a large loss, not an infinite one.

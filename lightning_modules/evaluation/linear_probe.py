@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from lightning_modules.data.trial_data import ReadableSplit
-from lightning_modules.evaluation.inference import Scorer, ViewScheme
+from lightning_modules.evaluation.inference import Scorer, ViewScheme, average_over_sides
 from lightning_modules.modules.metrics import RunningMetrics
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,19 +96,13 @@ def extract_features(
         view_scheme: the sides, and whether images are mirrored as well; whole images are used whatever its mode.
         heartbeat: called at every batch, to show that the process is alive.
     """
-    side_features: list[torch.Tensor] = []
-    labels = torch.empty(0)
-    for side in view_scheme.sides:
-        batch_features: list[torch.Tensor] = []
-        batch_labels: list[torch.Tensor] = []
-        for images, image_labels in split.rescaled_batches(side):
-            heartbeat()
-            view_features = [scorer.features(view) for view in view_scheme.views(images, "dense")]
-            batch_features.append(torch.stack(view_features).mean(0))
-            batch_labels.append(image_labels)
-        side_features.append(torch.cat(batch_features))
-        labels = torch.cat(batch_labels)  # the same at every side: a split has one order
-    features = functional.normalize(torch.stack(side_features).mean(0).double(), dim=1)
+
+    def average_over_views(images: torch.Tensor) -> torch.Tensor:
+        view_features = [scorer.features(view) for view in view_scheme.views(images, "dense")]
+        return torch.stack(view_features).mean(0)
+
+    mean_features, labels = average_over_sides(view_scheme, split, average_over_views, heartbeat)
+    features = functional.normalize(mean_features.double(), dim=1)
     return FeatureSet(features.cpu().numpy(), labels.cpu().numpy())
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_modules.stored_files import hash_file
 from studies.records.record_json import record_from_json, record_to_json, trials_by_run
 from studies.records.schema import require_schema
 from studies.records.serialization import to_npy_bytes
@@ -263,7 +264,7 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
     is_new = not local_result.exists()
     if not is_new:
         expected = archive.checksums.get(f"trials/{name}/result.json", ("", 0))[0]
-        if hashlib.sha256(local_result.read_bytes()).hexdigest() != expected:
+        if hash_file(local_result) != expected:
             return "the result here differs from the archive's, and is kept"
     if find_holder(folder):
         return "a process is training it"
