@@ -57,7 +57,7 @@ def make_study_start(
     for name in REPORTED_PACKAGES:
         versions[name] = metadata.version(name)
     return StudyStart(
-        time=datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+        time=datetime.fromtimestamp(started_at, UTC).isoformat(timespec="microseconds"),
         command=command_line(),
         revision=revision.commit,
         clean=revision.is_clean,

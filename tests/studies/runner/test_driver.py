@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 import studies
+from studies.runner.provenance import git_revision, make_study_start
 from studies.runner.stage import StageRunner
 from studies.settings import Settings, SettingsError
 from studies.storage import lease as leases
@@ -418,6 +419,14 @@ def test_a_start_is_logged_before_its_trials_and_bears_what_is_known_then(record
     store.writer.log_start(run_id, replace(start, wall_seconds=None))  # as it is until it ends
     assert store.reader.read_study("depth").starts[0] == replace(start, wall_seconds=None)
     assert {trial.revision for trial in copied.record.trials} == {start.revision}
+
+
+def test_two_starts_within_one_second_are_both_kept(copied):
+    store, run_id = copied.store, copied.record.run_id
+    first = make_study_start(1_700_000_000.25, git_revision(), "none", (0,))
+    second = make_study_start(1_700_000_000.75, git_revision(), "none", (0, 1))
+    store.writer.log_starts(run_id, [second, first])
+    assert store.reader.read_study("depth").starts[:2] == (first, second)
 
 
 def test_a_registration_that_is_gone_is_logged_again_from_the_runs_folder(copied):
