@@ -11,7 +11,7 @@ import torch
 
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.specs.errors import UserError, did_you_mean
-from lightning_modules.specs.networks import Network, Vgg
+from lightning_modules.specs.networks import Network, ResNet, Vgg
 from lightning_modules.specs.scale import Scale
 
 TORCHVISION_PREFIX = "torchvision:"
@@ -87,10 +87,20 @@ def match_state_dict(network: Network, scale: Scale, state_dict: StateDict, weig
         # torchvision lists a network's tensors in the same order under other names.
         has_equal_order = list(candidate_shapes.values()) == list(shapes.values())
         if has_equal_order and _has_torchvision_names(state_dict):
+            _refuse_other_stride(candidate, weights_name)
             renamed = dict(zip(candidate_shapes, state_dict.values(), strict=True))
             return PretrainedNetwork(network=candidate, state_dict=renamed, is_from_torchvision=True)
     expected_shapes = _tensor_shapes(build_meta_network(network, scale).state_dict())
     raise UserError(_describe_mismatch(weights_name, expected_shapes, shapes, scale))
+
+
+def _refuse_other_stride(network: Network, weights_name: str) -> None:
+    """Refuse torchvision's bottlenecks for a network with the stride elsewhere: the shapes alone would fit."""
+    if isinstance(network, ResNet) and network.block == "bottleneck" and network.halve_by == "1x1":
+        raise UserError(
+            f"{weights_name} are torchvision's, trained with the stride in the 3×3 convolution of a bottleneck; the "
+            "network named has it in the first 1×1, as in the paper. Name the network without -v1: resnet-50."
+        )
 
 
 def _has_torchvision_names(state_dict: StateDict) -> bool:

@@ -1,4 +1,4 @@
-"""The named networks, exactly as the papers print them."""
+"""The named networks, as the papers print them unless a comment says otherwise."""
 
 from __future__ import annotations
 
@@ -73,9 +73,17 @@ RESNET_34_A = _imagenet_resnet(BLOCK_COUNTS_34, "identity")
 RESNET_18 = _imagenet_resnet(BLOCK_COUNTS_18, "projection")
 RESNET_34 = _imagenet_resnet(BLOCK_COUNTS_34, "projection")
 RESNET_34_C = _imagenet_resnet(BLOCK_COUNTS_34, "projection-all")
-RESNET_50 = _imagenet_resnet(BLOCK_COUNTS_34, "projection", "bottleneck")  # the blocks of 34 with three layers each
+
+# Bottlenecks in the blocks of Table 1. torchvision's (ResNet v1.5) halve the map in the 3×3 convolution: 4.1 billion
+# multiply-adds for 50 layers. The paper's (v1) do so in the first 1×1: its 3.8 billion.
+RESNET_50 = _imagenet_resnet(BLOCK_COUNTS_34, "projection", "bottleneck")
 RESNET_101 = _imagenet_resnet((3, 4, 23, 3), "projection", "bottleneck")
 RESNET_152 = _imagenet_resnet((3, 8, 36, 3), "projection", "bottleneck")
+RESNET_50_V1 = replace(RESNET_50, halve_by="1x1")
+RESNET_101_V1 = replace(RESNET_101, halve_by="1x1")
+RESNET_152_V1 = replace(RESNET_152, halve_by="1x1")
+
+# Sect. 4.2.
 PLAIN_20 = _cifar_resnet(20, "none")
 PLAIN_32 = _cifar_resnet(32, "none")
 PLAIN_44 = _cifar_resnet(44, "none")
@@ -118,6 +126,9 @@ NETWORKS: dict[str, Network] = {
     "resnet-50": RESNET_50,
     "resnet-101": RESNET_101,
     "resnet-152": RESNET_152,
+    "resnet-50-v1": RESNET_50_V1,
+    "resnet-101-v1": RESNET_101_V1,
+    "resnet-152-v1": RESNET_152_V1,
     "plain-20": PLAIN_20,
     "plain-32": PLAIN_32,
     "plain-44": PLAIN_44,
@@ -133,8 +144,11 @@ NETWORKS: dict[str, Network] = {
 }
 
 
-# Other names of the networks, in lower case and without hyphens: torchvision's.
-ALIASES = {"vgg11": "vgg-a", "vgg13": "vgg-b", "vgg16": "vgg-d", "vgg19": "vgg-e"}
+# Other names of the networks, in lower case and without hyphens: torchvision's, and that of its bottlenecks.
+ALIASES = {
+    "vgg11": "vgg-a", "vgg13": "vgg-b", "vgg16": "vgg-d", "vgg19": "vgg-e",
+    "resnet50v1.5": "resnet-50", "resnet101v1.5": "resnet-101", "resnet152v1.5": "resnet-152",
+}  # fmt: skip
 
 
 def canonical_name(name: str) -> str:

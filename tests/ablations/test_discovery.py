@@ -47,6 +47,7 @@ def test_what_is_no_claim_is_named():
     [
         *(("vgg11", "vgg-a"), ("VGG13", "vgg-b"), ("vgg-16", "vgg-d"), ("Vgg_19", "vgg-e")),
         *(("ResNet50", "resnet-50"), ("VGG-D", "vgg-d"), ("vgg-a", "vgg-a")),
+        *(("resnet50-v1.5", "resnet-50"), ("ResNet-50-v1", "resnet-50-v1")),
     ],
 )
 def test_networks_are_found_by_their_aliases_in_any_case(given, name):

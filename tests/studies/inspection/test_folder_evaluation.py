@@ -20,6 +20,7 @@ from lightning_modules.networks.pretrained import match_state_dict
 from lightning_modules.profiling.profile import profile_spec
 from lightning_modules.specs.catalogue import VGG_A, find_network
 from lightning_modules.specs.data import Data
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from studies.cli.app import main
@@ -49,6 +50,13 @@ def test_torchvisions_state_dicts_are_matched_by_place(theirs, ours):
     assert getattr(found.network, "norm", "batch") == (
         "none" if theirs in ("vgg11", "vgg13", "vgg16", "vgg19") else "batch"
     )
+
+
+def test_torchvisions_bottlenecks_are_refused_for_a_network_with_the_stride_in_the_first_1x1():
+    with torch.device("meta"):
+        state = torchvision.models.resnet50().state_dict()
+    with pytest.raises(UserError, match=r"given are torchvision's, .* Name the network without -v1: resnet-50"):
+        match_state_dict(find_network("resnet-50-v1"), Scale(), state, "given")
 
 
 @pytest.mark.parametrize("theirs", ["vgg11_bn", "resnet18"])
