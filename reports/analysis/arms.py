@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -64,6 +65,50 @@ class ArmDifference:
         )
 
 
+@dataclass(frozen=True)
+class CostSpread:
+    """A cost of an arm, measured on each of its finished trials.
+
+    Attributes:
+        values: in ascending order, without missing ones.
+    """
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of_values(cls, values: Iterable[float]) -> CostSpread:
+        """Collect the finite values."""
+        return cls(tuple(sorted(value for value in map(float, values) if math.isfinite(value))))
+
+    @property
+    def median(self) -> float:
+        """The median, which one trial beside another process does not move; NaN without values."""
+        return statistics.median(self.values) if self.values else math.nan
+
+    @property
+    def smallest(self) -> float:
+        """The smallest value; NaN without values."""
+        return self.values[0] if self.values else math.nan
+
+    @property
+    def largest(self) -> float:
+        """The largest value; NaN without values."""
+        return self.values[-1] if self.values else math.nan
+
+    @property
+    def has_outlier(self) -> bool:
+        """Whether a trial differs from the median by a factor of two or more."""
+        if not self.values:
+            return False
+        # The lower and the upper one: of two trials, one that takes twice as long as the other is an outlier as well.
+        lower, upper = statistics.median_low(self.values), statistics.median_high(self.values)
+        return 0 < 2 * lower <= self.largest or 0 < 2 * self.smallest <= upper
+
+    def scale(self, factor: float) -> CostSpread:
+        """Return the costs divided by ``factor``."""
+        return CostSpread(tuple(value / factor for value in self.values))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmSummary:
     """An arm: errors per planned seed (percent, NaN if missing), outcomes, cost.
@@ -77,11 +122,10 @@ class ArmSummary:
         source_arms: the arm whose trained networks this one starts from, the source of that one, and so on; empty for
             an arm trained from scratch.
         source_epochs: epochs of all of them, charged to this arm.
-        train_seconds: mean over finished trials, including their source networks.
+        train_seconds: of finished trials, including their source networks.
         donor_seconds: the share of the source networks in that.
-        images_per_second, peak_memory_bytes: of training, means over finished trials.
-        inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples; NaN where no
-            trial measured it.
+        images_per_second, peak_memory_bytes: of training.
+        inference_images_per_second, inference_peak_memory_bytes: of the pass over the test examples.
         published_value: the value in the literature, in its own unit and on its own data.
         top5: mean top-5 error with the arm's own 95% interval; without a value where no trial measured it.
         evaluated_arms: the arms whose trained networks it evaluates; empty for an arm that trains.
@@ -101,12 +145,12 @@ class ArmSummary:
     properties: Mapping[str, int]
     source_arms: tuple[str, ...]
     source_epochs: int
-    train_seconds: float
-    donor_seconds: float
-    images_per_second: float
-    peak_memory_bytes: float
-    inference_images_per_second: float
-    inference_peak_memory_bytes: float
+    train_seconds: CostSpread
+    donor_seconds: CostSpread
+    images_per_second: CostSpread
+    peak_memory_bytes: CostSpread
+    inference_images_per_second: CostSpread
+    inference_peak_memory_bytes: CostSpread
     published_value: float
     top5: Interval
     evaluated_arms: tuple[str, ...]
@@ -137,7 +181,7 @@ def summarize_arms(
 ) -> tuple[ArmSummary, ...]:
     """Summarize all registered arms, the baseline first."""
     top5 = tabulate_trials(record, lambda trial: read_metric(trial, "test_top5_error"))
-    mean_costs = {name: _row_means(values) for name, values in _trial_costs(record).items()}
+    trial_costs = _trial_costs(record)
     baseline = record.registration.baseline
     # A claim may also read a difference between two other arms; rows show that to the baseline.
     to_baseline = {}
@@ -148,7 +192,7 @@ def summarize_arms(
             to_baseline[difference.over] = difference.reverse()
     summaries = []
     for index, arm in enumerate(record.registration.arms):
-        costs = {name: means[index] for name, means in mean_costs.items()}
+        costs = {name: CostSpread.of_values(values[index]) for name, values in trial_costs.items()}
         summary = _summarize_arm(record, arm, errors[index], trials, costs)
         top5_error = arm_mean_interval(top5[index])
         summaries.append(replace(summary, difference=to_baseline.get(arm), top5=top5_error))
@@ -172,12 +216,20 @@ _COST_NAMES = (
 
 def _trial_costs(record: StudyRecord) -> dict[str, EndpointValues]:
     """Costs of each trial, arms x planned seeds; time includes source networks."""
-    measured = {name: tabulate_trials(record, partial(read_cost, name=name)) for name in _COST_NAMES}
+    measured = {name: tabulate_trials(record, partial(_read_measured_cost, name=name)) for name in _COST_NAMES}
     return measured | {"train_seconds": endpoint_values(record, "time"), "donor_seconds": source_train_seconds(record)}
 
 
+def _read_measured_cost(trial: RecordedTrial, name: str) -> float:
+    return read_cost(trial, name) or math.nan  # 0: never measured
+
+
 def _summarize_arm(
-    record: StudyRecord, arm: str, errors: EndpointValues, trials: tuple[RecordedTrial, ...], costs: Mapping[str, float]
+    record: StudyRecord,
+    arm: str,
+    errors: EndpointValues,
+    trials: tuple[RecordedTrial, ...],
+    costs: Mapping[str, CostSpread],
 ) -> ArmSummary:
     """Summarize an arm's errors, outcomes and costs; difference and top-5 error are added by the caller."""
     states = [trial.state for trial in trials if trial.arm == arm]
@@ -204,11 +256,3 @@ def _summarize_arm(
         published_value=published_value,
         **costs,
     )
-
-
-def _row_means(values: EndpointValues) -> list[float]:
-    means = []
-    for row in values:
-        finite = row[np.isfinite(row)]
-        means.append(float(finite.mean()) if finite.size else math.nan)
-    return means

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint
-from reports.analysis.arms import ArmSummary
+from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.chance import describe_identical_arms
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import (
@@ -122,10 +122,29 @@ def cost_comparability_notes(record: StudyRecord, claim: Claim) -> Iterable[str]
             reused_arms.add(trial.arm)
     if len(devices) > 1:
         yield f"not comparable: measured on different machines ({join_words(sorted(devices))})"
+    yield from _uneven_cost_notes(record, claim)
     # Where all arms come from another study, they shared its conditions.
     if reused_arms and not reused_arms >= set(claim.arms):
         names = join_words(sorted(reused_arms))
         yield f"the trials of {names} were reused from another study, so the load of the machine may have differed"
+
+
+def _uneven_cost_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """Notes on trials whose time or memory is far from their arm's median: a mean difference includes them."""
+    for endpoint in _endpoints_of(claim):
+        if endpoint not in ("time", "memory"):
+            continue
+        values = endpoint_values(record, endpoint)
+        uneven = []
+        for arm in claim.arms:
+            if CostSpread.of_values(values[record.registration.arms.index(arm)]).has_outlier:
+                uneven.append(arm)
+        if uneven:
+            names, quantity = join_words(uneven, max_words=6), ENDPOINT_LABELS[endpoint]
+            yield (
+                f"a trial of {names} differs from the arm's median {quantity} by a factor of two or more, as where "
+                "another process ran on the machine at the same time"
+            )
 
 
 def to_judged_claim(

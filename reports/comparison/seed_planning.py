@@ -271,10 +271,10 @@ def _cost_of_seeds(
 
 
 def _seconds_per_seed(pilot: StudyRecord | None) -> float | None:
-    """Mean training time of one trial of every arm, summed over arms; ``None`` where an arm has no trial."""
+    """Median training time of one trial of every arm, summed over arms; ``None`` where an arm has no trial."""
     if pilot is None:
         return None
     seconds = tabulate_trials(pilot, partial(read_cost, name="train_seconds"))
     if not np.isfinite(seconds).any(axis=1).all():
         return None
-    return float(np.nanmean(seconds, axis=1).sum())
+    return float(np.nanmedian(seconds, axis=1).sum())

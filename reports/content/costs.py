@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ablations import PROPERTIES
-from reports.analysis.arms import ArmSummary
+from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.endpoints import read_cost, read_metric
 from reports.analysis.trials import find_failures
 from reports.comparison.comparison import Comparison
@@ -56,19 +56,22 @@ def networks_table(comparison: Comparison) -> Table:
 def costs_table(comparison: Comparison) -> Table:
     """Cost of training, source networks included, and of inference."""
     arms = comparison.arms
-    notes = ["Means over the finished trials, on the hardware listed under Reproducibility. Memory: peak in training."]
+    notes = [
+        "Median over the finished trials, with the smallest and the largest value, on the hardware listed under "
+        "Reproducibility. Memory: peak in training."
+    ]
     columns: list[FilledColumn] = []
     if not all(arm.evaluated_arms for arm in arms):  # arms that only evaluate have no cost of training
         columns += [
-            _measurement_column("Training", [arm.train_seconds for arm in arms], time_unit),
+            _spread_column("Training", [arm.train_seconds for arm in arms], time_unit),
             *_source_time_column(arms),
-            _measurement_column("Throughput", [arm.images_per_second for arm in arms], _throughput_unit),
-            _measurement_column("Peak memory", [arm.peak_memory_bytes or math.nan for arm in arms], byte_unit),
+            _spread_column("Throughput", [arm.images_per_second for arm in arms], _throughput_unit),
+            _spread_column("Peak memory", [arm.peak_memory_bytes for arm in arms], byte_unit),
         ]
     inference = _inference_columns(arms)
     if inference:
         notes.append("Inference: the pass over the test examples, and the memory that it adds to what was in use.")
-    notes += [*_source_cost_notes(arms), *_evaluated_network_notes(arms)]
+    notes += [*_outlier_notes(arms), *_source_cost_notes(arms), *_evaluated_network_notes(arms)]
     return arm_table(arms, "cost", "Cost per trial", [*columns, *inference], notes)
 
 
@@ -79,7 +82,7 @@ def test_cost_columns(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
     throughput = [arm.inference_images_per_second for arm in arms]
     return [
         _scaled_property_column(arms, "Multiply-adds", "multiply_adds"),
-        _measurement_column("Test throughput", throughput, _throughput_unit),
+        _spread_column("Test throughput", throughput, _throughput_unit),
     ]
 
 
@@ -101,6 +104,27 @@ def arm_table(
         notes=tuple(notes),
         folded=name != "results" and len(arms) > MAX_UNFOLDED_ROWS,
     )
+
+
+def _outlier_notes(arms: Sequence[ArmSummary]) -> list[str]:
+    """Note which arms have a trial whose cost is far from the others'."""
+    measured = {
+        "training time": [arm.train_seconds for arm in arms],
+        "throughput": [arm.images_per_second for arm in arms],
+        "peak memory": [arm.peak_memory_bytes for arm in arms],
+        "throughput of inference": [arm.inference_images_per_second for arm in arms],
+    }
+    uneven = []
+    for quantity, spreads in measured.items():
+        names = [arm.name for arm, spread in zip(arms, spreads, strict=True) if spread.has_outlier]
+        if names:
+            uneven.append(f"{quantity} of {join_words(names, max_words=6)}")
+    if not uneven:
+        return []
+    return [
+        f"A trial differs from the median by a factor of two or more in {join_words(uneven)}: as where another process "
+        "ran on the machine at the same time. Medians are little moved by it."
+    ]
 
 
 def _source_cost_notes(arms: Sequence[ArmSummary]) -> list[str]:
@@ -200,6 +224,21 @@ def _measurement_column(title: str, values: Sequence[float], choose_unit: UnitCh
     return Column(title=title, unit=unit, kind="number"), cells
 
 
+def _spread_column(title: str, spreads: Sequence[CostSpread], choose_unit: UnitChoice) -> FilledColumn:
+    """Make a column of medians with their ranges in one unit."""
+    factor, unit = choose_unit([spread.median for spread in spreads])
+    digits = shared_decimals([spread.median / factor for spread in spreads])
+    cells = [Cell(text=format_spread(spread.scale(factor), digits), sort=spread.median) for spread in spreads]
+    return Column(title=title, unit=unit, kind="number", about="median (smallest to largest)"), cells
+
+
+def format_spread(spread: CostSpread, num_decimals: int) -> str:
+    """Format as ``10.5 (9.8 to 120.9)``; the median alone where all values look alike."""
+    limits = [format_fixed(value, num_decimals) for value in (spread.smallest, spread.largest)]
+    median = format_fixed(spread.median, num_decimals)
+    return median if limits[0] == limits[1] else f"{median} ({limits[0]} to {limits[1]})"
+
+
 def _throughput_unit(_: Sequence[float]) -> tuple[float, str]:
     return 1.0, "images/s"
 
@@ -208,8 +247,8 @@ def _source_time_column(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
     """Training time of the source networks; empty where there are none."""
     if not any(arm.source_arms for arm in arms):
         return []
-    factor, unit = time_unit([arm.train_seconds for arm in arms])
-    times = [arm.donor_seconds / factor if arm.source_arms else math.nan for arm in arms]
+    factor, unit = time_unit([arm.train_seconds.median for arm in arms])
+    times = [arm.donor_seconds.median / factor if arm.source_arms else math.nan for arm in arms]
     digits = shared_decimals(times)
     cells = []
     for arm, time in zip(arms, times, strict=True):
@@ -224,10 +263,10 @@ def _source_time_column(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
 def _inference_columns(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
     """Speed and memory of inference, as far as any trial measured them."""
     throughput = [arm.inference_images_per_second for arm in arms]
-    memory = [arm.inference_peak_memory_bytes or math.nan for arm in arms]
+    memory = [arm.inference_peak_memory_bytes for arm in arms]
     columns = []
-    if any(map(math.isfinite, throughput)):
-        columns.append(_measurement_column("Inference", throughput, _throughput_unit))
-    if any(map(math.isfinite, memory)):
-        columns.append(_measurement_column("Inference memory", memory, byte_unit))
+    if any(spread.values for spread in throughput):
+        columns.append(_spread_column("Inference", throughput, _throughput_unit))
+    if any(spread.values for spread in memory):
+        columns.append(_spread_column("Inference memory", memory, byte_unit))
     return columns

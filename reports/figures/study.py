@@ -203,8 +203,9 @@ def _costs_figure(comparison: Comparison) -> Figure | None:
     if not panels:
         return None
     caption = (
-        "Mean test error with each arm's own 95% interval against the arm's cost. Stepped line: Pareto front of the "
-        "means; no arm is better than one on it in both error and cost. Nearby arms may differ by chance alone."
+        "Mean test error with each arm's own 95% interval against the arm's cost; time and memory are medians over its "
+        "trials. Stepped line: Pareto front of these points; no arm is better than one on it in both error and cost. "
+        "Nearby arms may differ by chance alone."
     )
     return Figure(name="costs", title="Error against cost", caption=caption, panels=tuple(panels))
 
@@ -214,11 +215,11 @@ def _cost_axes(comparison: Comparison) -> list[tuple[str, str, str, list[float]]
     arms = comparison.arms
     parameters, kilo = _scale_costs(_property_values(comparison, "parameters"), metric_prefix)
     operations, mega = _scale_costs(_property_values(comparison, "multiply_adds"), metric_prefix)
-    seconds, clock = _scale_costs([arm.train_seconds for arm in arms], time_unit)
+    seconds, clock = _scale_costs([arm.train_seconds.median for arm in arms], time_unit)
     per_trial = "training time per trial"
     if any(arm.source_arms for arm in arms):
         per_trial += ", source network included"
-    memory = [arm.peak_memory_bytes / 2**20 or math.nan for arm in arms]  # 0: never measured
+    memory = [arm.peak_memory_bytes.median / 2**20 for arm in arms]
     return [
         ("cost-parameters", "Test error, %, by parameters", f"parameters, {kilo}".rstrip(", "), parameters),
         ("cost-multiply-adds", "Test error, %, by multiply-adds", f"multiply-adds, {mega}".rstrip(", "), operations),

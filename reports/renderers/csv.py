@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ablations import PROPERTIES, Factor
-from reports.analysis.arms import ArmSummary
+from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
 from reports.formatting import NO_INTERVAL
@@ -32,7 +32,7 @@ COST_METRICS = (
 
 
 def arms_csv(comparison: Comparison) -> str:
-    """One row per arm: errors in percent, differences in percentage points.
+    """One row per arm: errors in percent, differences in percentage points, costs as medians over trials.
 
     A cell is empty where there is no number.
 
@@ -108,16 +108,21 @@ def _arm_row(arm: ArmSummary) -> dict[str, CsvValue]:
         "not_started": arm.num_not_started,
         "without_figure": arm.num_without_error,
         **{name: arm.properties.get(name, "") for name in PROPERTIES},
-        "train_seconds": arm.train_seconds,
-        "images_per_second": arm.images_per_second,
-        "peak_memory_bytes": arm.peak_memory_bytes,
-        "inference_images_per_second": arm.inference_images_per_second,
-        "inference_peak_memory_bytes": arm.inference_peak_memory_bytes,
+        **_cost_cells(arm),
         "donor": ", ".join(arm.source_arms),
         "donor_epochs": arm.source_epochs or "",
-        "donor_seconds": arm.donor_seconds if arm.source_arms else math.nan,
+        "donor_seconds": arm.donor_seconds.median if arm.source_arms else math.nan,
         "published": arm.published_value,
     }
+
+
+def _cost_cells(arm: ArmSummary) -> dict[str, float]:
+    """Medians over trials under the names of the costs, each with the smallest and the largest value."""
+    cells: dict[str, float] = {}
+    for name in COST_METRICS:
+        spread: CostSpread = getattr(arm, name)
+        cells |= {name: spread.median, f"{name}_min": spread.smallest, f"{name}_max": spread.largest}
+    return cells
 
 
 def _candidate_row(candidate: RecordedCandidate) -> dict[str, CsvValue]:
