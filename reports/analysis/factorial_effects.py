@@ -11,8 +11,17 @@ import numpy as np
 from ablations import ENDPOINT_LABELS, Endpoint, Factorial
 from reports.analysis.arms import arm_mean_interval
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values
-from reports.formatting import Interval, choose_decimals, format_contrast, format_fixed, format_interval, join_words
+from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, value_resolution
+from reports.analysis.sensitivity import MAX_DIFFERENCE
+from reports.formatting import (
+    Interval,
+    choose_decimals,
+    clip_interval,
+    format_contrast,
+    format_fixed,
+    format_interval,
+    join_words,
+)
 from reports.statistics import EffectEstimate, estimate_effects
 from reports.statistics.factorial import EffectKind
 from studies.records.registration import Registration
@@ -28,7 +37,7 @@ class FactorEffect:
         factor_label: name of the factor, or of both.
         change: from which level to which, and where.
         levels: the level of the factor, or of both, that is compared with the first.
-        estimate: with its interval, simultaneous over the effects of the endpoint.
+        estimate: with its interval, simultaneous over the effects of the endpoint and cut at what is possible.
         num_pairs: seeds that are complete in every cell that it reads.
         num_planned: seeds of the study.
     """
@@ -88,7 +97,14 @@ def _analyze_endpoint(design: Factorial, endpoint: Endpoint, record: StudyRecord
         row_values = [table[arms.index(arm)] for arm in row]
         cell_values.append(tuple(tuple(map(float, values)) for values in row_values))
         cell_means.append(tuple(map(arm_mean_interval, row_values)))
-    estimates = estimate_effects(table, arms, design.cells, design.rows.levels, design.columns.levels)
+    estimates = estimate_effects(
+        table,
+        arms,
+        design.cells,
+        design.rows.levels,
+        design.columns.levels,
+        resolution=value_resolution(record.registration, endpoint),
+    )
     analysis = FactorialAnalysis(
         endpoint=endpoint,
         unit=ENDPOINT_UNITS[endpoint],
@@ -134,12 +150,15 @@ def _to_factor_effect(design: Factorial, effect: EffectEstimate) -> FactorEffect
         factor, other = (rows, columns) if effect.kind == "rows" else (columns, rows)
         factor_label = factor.name
         change = f"{format_contrast(factor.levels[0], effect.levels[0])}, averaged over {other.name}"
+    # An interaction is a difference of two differences, and may be twice as large as one.
+    limit = 2 * MAX_DIFFERENCE if effect.kind == "interaction" else MAX_DIFFERENCE
+    interval = Interval(value=effect.estimate, low=effect.low, high=effect.high)
     return FactorEffect(
         kind=effect.kind,
         factor_label=factor_label,
         change=change,
         levels=effect.levels,
-        estimate=Interval(value=effect.estimate, low=effect.low, high=effect.high),
+        estimate=clip_interval(interval, -limit, limit),
         num_pairs=effect.num_pairs,
         num_planned=effect.num_planned,
     )

@@ -9,6 +9,10 @@ from typing import Literal
 from reports.formatting import MISSING, Interval, format_fixed, format_interval, format_plus_minus
 
 Tone = Literal["", "quiet", "alert", "strong"]
+CLIPPED_NOTE = (
+    "Intervals are cut at what is possible: a mean at 0 and 100%, a difference at ±100 points, an interaction at ±200. "
+    "Beside a mean, a cut interval is given by its two limits."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +38,14 @@ class Cell:
         mark: sign that a footnote explains.
         sort: number by which a page sorts the column; NaN sorts by text.
         tone: emphasis.
+        is_clipped: whether it shows an interval that was cut at what is possible.
     """
 
     text: str
     mark: str = ""
     sort: float = math.nan
     tone: Tone = ""
+    is_clipped: bool = False
 
 
 Row = tuple[Cell, ...]
@@ -50,6 +56,7 @@ class Table:
     """Rows of cells under columns, with a caption and footnotes.
 
     Attributes:
+        notes: without the one on clipped intervals, see :attr:`footnotes`.
         folded: whether a page shows the caption alone until it is opened.
     """
 
@@ -59,6 +66,12 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     folded: bool = False
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The notes, and one where an interval was cut at what is possible."""
+        is_clipped = any(cell.is_clipped for row in self.rows for cell in row)
+        return (*self.notes, CLIPPED_NOTE) if is_clipped else self.notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +114,12 @@ def number_cell(value: float, num_decimals: int) -> Cell:
 
 def mean_cell(mean: Interval, num_decimals: int) -> Cell:
     """Make a cell of a mean ± the half-width of its interval."""
-    return Cell(text=format_plus_minus(mean, num_decimals), sort=mean.value)
+    return Cell(text=format_plus_minus(mean, num_decimals), sort=mean.value, is_clipped=mean.is_clipped)
 
 
 def interval_cell(estimate: Interval, num_decimals: int) -> Cell:
     """Make a cell of a difference with the limits of its interval."""
-    return Cell(text=format_interval(estimate, num_decimals), sort=estimate.value)
+    return Cell(text=format_interval(estimate, num_decimals), sort=estimate.value, is_clipped=estimate.is_clipped)
 
 
 def text_cell(value: object, tone: Tone = "") -> Cell:

@@ -97,7 +97,7 @@ def render_table(table: Table) -> str:
     rows = []
     for row in table.rows:
         rows.append(_render_row(map(escape_text, map(text_with_mark, row))))
-    notes = "\n".join(rf"\par\smallskip\footnotesize\raggedright {escape_text(note)}" for note in table.notes)
+    notes = "\n".join(rf"\par\smallskip\footnotesize\raggedright {escape_text(note)}" for note in table.footnotes)
     lines = [
         f"\\begin{{{environment}}}{width}{{@{{}}{layout}@{{}}}}",
         r"\toprule",

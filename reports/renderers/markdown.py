@@ -51,7 +51,7 @@ def render_table(table: Table) -> str:
     for row in table.rows:
         texts = map(text_with_mark, row)
         lines.append(_render_row(map(_render_cell, texts, table.columns)))
-    return "\n\n".join([f"**{escape_text(table.caption)}**", "\n".join(lines), *map(escape_text, table.notes)])
+    return "\n\n".join([f"**{escape_text(table.caption)}**", "\n".join(lines), *map(escape_text, table.footnotes)])
 
 
 def _render_claims(comparison: Comparison) -> list[str]:

@@ -51,6 +51,8 @@ def estimate_effects(
     layout: Sequence[Sequence[str]],
     row_levels: Sequence[str],
     column_levels: Sequence[str],
+    *,
+    resolution: float = 0.0,
 ) -> tuple[EffectEstimate, ...]:
     """Estimate main effects and interactions with simultaneous intervals.
 
@@ -64,6 +66,7 @@ def estimate_effects(
         layout: the name of the arm in every cell.
         row_levels: names of the rows of the layout.
         column_levels: names of its columns.
+        resolution: smallest step between two values; 0 for continuous ones.
 
     Raises:
         ValueError: where the layout does not match the levels, or a cell names an unknown arm or one named before.
@@ -80,7 +83,8 @@ def estimate_effects(
     for row, effect in zip(coefficients, effects, strict=True):
         row[arm_of_cell] = effect.cell_weights.ravel()
     estimates = []
-    for effect, estimate in zip(effects, estimate_combinations(values, coefficients), strict=True):
+    combinations = estimate_combinations(values, coefficients, resolution=resolution)
+    for effect, estimate in zip(effects, combinations, strict=True):
         estimates.append(EffectEstimate(kind=effect.kind, levels=effect.levels, **vars(estimate)))
     return tuple(estimates)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -129,6 +130,30 @@ def test_what_else_a_factor_moves_stands_under_its_effects(compared):
     )
     (confounds,) = compared.factorial_analyses[0].confounds
     assert f"Confounded, at least in some cells: {confounds}." in markdown.render_report(compared, ())
+
+
+def test_intervals_end_at_what_is_possible_and_tables_say_so():
+    wild = crossed(seeds=2)
+    trials = []
+    for trial in wild.trials:
+        error = 80.0 if (trial.seed == 1) == ("deep" in trial.arm) else 12.0
+        trials.append(replace(trial, result=replace(trial.result, metrics={"test_error": error})))
+    compared = compare_arms(replace(wild, trials=tuple(trials)))
+    analysis = compared.factorial_analyses[0]
+    assert [(each.estimate.low, each.estimate.high) for each in analysis.effects] == [
+        (-100, 100), (-100, 100), (-200, 200),
+    ]  # fmt: skip
+    assert "[−200.0, 200.0] points" in analysis.sentences[0]
+    for page in (
+        markdown.render_report(compared, ()),
+        html.render_report(compared, ()),
+        latex.render_report(compared, ()),
+    ):
+        assert page.count("Intervals are cut at what is possible") >= 3  # results, cell means, effects
+
+
+def test_tables_of_whole_intervals_have_no_such_note(compared):
+    assert "Intervals are cut" not in markdown.render_report(compared, ())
 
 
 def test_factors_that_move_nothing_else_have_no_such_note():
