@@ -18,8 +18,12 @@ from ablations._claims import (
     FallsWith,
     Helps,
     HelpsBy,
+    Metric,
     Reverses,
     SaturatesAt,
+    capitalize_first,
+    change_verbs,
+    endpoint_label,
 )
 from ablations._conditional import ByData, ByResolution, Times
 from ablations._contract import Ablation
@@ -71,6 +75,10 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "ENDPOINTS",
     "ENDPOINT_LABELS",
     "ERROR_ENDPOINTS",
+    "Metric",
+    "capitalize_first",
+    "change_verbs",
+    "endpoint_label",
     # Finding and loading
     "names",
     "load",

@@ -27,6 +27,35 @@ ENDPOINT_LABELS: dict[Endpoint, str] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of results that were measured elsewhere: no trial of a study has it.
+
+    Attributes:
+        name: as in the table of results: ``accuracy``.
+        higher_is_better: whether a rise is an improvement.
+    """
+
+    name: str
+    higher_is_better: bool = False
+
+
+def endpoint_label(endpoint: Endpoint | Metric) -> str:
+    """The endpoint as a sentence names it."""
+    return endpoint.name if isinstance(endpoint, Metric) else ENDPOINT_LABELS[endpoint]
+
+
+def capitalize_first(text: str) -> str:
+    """Capitalize the first letter, unless the first word has capitals of its own: ``mIoU`` stays as it is."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].islower() else text
+
+
+def change_verbs(endpoint: Endpoint | Metric) -> tuple[str, str]:
+    """Verbs for a change for the better and one for the worse: ``("falls", "rises")`` for errors and costs."""
+    is_rise_better = isinstance(endpoint, Metric) and endpoint.higher_is_better
+    return ("rises", "falls") if is_rise_better else ("falls", "rises")
+
+
 @dataclass(frozen=True)
 class Caveat:
     """A caveat that holds at some resolutions only; a study registers its text where it holds.
@@ -55,7 +84,7 @@ class Claim:
             depends on the resolution; of a registered claim it is a text.
     """
 
-    endpoint: Endpoint = "test_error"
+    endpoint: Endpoint | Metric = "test_error"
     source: str = ""
     caveat: str | Caveat = ""
 
@@ -113,11 +142,11 @@ class _PairwiseClaim(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class Helps(_PairwiseClaim):
-    """``arm`` has the lower endpoint (the higher, for trainability) than ``over``."""
+    """``arm`` has the lower endpoint than ``over``; the higher, for trainability and where a rise is better."""
 
     @property
     def sentence(self) -> str:
-        return f"{self.arm} improves on {self.over} in {ENDPOINT_LABELS[self.endpoint]}."
+        return f"{self.arm} improves on {self.over} in {endpoint_label(self.endpoint)}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +168,7 @@ class DoesNotHelp(_PairwiseClaim):
 
     @property
     def sentence(self) -> str:
-        return f"{self.arm} does not improve on {self.over} in {ENDPOINT_LABELS[self.endpoint]}."
+        return f"{self.arm} does not improve on {self.over} in {endpoint_label(self.endpoint)}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +188,13 @@ class HelpsBy(_PairwiseClaim):
     @property
     def sentence(self) -> str:
         return (
-            f"{self.arm} improves on {self.over} in {ENDPOINT_LABELS[self.endpoint]} by {self.by:g} ± {self.within:g}."
+            f"{self.arm} improves on {self.over} in {endpoint_label(self.endpoint)} by {self.by:g} ± {self.within:g}."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FallsWith(Claim):
-    """The endpoint falls with every step along ``order``."""
+    """The endpoint falls with every step along ``order`` (rises, where a rise is better)."""
 
     order: tuple[str, ...]
 
@@ -180,10 +209,11 @@ class FallsWith(Claim):
 
     @property
     def sentence(self) -> str:
-        label, num_steps = ENDPOINT_LABELS[self.endpoint].capitalize(), len(self.order) - 1
+        label, num_steps = capitalize_first(endpoint_label(self.endpoint)), len(self.order) - 1
+        verb, _ = change_verbs(self.endpoint)
         if len(self.order) > MAX_LISTED_ARMS:
-            return f"{label} falls with each of the {num_steps} steps from {self.order[0]} to {self.order[-1]}."
-        return f"{label} falls from {' to '.join(self.order)}."
+            return f"{label} {verb} with each of the {num_steps} steps from {self.order[0]} to {self.order[-1]}."
+        return f"{label} {verb} from {' to '.join(self.order)}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -196,7 +226,7 @@ class FallsWith(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class SaturatesAt(Claim):
-    """The endpoint falls along ``order`` up to ``arm`` and is level beyond it.
+    """The endpoint falls along ``order`` (rises, where a rise is better) up to ``arm`` and is level beyond it.
 
     Raises:
         InvalidValue: if ``arm`` is not an inner arm of ``order``.
@@ -222,8 +252,8 @@ class SaturatesAt(Claim):
         arms = ", ".join(self.order)
         if len(self.order) > MAX_LISTED_ARMS:
             arms = f"the {len(self.order)} arms from {self.order[0]} to {self.order[-1]}"
-        label = ENDPOINT_LABELS[self.endpoint].capitalize()
-        return f"{label} falls up to {self.arm} and is level beyond it, along {arms}."
+        label, (verb, _) = capitalize_first(endpoint_label(self.endpoint)), change_verbs(self.endpoint)
+        return f"{label} {verb} up to {self.arm} and is level beyond it, along {arms}."
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -253,7 +283,7 @@ class Reverses(Claim):
     @property
     def sentence(self) -> str:
         return (
-            f"{self.worse[1]} is worse than {self.worse[0]} in {ENDPOINT_LABELS[self.endpoint]}, "
+            f"{self.worse[1]} is worse than {self.worse[0]} in {endpoint_label(self.endpoint)}, "
             f"and {self.better[1]} is better than {self.better[0]}."
         )
 

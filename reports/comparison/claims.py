@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint
+from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint, Metric
 from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.chance import describe_identical_arms
 from reports.analysis.confounds import network_changes_between
@@ -19,6 +19,7 @@ from reports.analysis.endpoints import (
     value_resolution,
 )
 from reports.analysis.interim import InterimSchedule, judge_sequentially
+from reports.analysis.sensitivity import MAX_DIFFERENCE
 from reports.formatting import condense_findings, format_contrast, format_significant, join_words, typeset_minus_signs
 from reports.statistics import Evidence, Verdict, judge_claims
 from reports.statistics.evidence import ALPHA
@@ -87,7 +88,7 @@ def judge_record(record: StudyRecord, schedule: InterimSchedule | None) -> tuple
 
 def _judge_at_level(record: StudyRecord, alpha: float) -> tuple[Verdict, ...]:
     claims = record.registration.claims
-    evidence: dict[Endpoint, Evidence] = {}
+    evidence: dict[Endpoint | Metric, Evidence] = {}
     for claim in claims:
         for endpoint in _endpoints_of(claim):
             if endpoint not in evidence:
@@ -102,6 +103,7 @@ def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
         smallest_effect=smallest_effect(record, endpoint),
         unit=ENDPOINT_UNITS[endpoint],
         resolution=value_resolution(record.registration, endpoint),
+        largest_difference=MAX_DIFFERENCE if endpoint in ERROR_ENDPOINTS else math.inf,
     )
 
 
@@ -238,8 +240,9 @@ def withhold_verdict(claim: JudgedClaim) -> JudgedClaim:
 
 
 def _endpoints_of(claim: Claim) -> tuple[Endpoint, ...]:
-    """The endpoints that a claim reads, each once, in order."""
-    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
+    """The endpoints that a registered claim reads, each once, in order."""
+    endpoints = [conjunct.endpoint for conjunct in claim.conjuncts]
+    return tuple(dict.fromkeys(endpoint for endpoint in endpoints if not isinstance(endpoint, Metric)))
 
 
 def _claims_no_gain(claim: Claim) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, Endpoint
+from ablations import Claim, Endpoint, Metric
 from reports.statistics.contrasts import Contrast, Estimate, estimate_combinations, pairwise_coefficients
 from reports.statistics.critical_values import Array
 
@@ -61,7 +61,7 @@ def make_family(pairs: Iterable[ArmPair], trends: Iterable[tuple[str, ...]] = ()
     return ContrastFamily(pairs=tuple(distinct_pairs.values()), trends=tuple(distinct_trends.values()))
 
 
-def claimed_family(claims: Iterable[Claim], endpoint: Endpoint) -> ContrastFamily:
+def claimed_family(claims: Iterable[Claim], endpoint: Endpoint | Metric) -> ContrastFamily:
     """Collect all contrasts that claims read on one endpoint."""
     pairs: list[ArmPair] = []
     trends: list[tuple[str, ...]] = []

@@ -43,7 +43,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablations import (
-    ENDPOINT_LABELS,
     AllOf,
     Claim,
     DoesNotHelp,
@@ -51,13 +50,18 @@ from ablations import (
     FallsWith,
     Helps,
     HelpsBy,
+    Metric,
     Reverses,
     SaturatesAt,
+    capitalize_first,
+    change_verbs,
+    endpoint_label,
 )
 from reports.formatting import condense_findings, join_words
 from reports.statistics.contrasts import Contrast
-from reports.statistics.evidence import ALPHA, ContinuousEndpointAnalysis, EndpointAnalysis, Evidence, Statement
+from reports.statistics.evidence import ALPHA, EndpointAnalysis, Evidence, Statement
 from reports.statistics.families import claimed_family
+from reports.statistics.measured_endpoints import ContinuousEndpointAnalysis
 from reports.statistics.proportions import BinaryEndpointAnalysis
 
 VerdictWord = Literal["supported", "contradicted", "practically equivalent", "inconclusive"]
@@ -65,7 +69,7 @@ MAX_EFFECTS = 2  # in the first sentence of a verdict; the bounds of all contras
 MAX_NAMED_CONJUNCTS = 3
 INDIVIDUAL_LEVEL_NOTE = "every part holds at its own level, as a conjunction asks; the simultaneous intervals are wider"
 SimpleClaim = Helps | DoesNotHelp | HelpsBy
-EndpointAnalyses = Mapping[Endpoint, EndpointAnalysis]
+EndpointAnalyses = Mapping[Endpoint | Metric, EndpointAnalysis]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,11 @@ class _VerdictOption:
 
 
 def judge_claims(
-    claims: Sequence[Claim], arms: Sequence[str], evidence: Mapping[Endpoint, Evidence], *, alpha: float = ALPHA
+    claims: Sequence[Claim],
+    arms: Sequence[str],
+    evidence: Mapping[Endpoint | Metric, Evidence],
+    *,
+    alpha: float = ALPHA,
 ) -> tuple[Verdict, ...]:
     """Judge every claim by the table of this module.
 
@@ -117,11 +125,11 @@ def judge_claims(
     unknown = sorted({arm for claim in claims for arm in claim.arms} - set(arms))
     if unknown:
         raise ValueError(f"the claims name {', '.join(unknown)}; the arms are: {', '.join(arms)}.")
-    analyses: dict[Endpoint, EndpointAnalysis] = {}
+    analyses: dict[Endpoint | Metric, EndpointAnalysis] = {}
     for endpoint, numbers in evidence.items():
         analysis_class = BinaryEndpointAnalysis if endpoint == "trainability" else ContinuousEndpointAnalysis
         analyses[endpoint] = analysis_class(numbers, arms, claimed_family(claims, endpoint), alpha=alpha)
-    num_claims: Counter[Endpoint] = Counter()
+    num_claims: Counter[Endpoint | Metric] = Counter()
     for claim in claims:
         num_claims.update(_claim_endpoints(claim))
     verdicts = []
@@ -134,7 +142,7 @@ def judge_claims(
 
 def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> Verdict:
     open_question = f"Cannot tell whether {_claim_question(claim)}"
-    missing = [endpoint.replace("_", " ") for endpoint in _claim_endpoints(claim) if endpoint not in analyses]
+    missing = [endpoint_label(endpoint) for endpoint in _claim_endpoints(claim) if endpoint not in analyses]
     if missing:
         reason = f"there is no evidence on {' and '.join(missing)}"
         return Verdict(claim=claim, word="inconclusive", finding=f"{open_question}: {reason}", reason=reason)
@@ -223,7 +231,7 @@ def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bo
 
 def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[_VerdictOption]:
     pair = (claim.over, claim.arm)
-    label = ENDPOINT_LABELS[claim.endpoint]
+    label = endpoint_label(claim.endpoint)
     better, worse = (
         f"{claim.arm} improves on {claim.over} in {label}",
         f"{claim.arm} is worse than {claim.over} in {label}",
@@ -280,22 +288,24 @@ def _combine_options(word: VerdictWord, options: Sequence[_VerdictOption]) -> _V
 
 
 def _falls_with_options(claim: FallsWith, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
-    label, (first, *_, last) = ENDPOINT_LABELS[claim.endpoint].capitalize(), claim.order
+    label, (first, *_, last) = capitalize_first(endpoint_label(claim.endpoint)), claim.order
+    improves, worsens = change_verbs(claim.endpoint)
     # The trend may hide a step back, so that every step must be non-inferior.
     supported = [analysis.trend(claim.order, rises=False, individual=is_sole_claim)]
-    # A line or one step that rises refutes the claim; each is read from the simultaneous interval.
+    # A line or one step for the worse refutes the claim; each is read from the simultaneous interval.
     rises = analysis.trend(claim.order, rises=True)
-    contradicted = [_VerdictOption("contradicted", f"{label} rises from {first} to {last}", (rises,))]
+    contradicted = [_VerdictOption("contradicted", f"{label} {worsens} from {first} to {last}", (rises,))]
     for over, arm in claim.contrasts:
         step = analysis.decreasing_pair((over, arm))
         supported.append(analysis.non_inferiority(step, individual=is_sole_claim))
         step_rises = (analysis.inferiority(step),)
-        contradicted.append(_VerdictOption("contradicted", f"{label} rises from {over} to {arm}", step_rises))
-    return [_VerdictOption("supported", f"{label} falls from {first} to {last}", tuple(supported)), *contradicted]
+        contradicted.append(_VerdictOption("contradicted", f"{label} {worsens} from {over} to {arm}", step_rises))
+    return [_VerdictOption("supported", f"{label} {improves} from {first} to {last}", tuple(supported)), *contradicted]
 
 
 def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
-    label, turn = ENDPOINT_LABELS[claim.endpoint].capitalize(), claim.arm
+    label, turn = capitalize_first(endpoint_label(claim.endpoint)), claim.arm
+    improves, worsens = change_verbs(claim.endpoint)
     # Contrasts are those with the arm of saturation: first the earlier arms on it, then it against the deeper ones.
     index = claim.order.index(turn)
     earlier = [analysis.decreasing_pair(pair) for pair in claim.contrasts[:index]]
@@ -304,21 +314,22 @@ def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sol
     options = []
     for pair in earlier:
         statements = (analysis.superiority(pair), *plateau)
-        options.append(_VerdictOption("supported", f"{label} falls up to {turn} and is level beyond it", statements))
+        lead = f"{label} {improves} up to {turn} and is level beyond it"
+        options.append(_VerdictOption("supported", lead, statements))
     smallest = analysis.evidence.smallest_effect
     for pair, name, is_level in zip(deeper, claim.order[index + 1 :], plateau, strict=True):
         if not is_level.holds:
             falls = (analysis.superiority(pair),)
-            options.append(_VerdictOption("contradicted", f"{label} still falls from {turn} to {name}", falls))
+            options.append(_VerdictOption("contradicted", f"{label} still {improves} from {turn} to {name}", falls))
         rises = (analysis.beyond_margin(pair, high=-smallest),)
-        options.append(_VerdictOption("contradicted", f"{label} rises from {turn} to {name}", rises))
+        options.append(_VerdictOption("contradicted", f"{label} {worsens} from {turn} to {name}", rises))
     rises_up_to = tuple(analysis.inferiority(pair) for pair in earlier)
-    options.append(_VerdictOption("contradicted", f"{label} rises up to {turn}", rises_up_to))
+    options.append(_VerdictOption("contradicted", f"{label} {worsens} up to {turn}", rises_up_to))
     return options
 
 
 def _reverses_options(claim: Reverses, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
-    label = ENDPOINT_LABELS[claim.endpoint]
+    label = endpoint_label(claim.endpoint)
     (first, second), (third, fourth) = claim.worse, claim.better
     reversal = (
         analysis.inferiority(claim.worse, individual=is_sole_claim),
@@ -380,7 +391,7 @@ def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: Endpoin
     return []
 
 
-def _claim_endpoints(claim: Claim) -> tuple[Endpoint, ...]:
+def _claim_endpoints(claim: Claim) -> tuple[Endpoint | Metric, ...]:
     return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pingouin
 import pytest
 from statsmodels.stats.weightstats import ttost_paired
 
-from ablations import AllOf, DoesNotHelp, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
+from ablations import AllOf, DoesNotHelp, FallsWith, Helps, HelpsBy, Metric, Reverses, SaturatesAt
 from reports.statistics import Evidence, estimate_contrasts, judge_claims
 
 NOISE = np.random.default_rng(5).normal(0, 0.02, size=(6, 5))
@@ -17,7 +19,13 @@ def measured(means, noise=1.0, seeds=5):
 
 def evidence(values, lost_to_divergence=None, **changes):
     lost = np.zeros(np.shape(values), dtype=bool) if lost_to_divergence is None else lost_to_divergence
-    fields = {"values": values, "lost_to_divergence": lost, "smallest_effect": 0.3, "unit": "points"}
+    fields = {
+        "values": values,
+        "lost_to_divergence": lost,
+        "smallest_effect": 0.3,
+        "unit": "points",
+        "largest_difference": 100.0,
+    }
     return Evidence(**fields | changes)
 
 
@@ -219,7 +227,7 @@ def test_a_crash_is_no_divergence():
 
 def test_an_endpoint_without_evidence_is_inconclusive():
     found = judge_claims([Helps(arm="B", over="A", endpoint="gradient_norm")], "AB", {})[0]
-    assert (found.word, found.reason) == ("inconclusive", "there is no evidence on gradient norm")
+    assert (found.word, found.reason) == ("inconclusive", "there is no evidence on gradient norm of the first layer")
 
 
 def test_a_conjunction_may_speak_of_several_endpoints():
@@ -413,3 +421,41 @@ def test_one_test_example_is_no_measure_of_noise():
     coarse = evidence(values, resolution=1.0)
     assert judge_claims([HELPS], "AB", {"test_error": evidence(values)})[0].word == "supported"
     assert judge_claims([HELPS], "AB", {"test_error": coarse})[0].word == "inconclusive"
+
+
+# -- metrics of results that were measured elsewhere -------------------------------------------------------------------
+
+ACCURACY = Metric(name="mAP", higher_is_better=True)
+
+
+def on_metric(claim, metric):
+    """The claim, and its parts, on a metric."""
+    changes = {"endpoint": metric}
+    if isinstance(claim, AllOf):
+        changes["parts"] = tuple(replace(part, endpoint=metric) for part in claim.parts)
+    return replace(claim, **changes)
+
+
+@pytest.mark.parametrize("claim", [HELPS, DOES_NOT_HELP, HELPS_BY, FALLS, SATURATES, REVERSES, BOTH])
+@pytest.mark.parametrize("means", [(10, 9, 8, 8), (10, 11, 12, 11), (10, 9, 9, 10), (10, 10, 10, 10)])
+@pytest.mark.parametrize("noise", [1, 12])
+def test_a_metric_whose_rise_is_better_is_judged_as_its_complement(claim, means, noise):
+    errors = measured(means, noise=noise)
+    arms = "ABCD"
+    (by_error,) = judge_claims([claim], arms, {"test_error": evidence(errors)})
+    numbers = evidence(100 - errors, higher_is_better=True)
+    (by_accuracy,) = judge_claims([on_metric(claim, ACCURACY)], arms, {ACCURACY: numbers})
+    assert by_accuracy.word == by_error.word
+    for mine, other in zip(by_accuracy.contrasts, by_error.contrasts, strict=True):
+        assert (mine.estimate, mine.low, mine.high) == pytest.approx((other.estimate, other.low, other.high), abs=1e-9)
+
+
+def test_a_metric_whose_rise_is_better_is_told_by_its_name_and_sign():
+    numbers = evidence(100 - measured((10, 9, 8)), higher_is_better=True)
+    (found,) = judge_claims([on_metric(FALLS, ACCURACY)], "ABC", {ACCURACY: numbers})
+    assert found.claim.sentence == "mAP rises from A to B to C."
+    assert found.finding.startswith("mAP rises from A to C: fitted change from A to C +1.997 points (95% interval 1.977 to 2.017)")
+    falling = evidence(measured((10, 9, 8)), higher_is_better=True)
+    (lower,) = judge_claims([on_metric(HELPS, ACCURACY)], "ABC", {ACCURACY: falling})
+    assert lower.word == "contradicted"
+    assert lower.finding.startswith("B is worse than A in mAP: change from A to B −0.99")

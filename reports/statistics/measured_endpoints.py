@@ -1,0 +1,152 @@
+"""Statements about an endpoint with one number per trial, from paired and simultaneous intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from reports.formatting import MINUS, choose_decimals, format_fixed
+from reports.statistics.contrasts import Estimate, estimate_combinations, pairwise_coefficients
+from reports.statistics.critical_values import Array
+from reports.statistics.evidence import ALPHA, EndpointAnalysis, Evidence, FavoredSide, ImprovementBounds, Statement
+from reports.statistics.families import ArmPair, ContrastFamily, FamilyEstimates
+
+MAX_DECIMALS = 6
+
+
+class ContinuousEndpointAnalysis(EndpointAnalysis):
+    """Analysis of an endpoint with one number per trial: contrasts paired by seed, one family of intervals."""
+
+    def __init__(
+        self, evidence: Evidence, arms: Sequence[str], family: ContrastFamily, *, alpha: float = ALPHA
+    ) -> None:
+        super().__init__(evidence, arms, family, alpha=alpha)
+        self.estimates: FamilyEstimates = FamilyEstimates(
+            self.falling_values,
+            self.arms,
+            self.family,
+            alpha=alpha,
+            resolution=evidence.resolution,
+            limit=evidence.largest_difference,
+        )
+        self.num_lost = dict(zip(self.arms, np.sum(evidence.lost_to_divergence, axis=1).tolist(), strict=True))
+
+    @property
+    def falling_values(self) -> Array:
+        """The values, arms x seeds, with their sign turned where a rise is better: an improvement is a fall."""
+        return -self.evidence.values if self.evidence.higher_is_better else self.evidence.values
+
+    def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
+        """Return the bounds of the contrast."""
+        return _select_bounds(self.estimates.pair(*pair), individual)
+
+    def observed_improvement(self, pair: ArmPair) -> float:
+        """Return the mean difference."""
+        return self.estimates.pair(*pair).estimate
+
+    def trend(self, order: Sequence[str], *, rises: bool, individual: bool = False) -> Statement:
+        """State a fall or rise by the linear contrast of equally spaced arms, as fitted from the first to the last."""
+        estimate = self.estimates.trend(order)
+        bounds = _select_bounds(estimate, individual)
+        holds = bounds.high < 0 if rises else bounds.low > 0
+        shown = individual and (estimate.estimate < 0) == rises
+        if estimate.num_pairs < 2:
+            text = f"cannot be estimated: {estimate.num_pairs} of {self.num_seeds} seeds are complete along the order"
+            effect = text
+        else:
+            effect = f"fitted change from {order[0]} to {order[-1]} {self._format_change(estimate, shown)}"
+            text = f"the {self._level(shown)} interval of the fitted change {_relation_to_zero(estimate, shown)}"
+        # Like a difference, a trend says nothing in favor of the arm that lost more seeds.
+        favored: FavoredSide = "over" if rises else "arm"
+        obstacle = self._find_obstacle((order[0], order[-1]), favored, margin=False) if holds else ""
+        return Statement(subject=f"{order[0]} to {order[-1]}", effect=effect, text=text, holds=holds, obstacle=obstacle)
+
+    def describe_interaction(self, first: ArmPair, second: ArmPair) -> str:
+        """Format the gain of the second pair minus that of the first, with its own interval."""
+        first_row, second_row = pairwise_coefficients(self.arms, (first, second))
+        (estimate,) = estimate_combinations(
+            self.falling_values,
+            [second_row - first_row],
+            alpha=self.alpha,
+            resolution=self.evidence.resolution,
+        )
+        if estimate.num_pairs < 2:
+            return f"cannot be estimated: {estimate.num_pairs} of {self.num_seeds} seeds are complete in all four arms"
+        # A difference of two differences may be twice as large as one.
+        gain = estimate.clip(2 * self.evidence.largest_difference)
+        # Printed as a gain: positive where the second pair improves by more, whichever way the endpoint improves.
+        return self._format_change(gain if self.evidence.higher_is_better else gain.reverse(), individual=True)
+
+    def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
+        """Return notes on missing pairs, noisy arms, and intervals without width or cut at what is possible."""
+        return tuple(dict.fromkeys(note for pair in pairs for note in self._pair_notes(pair)))
+
+    def _pair_notes(self, pair: ArmPair) -> Iterable[str]:
+        contrast, (over, arm) = self.estimates.pair(*pair), pair
+        if contrast.num_pairs < self.num_seeds:
+            # The mean over complete pairs is a mean over the seeds under which both arms converged.
+            condition = "conditional on convergence, " if self.num_lost[over] + self.num_lost[arm] else ""
+            yield f"{arm} over {over}: {condition}{contrast.num_pairs} of {self.num_seeds} pairs"
+        if contrast.is_noisy:
+            yield f"{arm} over {over}: one of the two is noisier than the other arms, and the interval allows for it"
+        if contrast.num_pairs >= 2 and contrast.standard_error == 0:
+            yield f"{arm} over {over}: every seed gave the same difference, so that the interval has no width"
+        limit = self.evidence.largest_difference
+        if contrast.num_pairs >= 2 and limit in (-contrast.low, contrast.high):
+            yield f"{arm} over {over}: the interval is cut at ±{limit:g} {self.evidence.unit}, the largest possible"
+
+    def _missing_pairs_reason(self, pair: ArmPair) -> str:
+        pairs = self.estimates.pair(*pair).num_pairs
+        return "" if pairs >= 2 else f"cannot be estimated: {pairs} of {self.num_seeds} pairs are complete"
+
+    def _describe_effect(self, pair: ArmPair, individual: bool) -> str:
+        return f"change from {pair[0]} to {pair[1]} {self._format_change(self.estimates.pair(*pair), individual)}"
+
+    def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
+        contrast = self.estimates.pair(*pair)
+        limits = f"{self._format_limits(contrast, individual)} {self.evidence.unit}".strip()
+        relation = _relation_to_zero(contrast, individual)
+        return f"the {self._level(individual)} interval of the change, {limits}, {relation}"
+
+    def _format_change(self, estimate: Estimate, individual: bool) -> str:
+        """Format as ``+1.9 points (simultaneous 95% interval −0.8 to 4.6)``: positive where the endpoint rises."""
+        mean = estimate.estimate if self.evidence.higher_is_better else -estimate.estimate
+        change = format_fixed(mean, self._num_decimals(estimate, individual), sign=True)
+        limits = self._format_limits(estimate, individual)
+        return f"{f'{change} {self.evidence.unit}'.strip()} ({self._level(individual)} interval {limits})"
+
+    def _format_limits(self, estimate: Estimate, individual: bool) -> str:
+        bounds, decimals = _select_bounds(estimate, individual), self._num_decimals(estimate, individual)
+        limits = (bounds.low, bounds.high) if self.evidence.higher_is_better else (-bounds.high, -bounds.low)
+        return f"{format_fixed(limits[0], decimals)} to {format_fixed(limits[1], decimals)}"
+
+    def _num_decimals(self, estimate: Estimate, individual: bool) -> int:
+        """Choose decimals by the width of the interval, enough to show on which side of 0 its limits are."""
+        bounds = _select_bounds(estimate, individual)
+        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=1 if self.evidence.unit == "points" else 0)
+        for limit in (bounds.low, bounds.high):
+            while limit and decimals < MAX_DECIMALS and format_fixed(limit, decimals).strip(f"0.,{MINUS}") == "":
+                decimals += 1
+        return decimals
+
+
+def _select_bounds(estimate: Estimate, individual: bool) -> ImprovementBounds:
+    if individual:
+        return ImprovementBounds(
+            low=estimate.low_individual,
+            high=estimate.high_individual,
+            low_one_sided=estimate.low_individual_one_sided,
+            high_one_sided=estimate.high_individual_one_sided,
+        )
+    return ImprovementBounds(
+        low=estimate.low,
+        high=estimate.high,
+        low_one_sided=estimate.low_one_sided,
+        high_one_sided=estimate.high_one_sided,
+    )
+
+
+def _relation_to_zero(estimate: Estimate, individual: bool) -> str:
+    bounds = _select_bounds(estimate, individual)
+    return "excludes 0" if bounds.low > 0 or bounds.high < 0 else "includes 0"
