@@ -243,7 +243,8 @@ def _find_weights(index: RunsFolderIndex, store: Store | None) -> Iterator[Garba
 
 def _without_dependents(index: RunsFolderIndex, store: Store | None) -> Iterator[StoredTrial]:
     """Trials that have ended and are in the tracking store, and that no trial starts from or evaluates."""
-    recorded = {ended.key for ended in store.reader.ended_trials()} if store else set()
+    fingerprints = {trial.key.fingerprint for trial in index.trials.values() if trial.key}
+    recorded = {ended.key for ended in store.reader.ended_trials(fingerprints)} if store else set()
     dependencies = index.dependency_fingerprints
     for trial in index.trials.values():
         key = trial.key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
 
 from studies.console.progress import StudyProgress
 from studies.design.study import sort_longest_first
@@ -17,6 +18,7 @@ from studies.storage import status
 from studies.storage.manifest import ManifestEntry, StudyManifest, read_manifest
 from studies.storage.object_store import ObjectStoreError
 from studies.tracking.background import BackgroundWriter
+from studies.tracking.reader import RunKind
 
 
 class StageRunner:
@@ -62,19 +64,33 @@ class StageRunner:
     def plan_trials(self, trials: Sequence[Trial]) -> StudyPlan:
         """Sort trials by what is left to do."""
         self.trial_store.reconcile_trials(trials)
-        reader = self.context.store.reader
-        ended = reader.ended_trials()
-        if any(trial.is_candidate for trial in trials):
-            ended += reader.ended_trials("candidate")
         # A trial counts as recorded only below its own parent run: the study's, or that of an arm's search.
         trials_by_parent: dict[str, list[Trial]] = {}
         for trial in trials:
             trials_by_parent.setdefault(self.study_run.placement_of(trial).parent_run_id, []).append(trial)
-        plans = [
-            plan_trials(siblings, self.trial_store.key, ended, self.trial_store.has_result, parent, self.reuse)
-            for parent, siblings in trials_by_parent.items()
-        ]
+        plans = [self._plan_siblings(siblings, parent) for parent, siblings in trials_by_parent.items()]
         return retrain_missing_weights(merge_plans(plans), self.trial_store.has_weights)
+
+    def _plan_siblings(self, trials: Sequence[Trial], parent_run_id: str) -> StudyPlan:
+        """Plan the trials of one parent run; the whole store is searched only for those not recorded below it."""
+        reader = self.context.store.reader
+        kind: RunKind = "candidate" if any(trial.is_candidate for trial in trials) else "fit"
+        make_plan = partial(
+            plan_trials,
+            trials,
+            self.trial_store.key,
+            has_stored_result=self.trial_store.has_result,
+            parent_run_id=parent_run_id,
+            reuse=self.reuse,
+        )
+        own = reader.ended_trials_below(parent_run_id, kind)
+        recorded = {trial.fingerprint for trial in make_plan(ended_trials=own).recorded}
+        others = {trial.fingerprint for trial in trials} - recorded
+        ended = [trial for trial in own if trial.key.fingerprint in recorded]
+        ended += reader.ended_trials(others)
+        if kind == "candidate":
+            ended += reader.ended_trials(others, "candidate")
+        return make_plan(ended_trials=ended)
 
     def _publish_plan(self, plan: StudyPlan) -> None:
         """Write the plan to the study's status file, which `ablate status` reads."""

@@ -124,7 +124,7 @@ def count_visible_results(context: StudyContext) -> Registration:
     """
     study = context.study
     planned = {trial.fingerprint for trial in study.trials() if trial.arm in context.registration.arms}
-    visible = {ended.key.fingerprint for ended in context.store.reader.ended_trials()} & planned
+    visible = {ended.key.fingerprint for ended in context.store.reader.ended_trials(planned)}
     for fingerprint in planned - visible:
         if any(context.settings.trials_folder.glob(f"{fingerprint}-*/result.json")):
             visible.add(fingerprint)

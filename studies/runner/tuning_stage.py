@@ -107,7 +107,7 @@ class TuningStage:
         if result is not None:
             return result
         reader = self.study_run.context.store.reader
-        ended = [other for other in reader.ended_trials("candidate") if other.key.fingerprint == trial.fingerprint]
+        ended = reader.ended_trials({trial.fingerprint}, "candidate")
         return reader.read_result(ended[-1].run_id) if ended else trial_store.read_result(trial)
 
 

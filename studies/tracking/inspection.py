@@ -48,7 +48,7 @@ class StoreInspector:
 
     def list_runs(self) -> list[RecordedRun]:
         """All runs that this package logged, in any state, the oldest first."""
-        runs = self.runs.search(self.runs.all_experiments())
+        runs = self.runs.iterate_runs(self.runs.all_experiments())
         return [self._to_recorded_run(run) for run in runs if "study" in run.data.tags]
 
     def has_result_file(self, run: RecordedRun) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -115,24 +116,17 @@ class StudyReader:
             )
         return studies
 
-    def ended_trials(self, kind: RunKind = "fit") -> list[EndedTrial]:
-        """Trials of all studies in the store whose result can be reused, the oldest first.
+    def ended_trials(self, fingerprints: Collection[str], kind: RunKind = "fit") -> list[EndedTrial]:
+        """Trials of some fingerprints, in all studies of the store, whose result can be reused; the oldest first.
 
         These have ended without failing; candidates may have failed as well.
         """
-        ended: list[EndedTrial] = []
-        for run in self.runs.search(self.runs.all_experiments(), {"kind": kind}):
-            tags = run.data.tags
-            if tags.get("status") in ENDED_STATUSES[kind]:
-                ended.append(
-                    EndedTrial(
-                        key=trial_key_of(run),
-                        status=tags["status"],
-                        run_id=run.info.run_id,
-                        parent_run_id=tags[PARENT_RUN_TAG],
-                    )
-                )
-        return ended
+        return _select_ended(self.runs.iterate_trial_runs(kind, fingerprints), kind)
+
+    def ended_trials_below(self, parent_run_id: str, kind: RunKind = "fit") -> list[EndedTrial]:
+        """As :meth:`ended_trials`, of all trials below the run of one study or search."""
+        experiment = self.runs.experiment_of(parent_run_id)
+        return _select_ended(self.runs.iterate_runs([experiment], {PARENT_RUN_TAG: parent_run_id, "kind": kind}), kind)
 
     def read_result(self, run_id: str) -> Result:
         """Read the result of the trial that a run records.
@@ -236,15 +230,34 @@ class StudyReader:
         )
 
     def _find_study_by_id(self, study: str, run_id: str) -> Run:
+        with suppress(MlflowException):  # there is no run of this id: the error below lists those that there are
+            run = self.runs.client.get_run(run_id)
+            is_study = run.data.tags.get("kind") == "study" and run.data.tags.get("study") == study
+            if is_study and run.info.lifecycle_stage == "active":
+                return run
         studies = self.list_studies()
         same_name = [item for item in studies if item.study == study]
-        if any(item.run_id == run_id for item in same_name):
-            return self.runs.client.get_run(run_id)
         raise TrackingError(
             f"{run_id!r} {_describe_other_study(studies, study, run_id)}. "
             f"Its runs in {self.runs.settings.redacted_tracking_uri}: "
             f"{', '.join(f'{item.run_id} under {item.protocol}' for item in same_name) or 'none'}."
         )
+
+
+def _select_ended(runs: Iterable[Run], kind: RunKind) -> list[EndedTrial]:
+    ended: list[EndedTrial] = []
+    for run in runs:
+        tags = run.data.tags
+        if tags.get("status") in ENDED_STATUSES[kind]:
+            ended.append(
+                EndedTrial(
+                    key=trial_key_of(run),
+                    status=tags["status"],
+                    run_id=run.info.run_id,
+                    parent_run_id=tags[PARENT_RUN_TAG],
+                )
+            )
+    return ended
 
 
 def _describe_other_study(studies: Sequence[RecordedStudy], study: str, run_id: str) -> str:

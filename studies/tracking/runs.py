@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -28,6 +28,9 @@ from studies.tracking.errors import TrackingError, report_unreachable_store, req
 # Limits of MLflow's REST interface per request, see `MlflowClient.log_batch`.
 MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
 PAGE_SIZE = 1000  # runs or experiments per search request
+MAX_SINGLE_SEARCHES = (
+    100  # for trials by their fingerprints; for more of them, the store's trials are read page by page
+)
 PARENT_RUN_TAG = "mlflow.parentRunId"  # MLflow's own: its interface nests runs by it
 STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
@@ -86,11 +89,36 @@ class MlflowRuns:
         order: str = "attributes.start_time ASC",
     ) -> list[Run]:
         """All runs of some experiments that carry the given tags."""
+        return list(self.iterate_runs(experiment_ids, tags, order))
+
+    def iterate_runs(
+        self,
+        experiment_ids: Sequence[str],
+        tags: Mapping[str, str] | None = None,
+        order: str = "attributes.start_time ASC",
+    ) -> Iterator[Run]:
+        """The runs of :meth:`search`, of which only a page at a time is in memory: a run takes 0.1 MB."""
         if not experiment_ids:  # MLflow refuses a search over no experiment
-            return []
+            return
         condition = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in (tags or {}).items())
-        pages = _iterate_pages(self.client.search_runs, list(experiment_ids), filter_string=condition, order_by=[order])
-        return list(pages)
+        yield from _iterate_pages(
+            self.client.search_runs, list(experiment_ids), filter_string=condition, order_by=[order]
+        )
+
+    def iterate_trial_runs(self, kind: str, fingerprints: Collection[str]) -> Iterator[Run]:
+        """Runs of trials with some fingerprints, in any experiment; for each fingerprint the oldest first.
+
+        MLflow has no search for several values of a tag. A search for one takes as long as reading 20 runs, however
+        large the store is.
+        """
+        experiments = self.all_experiments() if fingerprints else []
+        if len(fingerprints) <= MAX_SINGLE_SEARCHES:
+            for fingerprint in fingerprints:
+                yield from self.iterate_runs(experiments, {"kind": kind, "fingerprint": fingerprint})
+            return
+        for run in self.iterate_runs(experiments, {"kind": kind}):
+            if run.data.tags.get("fingerprint") in fingerprints:
+                yield run
 
     def find_study_run(self, experiment_id: str, conditions: str) -> Run | None:
         """The run of a study under its conditions; the oldest where there are several."""

@@ -229,9 +229,9 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     left = status.find_status(Settings.from_environment(tmp_path / "runs"), "depth")
     assert left.description == "not running; `ablate run` resumes it"
     assert sum(row.has_ended for row in left.trials) == len(kept)
-    late = len(kept) - len(
-        open_store(Settings.from_environment(tmp_path / "runs")).reader.ended_trials()
-    )  # ended as the study did: logged now
+    fingerprints = {file.parent.name.partition("-")[0] for file in kept}
+    reader = open_store(Settings.from_environment(tmp_path / "runs")).reader
+    late = len(kept) - len(reader.ended_trials(fingerprints))  # ended as the study did: logged now
     record, news = again(replace(recorded, runs=tmp_path / "runs"), seeds=(0,))
     told = f"; {late} logged that were trained before" if late else ""
     assert f"{4 - len(kept)} of 4 trials to train{told}" in news
@@ -350,7 +350,7 @@ def test_a_store_that_goes_away_as_the_study_is_planned_is_one_clear_line(record
     def gone(*_):
         raise mlflow.exceptions.MlflowException("no answer") from ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr(StudyReader, "ended_trials", gone)
+    monkeypatch.setattr(StudyReader, "ended_trials_below", gone)
     with pytest.raises(
         TrackingError, match=r"does not answer any more .*Connection refused.* What was trained is kept"
     ):
