@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reports.analysis.integrity import describe_restarts
 from reports.comparison.comparison import Comparison
@@ -153,20 +154,37 @@ def _sensitivity_section(comparison: Comparison) -> Section:
         name="limits",
         title="Sensitivity: what these seeds could detect",
         paragraphs=() if comparison.sensitivity else ("Not available before a trial has finished.",),
-        points=comparison.sensitivity,
+        points=(*comparison.sensitivity, *_describe_image_sampling(comparison)),
         tables=nonempty_tables(_image_sampling_table(comparison)),
     )
 
 
+def _describe_image_sampling(comparison: Comparison) -> tuple[str, ...]:
+    """State where the test images widen no interval; their table is left out then."""
+    measured = [difference for difference in comparison.differences if difference.seed_image_interval.is_bounded]
+    if not measured or _image_sampling_table(comparison).rows:
+        return ()
+    return ("The test images as a second source of variance widen none of the intervals over seeds.",)
+
+
 def _image_sampling_table(comparison: Comparison) -> Table:
-    """The differences with the test images as a second source of variance."""
+    """The differences with the test images as a second source of variance; no rows where it widens no interval."""
     digits = error_decimals(comparison)
     rows = []
+    num_wider = 0
     for difference in comparison.differences:
-        over_images = difference.seed_image_interval
-        if over_images.is_bounded:
-            contrast = text_cell(format_contrast(difference.over, difference.arm), "strong")
-            rows.append((contrast, interval_cell(difference.estimate, digits), interval_cell(over_images, digits)))
+        if not difference.seed_image_interval.is_bounded:
+            continue
+        contrast = text_cell(format_contrast(difference.over, difference.arm), "strong")
+        over_seeds = interval_cell(difference.estimate, digits)
+        over_images = interval_cell(difference.seed_image_interval, digits)
+        if over_images.text == over_seeds.text:
+            over_images = replace(over_images, text="as over seeds", tone="quiet")
+        else:
+            num_wider += 1
+        rows.append((contrast, over_seeds, over_images))
+    if not num_wider:
+        rows = []
     columns = (
         Column(title="Contrast"),
         Column(title="Over seeds", unit="points", kind="number"),
@@ -174,7 +192,8 @@ def _image_sampling_table(comparison: Comparison) -> Table:
     )
     note = (
         "Over seeds: for this test set, simultaneous for all differences of the family; verdicts use these intervals. "
-        "Over seeds and images: for other images from the same source; never narrower than over seeds alone."
+        "Over seeds and images: for other images from the same source; the wider one of that over seeds and of the "
+        "difference's own 95% interval, which is not simultaneous."
     )
     caption = "Differences on this test set, and on other images of its kind"
     return Table(

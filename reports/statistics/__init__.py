@@ -22,6 +22,7 @@ from reports.statistics.paired_networks import NetworkDifference, NoiseRatio, co
 from reports.statistics.power import (
     FamilyDesign,
     Sensitivity,
+    VarianceExcess,
     detectable_difference,
     deviation_upper_limit,
     difference_power,
@@ -31,6 +32,7 @@ from reports.statistics.power import (
     required_seeds,
     seeds_for_difference,
     seeds_for_equivalence,
+    variance_excess,
 )
 from reports.statistics.proportions import Proportion, estimate_proportion, fisher_p_value
 from reports.statistics.random_effects import CrossedInterval, crossed_interval
@@ -49,6 +51,7 @@ __all__ = [
     "NoiseRatio",
     "Proportion",
     "Sensitivity",
+    "VarianceExcess",
     "Verdict",
     "VerdictWord",
     "arm_interval",
@@ -73,4 +76,5 @@ __all__ = [
     "required_seeds",
     "seeds_for_difference",
     "seeds_for_equivalence",
+    "variance_excess",
 ]

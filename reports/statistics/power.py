@@ -1,9 +1,9 @@
 """What a number of seeds can find, and the seeds that a question takes: the verdict rule itself, simulated.
 
-One answer for ``ablate show``, ``ablate plan``, the report and the documentation. Every part of the rule is in it (the
-critical value of the study's own family, pooled variance, noise guard). Noise is normal, independent and of equal
-variance in all arms; only the noise and the number of seeds enter, never an observed effect ("observed power" is a
-function of the p-value).
+One answer for ``ablate show``, ``ablate plan``, the report and the documentation. Every part of the rule is in it
+(the critical value of the study's own family, pooled variance, noise guard). Noise is normal, independent and of
+equal variance in all arms, which :func:`variance_excess` checks; only the noise and the number of seeds enter, never
+an observed effect ("observed power" is a function of the p-value).
 
 Source: Dunnett 1955; Schuirmann 1987; Hoenig & Heisey 2001.
 """
@@ -175,6 +175,77 @@ def pairing_correlation(values: npt.ArrayLike) -> float:
     total = float(np.mean([sample_variance(row) for row in table]))
     # The residual mean square of y ~ arm + seed is mean variance - mean covariance.
     return 1 - fit_additive_model(table)[0] / total if total else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarianceExcess:
+    """Variance of a family's differences, relative to arms of equal noise and equal correlation over seeds.
+
+    Attributes:
+        ratio: mean own variance of the family's contrasts over the residual mean square, per squared norm: about 1
+            where noise and correlation are equal, 2 or more where the baseline alone does not correlate with others.
+        limit: 99% point of the ratio in studies of arms of equal noise and correlation.
+        correlations: the smallest and the largest measured correlation of two arms.
+        num_seeds: complete seeds.
+    """
+
+    num_seeds: int
+    ratio: float
+    limit: float
+    correlations: tuple[float, float]
+
+    @property
+    def is_unequal(self) -> bool:
+        """Whether the ratio is beyond what arms of equal noise and correlation give in 99% of studies."""
+        return self.ratio > self.limit
+
+
+def variance_excess(values: npt.ArrayLike, design: FamilyDesign) -> VarianceExcess | None:
+    """Compare the variance of a family's differences with that of the additive model ``y ~ arm + seed``.
+
+    Where it is larger, the pooled variance has fewer degrees of freedom than the critical value assumes, and intervals
+    are too narrow; the rates are in docs/statistics.md.
+
+    Args:
+        values: arms x seeds; seeds with a missing value are left out.
+        design: the family and its level.
+
+    Returns:
+        ``None`` below three arms, where the two variances are one, below two complete seeds, and without noise.
+    """
+    table = np.array(values, dtype=np.float64)
+    table = table[:, np.all(np.isfinite(table), axis=0)]
+    if len(table) < 3 or table.shape[1] < 2:
+        return None
+    covariance = np.cov(table)
+    deviations = np.sqrt(np.diag(covariance))
+    if fit_additive_model(table)[0] == 0 or not deviations.all():
+        return None
+    correlation = (covariance / np.outer(deviations, deviations))[np.triu_indices(len(table), 1)]
+    return VarianceExcess(
+        num_seeds=table.shape[1],
+        ratio=float(_variance_ratios(covariance[None], design)[0]),
+        limit=_variance_ratio_limit(design, table.shape[1]),
+        correlations=(float(correlation.min()), float(correlation.max())),
+    )
+
+
+@lru_cache(maxsize=128)
+def _variance_ratio_limit(design: FamilyDesign, num_seeds: int) -> float:
+    """99% point of the ratio; the seed effects that correlate arms equally cancel in both of its variances."""
+    random = np.random.default_rng(num_seeds)
+    _, covariances = simulate_moments(NUM_SIMULATED_STUDIES, len(design.rows[0]), num_seeds, random)
+    return float(np.quantile(_variance_ratios(covariances, design), 0.99))
+
+
+def _variance_ratios(covariances: Array, design: FamilyDesign) -> Array:
+    """Mean own variance of the contrasts per squared norm over the residual mean square, per study."""
+    rows = np.array(design.rows)
+    num_arms = rows.shape[1]
+    own_variances = np.einsum("ca,iab,cb->ic", rows, covariances, rows, optimize=True) / np.sum(rows**2, axis=1)
+    total = np.trace(covariances, axis1=1, axis2=2)
+    mean_squares = (total - covariances.sum(axis=(1, 2)) / num_arms) / (num_arms - 1)
+    return np.asarray(own_variances.mean(axis=1) / mean_squares)
 
 
 def deviation_upper_limit(standard_deviation: float, degrees_of_freedom: int, *, confidence: float = 0.9) -> float:

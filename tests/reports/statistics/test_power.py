@@ -19,6 +19,7 @@ from reports.statistics import (
     pairing_correlation,
     seeds_for_difference,
     seeds_for_equivalence,
+    variance_excess,
 )
 from reports.statistics.families import make_family
 
@@ -144,6 +145,45 @@ def test_the_measured_correlation_uses_the_complete_seeds():
 
 def test_arms_that_do_not_vary_have_no_correlation():
     assert math.isnan(pairing_correlation(np.ones((2, 4))))
+
+
+def correlated(baseline, others, arms=6, seeds=5, studies=1):
+    """Studies of arms of unit noise; the baseline's correlation with the others, and that of the others."""
+    correlation = np.full((arms, arms), others)
+    correlation[0], correlation[:, 0] = baseline, baseline
+    np.fill_diagonal(correlation, 1.0)
+    noise = np.random.default_rng(7).normal(size=(studies, arms, seeds))
+    return np.linalg.cholesky(correlation) @ noise
+
+
+SIX = against_baseline(6)
+
+
+def test_differences_vary_no_more_than_arms_of_equal_correlation_give():
+    excesses = [variance_excess(values, SIX) for values in correlated(0.8, 0.8, studies=600)]
+    assert np.median([excess.ratio for excess in excesses]) == pytest.approx(1, abs=0.05)
+    assert np.mean([excess.is_unequal for excess in excesses]) == pytest.approx(0.01, abs=0.012)
+
+
+def test_a_baseline_that_does_not_correlate_with_the_others_is_found():
+    excesses = [variance_excess(values, SIX) for values in correlated(0.0, 0.8, studies=600)]
+    # By theory 2 (1 - 0) / 2 over a mean square of 1 - 8/15: 2.14.
+    assert np.median([excess.ratio for excess in excesses]) == pytest.approx(2.14, rel=0.05)
+    assert np.mean([excess.is_unequal for excess in excesses]) > 0.5
+
+
+def test_the_measured_correlations_are_pearsons_over_complete_seeds():
+    (values,) = correlated(0.0, 0.8, arms=4)
+    expected = np.corrcoef(values)[np.triu_indices(4, 1)]
+    with_gap = np.hstack([values, [[1.0], [np.nan], [2.0], [0.5]]])
+    found = variance_excess(with_gap, FOUR)
+    assert found.correlations == pytest.approx((expected.min(), expected.max()))
+    assert found == variance_excess(values, FOUR)
+
+
+@pytest.mark.parametrize("values", [np.eye(2, 5), np.ones((4, 5)), np.eye(4, 1), np.full((4, 5), np.nan)])
+def test_without_three_arms_two_seeds_and_noise_nothing_is_unequal(values):
+    assert variance_excess(values, against_baseline(len(values))) is None
 
 
 def test_planning_for_one_seed_is_refused():
