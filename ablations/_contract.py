@@ -256,7 +256,7 @@ class Ablation:
 def _setting_paths(setup: Setup) -> set[str]:
     """Paths of all leaves of a setup and of everything that contains one."""
     paths: set[str] = set()
-    for leaf_path in flatten_fields(setup):
+    for leaf_path in flatten_fields(setup, with_omitted=True):
         path = leaf_path
         while path and path not in paths:  # the ancestors of a known path are known
             paths.add(path)

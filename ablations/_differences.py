@@ -30,7 +30,7 @@ class Difference:
 
 def compare_setups(before: Setup, after: Setup) -> tuple[Difference, ...]:
     """List every leaf in which two setups differ, in the order of their fields."""
-    leaves_before, leaves_after = flatten_fields(before), flatten_fields(after)
+    leaves_before, leaves_after = (flatten_fields(setup, with_omitted=True) for setup in (before, after))
     differences = []
     for path in dict.fromkeys((*leaves_before, *leaves_after)):
         value_before, value_after = leaves_before.get(path), leaves_after.get(path)

@@ -18,7 +18,7 @@ LARGEST_FOLDER = 12  # modules; ablation files excepted
 LONGEST_MODULE = 400  # lines
 
 SPECS = {"lightning_modules.specs"}
-NETWORKS = SPECS | {"lightning_modules.rng"}
+NETWORKS = SPECS | {"lightning_modules.rng", "lightning_modules.user_code"}
 SHARED = {"lightning_modules.file_lock", "lightning_modules.stored_files"}
 DATA = NETWORKS | SHARED | {"lightning_modules.networks", "lightning_modules.distributed"}
 EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "lightning_modules.file_lock": set(),
     "lightning_modules.specs": set(),
     "lightning_modules.stored_files": SPECS,
+    "lightning_modules.user_code": SPECS,
     "lightning_modules.networks": NETWORKS,
     "lightning_modules.data": DATA,
     "lightning_modules.modules": DATA,

@@ -6,8 +6,8 @@ Pixels are on the device as uint8.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -180,11 +180,11 @@ class EpochLoader:
         self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), AugmentationHash(), 0
 
     def __len__(self) -> int:
-        return math.ceil(len(self.split) / self.recipe.batch_size)
+        return len(self.recipe.batch_sizes(len(self.split)))
 
     def __iter__(self) -> Iterator[Batch]:
-        size = self.recipe.batch_size
-        global_batches = [self.order[start : start + size] for start in range(0, len(self.order), size)]
+        stops = np.cumsum(self.recipe.batch_sizes(len(self.order)))
+        global_batches = [self.order[start:stop] for start, stop in pairwise((0, *stops))]
         local_batches = [indices[self.dp_rank.local_slice(len(indices))] for indices in global_batches]
         augmented = self.split.augmented_images(local_batches, self.params)
         for indices, images in zip(global_batches, augmented, strict=True):

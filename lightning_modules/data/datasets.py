@@ -226,6 +226,13 @@ def _read_image_folder(data: Data, scale: Scale, folder: ImageFolder) -> InMemor
     return replace(dataset, excluded_files=bad_files, notices=tuple(describe_duplicates(folder, digests)))
 
 
+# Training examples of each class, known before anything is read.
+CLASS_SIZES: dict[DataSourceName, list[int]] = {
+    "digits": [TRAIN_DIGITS_PER_CLASS] * 10,
+    "cifar10": [5_000] * 10,
+    "cifar100": [500] * 100,
+}
+
 DATASET_READERS: dict[DataSourceName, DatasetReader] = {
     "digits": DatasetReader(lambda _: [], _read_digits, 10),
     "cifar10": _torchvision_reader("CIFAR10", "cifar-10-batches-py", 10),

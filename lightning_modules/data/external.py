@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Any, get_args
 
 import pytorch_lightning as lightning
 import torch
@@ -21,16 +22,19 @@ from lightning_modules.rng import RngState, seeded_generator
 from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale, fill_arguments
+from lightning_modules.user_code.errors import locate_errors
+from lightning_modules.user_code.trainer import LoaderName, make_trainer, running_stage
 
-LoaderName = Literal["train", "val", "test"]
+END = object()  # of a loader's batches
 
 
 class SeededDataModule:
     """A user's data module, built and set up under one seed.
 
-    What it draws then, such as a split, follows the seed.
+    What it draws then, such as a split, follows the seed. It has a trainer from the start, as under Lightning.
 
     Args:
+        max_epochs: of its trainer.
         prepare: whether to call its ``prepare_data``, which downloads, before: once per study.
 
     Raises:
@@ -38,15 +42,31 @@ class SeededDataModule:
     """
 
     def __init__(
-        self, data: ForeignData, scale: Scale, seed: int, device: torch.device, *, prepare: bool = False
+        self,
+        data: ForeignData,
+        scale: Scale,
+        seed: int,
+        device: torch.device,
+        *,
+        max_epochs: int = 1,
+        prepare: bool = False,
     ) -> None:
         self.data, self.scale, self.seed, self.device = data, scale, seed, device
         with RngState(seeded_generator(seed, "split")):
             self.module = _make_module(data, scale)
+            self.name = type(self.module).__name__
+            trainer = make_trainer(max_epochs, device)
+            self.module.trainer, trainer.datamodule = trainer, self.module  # type: ignore[attr-defined]
+            self.make_loaders = {name: getattr(self.module, f"{name}_dataloader") for name in get_args(LoaderName)}
             if prepare:
-                self.module.prepare_data()
-            self.module.setup("fit")
-            self.module.setup("test")
+                with locate_errors(f"{self.name}.prepare_data"):
+                    self.module.prepare_data()
+            self._set_up("fit", "train")
+            self._set_up("test", "test")
+
+    def _set_up(self, stage: str, loader_name: LoaderName) -> None:
+        with locate_errors(f"{self.name}.setup({stage!r})"), running_stage(self.module.trainer, loader_name):
+            self.module.setup(stage)
 
     def batches(self, loader_name: LoaderName, *keys: int | str) -> ExternalBatches:
         """Return one pass over a loader, under the seed and the keys."""
@@ -56,20 +76,20 @@ class SeededDataModule:
 class ExternalBatches:
     """One pass over a user's loader.
 
-    Batches are checked, hashed and moved to the device.
+    The data module's hooks make a batch of what the loader gives, as under Lightning; then it is checked and hashed.
 
     Attributes:
         dp_rank: whose share of the images is yielded; every worker reads them all. Labels are those of the whole batch.
         order_hash: of the labels in their order.
-        augmentation_hash: of the pixels as the loader gave them.
+        augmentation_hash: of the pixels as the hooks returned them.
         num_examples_seen: examples yielded so far.
     """
 
     def __init__(self, data_module: SeededDataModule, loader_name: LoaderName, rng_state: RngState) -> None:
-        self.data_module, self.rng_state = data_module, rng_state
+        self.data_module, self.loader_name, self.rng_state = data_module, loader_name, rng_state
         self.loader_label = f"{data_module.data.class_path}'s {loader_name}_dataloader"
-        with rng_state:
-            self.loader = self._make_loader(f"{loader_name}_dataloader")
+        with self._user_code():
+            self.loader = self._make_loader()
             _reseed_loader(self.loader)
         self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), hashlib.sha256(), 0
         self.dp_rank = DataParallelRank()
@@ -77,21 +97,33 @@ class ExternalBatches:
     def __len__(self) -> int:
         return len(self.loader)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the user's loader, for a module that reads ``trainer.train_dataloader.dataset``."""
+        if name == "loader":  # not made yet
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
     def __iter__(self) -> Iterator[Batch]:
-        # The loader's random state is current only while the user's code runs, so that neither training nor another
-        # loader moves what it draws.
-        with self.rng_state:
+        with self._user_code():
             batches = iter(self.loader)
         while True:
-            with self.rng_state:
-                loaded = next(batches, None)
-            if loaded is None:
+            with self._user_code():
+                loaded = next(batches, END)
+            if loaded is END:
                 return
-            batch = self._check_batch(loaded)
-            self._update_hashes(*batch)
-            with self.rng_state:
-                images, labels = self._transfer_batch(batch)
+            with self._user_code():
+                batch = self._apply_hooks(loaded)
+            images, labels = self._check_batch(batch)
+            self._update_hashes(images, labels)
             yield images[self.dp_rank.local_slice(len(images))], labels
+
+    @contextmanager
+    def _user_code(self) -> Iterator[None]:
+        """Run a user's code in its random state and stage, and name the place of its errors."""
+        # The random state is current only in these blocks, so that neither training nor another loader moves it.
+        stage = running_stage(self.data_module.module.trainer, self.loader_name)
+        with locate_errors(self.loader_label), self.rng_state, stage:
+            yield
 
     @property
     def digest(self) -> str:
@@ -103,24 +135,24 @@ class ExternalBatches:
         self.augmentation_hash.update(images.cpu().contiguous().numpy().tobytes())
         self.num_examples_seen += len(labels)
 
-    def _transfer_batch(self, batch: Batch) -> Batch:
-        """Move a batch to the device by the data module's own hooks."""
+    def _apply_hooks(self, batch: Any) -> Any:
+        """Move what the loader gave to the device by the data module's own hooks, which may make the batch right."""
         module = self.data_module.module
         batch = module.on_before_batch_transfer(batch, 0)
         batch = module.transfer_batch_to_device(batch, self.data_module.device, 0)
-        images, labels = module.on_after_batch_transfer(batch, 0)
-        return images, labels
+        return module.on_after_batch_transfer(batch, 0)
 
-    def _make_loader(self, method_name: str) -> Any:
+    def _make_loader(self) -> Any:
         try:
-            loader = getattr(self.data_module.module, method_name)()
+            loader = self.data_module.make_loaders[self.loader_name]()
         except MisconfigurationException as error:
             raise UserError(f"{self.loader_label} is missing: a study trains, validates and tests.") from error
-        is_sized_iterable = hasattr(loader, "__iter__") and hasattr(loader, "__len__")
-        if isinstance(loader, (list, tuple, dict)) or not is_sized_iterable:
+        needs_length = self.loader_name == "train"  # learning-rate schedules are computed from it
+        is_loader = hasattr(loader, "__iter__") and (hasattr(loader, "__len__") or not needs_length)
+        if isinstance(loader, (list, tuple, dict)) or not is_loader:
+            expected = "one loader with a length" if needs_length else "one loader"
             raise UserError(
-                f"{self.loader_label} returned a {type(loader).__name__}; expected one loader with a length, such as a "
-                "DataLoader."
+                f"{self.loader_label} returned a {type(loader).__name__}; expected {expected}, such as a DataLoader."
             )
         return loader
 
@@ -128,9 +160,14 @@ class ExternalBatches:
         if not _is_image_label_pair(batch):
             raise UserError(
                 f"{self.loader_label} yields {_describe_batch(batch)}; expected (images, labels): float32 (batch, "
-                "channels, height, width) and int64 (batch,)."
+                "channels, height, width) and int64 (batch,), if not before then after the transfer hooks."
             )
         images, labels = batch
+        if len(images) != len(labels):
+            raise UserError(
+                f"{self.loader_label} yields {len(images)} images with {len(labels)} labels; expected one label for "
+                "each image."
+            )
         scale = self.data_module.scale
         expected = scale.image_shape
         if tuple(images.shape[1:]) != expected:
@@ -176,11 +213,17 @@ class ExternalDataModule(TrialDataModule):
     validation: ExternalSplit
 
     def __init__(
-        self, data: ForeignData, scale: Scale, seed: int, device: torch.device, dp_rank: DataParallelRank | None = None
+        self,
+        data: ForeignData,
+        scale: Scale,
+        seed: int,
+        device: torch.device,
+        dp_rank: DataParallelRank | None = None,
+        max_epochs: int = 1,
     ) -> None:
         super().__init__()
         self.dp_rank = dp_rank or DataParallelRank()
-        self.data_module = SeededDataModule(data, scale, seed, device)
+        self.data_module = SeededDataModule(data, scale, seed, device, max_epochs=max_epochs)
         self.train = ExternalSplit(self.data_module, "train")
         self.validation = ExternalSplit(self.data_module, "val")
         self.test = ExternalSplit(self.data_module, "test")
@@ -190,9 +233,19 @@ class ExternalDataModule(TrialDataModule):
         """Digest of the validation labels and pixels, once they are read."""
         return self.validation.digest
 
+    def setup(self, stage: str) -> None:
+        """Give the user's data module the trainer, and the trainer the user's data module; it is set up already."""
+        del stage
+        module = self.data_module.module
+        if self.trainer is None:
+            return
+        module.trainer, self.trainer.datamodule = self.trainer, module  # type: ignore[attr-defined]
+        # The trainer reads from its data module, and tears it down before the loaders are read for the last time.
+        hooks = {"train_dataloader": self.train_dataloader, "val_dataloader": self.val_dataloader}
+        vars(module).update(hooks, teardown=_keep_set_up)
+
     def train_dataloader(self) -> ExternalBatches:
         """Return the batches of the trainer's current epoch."""
-        self.data_module.module.trainer = self.trainer
         epoch = self.trainer.current_epoch if self.trainer else 0
         batches = self.data_module.batches("train", epoch)
         batches.dp_rank = self.dp_rank
@@ -200,6 +253,10 @@ class ExternalDataModule(TrialDataModule):
         if hasattr(sampler, "set_epoch"):  # as Lightning would, which does not see this loader
             sampler.set_epoch(epoch)
         return batches
+
+
+def _keep_set_up(stage: str) -> None:
+    del stage
 
 
 def _make_module(data: ForeignData, scale: Scale) -> lightning.LightningDataModule:

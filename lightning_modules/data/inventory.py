@@ -6,24 +6,26 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from lightning_modules.data.datasets import prepare_dataset, split_train_validation
-from lightning_modules.data.image_folder import list_class_names, require_class_count
+from lightning_modules.data.datasets import CLASS_SIZES, prepare_dataset, split_train_validation
+from lightning_modules.data.image_folder import list_class_names, list_image_folder, require_class_count
 from lightning_modules.data.image_index import ImageFileDataset, index_image_folder
-from lightning_modules.data.types import InMemoryDataset, Labels
+from lightning_modules.data.types import DataError, InMemoryDataset, Labels
 from lightning_modules.distributed import DataParallelRank
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
+from lightning_modules.user_code.errors import describe_error
 
 if TYPE_CHECKING:  # Lightning takes two seconds to import, and an inventory does not need it
-    from lightning_modules.data.external import LoaderName, SeededDataModule
+    from lightning_modules.data.external import SeededDataModule
     from lightning_modules.data.trial_data import TrialDataModule
+    from lightning_modules.user_code.trainer import LoaderName
 
 
 LogFunction = Callable[[str], None]
@@ -44,6 +46,7 @@ class Inventory:
         class_counts: examples of each class, by its name, in ``train`` and ``test``.
         test_labels: int64 class indices, in the order of the predictions.
         digest: of the examples' content.
+        train_batch_sizes: sizes of the batches that a user's data module trains on; empty where the recipe decides.
         excluded_files: bad files, each with what is wrong with it.
         notices: ignored entries and duplicates of an image folder, a line for each kind.
     """
@@ -55,6 +58,7 @@ class Inventory:
     class_counts: Mapping[str, Mapping[str, int]]
     test_labels: Labels
     digest: str
+    train_batch_sizes: frozenset[int] = frozenset()
     excluded_files: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -73,7 +77,7 @@ def make_inventory(
         UserError: for data that cannot be trained on, or that do not fit the scale.
     """
     if isinstance(setup.data, ForeignData):
-        return _external_inventory(setup.data, setup.scale, seeds)
+        return _external_inventory(setup, setup.data, seeds)
     setup.require_consistent()
     return _own_inventory(_load_own_dataset(setup.data, setup.scale, root, cache, log), setup.data, seeds)
 
@@ -88,6 +92,29 @@ def check_classes(setup: Setup, root: Path) -> None:
     if isinstance(data, ForeignData) or data.source == "digits" or not (root / "train").is_dir():
         return
     require_class_count(root, list_class_names(root / "train"), setup.scale.classes)
+
+
+def count_training_examples(setup: Setup, root: Path) -> int | None:
+    """Count the examples that a setup trains on, without opening an image.
+
+    ``None`` for a user's data module, and for an image folder that is not there or cannot be trained on.
+    """
+    data = setup.data
+    if isinstance(data, ForeignData):
+        return None
+    if data.source != "folder" and (data.source == "digits" or not (root / "train").is_dir()):
+        class_sizes = CLASS_SIZES[data.source]
+    else:
+        try:
+            class_sizes = [len(files) for files in list_image_folder(root).train_files]
+        except DataError:  # told where the folder is read
+            return None
+    labels = np.repeat(np.arange(len(class_sizes)), class_sizes)
+    try:
+        train, _ = split_train_validation(labels, data, seed=0)  # every seed's split has the same sizes
+    except DataError:
+        return None
+    return len(train)
 
 
 def load_dataset(
@@ -127,7 +154,7 @@ def make_data_module(
 
     setup.require_consistent()
     if isinstance(setup.data, ForeignData):
-        return ExternalDataModule(setup.data, setup.scale, seed, device, dp_rank)
+        return ExternalDataModule(setup.data, setup.scale, seed, device, dp_rank, setup.recipe.epochs)
     if dataset is None:
         raise TypeError(f"a trial on {setup.data.source} needs its examples")
     if isinstance(dataset, ImageFileDataset):
@@ -161,104 +188,120 @@ def _count_classes(class_names: Sequence[str], train: Labels, test: Labels) -> d
     return counts
 
 
-def _external_inventory(data: ForeignData, scale: Scale, seeds: Sequence[int]) -> Inventory:
+class _SplitReading(NamedTuple):
+    """What one pass over a user's loader gave."""
+
+    labels: Labels
+    digest: str
+    batch_sizes: tuple[int, ...]
+
+
+def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -> Inventory:
     """Read a user's data module under seed 0, whichever are planned.
 
     So further seeds leave the digest as it is.
     """
-    data_module = _open_module(data, scale, prepare=True)
-    train, train_digest = _read_train_split(data_module)
-    validation, validation_digest = _read_fixed_split(data_module, "val")
-    test, test_digest = _read_fixed_split(data_module, "test")
-    all_labels = np.concatenate((train, validation, test))
+
+    def open_module(seed: int, *, prepare: bool = False) -> SeededDataModule:
+        from lightning_modules.data.external import SeededDataModule
+
+        device, max_epochs = torch.device("cpu"), setup.recipe.epochs
+        return SeededDataModule(data, setup.scale, seed, device, max_epochs=max_epochs, prepare=prepare)
+
+    data_module = open_module(0, prepare=True)
+    train = _read_train_split(data_module, open_module)
+    validation = _read_fixed_split(data_module, "val")
+    test = _read_fixed_split(data_module, "test")
+    all_labels = np.concatenate((train.labels, validation.labels, test.labels))
     num_classes = 1 + int(all_labels.max())
-    if num_classes != scale.classes or all_labels.min() < 0:
+    if num_classes != setup.scale.classes or all_labels.min() < 0:
         raise UserError(
             f"{data.class_path} gives labels up to {num_classes - 1}, so {num_classes} classes, but the protocol says "
-            f"{scale.classes}. Give `--set scale.classes={num_classes}`, or fix the labels: they count from 0."
+            f"{setup.scale.classes}. Give `--set scale.classes={num_classes}`, or fix the labels: they count from 0."
         )
-    _require_fixed_test_split(data_module, test_digest, seeds)
+    for seed in seeds:
+        if seed != data_module.seed:
+            _require_same_test_split(open_module(seed), test.digest, data_module.seed)
     return Inventory(
         name=data.class_path,
         origin="a LightningDataModule of the user's",
         num_classes=num_classes,
-        split_sizes={"train": len(train), "validation": len(validation), "test": len(test)},
-        class_counts=_count_classes([str(index) for index in range(num_classes)], train, test),
-        test_labels=test,
-        digest=hashlib.sha256("|".join((train_digest, validation_digest, test_digest)).encode()).hexdigest()[:16],
+        split_sizes={
+            "train": len(train.labels),
+            "validation": len(validation.labels),
+            "test": len(test.labels),
+        },
+        class_counts=_count_classes([str(index) for index in range(num_classes)], train.labels, test.labels),
+        test_labels=test.labels,
+        digest=hashlib.sha256("|".join((train.digest, validation.digest, test.digest)).encode()).hexdigest()[:16],
+        train_batch_sizes=frozenset(train.batch_sizes),
     )
 
 
-def _open_module(data: ForeignData, scale: Scale, seed: int = 0, *, prepare: bool = False) -> SeededDataModule:
-    from lightning_modules.data.external import SeededDataModule
-
-    return SeededDataModule(data, scale, seed, torch.device("cpu"), prepare=prepare)
-
-
-def _read_train_split(data_module: SeededDataModule) -> tuple[Labels, str]:
-    """Read labels and digest of the training split.
-
-    They must be the same at every opening under one seed.
+def _read_train_split(data_module: SeededDataModule, open_module: Callable[[int], SeededDataModule]) -> _SplitReading:
+    """Read the training split, which must be the same at every opening under one seed.
 
     Raises:
-        UserError: where a second opening gives other batches.
+        UserError: where the loader has no length or a wrong one, or a second opening gives other batches.
     """
-    _require_known_length(data_module)
-    labels, digest = _read_split(data_module, "train")
-    _, second_digest = _read_split(_open_module(data_module.data, data_module.scale), "train")
-    if digest != second_digest:
+    num_batches = _read_length(data_module)
+    reading = _read_split(data_module, "train")
+    if num_batches != len(reading.batch_sizes):
+        raise UserError(
+            f"{data_module.data.class_path}'s train_dataloader says by __len__ that it has {num_batches} batches, and "
+            f"yields {len(reading.batch_sizes)}; expected equal numbers: steps and learning-rate schedules follow the "
+            "length. Correct the __len__ of the loader or of its IterableDataset, which each of its workers reads."
+        )
+    if reading.digest != _read_split(open_module(data_module.seed), "train").digest:
         raise UserError(
             f"{data_module.data.class_path}'s train_dataloader is not determined by the seed: opened and read twice "
             "under the same seed, it gives different batches. Expected randomness from the global generators of torch, "
             "numpy and random, which are seeded, or a generator with a fixed seed: not default_rng() or os.urandom."
         )
-    return labels, digest
+    return reading
 
 
-def _require_known_length(data_module: SeededDataModule) -> None:
-    """Check that the number of training batches is known: learning-rate schedules are computed from it."""
+def _read_length(data_module: SeededDataModule) -> int:
+    """Return the number of training batches, from which learning-rate schedules are computed."""
     batches = data_module.batches("train")
     try:
-        len(batches)
-    except TypeError:  # of a DataLoader on an IterableDataset
+        return len(batches)
+    except Exception as error:  # a TypeError of a DataLoader on an IterableDataset; anything of a user's own
         raise UserError(
-            f"{batches.loader_label} has no length, from which the learning-rate schedule is computed: its dataset is "
-            "an IterableDataset without __len__. Give that one, the number of its examples."
-        ) from None
+            f"{batches.loader_label} has no length ({describe_error(error)}), from which the learning-rate schedule is "
+            "computed. Give its IterableDataset a __len__, the number of its examples."
+        ) from error
 
 
-def _require_fixed_test_split(data_module: SeededDataModule, expected_digest: str, seeds: Sequence[int]) -> None:
-    for seed in seeds:
-        if seed == data_module.seed:
-            continue
-        _, digest = _read_split(_open_module(data_module.data, data_module.scale, seed), "test")
-        if digest != expected_digest:
-            raise UserError(
-                f"{data_module.data.class_path}'s test_dataloader gives other examples under seed {seed} than under "
-                f"{data_module.seed}: its test split depends on the seed. Expected the same test split for all seeds: "
-                "fix it, e.g. by random_split with a generator of its own, torch.Generator().manual_seed(0)."
-            )
+def _require_same_test_split(data_module: SeededDataModule, expected_digest: str, first_seed: int) -> None:
+    if _read_split(data_module, "test").digest != expected_digest:
+        raise UserError(
+            f"{data_module.data.class_path}'s test_dataloader gives other examples under seed {data_module.seed} than "
+            f"under {first_seed}: its test split depends on the seed. Expected the same test split for all seeds: fix "
+            "it, e.g. by random_split with a generator of its own, torch.Generator().manual_seed(0)."
+        )
 
 
-def _read_fixed_split(data_module: SeededDataModule, loader_name: LoaderName) -> tuple[Labels, str]:
-    """Read labels and digest of a split that must not vary.
+def _read_fixed_split(data_module: SeededDataModule, loader_name: LoaderName) -> _SplitReading:
+    """Read a split that must not vary.
 
     Raises:
         UserError: where a second reading gives other batches.
     """
-    labels, digest = _read_split(data_module, loader_name)
-    _, second_digest = _read_split(data_module, loader_name, "again")  # the key gives it other random numbers
-    if digest != second_digest:
+    reading = _read_split(data_module, loader_name)
+    again = _read_split(data_module, loader_name, "again")  # the key gives it other random numbers
+    if reading.digest != again.digest:
         raise UserError(
             f"{data_module.data.class_path}'s {loader_name}_dataloader shuffles, or changes its images at random: read "
-            "twice, it gives different batches. Expected shuffle=False, and no random transform."
+            "twice, it gives different batches. Expected shuffle=False, and no random transform; in a transfer hook, "
+            "one only `if self.trainer.training`."
         )
-    return labels, digest
+    return reading
 
 
-def _read_split(data_module: SeededDataModule, loader_name: LoaderName, *keys: str) -> tuple[Labels, str]:
+def _read_split(data_module: SeededDataModule, loader_name: LoaderName, *keys: str) -> _SplitReading:
     batches = data_module.batches(loader_name, *keys)
     batch_labels = [labels.cpu().numpy() for _, labels in batches]
     if not batch_labels:
         raise UserError(f"{batches.loader_label} yields nothing; expected one batch or more.")
-    return np.concatenate(batch_labels), batches.digest
+    return _SplitReading(np.concatenate(batch_labels), batches.digest, tuple(map(len, batch_labels)))

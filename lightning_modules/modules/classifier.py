@@ -96,10 +96,10 @@ class Classifier(lightning.LightningModule):
 
         A recipe's ``microbatch`` of 0 leaves it whole.
         """
-        size = self.recipe.microbatch
-        if not 0 < size < len(labels):
+        sizes = list(self.recipe.microbatch_sizes(len(labels)))
+        if len(sizes) == 1:
             return [(images, labels)]
-        return list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
+        return list(zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True))
 
     def _compute_loss(self, images: torch.Tensor, labels: torch.Tensor, global_batch_size: int) -> torch.Tensor:
         """Return some examples' term of the mean loss; update the metrics."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_modules.specs.errors import UserError, did_you_mean
 from lightning_modules.specs.values import Leaf
+from lightning_modules.user_code.errors import describe_place
 
 # Lightning is published as two packages with equal but distinct classes: `isinstance` fails across them.
 LIGHTNING_PACKAGE_PREFIX = "lightning.pytorch."
@@ -29,7 +30,7 @@ def call_class_path(class_path: str, arguments: Mapping[str, Leaf]) -> Any:
     try:
         instance = factory(**arguments)
     except Exception as error:  # a user's code may raise anything; the cause is chained
-        raise UserError(f"{call} failed: {type(error).__name__}: {error}") from error
+        raise UserError(f"{call} failed{describe_place(error)}: {type(error).__name__}: {error}") from error
     if any(base.__module__.startswith(LIGHTNING_PACKAGE_PREFIX) for base in type(instance).__mro__):
         raise UserError(
             f"{class_path} returned an object of the package `lightning`; expected one of `pytorch_lightning`. "

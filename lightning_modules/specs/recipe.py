@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from lightning_modules.specs.values import check_fields, require_field
+from lightning_modules.specs.values import OMIT_DEFAULT, check_fields, require_field
 
 Augmentation = Literal["none", "shift", "shift-flip", "crop-flip", "crop-flip-colour"]
 Schedule = Literal["constant", "cosine", "plateau"]
 Precision = Literal["float32", "bfloat16"]
 TrainingTarget = Literal["network", "linear classifier"]
+Remainder = Literal["keep", "drop", "join"]
 MAX_EPOCHS, MAX_BATCH_SIZE = 100_000, 1_000_000  # beyond any study: larger ones are typing errors
 CROP_AUGMENTATIONS: tuple[Augmentation, ...] = ("crop-flip", "crop-flip-colour")  # these rescale images first
 
@@ -21,7 +22,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: examples per step; the last batch of an epoch may be smaller.
+        batch_size: examples per step; ``remainder`` says what becomes of the examples after the last whole batch.
         learning_rate: peak rate, after the warm-up.
         momentum: of SGD, without dampening.
         weight_decay: L2 penalty on weights, not on biases.
@@ -41,6 +42,9 @@ class Recipe:
         side_to: upper end of that range.
         microbatch: number of examples whose gradients are computed at once and accumulated over the batch; 0: the whole
             batch. Batch norm takes its statistics from each microbatch separately.
+        remainder: what becomes of the examples after an epoch's last whole batch: ``keep`` makes a smaller batch of
+            them, ``drop`` leaves them out, others in every epoch, and ``join`` adds them to the last whole batch. With
+            the latter two, the remainder of a batch in microbatches joins the last microbatch.
         precision: of the forward and backward pass; weights and their updates are float32.
         trains: the ``network``, or a ``linear classifier`` on the penultimate activations of the network at its initial
             weights. The latter takes no epochs; of the recipe, only the treatment of images affects it.
@@ -61,6 +65,7 @@ class Recipe:
     microbatch: int = 0
     precision: Precision = "float32"
     trains: TrainingTarget = "network"
+    remainder: Remainder = field(default="keep", metadata=OMIT_DEFAULT)  # later than the records of many trials
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,7 +84,30 @@ class Recipe:
             )
         require_field(self.microbatch >= 0, self, "microbatch", "0 (the whole batch at once) or more examples")
 
+    def batch_sizes(self, num_examples: int) -> tuple[int, ...]:
+        """Return the sizes of the batches of an epoch over some training examples, in their order."""
+        return _split_sizes(num_examples, self.batch_size, self.remainder)
+
+    def microbatch_sizes(self, batch_size: int) -> tuple[int, ...]:
+        """Return the sizes of the microbatches of a batch, in their order: its own where it is not split."""
+        if not 0 < self.microbatch < batch_size:
+            return (batch_size,)
+        # Not dropped: every batch would lose the same number of examples.
+        return _split_sizes(batch_size, self.microbatch, "keep" if self.remainder == "keep" else "join")
+
     @property
     def mean_side(self) -> float:
         """Shorter side of validation and test images, in units of the resolution; 0: images as stored."""
         return (self.side_from + self.side_to) / 2
+
+
+def _split_sizes(num_examples: int, size: int, remainder: Remainder) -> tuple[int, ...]:
+    num_whole, rest = divmod(num_examples, size)
+    if num_whole == 0:  # nothing to join, and nothing would be left
+        return (rest,)
+    sizes = [size] * num_whole
+    if rest and remainder == "keep":
+        sizes.append(rest)
+    elif remainder == "join":
+        sizes[-1] += rest
+    return tuple(sizes)

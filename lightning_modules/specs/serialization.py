@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_modules.specs.errors import InvalidValue
-from lightning_modules.specs.values import Arguments, field_types
+from lightning_modules.specs.values import Arguments, field_types, is_omitted
 
 
 def to_json(value: object) -> Any:
@@ -15,6 +15,8 @@ def to_json(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         data: dict[str, Any] = {"kind": type(value).__name__}
         for name in field_types(type(value)):
+            if is_omitted(value, name):
+                continue
             data[name] = to_json(getattr(value, name))
         return data
     if isinstance(value, tuple):

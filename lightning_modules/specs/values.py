@@ -14,6 +14,10 @@ from typing import Any, Literal, TypeVar
 from lightning_modules.specs.errors import InvalidValue, UnknownPath, did_you_mean
 
 Leaf = bool | int | float | str
+
+# Metadata of a field that is left out of paths and JSON while it has its default: added to a dataclass, it leaves the
+# fingerprints and the records of earlier trials as they are.
+OMIT_DEFAULT: Mapping[str, bool] = {"omit_default": True}
 T = TypeVar("T")
 
 
@@ -89,11 +93,20 @@ def _field_types(cls: Hashable) -> dict[str, Any]:
 # -- Paths -------------------------------------------------------------------------------------------------------------
 
 
-def flatten_fields(value: object, prefix: str = "") -> dict[str, Leaf]:
+def is_omitted(owner: object, name: str) -> bool:
+    """Whether a field of a dataclass value is one that is left out at its default, and has it."""
+    (field,) = (field for field in dataclasses.fields(owner) if field.name == name)  # type: ignore[arg-type]
+    return "omit_default" in field.metadata and getattr(owner, name) == field.default
+
+
+def flatten_fields(value: object, prefix: str = "", *, with_omitted: bool = False) -> dict[str, Leaf]:
     """Dotted paths of all leaves: ``{"network.stages.0.width": 64, ...}``.
 
     Where a field accepts several dataclasses, a leaf ``<path>.kind`` names the class of its value: a VGG network and a
     residual one would otherwise differ only in their other leaves.
+
+    Args:
+        with_omitted: whether to list also the fields that are left out at their default (``OMIT_DEFAULT``).
     """
     if isinstance(value, (bool, int, float, str)):
         return {prefix: value}
@@ -105,11 +118,13 @@ def flatten_fields(value: object, prefix: str = "") -> dict[str, Leaf]:
         children = dict(value)
     else:
         for name, annotation in field_types(type(value)).items():
+            if is_omitted(value, name) and not with_omitted:
+                continue
             children[name] = getattr(value, name)
             if _is_union(annotation):
                 leaves[_join_path(prefix, f"{name}.kind")] = type(children[name]).__name__
     for name, child in children.items():
-        leaves |= flatten_fields(child, _join_path(prefix, name))
+        leaves |= flatten_fields(child, _join_path(prefix, name), with_omitted=with_omitted)
     return leaves
 
 

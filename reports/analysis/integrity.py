@@ -21,10 +21,10 @@ SHARED_ASPECTS = {"order": "Data order", "augmentation": "Augmentation", "split"
 
 # Setting paths that declare another value of an aspect: an arm that changes one need not share the aspect.
 DECLARING_PATHS = {
-    "order": ("recipe.batch_size", "recipe.epochs", "data."),
-    "augmentation": ("recipe.augmentation", "recipe.side", "recipe.epochs", "data.", "scale."),
+    "order": ("recipe.batch_size", "recipe.remainder", "recipe.epochs", "data."),
+    "augmentation": ("recipe.augmentation", "recipe.remainder", "recipe.side", "recipe.epochs", "data.", "scale."),
     "split": ("data.",),
-    "steps": ("recipe.batch_size", "recipe.epochs", "data."),
+    "steps": ("recipe.batch_size", "recipe.remainder", "recipe.epochs", "data."),
 }
 
 PER_EPOCH_ASPECTS = ("order", "augmentation", "steps")  # digests over all epochs that a trial ran

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @click.command(epilog=format_examples("ablate show depth", "ablate show depth --protocol cifar10 --seeds 5"))
 @click.argument("name")
 @study_options
+@settings_options(data_root=True)
 @json_option
-def show(name: str, options: StudyOptions, as_json: bool) -> None:
+def show(name: str, options: StudyOptions, settings: Settings, as_json: bool) -> None:
     """Preview a study: arms, changes, trials, estimated time.
 
     Also prints the settings that are held and the claims. Nothing is trained.
@@ -50,7 +51,7 @@ def show(name: str, options: StudyOptions, as_json: bool) -> None:
     from studies.design.preview import preview_study, preview_to_json
 
     study = options.declare_study(name)
-    preview = replace(preview_study(study), detectable_difference=_detectable_difference(study))
+    preview = replace(preview_study(study, settings.data_root), detectable_difference=_detectable_difference(study))
     if as_json:
         print_json(preview_to_json(preview))
         return

@@ -128,7 +128,7 @@ def _parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
 def _suggest_path(setup: Setup, path: str) -> str:
     """Suggest the whole path of a setting of which only the last part was given: ``epochs``, ``lr``."""
     name = SYNONYMS.get(path.lower(), path.lower())
-    for known_path in flatten_fields(setup):
+    for known_path in flatten_fields(setup, with_omitted=True):
         if known_path.partition(".")[2] == name:
             return f"a setting is given by its whole path. Did you mean {known_path!r}?"
     return ""

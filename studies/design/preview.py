@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ablations import Property, PropertyContrast, compare_properties, confounding_forced_paths, summarize_differences
+from lightning_modules.data.inventory import count_training_examples
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf
+from studies.design.batch_proof import describe_failing_batch, describe_single_image_failure, is_self_training
 from studies.design.declare import changed_and_held_settings
 from studies.design.estimate import estimate_study_seconds, estimate_trial_seconds
 from studies.design.instantiation import InstantiatedNetwork, compare_modules
@@ -95,8 +98,11 @@ class StudyPreview:
     detectable_difference: float | None = None
 
 
-def preview_study(study: Study) -> StudyPreview:
+def preview_study(study: Study, data_root: Path | None = None) -> StudyPreview:
     """Build a study's networks, check its contract, and estimate its time.
+
+    Args:
+        data_root: folder of image data, whose training images are counted where it is there.
 
     Raises:
         NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
@@ -107,6 +113,10 @@ def preview_study(study: Study) -> StudyPreview:
     failures: dict[str, str] = {}
     for arm, setup in setups.items():
         seconds_by_arm[arm], failures[arm] = _estimate_or_explain(setup)
+        batch_failure, batch_note = _describe_batches(setup, data_root)
+        failures[arm] = failures[arm] or batch_failure
+        if batch_note:
+            networks[arm] = replace(networks[arm], notes=(*networks[arm].notes, batch_note))
     num_workers = count_cores()  # one trial per core, as ``ablate run`` does by default without a GPU
     total_seconds = _total_trial_seconds(study, setups, seconds_by_arm)
     _, held = changed_and_held_settings(setups)
@@ -220,6 +230,22 @@ def _estimate_or_explain(setup: Setup) -> tuple[float | None, str]:
         return estimate_trial_seconds(setup), ""
     except UserError as error:
         return None, str(error)
+
+
+def _describe_batches(setup: Setup, data_root: Path | None) -> tuple[str, str]:
+    """Describe how a size of batch of an epoch fails, and, where the sizes are not known, how a single image does."""
+    num_examples = count_training_examples(setup, data_root or Path())
+    if num_examples is not None:
+        failure = describe_failing_batch(setup, num_examples)
+        return ("", failure) if failure and is_self_training(setup) else (failure, "")
+    failure = describe_single_image_failure(setup)
+    if not failure:
+        return "", ""
+    return "", (
+        f"A last batch of a single image is possible, and {failure} How many images there are is not known here; "
+        "`ablate run` tells before it trains. `--set recipe.remainder=drop` or `=join` avoid such a batch, for all "
+        "arms alike."
+    )
 
 
 def _preview_tuning(study: Study, setups: Mapping[str, Setup]) -> TuningPreview | None:

@@ -22,7 +22,13 @@ from studies.design.instantiation import InstantiatedNetwork, compare_modules, i
 from studies.design.trial import dependency_name
 
 MAX_SHOWN_DIFFERENCES = 8  # in an error's text
-BATCH_SETTINGS = ("recipe.batch_size", "recipe.augmentation", "recipe.side_from", "recipe.side_to")
+BATCH_SETTINGS = (
+    "recipe.batch_size",
+    "recipe.remainder",
+    "recipe.augmentation",
+    "recipe.side_from",
+    "recipe.side_to",
+)
 
 # A module that trains itself still gets its batches, and their number of epochs, from this package.
 SELF_TRAINING_SETTINGS = ("recipe.epochs", *BATCH_SETTINGS)
@@ -35,6 +41,7 @@ NETWORK_TRAINING_SETTINGS = (
     "recipe.epochs",
     "recipe.batch_size",
     "recipe.microbatch",
+    "recipe.remainder",
     "recipe.learning_rate",
     "recipe.momentum",
     "recipe.weight_decay",

@@ -13,8 +13,11 @@ import numpy as np
 
 from ablations import InvalidAblation
 from lightning_modules.data.inventory import Inventory, make_inventory
-from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.data import Data, ForeignData
+from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
+from studies.design.batch_proof import describe_failing_batch, is_self_training
 from studies.design.study import Study, make_trials
 from studies.design.trial import hash_content
 from studies.design.verification import describe_data_parallel
@@ -27,6 +30,8 @@ from studies.settings import Settings
 from studies.storage.dataset_download import uses_data_root, with_local_data
 from studies.storage.object_store import ObjectStore, open_object_store
 from studies.tracking.store import Store, open_store
+
+Inventories = Mapping[tuple[Data | ForeignData, Scale], Inventory]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,8 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     all_setups = _all_setups(study)
     if any(uses_data_root(setup) for setup in all_setups):
         settings = with_local_data(settings, log)
-    inventory = _read_inventory(study, settings, log)
+    inventories = _read_inventories(study, settings, log)
+    inventory = _study_inventory(study, inventories)
     for message in describe_data_parallel(arms, lambda arm: resources.request_of(arm).workers_per_trial):
         log(message)
     nodes = _survey_nodes(study, settings, resources, log, has_object_store=object_store is not None)
@@ -126,6 +132,8 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     setups = [trial.setup for trial in study.trials()]
     class_paths = {collect_class_paths([setup]) for setup in setups}
     revision = git_revision()
+    registration = make_registration(study, inventory, log)
+    _prove_batches(study, inventories, log)  # after the networks are compared: a broken contract is told first
     return StudyContext(
         study=study,
         settings=settings,
@@ -143,7 +151,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         user_code_digests={paths: user_code_digest(paths) for paths in class_paths},
         revision=revision,
         tags=_study_tags(study, revision),
-        registration=make_registration(study, inventory, log),
+        registration=registration,
     )
 
 
@@ -164,17 +172,9 @@ def _all_setups(study: Study) -> tuple[Setup, ...]:
     return tuple(trial.setup for trial in make_trials(study.setups(), study.seeds[:1]))
 
 
-def _read_inventory(study: Study, settings: Settings, log: Callable[[str], None]) -> Inventory:
-    """Read the data of all arms, which may differ in how they read them but not in their test examples.
-
-    The digest is over the data of all arms and of the networks that these start from: every trial of the study bears
-    it.
-
-    Raises:
-        InvalidAblation: if the arms are tested on different examples.
-    """
-    arm_setups = {(setup.data, setup.scale): setup for setup in study.setups().values()}
-    setups = dict(arm_setups)
+def _read_inventories(study: Study, settings: Settings, log: Callable[[str], None]) -> Inventories:
+    """Read the data of all arms, and of the networks that these start from or evaluate."""
+    setups = {(setup.data, setup.scale): setup for setup in study.setups().values()}
     for setup in _all_setups(study):
         setups[setup.data, setup.scale] = setup
     for name in dict.fromkeys(_data_name(setup) for setup in setups.values()):
@@ -182,7 +182,7 @@ def _read_inventory(study: Study, settings: Settings, log: Callable[[str], None]
     tuning_seeds = study.tuning.seeds if study.tuning else ()
     seeds = (*study.seeds, *tuning_seeds)
 
-    inventories = {}
+    inventories: dict[tuple[Data | ForeignData, Scale], Inventory] = {}
     findings: dict[str, None] = {}  # a set in order
     for key, setup in setups.items():
         inventory = make_inventory(setup, seeds, settings.data_root, settings.cache_folder, log)
@@ -191,14 +191,46 @@ def _read_inventory(study: Study, settings: Settings, log: Callable[[str], None]
         findings.update(dict.fromkeys(f"found in the data: {notice}" for notice in inventory.notices))
     for finding in findings:
         log(finding)
+    return inventories
 
-    first, *others = (inventories[key] for key in arm_setups)
+
+def _study_inventory(study: Study, inventories: Inventories) -> Inventory:
+    """The inventory of a study's arms, which may differ in how they read their data but not in the test examples.
+
+    The digest is over the data of all arms and of the networks that these start from: every trial of the study bears
+    it.
+
+    Raises:
+        InvalidAblation: if the arms are tested on different examples.
+    """
+    arm_keys = {(setup.data, setup.scale): None for setup in study.setups().values()}  # a set in order
+    first, *others = (inventories[key] for key in arm_keys)
     for other in others:
         if not np.array_equal(first.test_labels, other.test_labels):
             raise InvalidAblation("the arms' data are tested on different examples: their errors cannot be paired.")
     # Data of one source keep their own digest, by which other studies of that source can reuse the trials.
     digests = sorted({inventory.digest for inventory in inventories.values()})
     return first if len(digests) == 1 else replace(first, digest=hash_content(digests))
+
+
+def _prove_batches(study: Study, inventories: Inventories, log: Callable[[str], None]) -> None:
+    """Run every network that is to be trained on all sizes of batch that its data give.
+
+    A failing module that trains itself is logged only: its training step may take care of such batches.
+
+    Raises:
+        UserError: naming the arms whose every trial would fail, and what to do.
+    """
+    arms_by_failure: dict[str, list[str]] = {}
+    for name, setup in {**study.dependency_setups, **study.setups()}.items():
+        inventory = inventories[setup.data, setup.scale]
+        failure = describe_failing_batch(setup, inventory.split_sizes["train"], inventory.train_batch_sizes)
+        if failure and is_self_training(setup):
+            log(f"note: {name}: {failure}")
+        elif failure:
+            arms_by_failure.setdefault(failure, []).append(name)
+    if arms_by_failure:
+        raise UserError("\n".join(f"{', '.join(arms)}: {failure}" for failure, arms in arms_by_failure.items()))
 
 
 def _data_name(setup: Setup) -> str:

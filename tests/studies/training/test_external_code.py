@@ -504,7 +504,10 @@ def test_show_says_what_is_not_known(ran):
             network("small", depth=3),
             r"small\(.*depth=3\) cannot be called: .*'depth'\. Its signature is \(channels, cl",
         ),
-        (network("small", activation="tanh"), r"small\(.*'tanh'.*\) failed: KeyError: 'tanh'"),
+        (
+            network("small", activation="tanh"),
+            r"small\(.*'tanh'.*\) failed at foreign_networks\.py, line 16: KeyError: 'tanh'",
+        ),
         (Custom(class_path="foreign_networks.nothing"), r"nothing returned None; expected an nn\.Module"),
         (
             network("image_to_image"),
@@ -701,7 +704,7 @@ def test_foreign_data_are_prepared_once_and_read_to_the_same_digest(folder):
     [
         ("shuffled", r"Digits's test_dataloader shuffles, or changes its images at random: read twice"),
         ("none", r"Digits's test_dataloader is missing: a study trains, validates and tests"),
-        ("two", r"Digits's test_dataloader returned a list; expected one loader with a length"),
+        ("two", r"Digits's test_dataloader returned a list; expected one loader, such as a DataLoader"),
         ("alone", r"test_dataloader yields \(float32 \(50, 1, 8, 8\)\); expected \(images, labels\)"),
         ("wide", r"gives images of the shape \(3, 8, 16\), but the protocol's scale says \(1, 8, 8\)"),
         ("classes", r"gives labels up to 11, so 12 classes, but the protocol says 10\. Give `--set scale\.classes=12`"),
