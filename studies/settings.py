@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -114,6 +115,28 @@ class Settings:
         return redact_credentials(self.data_uri) or str(self.data_root)
 
     @property
+    def store_options(self) -> str:
+        """Options that lead a further command to the same tracking store; empty where it finds it by itself."""
+        text = ""
+        if self.runs_folder != Path(os.environ.get("ABLATE_RUNS", DEFAULT_RUNS_FOLDER)).absolute():
+            text += f" --runs {_quote_path(self.runs_folder)}"
+        default_uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(self.runs_folder / DATABASE_NAME)
+        if self.tracking_uri != default_uri:
+            text += f" --tracking-uri {shlex.quote(self.redacted_tracking_uri)}"
+        return text
+
+    @property
+    def command_options(self) -> str:
+        """As :attr:`store_options`, and the option of the storage, for commands that read trial folders."""
+        default_folder, default_uri = _split_location(os.environ.get("ABLATE_STORAGE", ""))
+        text = self.store_options
+        if self.object_store_uri and self.object_store_uri != default_uri:
+            text += f" --storage {shlex.quote(redact_credentials(self.object_store_uri))}"
+        elif self.storage_folder and self.storage_folder != default_folder:
+            text += f" --storage {_quote_path(self.storage_folder)}"
+        return text
+
+    @property
     def database_file(self) -> Path | None:
         """File of a local tracking store; ``None`` for a server."""
         match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", self.tracking_uri)
@@ -196,6 +219,12 @@ def sqlite_uri(file: Path) -> str:
     It decodes ``%20`` in a path, and takes ``?`` for the start of the options.
     """
     return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
+
+
+def _quote_path(path: Path) -> str:
+    """A path as an argument of a command, relative where it lies below the present folder."""
+    folder = Path.cwd()
+    return shlex.quote(str(path.relative_to(folder) if folder in path.parents else path))
 
 
 def _split_location(location: str | Path) -> tuple[Path | None, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import wraps
@@ -14,7 +13,7 @@ from studies import protocols
 from studies.cli.parameters import ArmResourcesParam, LooksParam, OverrideParam, SeedsParam
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
-from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Settings, redact_credentials
+from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Settings
 
 if TYPE_CHECKING:
     from studies.design.study import Study
@@ -324,17 +323,6 @@ def settings_options(
         return decorated
 
     return decorate
-
-
-def store_options() -> str:
-    """The options of this call that name the store, for the command that it suggests next."""
-    context = click.get_current_context(silent=True)
-    given = context.params if context else {}
-    text = ""
-    for name in ("runs", "tracking_uri"):
-        if given.get(name):
-            text += f" --{name.replace('_', '-')} {shlex.quote(redact_credentials(str(given[name])))}"
-    return text
 
 
 def format_examples(*commands: str) -> str:

@@ -20,7 +20,6 @@ from studies.cli.options import (
     report_option,
     resource_options,
     settings_options,
-    store_options,
     study_options,
 )
 from studies.cli.parameters import SeedsParam
@@ -193,7 +192,7 @@ def _run_study(
         if with_report:
             click.echo(reports.compile_report(record, settings))
         else:
-            report_command = f"ablate report {study.name} --protocol {study.protocol.name}{store_options()}"
+            report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
     if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
         sys.exit(EXIT_FAILURE)

@@ -51,6 +51,12 @@ class StudyProgress:
         trial.state, trial.num_attempts, trial.node = "running", trial.num_attempts + 1, ""
         self.started_at[folder] = time.monotonic()
 
+    def wait_for_trial(self, folder: str) -> None:
+        """Show a trial as waiting again: another process trains it, and nothing was started here."""
+        trial = self.trials[folder]
+        trial.state, trial.num_attempts = "waiting", max(0, trial.num_attempts - 1)
+        self.started_at.pop(folder, None)
+
     def log_epoch(self, folder: str, values: Mapping[str, float], node: str = "") -> None:
         """Show a trained epoch of a trial."""
         seconds = self.epoch_seconds.setdefault(folder, [])

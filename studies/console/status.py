@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TypedDict
 
 import click
 from rich.console import Console, Group
@@ -16,20 +14,13 @@ from rich.text import Text
 from studies.console.study_view import MAX_GROUPS, format_headline, render_arms, render_study, state_symbols
 from studies.console.tables import print_json, print_table
 from studies.records.registration import Registration
-from studies.records.study_record import RecordedTrial, StudyRecord
+from studies.records.study_record import RecordedCandidate, RecordedTrial, StudyRecord
 from studies.settings import Settings, SettingsError
 from studies.storage import status as stored_status
 from studies.storage.status import StudyStatus, TrialStatus
 from studies.storage.status_files import find_status_damage
 
 REFRESH_SECONDS = 1.0  # about the time of the shortest epochs; a refresh reads one small file per trial
-
-
-class RecordedState(TypedDict):
-    """State of one trial in the tracking store; ``test_error`` in percent, ``None`` where there is none."""
-
-    state: str
-    test_error: float | None
 
 
 def print_studies(settings: Settings, *, as_json: bool) -> None:
@@ -44,9 +35,10 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
     statuses = [stored_status.read_status(folder, settings.trials_folder) for folder in folders]
     if as_json:
         print_json({"studies": [stored_status.status_to_json(status) for status in statuses]})
-        return
     if not statuses:
         raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
+    if as_json:
+        return
     rows = []
     for status in statuses:
         print_damages(status)
@@ -88,33 +80,43 @@ def print_damages(status: StudyStatus) -> None:
 def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:
     """Print a study as the tracking store holds it: the arms as :func:`follow_study` does, then every trial's error."""
     registration = record.registration
-    states = recorded_states(record)
+    status = recorded_status(record)
     if as_json:
-        print_json({"study": registration.study, "protocol": registration.protocol, "arms": states})
+        print_json(stored_status.status_to_json(status))
         return
     console = _make_console()
     headline = Text(f"{registration.study} under {registration.protocol}, as recorded", style="bold")
+    trials = [trial for trial in status.trials if trial.part == "test"]
     # No totals and no time left here: the tracking store holds neither the planned epochs nor the leases.
-    trials = _recorded_trial_statuses(states)
     console.print(Group(headline, Text(), render_arms(trials, state_symbols(console)), Text()))
     rows = []
-    for arm in states:
+    for arm in _all_arms(registration):
         cells = [_format_trial(record.find_trial(arm, seed)) for seed in registration.seeds]
         rows.append((arm, *cells))
     print_table(("arm", *(f"seed {seed}" for seed in registration.seeds)), rows)
 
 
-def recorded_states(record: StudyRecord) -> Mapping[str, Mapping[int, RecordedState]]:
-    """State and test error of every trial, by arm and seed."""
-    states: dict[str, dict[int, RecordedState]] = {}
-    for arm in _all_arms(record.registration):
-        states[arm] = {}
-        for seed in record.registration.seeds:
-            trial = record.find_trial(arm, seed)
-            metrics = trial.result.metrics if trial and trial.result else {}
-            state = trial.state if trial else "waiting"
-            states[arm][seed] = RecordedState(state=state, test_error=metrics.get("test_error"))
-    return states
+def recorded_status(record: StudyRecord) -> StudyStatus:
+    """The status of a study as far as the tracking store tells it."""
+    registration = record.registration
+    trials = []
+    for arm in _all_arms(registration):
+        for seed in registration.seeds:
+            trials.append(_recorded_trial_status(arm, seed, record.find_trial(arm, seed)))
+    if record.tuning:
+        for trial in record.tuning.trials:
+            trials.append(_recorded_trial_status(f"{trial.arm}, tuned", trial.seed, trial))
+        trials += map(_candidate_status, record.tuning.candidates)
+    starts = [datetime.fromisoformat(start.time).timestamp() for start in record.starts]
+    return StudyStatus(
+        study=registration.study,
+        protocol=registration.protocol,
+        state="running" if any(trial.state == "running" for trial in trials) else "ended",
+        owner="",
+        planned_at=max(starts, default=0.0),
+        trials=tuple(trials),
+        source="tracking store",
+    )
 
 
 def _all_arms(registration: Registration) -> tuple[str, ...]:
@@ -125,22 +127,35 @@ def _all_arms(registration: Registration) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _recorded_trial_statuses(states: Mapping[str, Mapping[int, RecordedState]]) -> list[TrialStatus]:
-    """The trials as the shared tables take them. How many epochs each has is not recorded, and not shown."""
-    trials = []
-    for arm, states_by_seed in states.items():
-        for seed, recorded in states_by_seed.items():
-            error = recorded["test_error"]
-            trials.append(
-                TrialStatus(
-                    arm=arm,
-                    seed=seed,
-                    epochs=0,
-                    state=recorded["state"],
-                    error=math.nan if error is None else error,
-                )
-            )
-    return trials
+def _recorded_trial_status(arm: str, seed: int, trial: RecordedTrial | None) -> TrialStatus:
+    if trial is None:
+        return TrialStatus(arm=arm, seed=seed, epochs=0)
+    result = trial.result
+    epochs = len(result.times) if result else 0  # those planned for a running trial are not recorded
+    validation_error = trial.progress.get("validation_error", math.nan)
+    return TrialStatus(
+        arm=arm,
+        seed=seed,
+        epochs=epochs,
+        epoch=epochs,
+        state="reused" if trial.reused_from and trial.state == "finished" else trial.state,
+        error=result.metrics.get("test_error", math.nan) if result else validation_error,
+        num_attempts=trial.num_attempts,
+    )
+
+
+def _candidate_status(candidate: RecordedCandidate) -> TrialStatus:
+    return TrialStatus(
+        arm=f"{candidate.arm}, candidate {candidate.number}",
+        group=f"{candidate.arm}, rung {candidate.rung + 1}",
+        seed=candidate.seed,
+        part="validation",
+        epochs=candidate.epochs,
+        epoch=candidate.epochs_trained,
+        state=candidate.state,
+        error=candidate.validation_error,
+        num_attempts=candidate.num_attempts,
+    )
 
 
 def _format_trial(trial: RecordedTrial | None) -> str:
@@ -158,7 +173,9 @@ def _make_console() -> Console:
 
 
 def _render_status(status: StudyStatus, console: Console, max_groups: int = 0) -> Group:
-    tables = render_study(status.trials, symbols=state_symbols(console), max_groups=max_groups)
+    tables = render_study(
+        status.trials, symbols=state_symbols(console), max_groups=max_groups, is_running=status.state == "running"
+    )
     return Group(Text(format_headline(status), style="bold"), Text(), tables)
 
 

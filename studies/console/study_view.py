@@ -61,28 +61,35 @@ def format_headline(status: StudyStatus) -> str:
 
 
 def render_study(
-    trials: Sequence[TrialStatus], *, symbols: Mapping[str, str] = STATE_SYMBOLS, max_groups: int = 0
+    trials: Sequence[TrialStatus],
+    *,
+    symbols: Mapping[str, str] = STATE_SYMBOLS,
+    max_groups: int = 0,
+    is_running: bool = True,
 ) -> Group:
     """Render arms, running trials and overall progress, however many trials there are.
 
     Args:
         max_groups: maximum number of lines for arms, and then ``MAX_RUNNING`` for running trials; 0 for all.
+        is_running: whether a process runs the study: otherwise no time is left that one could wait for.
     """
     sections: list[RenderableType] = [render_arms(trials, symbols, max_groups)]
     running = [trial for trial in trials if trial.state in ("running", "interrupted")]
     if running:
         sections += [Text(), _render_running(running, MAX_RUNNING if max_groups else 0)]
-    return Group(*sections, Text(), render_totals(trials, symbols))
+    return Group(*sections, Text(), render_totals(trials, symbols, is_running=is_running))
 
 
-def render_totals(trials: Sequence[TrialStatus], symbols: Mapping[str, str] = STATE_SYMBOLS) -> Table:
+def render_totals(
+    trials: Sequence[TrialStatus], symbols: Mapping[str, str] = STATE_SYMBOLS, *, is_running: bool = True
+) -> Table:
     """Render the progress of all trials in one line."""
     done = sum(trial.epoch for trial in trials)
     total = sum(trial.epochs for trial in trials)
     num_ended = sum(trial.has_ended for trial in trials)
     cells: list[RenderableType] = [
         f"{done}/{total} epochs, {num_ended}/{len(trials)} trials",
-        _format_time_left(remaining_seconds(trials)),
+        _format_time_left(remaining_seconds(trials)) if is_running else "",
     ]
     if symbols is STATE_SYMBOLS:  # a console without these symbols has no characters for a bar either
         cells.insert(0, ProgressBar(total=max(1, total), completed=done, width=30))

@@ -120,7 +120,8 @@ def _sync_study(
                 parent, make_start(seeds), manifest.labels, complete=_is_study_complete(store, parent, manifest)
             )
     num_planned = len(manifest.latest_entries)
-    log(f"{title}: {_describe_sync(registration.study, num_planned, len(results), len(missing))}")
+    run_command = f"ablate run {registration.study} --protocol {registration.protocol}{settings.command_options}"
+    log(f"{title}: {_describe_sync(run_command, num_planned, len(results), len(missing))}")
     return len(missing)
 
 
@@ -158,7 +159,7 @@ def _is_study_complete(store: Store, study_run_id: str, manifest: StudyManifest)
     return True
 
 
-def _describe_sync(study: str, num_planned: int, num_ended: int, num_logged: int) -> str:
+def _describe_sync(run_command: str, num_planned: int, num_ended: int, num_logged: int) -> str:
     text = "nothing to log"
     if num_logged:
         text = f"{num_logged} of {num_planned} trials logged now"
@@ -168,5 +169,5 @@ def _describe_sync(study: str, num_planned: int, num_ended: int, num_logged: int
         text += f": all {num_planned} trials are logged"
     num_left = num_planned - num_ended
     if num_left:
-        text += f"; {num_left} of {num_planned} have not ended: `ablate run {study}` trains them"
+        text += f"; {num_left} of {num_planned} have not ended: `{run_command}` trains them"
     return text

@@ -85,6 +85,7 @@ class RunRecorder(TrialListener):
 
     def on_elsewhere(self, job: TrialJob, who: str) -> None:
         """Print once that a trial is waited for."""
+        self.progress.wait_for_trial(job.folder.name)
         if job.trial not in self.trained_elsewhere:  # reported again and again while it is waited for
             self.progress.print_message(f"{self._describe(job.trial)} is being trained by {who}: waiting for it")
         self.trained_elsewhere.add(job.trial)

@@ -109,8 +109,8 @@ class StudyRun:
         except STORE_ERRORS as error:
             message = (
                 f"the tracking store {redact_credentials(context.settings.tracking_uri)} failed as the study ended. "
-                f"All results are in {context.settings.trials_folder}; `ablate sync {context.study.name}` logs what is "
-                "missing."
+                f"All results are in {context.settings.trials_folder}; "
+                f"`ablate sync {context.study.name}{context.settings.command_options}` logs what is missing."
             )
             if complete:
                 raise TrackingError(message) from error

@@ -37,7 +37,8 @@ class TrialStatus:
         folder: name of the trial's folder.
         part: the split on which the final error is measured.
         error: the last validation error while it runs, the final error once it has ended.
-        num_attempts: number of times it was started.
+        num_attempts: number of times its training was started, as its folder's log and the tracking store count.
+        epochs: planned ones; 0 where they are not known, or nothing is trained.
     """
 
     arm: str
@@ -65,8 +66,10 @@ class TrialStatus:
     def remaining_seconds(self) -> float:
         """Time left at the speed of the epochs so far.
 
-        Not-a-number before the first.
+        Not-a-number before the first epoch, and for a trial that no process trains.
         """
+        if self.state == "interrupted":
+            return math.nan
         return (self.epochs - self.epoch) * self.seconds_per_epoch
 
 
@@ -79,6 +82,7 @@ class StudyStatus:
         owner: the process that runs it; empty where none does.
         planned_at: when the study was last planned, in seconds since 1970.
         damages: one line per file of its trials that cannot be used.
+        source: where the status was read: ``runs folder`` or ``tracking store``.
     """
 
     study: str
@@ -88,6 +92,13 @@ class StudyStatus:
     planned_at: float
     trials: tuple[TrialStatus, ...]
     damages: tuple[str, ...] = ()
+    source: str = "runs folder"
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Time left for all trials; not-a-number while it is unknown, and for a study that does not run."""
+        has_ended = all(trial.has_ended for trial in self.trials)
+        return remaining_seconds(self.trials) if has_ended or self.state == "running" else math.nan
 
     @property
     def description(self) -> str:
@@ -264,7 +275,9 @@ def _read_trial_status(
         part=row["part"],
     )
     progress = load_progress(folder / "progress.json", damages)
-    trial.node, trial.num_attempts = progress.get("node", ""), progress.get("attempts", 0)
+    trial.node = progress.get("node", "")
+    # The log of attempts is ahead of the progress, which is written once an epoch has ended.
+    trial.num_attempts = max(progress.get("attempts", 0), TrialFolder(folder).num_attempts)
     # A trial to be trained again may still have the result of an earlier run.
     result = _load_result(folder, row["since"] if row["planned"] == "train" else 0.0, damages)
     if result:
@@ -324,10 +337,11 @@ def status_to_json(status: StudyStatus) -> dict[str, Any]:
         "by": status.owner,
         "trials": len(status.trials),
         "ended": sum(trial.has_ended for trial in status.trials),
-        "left_seconds": _rounded_or_none(remaining_seconds(status.trials)),
+        "left_seconds": _rounded_or_none(status.remaining_seconds),
         "arms": arms,
         "tuning": tuning,
         "damaged": list(status.damages),
+        "source": status.source,
     }
 
 
@@ -337,7 +351,7 @@ def _trial_to_json(trial: TrialStatus) -> dict[str, Any]:
     return {
         "state": trial.state,
         "epoch": trial.epoch,
-        "epochs": trial.epochs,
+        "epochs": trial.epochs or None,
         "validation_error": None if is_test_error else _rounded_or_none(trial.error),
         "test_error": _rounded_or_none(test_error),
         "left_seconds": 0.0 if trial.has_ended else _rounded_or_none(trial.remaining_seconds),

@@ -12,6 +12,7 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from lightning_modules.specs.errors import UserError
 from studies.settings import redact_credentials
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what MLflow's client raises when the store fails
@@ -20,6 +21,10 @@ MAX_REASON_LENGTH = 200  # characters; MLflow quotes whole SQL statements and we
 
 class TrackingError(RuntimeError):
     """The tracking store does not answer, or does not hold what was asked for."""
+
+
+class NotRecordedError(TrackingError, UserError):
+    """The tracking store does not hold the study or the run that was asked for."""
 
 
 @contextmanager

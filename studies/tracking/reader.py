@@ -21,7 +21,7 @@ from studies.records.registration import Registration
 from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result, result_from_json
 from studies.records.serialization import registration_from_json, results_from_table, start_from_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
-from studies.tracking.errors import TrackingError, report_unreachable_store
+from studies.tracking.errors import NotRecordedError, TrackingError, report_unreachable_store
 from studies.tracking.runs import PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
 from studies.tracking.searches import SearchRuns
 
@@ -215,7 +215,7 @@ class StudyReader:
             tags["protocol"] = protocol
         runs = self.runs.search([experiment], tags) if experiment else []
         if not runs:
-            raise TrackingError(self._describe_missing_study(study, protocol))
+            raise NotRecordedError(self._describe_missing_study(study, protocol))
         return max(runs, key=_start_time)
 
     def _describe_missing_study(self, study: str, protocol: str | None) -> str:
@@ -224,9 +224,10 @@ class StudyReader:
         listed = sorted({f"{item.study} under {item.protocol}" for item in studies})
         under_protocol = f" under the protocol {protocol!r}" if protocol else ""
         suggestion = "" if study in names else did_you_mean(study, names)
+        options = (f" --protocol {protocol}" if protocol else "") + self.runs.settings.command_options
         return (
             f"{self.runs.settings.redacted_tracking_uri} holds no study {study!r}{under_protocol}.{suggestion} "
-            f"It holds: {', '.join(listed) or 'nothing yet'}. Run it with `ablate run {study}`."
+            f"It holds: {', '.join(listed) or 'nothing yet'}. Run it with `ablate run {study}{options}`."
         )
 
     def _find_study_by_id(self, study: str, run_id: str) -> Run:
@@ -237,7 +238,7 @@ class StudyReader:
                 return run
         studies = self.list_studies()
         same_name = [item for item in studies if item.study == study]
-        raise TrackingError(
+        raise NotRecordedError(
             f"{run_id!r} {_describe_other_study(studies, study, run_id)}. "
             f"Its runs in {self.runs.settings.redacted_tracking_uri}: "
             f"{', '.join(f'{item.run_id} under {item.protocol}' for item in same_name) or 'none'}."

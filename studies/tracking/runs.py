@@ -23,7 +23,7 @@ from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
 from studies.settings import Settings
 from studies.tracking.artifact_addresses import locate_artifacts, lock_database, relocate_artifacts
-from studies.tracking.errors import TrackingError, report_unreachable_store, require_readable_database
+from studies.tracking.errors import NotRecordedError, TrackingError, report_unreachable_store, require_readable_database
 
 # Limits of MLflow's REST interface per request, see `MlflowClient.log_batch`.
 MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
@@ -214,7 +214,7 @@ def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
     """
     database = settings.database_file
     if not create and database and not database.exists():
-        raise TrackingError(f"there is no tracking store {database}: nothing has been run there yet.")
+        raise NotRecordedError(f"there is no tracking store {database}: nothing has been run there yet.")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises as well

@@ -15,7 +15,7 @@ import ablations
 from lightning_modules.specs.catalogue import NETWORKS
 from studies import protocols
 from studies.cli.app import main
-from studies.console.status import recorded_states
+from studies.console.status import recorded_status
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -130,14 +130,31 @@ def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
 
 
 def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(recorded):
-    shown = call("report", "lrn", "--runs", recorded.runs, code=1)
+    shown = call("report", "lrn", "--runs", recorded.runs, code=2)
     assert "holds no study 'lrn' under the protocol 'digits'" in shown
-    assert "Run it with `ablate run lrn`" in shown
+    assert f"Run it with `ablate run lrn --protocol digits --runs {recorded.runs}`" in shown
+    shown = call("report", "depth", "--runs", recorded.runs, "--against-protocol", "cifar10-cpu", code=2)
+    assert f"Run it with `ablate run depth --protocol cifar10-cpu --runs {recorded.runs}`" in shown
 
 
-@pytest.mark.parametrize("arguments", [("status", "depth"), ("report", "depth"), ("report", "--all")])
-def test_reading_where_nothing_was_run_says_so_and_makes_no_store(arguments, tmp_path):
-    assert "nothing has been run there yet" in call(*arguments, "--runs", tmp_path / "runs", code=1)
+READERS = (
+    ("sync",),
+    ("sync", "depth"),
+    ("status",),
+    ("status", "--json"),
+    ("status", "depth"),
+    ("status", "depth", "--record"),
+    ("report", "depth"),
+    ("report", "--all"),
+    ("export", "depth"),
+    ("extend", "depth", "--seeds", "4"),
+)
+
+
+@pytest.mark.parametrize("arguments", READERS)
+def test_reading_where_nothing_was_run_is_misuse_and_makes_no_store(arguments, tmp_path):
+    shown = call(*arguments, "--runs", tmp_path / "runs", code=2)
+    assert re.search("nothing has been run (there|with this folder) yet|holds no study 'depth'", shown)
     assert not (tmp_path / "runs" / "mlflow.db").exists()
 
 
@@ -147,18 +164,17 @@ def test_debug_shows_the_traceback():
 
 
 def test_status_and_report_read_the_record(recorded):
-    of_the_store = json.loads(call("status", "depth", "--runs", recorded.runs, "--record", "--json"))["arms"]
-    assert list(of_the_store) == ["A", "B", "D", "E"]
-    assert {len(row) for row in of_the_store.values()} == {2}
-    assert set(of_the_store["A"]["0"]) == {"state", "test_error"}
+    of_the_store = json.loads(call("status", "depth", "--runs", recorded.runs, "--record", "--json"))
     of_the_folder = json.loads(call("status", "depth", "--runs", recorded.runs, "--json"))
     assert (of_the_folder["state"], of_the_folder["ended"], of_the_folder["trials"]) == ("ended", 8, 8)
-    for arm, row in of_the_store.items():
-        for seed, cell in row.items():
-            told = of_the_folder["arms"][arm][seed]
-            assert told["state"] == cell["state"]
-            assert told["test_error"] == pytest.approx(cell["test_error"], abs=1e-3)
-            assert (told["epoch"], told["attempts"], told["node"]) == (2, 1, platform.node())
+    assert (of_the_folder["source"], of_the_store["source"]) == ("runs folder", "tracking store")
+    assert of_the_folder["arms"]["A"]["0"]["node"] == platform.node()
+    # One shape: what the tracking store knows is equal.
+    for row in of_the_folder["arms"].values():
+        for cell in row.values():
+            cell["node"] = ""
+    assert of_the_store == of_the_folder | {"source": "tracking store"}
+    assert of_the_store["arms"]["E"]["1"]["epochs"] == 2
     page = Path(call("report", "depth", "--runs", recorded.runs).splitlines()[-1])
     assert page.is_file()
     attached = {file.path for file in recorded.store.runs.client.list_artifacts(recorded.record.run_id, "report")}
@@ -189,9 +205,14 @@ print("loaded", sorted(loaded & {{"torch", "ray", "mlflow", "optuna", "pandas"}}
 
 def test_status_tells_of_donors_in_both_forms():
     registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, tested={}, seeds=(0,))
-    record = SimpleNamespace(registration=registration, find_trial=lambda *_: None)
-    assert list(recorded_states(record)) == ["cold", "warm", "donor of warm"]
-    assert recorded_states(record)["donor of warm"] == {0: {"state": "waiting", "test_error": None}}
+    registration.study, registration.protocol = "warm_start", "digits"
+    record = SimpleNamespace(registration=registration, find_trial=lambda *_: None, tuning=None, starts=())
+    trials = recorded_status(record).trials
+    assert [(trial.arm, trial.state) for trial in trials] == [
+        ("cold", "waiting"),
+        ("warm", "waiting"),
+        ("donor of warm", "waiting"),
+    ]
 
 
 def test_a_report_of_everything_adds_a_summary(recorded):

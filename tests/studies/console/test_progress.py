@@ -73,6 +73,24 @@ def test_a_running_trial_shows_epoch_error_time_left_and_attempt():
     assert "▸·" in text
 
 
+def test_a_start_that_only_waits_for_another_process_is_no_attempt():
+    view = StudyProgress([row()], 1, Console(file=io.StringIO()))
+    for _ in range(2):
+        view.start_trial("A-0")
+        view.wait_for_trial("A-0")
+    view.start_trial("A-0")
+    view.log_epoch("A-0", EPOCH)
+    assert "attempt" not in shown(view.render())
+
+
+def test_a_stopped_study_has_no_time_left():
+    rows = [row(state="interrupted", epoch=3, seconds_per_epoch=2.0), row(seed=1)]
+    text = shown(render_study(rows, is_running=False))
+    assert "3/10" in text
+    assert "left" not in text.splitlines()[-1]
+    assert not any(line.endswith(" s") for line in text.splitlines())
+
+
 def test_a_hundred_trials_of_many_arms_fit_on_a_screen_and_what_happens_is_shown():
     rows = [row(f"arm {arm}", seed) for arm in range(25) for seed in range(4)]
     for each in rows[80:]:

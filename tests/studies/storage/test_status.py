@@ -67,9 +67,19 @@ def test_a_trial_whose_process_is_gone_was_interrupted_and_a_running_study_comes
     progress(settings, "A-0")
     found = status.read_status(folder, settings.trials_folder)
     assert (found.state, found.trials[0].state, found.trials[0].epoch) == ("ended", "interrupted", 3)
+    data = status.status_to_json(found)
+    assert (data["left_seconds"], data["arms"]["A"][0]["left_seconds"]) == (None, None)
     acquire_lease(folder)
     found = status.read_status(folder, settings.trials_folder)
     assert (found.state, found.trials[0].state) == ("running", "waiting")
+
+
+def test_attempts_are_those_that_the_folder_logs_before_an_epoch_has_ended_too(settings):
+    folder = plan(settings, (row(), "train"))
+    progress(settings, "A-0", attempts=1)
+    for holder in ("one", "another"):
+        TrialFolder(settings.trials_folder / "A-0").start_attempt(holder)
+    assert status.read_status(folder, settings.trials_folder).trials[0].num_attempts == 2
 
 
 def test_a_study_whose_process_was_killed_is_told_from_one_that_ended(settings):
