@@ -51,7 +51,7 @@ def read_json(file: Path, shape: Shape, remedy: str, require_schema: SchemaCheck
         shape: what it must hold, as :func:`require_shape` describes.
         remedy: what a user can do where the file is damaged.
         require_schema: given the data and their source, refuses those of another version with a :class:`UserError`;
-            called first, since that version may have other shapes and checksums.
+            called before the shape is checked, which that version may have changed.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -75,11 +75,12 @@ def parse_json(
         data = _parse_bounded(content)
         if not isinstance(data, dict):
             raise ValueError(f"it holds {describe_value(data)} instead of an object")
-        if require_schema:
-            require_schema(data, source)
+        # First: where the schema itself is what was damaged, nobody is to look for another version.
         if CHECKSUM_KEY in data:
             _verify_own_checksum(content)
             del data[CHECKSUM_KEY]
+        if require_schema:
+            require_schema(data, source)
         require_shape(data, shape)
     except UserError:
         raise

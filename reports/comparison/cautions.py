@@ -17,6 +17,7 @@ from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 
 # With ten seeds, unequal correlation brings fewer than 5% of wrong studies (docs/statistics.md).
 SUFFICIENT_SEEDS = 10
+MAX_LISTED_DAMAGES = 5
 
 
 def collect_cautions(
@@ -35,6 +36,7 @@ def collect_cautions(
     """
     every_trial = (*trials, *dependencies)
     return (
+        *_damage_cautions(record),
         *_late_registration_cautions(record.registration),
         *_changed_claim_cautions(record),
         *_missing_trial_cautions(record.registration, trials, arms),
@@ -49,6 +51,14 @@ def collect_cautions(
         *_uncommitted_code_cautions(record.starts),
         *_unlisted_code_cautions(record.starts, every_trial),
     )
+
+
+def _damage_cautions(record: StudyRecord) -> Iterator[str]:
+    """Stored content that could not be used, and is left out of all that follows."""
+    yield from record.damages[:MAX_LISTED_DAMAGES]
+    num_more = len(record.damages) - MAX_LISTED_DAMAGES
+    if num_more > 0:
+        yield f"{format_count(num_more, 'more file')} cannot be used: `ablate doctor --deep` names each."
 
 
 def _late_registration_cautions(registration: Registration) -> Iterator[str]:

@@ -44,6 +44,8 @@ def export_study(
     record = store.reader.read_study(study, protocol)
     conditions = store.reader.read_conditions(record.run_id)
     content = collect_content(record, report_files(record), settings, conditions, weights=weights)
+    for damage in (*record.damages, *content.damages):
+        click.echo(damage, err=True)
     has_trials = any(path.startswith("trials/") for path in content.members)
     if not has_trials:
         click.echo(

@@ -31,19 +31,22 @@ class GarbageData(TypedDict):
 
 @click.command(epilog=format_examples("ablate sync", "ablate sync depth"))
 @click.argument("name", required=False)
+@click.option("--repair", is_flag=True, help="Verify all that is logged, and log again what is damaged.")
 @settings_options(storage=True)
-def sync(name: str | None, settings: Settings) -> None:
+def sync(name: str | None, repair: bool, settings: Settings) -> None:
     """Log results that the tracking store misses, without training.
 
     Reads the trial folders of study NAME, or of all studies; neither the ablation's file nor its data are needed.
 
     Use it when the tracking store was unreachable at the end of a study, when a driver was killed, or when the
-    tracking store was lost. A second call finds nothing to log, and changes nothing.
+    tracking store was lost. A second call finds nothing to log, and changes nothing. With --repair it also replaces
+    damaged files of the tracking store by those of the trial folders.
     """
     from studies.maintenance.sync import sync_studies
     from studies.runner.provenance import make_sync_start
 
-    sync_studies(settings, ablations.ablation_name(name) if name else None, make_sync_start, click.echo)
+    study = ablations.ablation_name(name) if name else None
+    sync_studies(settings, study, make_sync_start, click.echo, repair=repair)
 
 
 @click.command(

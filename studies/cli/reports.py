@@ -109,7 +109,7 @@ def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) ->
 
 
 def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
-    """Read a study's latest run under a protocol.
+    """Read a study's latest run under a protocol, and print what of it cannot be used.
 
     Raises:
         TrackingError: if there is none, or the tracking store does not respond.
@@ -120,7 +120,10 @@ def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
     if is_archive_name(name):
         return read_archived_record(Path(name))
     # create=False here and below: reading must not leave an empty database behind.
-    return open_store(settings, create=False).reader.read_study(ablations.ablation_name(name), protocol)
+    record = open_store(settings, create=False).reader.read_study(ablations.ablation_name(name), protocol)
+    for damage in record.damages:
+        click.echo(damage, err=True)
+    return record
 
 
 def _recorded_studies(protocol: str, settings: Settings) -> set[str]:

@@ -1,4 +1,4 @@
-"""Verify all that a runs folder stores (`ablate doctor --deep`): every checksum, and every result against its plan."""
+"""Verify all that is stored (`ablate doctor --deep`): every checksum, and every result against its plan and its run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from studies.maintenance.sync import load_planned_result
 from studies.settings import Settings
 from studies.storage.lease import verify_lease
 from studies.storage.trial_folder import TrialFolder
+from studies.tracking.errors import report_store_outage
+from studies.tracking.store import open_store
 from studies.training.checkpoints import require_usable
 
 CHECKPOINT_REMEDY = "`ablate run` drops it, and the trial starts over."
@@ -37,6 +39,23 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
     if not num_damaged:
         finding = f"the files of {len(index.trials)} trials agree with their checksums and plans"
         yield HealthCheck(area="stored content", level="ok", finding=finding)
+
+
+def check_stored_artifacts(settings: Settings) -> Iterator[HealthCheck]:
+    """Verify the artifacts of all runs in the tracking store; one error per damaged file."""
+    if settings.database_file and not settings.database_file.exists():
+        return
+    store = open_store(settings, create=False)
+    num_damaged = 0
+    with report_store_outage(settings.tracking_uri):
+        for damage in store.inspector.find_artifact_damage():
+            num_damaged += 1
+            finding = f"{damage.file} cannot be used: {damage.reason}"
+            yield HealthCheck(area="stored artifacts", level="error", finding=finding, advice=damage.remedy)
+        num_runs = len(store.inspector.list_runs())
+    if not num_damaged:
+        finding = f"the artifacts of {num_runs} runs agree with their checksums and tags"
+        yield HealthCheck(area="stored artifacts", level="ok", finding=finding)
 
 
 def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:

@@ -30,10 +30,12 @@ def check_health(
     yield from _run_guarded("storage", lambda: check_storage(settings))
     yield from _run_guarded("runs folder", lambda: check_runs_folder(settings))
     if deep:
-        from studies.maintenance.deep_checks import check_stored_content  # loads torch, which reads checkpoints
+        from studies.maintenance import deep_checks  # loads torch, which reads checkpoints
 
-        yield from _run_guarded("stored content", lambda: check_stored_content(settings))
+        yield from _run_guarded("stored content", lambda: deep_checks.check_stored_content(settings))
     yield from _run_guarded("record", lambda: check_tracking_store(settings))
+    if deep:
+        yield from _run_guarded("stored artifacts", lambda: deep_checks.check_stored_artifacts(settings))
     if ray_address:
         yield from _run_guarded("cluster", lambda: check_cluster(settings, ray_address))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from studies.maintenance.repair import repair_study
 from studies.records.identity import is_recorded
 from studies.records.results import Result
 from studies.records.study_record import StudyStart
@@ -31,6 +32,8 @@ def sync_studies(
     study: str | None,
     make_start: Callable[[tuple[int, ...]], StudyStart],
     log: Callable[[str], None],
+    *,
+    repair: bool = False,
 ) -> int:
     """Log every result that the tracking store misses; trains nothing.
 
@@ -38,6 +41,7 @@ def sync_studies(
         study: name of one study; ``None`` for all.
         make_start: makes the provenance of this call, given the seeds that have ended.
         log: receives one line per study.
+        repair: whether to verify all that is logged, and to log again what is damaged.
 
     Returns:
         The number of trials logged.
@@ -65,7 +69,7 @@ def sync_studies(
     num_logged = 0
     with report_store_outage(settings.tracking_uri):
         for folder, manifest in selected.items():
-            num_logged += _sync_study(store, settings, folder, manifest, make_start, log)
+            num_logged += _sync_study(store, settings, folder, manifest, make_start, log, repair=repair)
     return num_logged
 
 
@@ -86,6 +90,8 @@ def _sync_study(
     manifest: StudyManifest,
     make_start: Callable[[tuple[int, ...]], StudyStart],
     log: Callable[[str], None],
+    *,
+    repair: bool,
 ) -> int:
     registration = manifest.registration
     title = f"{registration.study} under {registration.protocol}"
@@ -106,8 +112,9 @@ def _sync_study(
                 results[entry] = result
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
         missing = _unlogged_results(store, closed, results) if closed else results
+        num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
-        if missing or not closed:
+        if missing or num_repaired or not closed:
             parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
             # Asked again: an open run may hold results that no closed run does.
             missing = _unlogged_results(store, parent, results)
@@ -116,12 +123,14 @@ def _sync_study(
                 run_id = store.writer.start_trial(parent, entry.trial, entry.key, {**manifest.tags, **entry.tags})
                 store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
             seeds = tuple(sorted({entry.trial.seed for entry in results}))
-            store.writer.close_study(
-                parent, make_start(seeds), manifest.labels, complete=_is_study_complete(store, parent, manifest)
-            )
+            is_complete = _is_study_complete(store, parent, manifest)
+            damages = store.writer.close_study(parent, make_start(seeds), manifest.labels, complete=is_complete)
+            for damage in damages if not num_repaired else ():  # else those are listed already
+                log(f"{title}: {damage}")
     num_planned = len(manifest.latest_entries)
+    repaired = f"; {num_repaired} damaged runs repaired" if num_repaired else ""
     run_command = f"ablate run {registration.study} --protocol {registration.protocol}{settings.command_options}"
-    log(f"{title}: {_describe_sync(run_command, num_planned, len(results), len(missing))}")
+    log(f"{title}: {_describe_sync(run_command, num_planned, len(results), len(missing))}{repaired}")
     return len(missing)
 
 

@@ -26,6 +26,7 @@ CANDIDATE_NUMBERS = ("validation_error", "validation_loss", "seconds")  # that m
 def record_to_json(record: StudyRecord) -> dict[str, Any]:
     """Return plain JSON data of a record; labels and predictions are stored as arrays beside it."""
     tuning = record.tuning
+    damages = {"damages": list(record.damages)} if record.damages else {}
     return {
         "schema": RECORD_SCHEMA,
         "registration": registration_to_json(record.registration),
@@ -35,6 +36,7 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
         "experiment_id": record.experiment_id,
         "tracking_uri": record.tracking_uri,
         "tuning": tuning and _tuning_to_json(tuning),
+        **damages,
     }
 
 
@@ -58,6 +60,7 @@ def record_from_json(
         experiment_id=data["experiment_id"],
         tracking_uri=data["tracking_uri"],
         tuning=_tuning_from_json(tuning, predictions) if tuning else None,
+        damages=tuple(data.get("damages", ())),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,9 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference
+from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import from_json, to_json
+from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_array
 from studies.design.tuning import tuning_from_json, tuning_to_json
 from studies.records.registration import Registration
+from studies.records.result_files import RESULT_REMEDY, parse_result
 from studies.records.results import Result, result_from_json, result_to_json
 from studies.records.study_record import RecordedTrial, StudyStart
 
@@ -101,20 +104,36 @@ def results_table(trials: Iterable[RecordedTrial]) -> pd.DataFrame:
                 "run_id": trial.run_id,
                 "arm": trial.arm,
                 "seed": trial.seed,
-                "result": json.dumps(result_to_json(trial.result)),
+                "result": dump_json(result_to_json(trial.result)).decode(),
                 "predictions": None if predictions is None else to_npy_bytes(predictions),
             }
         )
     return pd.DataFrame(rows)
 
 
-def results_from_table(table: pd.DataFrame) -> dict[str, Result]:
-    """Read results by run from the table of :func:`results_table`."""
+def results_from_table(
+    table: pd.DataFrame, source: object, on_damage: Callable[[DamagedFileError], None], *, is_verified: bool
+) -> dict[str, Result]:
+    """Read results by run from the table of :func:`results_table`.
+
+    Args:
+        source: path of the table, for the errors of rows that cannot be used; these are left out.
+        is_verified: whether the checksum of the table was compared; otherwise every row is checked, which takes longer.
+    """
     results = {}
     columns = (table["run_id"], table["result"], table["predictions"])
     for run_id, result_text, predictions in zip(*columns, strict=True):
-        result = result_from_json(json.loads(result_text))
-        results[run_id] = replace(result, predictions=_load_predictions(predictions))
+        row = f"{source}, row of run {run_id},"
+        try:
+            if is_verified:
+                data = json.loads(result_text)
+                data.pop(CHECKSUM_KEY, None)
+                result = result_from_json(data)
+            else:
+                result = parse_result(result_text.encode(), row)
+            results[run_id] = replace(result, predictions=_load_predictions(predictions, result, row))
+        except DamagedFileError as error:
+            on_damage(error)
     return results
 
 
@@ -139,9 +158,7 @@ def to_npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _load_predictions(content: bytes | None) -> npt.NDArray[Any] | None:
+def _load_predictions(content: bytes | None, result: Result, source: object) -> npt.NDArray[Any] | None:
     if content is None:
         return None
-    # Never pickled: a record may come from somebody else, and unpickling runs code.
-    predictions: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return predictions
+    return parse_array(content, np.uint16, source, RESULT_REMEDY, result.checksums.get("predictions.npy", ""))

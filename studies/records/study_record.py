@@ -139,6 +139,7 @@ class StudyRecord:
             predictions.
         run_id: the study's own run, parent of its trials' runs.
         tuning: the comparison under tuned recipes, where recipes were tuned.
+        damages: of stored content that could not be used, a line for each; what it held is left out.
     """
 
     registration: Registration
@@ -149,6 +150,7 @@ class StudyRecord:
     experiment_id: str
     tracking_uri: str
     tuning: RecordedTuning | None = None
+    damages: tuple[str, ...] = ()
 
     def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:
         """Return the trial of an arm under a seed, if there is one."""

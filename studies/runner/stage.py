@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 
+from lightning_modules.specs.errors import DamagedFileError
 from studies.console.progress import StudyProgress
 from studies.design.study import sort_longest_first
 from studies.design.trial import Trial
@@ -40,17 +41,22 @@ class StageRunner:
         description = describe_plan(plan)
         self.context.log(f"{heading}: {description}" if heading else description)
         self._publish_plan(plan)
+        unlogged, to_train = list(plan.unlogged), list(plan.to_train)
         for trial, original in plan.reusable:
-            self.study_run.log_reused_trial(trial, original)
-        planned_tags = self._planned_tags() if plan.unlogged else {}
-        for trial in plan.unlogged:
+            try:
+                self.study_run.log_reused_trial(trial, original)
+            except DamagedFileError as error:
+                self.context.log(f"{trial.arm}, seed {trial.seed}: not taken over: {error}")
+                (unlogged if self.trial_store.has_result(trial) else to_train).append(trial)
+        planned_tags = self._planned_tags() if unlogged else {}
+        for trial in unlogged:
             # Trained by an earlier start, whose revision it keeps.
             tags = planned_tags.get(self.trial_store.folder(trial).folder.name, {})
             run_id = self.study_run.start_trial(trial, tags)
             self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
-        if plan.to_train:
+        if to_train:
             self._ensure_ray()
-            self.train_trials(plan.to_train)
+            self.train_trials(to_train)
 
     def _planned_tags(self) -> dict[str, Mapping[str, str]]:
         """Tags of every trial of the study by its folder, as the start that planned it wrote them."""

@@ -105,7 +105,9 @@ class StudyRun:
         context = self.context
         try:
             start = self._make_start(has_ended=True)
-            context.store.writer.close_study(self.run_id, start, context.inventory.test_labels, complete=complete)
+            labels = context.inventory.test_labels
+            for damage in context.store.writer.close_study(self.run_id, start, labels, complete=complete):
+                context.log(str(damage))
         except STORE_ERRORS as error:
             message = (
                 f"the tracking store {redact_credentials(context.settings.tracking_uri)} failed as the study ended. "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.setup import Setup
 from studies.design.trial import Trial, dependency_chain, hash_content, with_dependencies
 from studies.design.tuning import TuningBudget
@@ -103,12 +104,20 @@ class TuningStage:
     def _read_result(self, trial: Trial) -> Result:
         """Result of a candidate that has ended: from its folder, else from the tracking store."""
         trial_store = self.study_run.trial_store
-        result = trial_store.folder(trial).read_result()
-        if result is not None:
-            return result
+        for read in (trial_store.load_result, self._read_logged_result):
+            try:
+                result = read(trial)
+            except DamagedFileError as error:
+                self.study_run.context.log(f"{trial.arm}, candidate {trial.candidate}, seed {trial.seed}: {error}")
+                continue
+            if result is not None:
+                return result
+        return trial_store.read_result(trial)
+
+    def _read_logged_result(self, trial: Trial) -> Result | None:
         reader = self.study_run.context.store.reader
         ended = reader.ended_trials({trial.fingerprint}, "candidate")
-        return reader.read_result(ended[-1].run_id) if ended else trial_store.read_result(trial)
+        return reader.read_result(ended[-1].run_id) if ended else None
 
 
 def describe_round(tuning: TuningBudget, rung: int, batch: int) -> str:

@@ -10,15 +10,17 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lightning_modules.stored_files import hash_file
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import hash_file, parse_array, parse_json
 from studies.records.record_json import record_from_json, record_to_json, trials_by_run
 from studies.records.schema import require_schema
 from studies.records.serialization import to_npy_bytes
@@ -27,9 +29,12 @@ from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
 from studies.storage.manifest import StudyManifest, read_manifest
+from studies.storage.trial_folder import TrialFolder
 
 MANIFEST_FILE = "archive.json"
+ARCHIVE_REMEDY = "Copy the archive again."
 ARCHIVE_SCHEMA = 1
+ARCHIVE_SHAPE = {"schema": int, "files": {"*": {"sha256": str, "bytes": int}}}
 STUDY_FILES = ("study.json", "test_labels.npy", "board.json")
 TRIAL_FILES = ("predictions.npy", "classifier.npz", "attempts.jsonl", "faults.jsonl", "progress.json", "result.json")
 WEIGHTS_FILE = "weights.pt"
@@ -46,9 +51,14 @@ PATH_PATTERN = re.compile(rf"(?:studies|trials|record|report)(?:/{PLAIN_PART})+"
 
 @dataclass(frozen=True)
 class ArchiveContent:
-    """What an archive of a study will hold: bytes or a file on disk, by path."""
+    """What an archive of a study will hold: bytes or a file on disk, by path.
+
+    Attributes:
+        damages: of stored files that are left out, a line for each.
+    """
 
     members: Mapping[str, bytes | Path]
+    damages: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -65,6 +75,7 @@ def collect_content(
         report: files of the compiled report, by path.
         conditions: of the study; with its name they name its folder, which may be on another machine.
     """
+    damages: list[str] = []
     members: dict[str, bytes | Path] = {f"report/{path}": content for path, content in report.items()}
     members["record/record.json"] = _to_json_bytes(record_to_json(record))
     if record.labels is not None:
@@ -74,11 +85,40 @@ def collect_content(
             members[f"record/predictions/{run_id}.npy"] = to_npy_bytes(trial.result.predictions)
     study_folder = settings.studies_folder / f"{record.registration.study}-{conditions}"
     if (study_folder / "study.json").exists():
-        members |= _folder_members(study_folder, "studies", STUDY_FILES)
         names = (*TRIAL_FILES, WEIGHTS_FILE) if weights else TRIAL_FILES
-        for entry in read_manifest(study_folder).latest_entries:
-            members |= _folder_members(entry.trial_folder(settings).folder, "trials", names)
-    return ArchiveContent(dict(sorted(members.items())))
+        try:
+            entries = read_manifest(study_folder).latest_entries
+            members |= _folder_members(study_folder, "studies", STUDY_FILES)
+        except DamagedFileError as error:
+            entries = ()
+            damages.append(f"left out all trials: {error}")
+        for entry in entries:
+            folder = entry.trial_folder(settings)
+            unusable = _find_unusable(folder, names, damages)
+            members |= _folder_members(folder.folder, "trials", [name for name in names if name not in unusable])
+    return ArchiveContent(dict(sorted(members.items())), tuple(damages))
+
+
+def _find_unusable(folder: TrialFolder, names: Sequence[str], damages: list[str]) -> set[str]:
+    """Names of a trial's files that are not to be packed, as they are damaged; the damages are added to the list."""
+    unusable: set[str] = set()
+    try:
+        folder.load_result()
+    except DamagedFileError as error:
+        damages.append(f"left out: {error}")
+        return {*names}
+    for file in (folder.weights, folder.classifier):
+        try:
+            if file.name in names:
+                folder.verify_file(file)
+        except DamagedFileError as error:
+            damages.append(f"left out: {error}")
+            unusable.add(file.name)
+    for name in ("attempts.jsonl", "faults.jsonl"):
+        for damage in folder.find_log_damage(name):
+            damages.append(f"left out: {damage}")
+            unusable.add(name)
+    return unusable
 
 
 def _folder_members(folder: Path, parent: str, names: Iterable[str]) -> dict[str, bytes | Path]:
@@ -159,19 +199,20 @@ class StudyArchive:
 
     def read_record(self) -> StudyRecord:
         """The study as it was recorded."""
-        text = self.read("record/record.json")
+        path = "record/record.json"
+        text = self.read(path)
         predictions = {}
         for path in self.checksums:
             if path.startswith("record/predictions/"):
                 predictions[Path(path).stem] = self._read_array(path)
         has_labels = "record/test_labels.npy" in self.checksums
         labels = self._read_array("record/test_labels.npy") if has_labels else None
-        with _report_damage(self.file, "record/record.json"):
-            return record_from_json(json.loads(text), labels, predictions)
-
-    def _read_array(self, path: str) -> Any:
         with _report_damage(self.file, path):
-            return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+            data = parse_json(text, {"*": object}, f"{path} in {self.file}", ARCHIVE_REMEDY)
+            return record_from_json(data, labels, predictions)
+
+    def _read_array(self, path: str) -> npt.NDArray[Any]:
+        return parse_array(self.read(path), np.uint16, f"{path} in {self.file}", ARCHIVE_REMEDY)
 
 
 @contextmanager
@@ -193,7 +234,8 @@ def open_archive(file: Path) -> Iterator[StudyArchive]:
                 )
             if len(infos) != len(archive.infolist()) or infos[MANIFEST_FILE].file_size > MAX_JSON_BYTES:
                 raise SettingsError(f"{file} holds a file twice, or is no archive of `ablate export`.")
-            manifest = json.loads(archive.read(MANIFEST_FILE))
+            content = archive.read(MANIFEST_FILE)
+            manifest = parse_json(content, ARCHIVE_SHAPE, f"{MANIFEST_FILE} in {file}", ARCHIVE_REMEDY)
             require_schema(manifest, file, ARCHIVE_SCHEMA)
             checksums = {path: (str(entry["sha256"]), int(entry["bytes"])) for path, entry in manifest["files"].items()}
         for path in infos.keys() ^ (checksums.keys() | {MANIFEST_FILE}):
@@ -222,18 +264,13 @@ def _report_damage(file: Path, path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise SettingsError(f"there is no archive {file}. `ablate export NAME -o {file.name}` writes one.") from error
-    except SettingsError:
+    except (SettingsError, DamagedFileError):
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError,
-            RecursionError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:  # fmt: skip
+    except Exception as error:  # whatever damaged content makes of its reader
         raise SettingsError(
             f"{file} cannot be read as an archive of `ablate export`: {path} ({type(error).__name__}: {error}). "
             "Copy the archive again."
         ) from error
-    except Exception as error:
-        if type(error).__module__ in ("zlib", "lzma"):
-            raise SettingsError(f"{path} in {file} is damaged ({error}). Copy the archive again.") from error
-        raise
 
 
 def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run
 
+from lightning_modules.specs.errors import DamagedFileError
 from studies.records.identity import TrialKey
+from studies.records.results import RECORD_SCHEMA
+from studies.tracking.artifacts import ArtifactReader
 from studies.tracking.errors import TrackingError, describe_refusal
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
 
@@ -54,6 +58,13 @@ class StoreInspector:
     def has_result_file(self, run: RecordedRun) -> bool:
         """Whether a run's result exists where its artifacts should be."""
         return "result.json" in self.runs.list_file_names(run.artifact_uri)
+
+    def find_artifact_damage(self) -> Iterator[DamagedFileError]:
+        """Artifacts of all runs of this version's schema that are missing or cannot be used."""
+        artifacts = ArtifactReader(self.runs)
+        for run in self.runs.search(self.runs.all_experiments()):
+            if "study" in run.data.tags and run.data.tags.get("schema") == str(RECORD_SCHEMA):
+                yield from artifacts.find_damage(run)
 
     def schema_versions(self) -> tuple[str, str]:
         """Version of the store and version that this MLflow expects, equal in a sound store.
@@ -103,7 +114,7 @@ class StoreInspector:
         experiment = self.runs.experiment_of(study_run_id)
         runs = self.runs.search([experiment], {PARENT_RUN_TAG: study_run_id, "kind": "fit"})
         ended = [run for run in runs if run.info.status in ("FINISHED", "FAILED")]
-        return {(trial_key_of(run), run.data.tags["status"]) for run in ended}
+        return {(trial_key_of(run), run.data.tags.get("status", "")) for run in ended}
 
     def _find_study_run(self, study: str, conditions: str) -> Run | None:
         experiment = self.runs.find_experiment(study)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -11,18 +10,17 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from lightning_modules.specs.errors import did_you_mean
-from studies.records.identity import EndedTrial
+from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
-from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result, result_from_json
-from studies.records.serialization import registration_from_json, results_from_table, start_from_json
+from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
-from studies.tracking.errors import NotRecordedError, TrackingError, report_unreachable_store
-from studies.tracking.runs import PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
+from studies.tracking.artifacts import ArtifactReader, DamageListener, planned_seeds, require_trial_tags
+from studies.tracking.errors import NotRecordedError, report_unreachable_store
+from studies.tracking.runs import CHECKSUM_TAG, PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
 from studies.tracking.searches import SearchRuns
 
 RunKind = Literal["fit", "candidate"]
@@ -54,6 +52,11 @@ class StudyReader:
 
     runs: MlflowRuns
 
+    @property
+    def artifacts(self) -> ArtifactReader:
+        """Reads the artifacts of this store's runs."""
+        return ArtifactReader(self.runs)
+
     def read_study(self, study: str, protocol: str | None = None, run_id: str | None = None) -> StudyRecord:
         """Read a study: the one of that name that was started last.
 
@@ -71,22 +74,23 @@ class StudyReader:
             require_run_schema(study_run)
             run_id = str(study_run.info.run_id)
             files = self.runs.list_files(run_id)
-            registration = registration_from_json(self.runs.read_json(run_id, "registration.json"))
-            # Seeds may be added after the registration was stored; the tag holds all of them.
-            registration_with_seeds = replace(registration, seeds=tuple(json.loads(study_run.data.tags["seeds"])))
-            trials = self.read_trials(study_run, is_packed="results.parquet" in files)
+            damages: list[DamagedFileError] = []
+            registration = self.artifacts.read_registration(study_run)
+            trials = self.read_trials(study_run, damages.append)
             tuning = None
             if registration.tuning:
                 tuning = SearchRuns(self.runs).read_tuning(study_run, registration, trials)
             return StudyRecord(
-                registration=registration_with_seeds,
+                # Seeds may be added after the registration was stored; the tag holds all of them.
+                registration=replace(registration, seeds=planned_seeds(study_run, registration, damages.append)),
                 trials=tuple(trial for trial in trials if trial.recipe == "shared"),
-                starts=self._read_starts(run_id) if "starts" in files else (),
-                labels=self._read_labels(run_id) if "test_labels.npy" in files else None,
+                starts=self._read_starts(study_run, damages.append) if "starts" in files else (),
+                labels=self._read_labels(study_run, files, damages.append),
                 run_id=run_id,
                 experiment_id=study_run.info.experiment_id,
                 tracking_uri=settings.redacted_tracking_uri,
                 tuning=tuning,
+                damages=tuple(map(str, damages)),
             )
 
     def read_conditions(self, run_id: str) -> str:
@@ -96,8 +100,8 @@ class StudyReader:
     def read_registration(self, study_run_id: str) -> Registration | None:
         """The registration of a study as first logged; ``None`` where its file is gone or damaged."""
         try:
-            return registration_from_json(self.runs.read_json(study_run_id, "registration.json"))
-        except (MlflowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return self.artifacts.read_registration(self.runs.client.get_run(study_run_id))
+        except DamagedFileError:
             return None
 
     def list_studies(self) -> list[RecordedStudy]:
@@ -108,8 +112,8 @@ class StudyReader:
             tags = run.data.tags
             studies.append(
                 RecordedStudy(
-                    study=tags["study"],
-                    protocol=tags["protocol"],
+                    study=tags.get("study", ""),  # whoever edits tags may remove one
+                    protocol=tags.get("protocol", ""),
                     conditions=tags["conditions"],
                     run_id=run.info.run_id,
                 )
@@ -132,18 +136,14 @@ class StudyReader:
         """Read the result of the trial that a run records.
 
         Raises:
-            TrackingError: if the run's result was moved or deleted.
+            DamagedFileError: if it is missing, or cannot be used.
         """
-        return self._download_result(self.runs.client.get_run(run_id))
+        return self.artifacts.read_result(self.runs.client.get_run(run_id))
 
-    def read_trials(self, study_run: Run, *, is_packed: bool) -> tuple[RecordedTrial, ...]:
-        """Read the newest attempt of each trial of a study.
-
-        Args:
-            is_packed: whether ``results.parquet`` exists, which saves a download per trial.
-        """
+    def read_trials(self, study_run: Run, on_damage: DamageListener) -> tuple[RecordedTrial, ...]:
+        """Read the newest attempt of each trial of a study; one that cannot be used is reported and left out."""
         run_id = study_run.info.run_id
-        packed_results = self._read_packed_results(run_id) if is_packed else {}
+        packed_results = self._read_packed_results(study_run, on_damage)
         runs = self.runs.search(
             [study_run.info.experiment_id],
             {PARENT_RUN_TAG: run_id, "kind": "fit"},
@@ -152,17 +152,37 @@ class StudyReader:
         latest: dict[tuple[str, int, str], RecordedTrial] = {}
         for run in runs:
             require_run_schema(run)
-            trial = self._to_recorded_trial(run, packed_results.get(run.info.run_id))
+            try:
+                trial = self._to_recorded_trial(run, packed_results.get(run.info.run_id))
+            except DamagedFileError as error:
+                on_damage(error)
+                continue
             # Runs come newest first, so that the first of a trial is its newest attempt.
             latest.setdefault((trial.recipe, trial.seed, trial.arm), trial)
         return tuple(latest[identity] for identity in sorted(latest))
 
+    def find_study_damage(self, study_run_id: str) -> list[DamagedFileError]:
+        """What the run of a study itself holds that cannot be used."""
+        return list(self.artifacts.find_damage(self.runs.client.get_run(study_run_id)))
+
+    def find_trial_damage(self, study_run_id: str) -> list[tuple[str, TrialKey, str, DamagedFileError]]:
+        """Runs of a study's trials that hold something damaged: id, trial, recipe, and the first damage."""
+        experiment = self.runs.experiment_of(study_run_id)
+        damaged = []
+        for run in self.runs.search([experiment], {PARENT_RUN_TAG: study_run_id, "kind": "fit"}):
+            for damage in self.artifacts.find_damage(run):
+                recipe = run.data.tags.get("recipe", "shared")
+                damaged.append((str(run.info.run_id), trial_key_of(run), recipe, damage))
+                break
+        return damaged
+
     def _to_recorded_trial(self, run: Run, packed_result: Result | None) -> RecordedTrial:
         tags = run.data.tags
+        require_trial_tags(run, self.runs.settings.redacted_tracking_uri)
         has_ended = tags["status"] != "running"
         result = None
         if has_ended:
-            result = packed_result or self._download_result(run)
+            result = packed_result or self.artifacts.read_result(run)
         return RecordedTrial(
             arm=tags["arm"],
             seed=int(tags["seed"]),
@@ -180,31 +200,39 @@ class StudyReader:
             working_tree="" if "reused_from" in tags else tags.get("working_tree", ""),
         )
 
-    def _download_result(self, run: Run) -> Result:
-        artifact_uri = self.runs.artifact_address(run)
-        files = self.runs.list_file_names(artifact_uri)
-        if "result.json" not in files:
-            raise TrackingError(
-                f"run {run.info.run_id} ({run.info.run_name}) has ended, but {artifact_uri} holds no result.json: its "
-                "files were moved or deleted. Put them back, or delete the run; `ablate run` then trains it again."
-            )
-        result = result_from_json(json.loads(self.runs.read_file_at(artifact_uri, "result.json")))
-        if "predictions.npy" not in files:
-            return result
-        predictions = self.runs.read_file_at(artifact_uri, "predictions.npy")
-        return replace(result, predictions=np.load(io.BytesIO(predictions), allow_pickle=False))
+    def _read_packed_results(self, study_run: Run, on_damage: DamageListener) -> dict[str, Result]:
+        """Results that were packed into one table, which saves a download per trial; empty where there is none."""
+        tags = study_run.data.tags
+        is_expected = f"{CHECKSUM_TAG}results.parquet" in tags
+        if not is_expected and "results.parquet" not in self.runs.list_files(study_run.info.run_id):
+            return {}
+        try:
+            return self.artifacts.read_packed_results(study_run, on_damage)
+        except DamagedFileError as error:
+            reason = f"{error.reason}; the results are read from each trial's own file"
+            on_damage(DamagedFileError(error.file, reason, error.remedy))
+            return {}
 
-    def _read_packed_results(self, study_run_id: str) -> dict[str, Result]:
-        table = pd.read_parquet(io.BytesIO(self.runs.read_file(study_run_id, "results.parquet")))
-        return results_from_table(table)
+    def _read_starts(self, study_run: Run, on_damage: DamageListener) -> tuple[StudyStart, ...]:
+        starts = []
+        for path in sorted(self.runs.list_files(study_run.info.run_id, "starts")):  # their names are their times
+            try:
+                starts.append(self.artifacts.read_start(study_run, path))
+            except DamagedFileError as error:
+                on_damage(error)
+        return tuple(starts)
 
-    def _read_starts(self, study_run_id: str) -> tuple[StudyStart, ...]:
-        files = sorted(self.runs.list_files(study_run_id, "starts"))  # their names are their times
-        return tuple(start_from_json(self.runs.read_json(study_run_id, file)) for file in files)
-
-    def _read_labels(self, study_run_id: str) -> npt.NDArray[np.uint16]:
-        content = self.runs.read_file(study_run_id, "test_labels.npy")
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    def _read_labels(
+        self, study_run: Run, files: Collection[str], on_damage: DamageListener
+    ) -> npt.NDArray[np.uint16] | None:
+        if "test_labels.npy" not in files and f"{CHECKSUM_TAG}test_labels.npy" not in study_run.data.tags:
+            return None
+        try:
+            return self.artifacts.read_labels(study_run)
+        except DamagedFileError as error:
+            reason = f"{error.reason}; what needs the true labels is left out"
+            on_damage(DamagedFileError(error.file, reason, error.remedy))
+            return None
 
     # -- finding a study -----------------------------------------------------------------------------------------
 

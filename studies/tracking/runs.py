@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from mlflow.entities import Experiment, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import dump_json, hash_bytes, read_bounded
 from studies.gc_pause import pause_gc
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
@@ -32,6 +33,7 @@ MAX_SINGLE_SEARCHES = (
     100  # for trials by their fingerprints; for more of them, the store's trials are read page by page
 )
 PARENT_RUN_TAG = "mlflow.parentRunId"  # MLflow's own: its interface nests runs by it
+CHECKSUM_TAG = "checksum."  # followed by the path of an artifact that does not hold its own checksum
 STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
@@ -153,9 +155,14 @@ class MlflowRuns:
             file.write_bytes(content)
             self._artifacts_of(run_id).log_artifact(str(file), parent or None)
 
-    def log_json(self, run_id: str, path: str, data: Any) -> None:
-        """Store JSON data as an artifact of a run."""
-        self.log_file(run_id, path, json.dumps(data, indent=2).encode())
+    def log_tagged_file(self, run_id: str, path: str, content: bytes) -> None:
+        """Store bytes as an artifact of a run, and their checksum as a tag."""
+        self.log_file(run_id, path, content)
+        self.client.set_tag(run_id, f"{CHECKSUM_TAG}{path}", hash_bytes(content))
+
+    def log_json(self, run_id: str, path: str, data: Mapping[str, Any]) -> None:
+        """Store a JSON object as an artifact of a run, with a checksum of itself."""
+        self.log_file(run_id, path, dump_json(data, indent=2))
 
     def log_folder(self, run_id: str, path: str, folder: Path) -> None:
         """Store the files of a folder as artifacts of a run."""
@@ -176,17 +183,31 @@ class MlflowRuns:
         items = self._artifacts_at(artifact_uri).list_artifacts()
         return {PurePosixPath(item.path).name for item in items}
 
-    def read_file(self, run_id: str, path: str) -> bytes:
-        """Content of an artifact of a run."""
-        return _download_file(self._artifacts_of(run_id), path)
+    def read_artifact(self, artifact_uri: str, path: str, max_bytes: int, source: object, remedy: str) -> bytes:
+        """Content of an artifact by the address of its run's artifacts.
 
-    def read_file_at(self, artifact_uri: str, path: str) -> bytes:
-        """Content of an artifact by its run's address, which saves MLflow's look-up of the run."""
-        return _download_file(self._artifacts_at(artifact_uri), path)
+        Args:
+            source: path of the artifact, for the error.
 
-    def read_json(self, run_id: str, path: str) -> Any:
-        """Content of a JSON artifact of a run."""
-        return json.loads(self.read_file(run_id, path))
+        Raises:
+            DamagedFileError: where it is missing, no file, or larger.
+        """
+        artifacts = self._artifacts_at(artifact_uri)
+        # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                file = Path(artifacts.download_artifacts(path, dst_path=folder))
+                return read_bounded(file, max_bytes, remedy)
+            except DamagedFileError as error:
+                raise DamagedFileError(source, error.reason, remedy) from error
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+                raise DamagedFileError(source, error.strerror or "it cannot be read", remedy) from error
+            except (MlflowException, OSError) as error:
+                parent = path.rpartition("/")[0]
+                listed = {item.path for item in artifacts.list_artifacts(parent or None)}  # fails where the store does
+                if path in listed:
+                    raise
+                raise DamagedFileError(source, "it is missing", remedy) from error
 
     def _artifacts_of(self, run_id: str) -> Any:  # MLflow's ``ArtifactRepository``, whose methods have no types
         if run_id not in self.addresses:
@@ -195,12 +216,6 @@ class MlflowRuns:
 
     def _artifacts_at(self, artifact_uri: str) -> Any:
         return get_artifact_repository(artifact_uri, tracking_uri=self.settings.tracking_uri)
-
-
-def _download_file(artifacts: Any, path: str) -> bytes:
-    # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
-    with tempfile.TemporaryDirectory() as folder:
-        return Path(artifacts.download_artifacts(path, dst_path=folder)).read_bytes()
 
 
 def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
@@ -244,7 +259,7 @@ def _limit_retries() -> None:
 def trial_key_of(run: Run) -> TrialKey:
     """The key of the trial that a run records."""
     tags = run.data.tags
-    return TrialKey(tags["fingerprint"], tags["data"], tags["code"], tags["platform"])
+    return TrialKey(*(tags.get(name, "") for name in ("fingerprint", "data", "code", "platform")))
 
 
 def require_run_schema(run: Run) -> None:

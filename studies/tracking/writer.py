@@ -6,14 +6,16 @@ import io
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from mlflow.entities import Metric, Run, RunTag
 
+from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.values import flatten_fields
+from lightning_modules.stored_files import hash_bytes
 from studies.design.trial import Trial
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
@@ -103,10 +105,15 @@ class StudyWriter:
         """Log a registration, in place of one that was lost."""
         self.runs.log_json(study_run_id, "registration.json", registration_to_json(registration))
 
-    def close_study(self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool) -> None:
+    def close_study(
+        self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool
+    ) -> list[DamagedFileError]:
         """End one start of a study: log it, store the true labels, and pack all results into two Parquet files.
 
         Runs of interrupted trials are deleted: the next start resumes these from their checkpoints under new runs.
+
+        Returns:
+            What is logged of the study and cannot be used: trials among it are not in the two files.
         """
         client = self.runs.client
         experiments = [self.runs.experiment_of(study_run_id)]
@@ -117,27 +124,29 @@ class StudyWriter:
             client.set_terminated(search.info.run_id, status)
         self.log_starts(study_run_id, [start])
         if labels is not None:  # two bytes per label hold 65,536 classes
-            self.runs.log_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
-        self._pack_results(study_run_id)
+            self.runs.log_tagged_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
+        damages = self._pack_results(study_run_id)
         client.set_terminated(study_run_id, status)
+        return damages
 
     def log_starts(self, study_run_id: str, starts: Iterable[StudyStart]) -> None:
         """Log the provenance of starts, each under its time."""
         for start in starts:
             self.log_start(study_run_id, start)
 
-    def _pack_results(self, study_run_id: str) -> None:
+    def _pack_results(self, study_run_id: str) -> list[DamagedFileError]:
         """Pack the results of a study's trials into two files: a report would download several per trial."""
-        is_packed = "results.parquet" in self.runs.list_files(study_run_id)
         study_run = self.runs.client.get_run(study_run_id)
-        trials = StudyReader(self.runs).read_trials(study_run, is_packed=is_packed)
+        damages: list[DamagedFileError] = []
+        trials = StudyReader(self.runs).read_trials(study_run, damages.append)
         ended = [trial for trial in trials if trial.result]
         if not ended:
-            return
+            return damages
         for name, table in (("results.parquet", results_table(ended)), ("curves.parquet", curves_table(ended))):
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
-            self.runs.log_file(study_run_id, name, buffer.getvalue())
+            self.runs.log_tagged_file(study_run_id, name, buffer.getvalue())
+        return damages
 
     def attach_report(self, study_run_id: str, folder: Path) -> None:
         """Store a compiled report as the artifact folder ``report`` of the study's run."""
@@ -207,7 +216,9 @@ class StudyWriter:
             faults: of the machine, one line each; the last ``MAX_FAULTS`` are kept.
         """
         if result.predictions is not None:
-            self.runs.log_file(run_id, "predictions.npy", to_npy_bytes(result.predictions))
+            content = to_npy_bytes(result.predictions)
+            self.runs.log_file(run_id, "predictions.npy", content)
+            result = replace(result, checksums={**result.checksums, "predictions.npy": hash_bytes(content)})
         client = self.runs.client
         if result.error:
             self.runs.log_file(run_id, "traceback.txt", result.error.encode())
@@ -226,6 +237,11 @@ class StudyWriter:
         if with_curves:
             self.log_curves(run_id, result)
         self.end_trial(run_id, result, trial_folder.num_attempts, trial_folder.faults)
+
+    def relog_trial(self, run_id: str, trial: Trial, result: Result, trial_folder: TrialFolder) -> None:
+        """Log the files of a trial that has ended again, in place of damaged ones."""
+        self.runs.log_json(run_id, "setup.json", to_json(trial.setup))
+        self.log_trial_result(run_id, result, trial_folder, with_curves=False)
 
     def log_reused_trial(self, parent_run_id: str, trial: Trial, original: EndedTrial, tags: Mapping[str, str]) -> None:
         """Log the result of another study's run of the same trial, with a reference to that run."""

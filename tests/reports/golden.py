@@ -91,29 +91,43 @@ def put(study: StudyRecord, store: Store) -> str:
     parent = store.writer.register_study(registration, conditions=f"golden {registration.protocol}", tags=tags)
     for trial in study.trials:
         if trial.result:
-            run_id = _begin(trial, trial.result.digests, parent, store, tags)
+            run_id = _begin(trial, trial.result.fingerprint, trial.result.digests, parent, store, tags)
             store.writer.log_curves(run_id, trial.result)
             store.writer.end_trial(run_id, trial.result)
     for start in study.starts:
         store.writer.close_study(parent, start, study.labels, complete=True)
     for trial in study.trials:  # what runs belongs to a later start: closing one removes what it left unended
         if not trial.result:
-            _begin(trial, {"data": "", "code": "", "platform": ""}, parent, store, tags)
+            _begin(trial, "running", {"data": "", "code": "", "platform": ""}, parent, store, tags)
     return parent
 
 
-def _begin(trial: RecordedTrial, digests: Mapping[str, str], parent: str, store: Store, tags: Mapping[str, str]) -> str:
+def _begin(
+    trial: RecordedTrial,
+    fingerprint: str,
+    digests: Mapping[str, str],
+    parent: str,
+    store: Store,
+    tags: Mapping[str, str],
+) -> str:
     setup = load("digits").setup
     fit = Trial(arm=trial.arm, setup=replace(setup, scale=replace(setup.scale, width=_width(trial))), seed=trial.seed)
-    return store.writer.start_trial(parent, fit, TrialKey.from_digests(fit.fingerprint, digests), tags)
+    return store.writer.start_trial(parent, fit, TrialKey.from_digests(fingerprint, digests), tags)
 
 
 def renamed(study: StudyRecord, like: StudyRecord) -> StudyRecord:
     """A record under the ids of another one: MLflow draws them at random, and a store lies where it was put."""
     ids = {(trial.arm, trial.seed): trial.run_id for trial in like.trials}
-    trials = tuple(replace(trial, run_id=ids[trial.arm, trial.seed]) for trial in study.trials)
+    trials = []
+    for trial in study.trials:
+        result = trial.result and replace(trial.result, checksums={})  # which only what was stored has
+        trials.append(replace(trial, run_id=ids[trial.arm, trial.seed], result=result))
     return replace(
-        study, trials=trials, run_id=like.run_id, experiment_id=like.experiment_id, tracking_uri=like.tracking_uri
+        study,
+        trials=tuple(trials),
+        run_id=like.run_id,
+        experiment_id=like.experiment_id,
+        tracking_uri=like.tracking_uri,
     )
 
 

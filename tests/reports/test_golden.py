@@ -143,7 +143,11 @@ def unpacked(kept):
     folder = store.runs.settings.artifacts_folder / "depth"
     packed = folder / ids["healthy"] / "artifacts" / "results.parquet"
     packed.rename(packed.with_suffix(".aside"))
+    tag = "checksum.results.parquet"
+    checksum = store.runs.client.get_run(ids["healthy"]).data.tags[tag]
+    store.runs.client.delete_tag(ids["healthy"], tag)
     yield folder
+    store.runs.client.set_tag(ids["healthy"], tag, checksum)
     packed.with_suffix(".aside").rename(packed)
 
 
@@ -152,14 +156,17 @@ def test_packed_and_unpacked_results_are_the_same(kept, unpacked):
     assert golden.to_json(golden.renamed(again(kept, "healthy"), committed)) == golden.to_json(committed)
 
 
-def test_a_result_whose_file_is_gone_is_one_line(kept, unpacked):
+def test_a_result_whose_file_is_gone_is_one_line_and_the_others_are_there(kept, unpacked):
     lost = again(kept, "healthy").find_trial("E", 4).run_id
     file = unpacked / lost / "artifacts" / "result.json"
     file.rename(file.with_suffix(".aside"))
-    with pytest.raises(
-        TrackingError, match=rf"^run {lost} \(E, seed 4\) has ended, but .* holds no result\.json: its files"
-    ):
-        again(kept, "healthy")
+    study = again(kept, "healthy")
+    assert study.damages == (
+        f"{file} cannot be used: it is missing. `ablate sync depth --repair` logs it again from the trial's folder. "
+        f"Where that is gone as well, delete the run {lost} in `ablate ui`, and `ablate run depth` trains it again.",
+    )
+    assert len(study.trials) == 19
+    assert compare_arms(study).cautions[0] == study.damages[0]
     file.with_suffix(".aside").rename(file)
 
 

@@ -454,7 +454,9 @@ def test_a_metric_whose_rise_is_better_is_told_by_its_name_and_sign():
     numbers = evidence(100 - measured((10, 9, 8)), higher_is_better=True)
     (found,) = judge_claims([on_metric(FALLS, ACCURACY)], "ABC", {ACCURACY: numbers})
     assert found.claim.sentence == "mAP rises from A to B to C."
-    assert found.finding.startswith("mAP rises from A to C: fitted change from A to C +1.997 points (95% interval 1.977 to 2.017)")
+    assert found.finding.startswith(
+        "mAP rises from A to C: fitted change from A to C +1.997 points (95% interval 1.977 to 2.017)"
+    )
     falling = evidence(measured((10, 9, 8)), higher_is_better=True)
     (lower,) = judge_claims([on_metric(HELPS, ACCURACY)], "ABC", {ACCURACY: falling})
     assert lower.word == "contradicted"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lightning_modules.stored_files import dump_json
 from studies.cli.app import main
 from studies.maintenance import environment, runs_folder
 from studies.settings import Settings
@@ -131,7 +132,11 @@ def test_a_study_that_was_never_run_here_is_one_clear_line(copied, tmp_path):
 @pytest.mark.parametrize(("schema", "words"), [(2, "newer than this version's, 1. Update this"), (0, "is older than")])
 def test_a_plan_of_another_schema_is_said_and_nothing_is_logged_or_freed(copied, schema, words):
     file = folder_of_study(copied) / "study.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": schema}))
+    plan = json.loads(file.read_text())
+    del plan["checksum"]
+    file.write_bytes(
+        dump_json(plan | {"schema": schema})
+    )  # whole: with a checksum that no longer matches, it is damaged
     assert words in call("sync", "--runs", copied.runs, code=2)
     shown = call("gc", "--yes", "--weights", "--runs", copied.runs)
     assert words in shown

@@ -87,8 +87,10 @@ def test_a_record_that_carries_code_is_refused(recorded, tmp_path):
     from studies.records.serialization import results_table
 
     table = results_table(recorded.record.trials[:1]).assign(predictions=[hostile_array(tmp_path / "sign")])
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        results_from_table(table)
+    damages = []
+    assert results_from_table(table, "results.parquet", damages.append, is_verified=False) == {}
+    assert "its checksum does not match" in str(damages[0])
+    assert results_from_table(table, "results.parquet", damages.append, is_verified=True) == {}
     assert not (tmp_path / "sign").exists()
 
 
