@@ -46,11 +46,17 @@ def show(name: str, options: StudyOptions, settings: Settings, as_json: bool) ->
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
-    from studies.console.preview import print_preview
-    from studies.design.preview import preview_study, preview_to_json
+    from studies.console.progress import show_activity
 
     study = options.declare_study(name)
-    preview = replace(preview_study(study, settings.data_root), detectable_difference=_detectable_difference(study))
+    activity = f"building and timing the networks of {len(study.ablation.all_arms)} arms"
+    with show_activity(activity, only_on_terminal=as_json) as update:
+        # Frameworks take seconds to import, and each network is timed: 40 take half a minute.
+        from studies.console.preview import print_preview
+        from studies.design.preview import preview_study, preview_to_json
+
+        preview = preview_study(study, settings.data_root, log=update)
+        preview = replace(preview, detectable_difference=_detectable_difference(study))
     if as_json:
         print_json(preview_to_json(preview))
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -88,3 +89,17 @@ class StudyProgress:
     def render(self) -> Group:
         """Render the tables as they are now."""
         return render_study(list(self.trials.values()), symbols=state_symbols(self.console), max_groups=MAX_GROUPS)
+
+
+@contextmanager
+def show_activity(text: str, *, only_on_terminal: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on stderr what takes time: a line that is replaced on a terminal, elsewhere one that stays.
+
+    Yields:
+        Replaces the line on a terminal.
+    """
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not (console.is_terminal or only_on_terminal):
+        console.print(Text(text), soft_wrap=True)
+    with console.status(Text(text)) as status:
+        yield lambda new_text: status.update(Text(new_text))

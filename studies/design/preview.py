@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,14 @@ class StudyPreview:
     detectable_difference: float | None = None
 
 
-def preview_study(study: Study, data_root: Path | None = None) -> StudyPreview:
+def preview_study(
+    study: Study, data_root: Path | None = None, log: Callable[[str], None] | None = None
+) -> StudyPreview:
     """Build a study's networks, check its contract, and estimate its time.
 
     Args:
         data_root: folder of image data, whose training images are counted where it is there.
+        log: receives what is being done, for whoever waits.
 
     Raises:
         NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
@@ -111,7 +114,9 @@ def preview_study(study: Study, data_root: Path | None = None) -> StudyPreview:
     networks = build_verified_networks(setups)  # before networks of full size are timed: it refuses broken contracts
     seconds_by_arm: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    for arm, setup in setups.items():
+    for number, (arm, setup) in enumerate(setups.items(), start=1):
+        if log:
+            log(f"timing {arm} ({number} of {len(setups)})")
         seconds_by_arm[arm], failures[arm] = _estimate_or_explain(setup)
         batch_failure, batch_note = _describe_batches(setup, data_root)
         failures[arm] = failures[arm] or batch_failure
