@@ -47,6 +47,12 @@ ifneq ($(STORAGE),)
 export ABLATE_STORAGE := $(STORAGE)
 endif
 
+# Under `make -j2 study-depth study-lrn` the lines of several studies mix: each begins with its target's stem. The exit code
+# stays the command's, and an interrupt is left to it.
+LABELLED = $(if $(and $(filter -j%,$(MAKEFLAGS)),$(word 2,$(MAKECMDGOALS))),trap '' INT; \
+	{ { { (trap - INT; $1); echo $$? >&3; } 2>&1 | while IFS= read -r line; do echo "$*: $$line"; done >&4; } 3>&1 | \
+	{ read code; exit $$code; }; } 4>&1,$1)
+
 REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 # A variable of a misspelled name would be ignored, and the default study run in place of the wanted one. Refused are only
@@ -96,7 +102,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## Create the virtual environment; other targets do so when it is missing
 
 study-%: $(READY) ## Run a study and compile its report: make study-depth
-	@$(BIN)/ablate run $* $(RUN) --report
+	@$(call LABELLED,$(BIN)/ablate run $* $(RUN) --report)
 
 studies: $(READY) ## Run every study one after the other, and compile their reports and a summary
 	@for name in $(NAMES); do \

@@ -56,3 +56,31 @@ def test_every_variable_that_the_help_names_is_known():
     named = {word.partition("=")[0] for line in text.splitlines() for word in line.split() if "=" in word}
     for name in sorted(name for name in named if name.isupper()):
         assert make(f"{name}=1").returncode == 0, name
+
+
+def run_studies(folder, *arguments):
+    """Run make on studies with a stand-in for `ablate` that prints and fails as its study's name says."""
+    program = folder / "bin" / "ablate"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "trained $2"\necho "warned $2" >&2\n[ "$2" != lrn ]\n')
+    program.chmod(0o755)
+    line = ["make", f"VENV={folder}", f"--old-file={folder}/.ready", *arguments]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_lines_of_studies_that_run_at_once_begin_with_their_name_and_a_failure_stays_one(tmp_path):
+    ended = run_studies(tmp_path, "-j2", "--keep-going", "study-depth", "study-lrn")
+    assert sorted(ended.stdout.splitlines()) == [
+        "depth: trained depth",
+        "depth: warned depth",
+        "lrn: trained lrn",
+        "lrn: warned lrn",
+    ]
+    assert ended.returncode == 2
+    assert "study-lrn] Error 1" in ended.stderr
+    assert "study-depth]" not in ended.stderr
+
+
+def test_lines_of_a_single_study_are_as_they_are(tmp_path):
+    ended = run_studies(tmp_path, "-j2", "study-depth")
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("trained depth\n", "warned depth\n", 0)
