@@ -31,6 +31,7 @@ from lightning_modules.data.normalization import (
 from lightning_modules.data.trial_data import AugmentableSplit, TrialDataModule
 from lightning_modules.data.types import Indices, InMemoryDataset, Labels
 from lightning_modules.distributed import Batch, DataParallelRank
+from lightning_modules.networks.memory_layout import MemoryLayout, make_contiguous
 from lightning_modules.rng import seeded_generator
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.recipe import Recipe
@@ -172,8 +173,15 @@ class EpochLoader:
     """
 
     def __init__(
-        self, split: AugmentableSplit, recipe: Recipe, seed: int, epoch: int, dp_rank: DataParallelRank | None = None
+        self,
+        split: AugmentableSplit,
+        recipe: Recipe,
+        seed: int,
+        epoch: int,
+        dp_rank: DataParallelRank | None = None,
+        layout: MemoryLayout = "channels-last",
     ) -> None:
+        self.layout = layout
         self.split, self.recipe, self.dp_rank = split, recipe, dp_rank or DataParallelRank()
         self.order = seeded_generator(seed, "order", epoch).permutation(len(split))
         self.params = sample_augmentation(recipe, seed, epoch, len(split), split.resolution, split.channels)
@@ -191,7 +199,8 @@ class EpochLoader:
             self.order_hash.update(indices.tobytes())
             self.augmentation_hash.update(*self.params.to_bytes(indices))
             self.num_examples_seen += len(indices)
-            yield images, self.split.labels[torch.from_numpy(indices).to(self.split.labels.device)]
+            arranged = make_contiguous(images) if self.layout == "contiguous" else images
+            yield arranged, self.split.labels[torch.from_numpy(indices).to(self.split.labels.device)]
 
 
 class SplitDataModule(TrialDataModule):
@@ -217,7 +226,7 @@ class SplitDataModule(TrialDataModule):
     def train_dataloader(self) -> EpochLoader:
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return EpochLoader(self.train, self.recipe, self.seed, epoch, self.dp_rank)
+        return EpochLoader(self.train, self.recipe, self.seed, epoch, self.dp_rank, self.layout)
 
 
 class InMemoryDataModule(SplitDataModule):

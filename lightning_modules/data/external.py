@@ -18,6 +18,7 @@ from lightning_modules.data.datamodule import images_per_batch, rescale_images
 from lightning_modules.data.trial_data import TrialDataModule
 from lightning_modules.distributed import Batch, DataParallelRank
 from lightning_modules.networks.class_paths import call_class_path
+from lightning_modules.networks.memory_layout import MemoryLayout, make_contiguous
 from lightning_modules.rng import RngState, seeded_generator
 from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import UserError
@@ -93,6 +94,7 @@ class ExternalBatches:
             _reseed_loader(self.loader)
         self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), hashlib.sha256(), 0
         self.dp_rank = DataParallelRank()
+        self.layout: MemoryLayout = "channels-last"
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -115,6 +117,8 @@ class ExternalBatches:
                 batch = self._apply_hooks(loaded)
             images, labels = self._check_batch(batch)
             self._update_hashes(images, labels)
+            if self.layout == "contiguous":
+                images = make_contiguous(images)
             yield images[self.dp_rank.local_slice(len(images))], labels
 
     @contextmanager
@@ -248,7 +252,7 @@ class ExternalDataModule(TrialDataModule):
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         batches = self.data_module.batches("train", epoch)
-        batches.dp_rank = self.dp_rank
+        batches.dp_rank, batches.layout = self.dp_rank, self.layout
         sampler: Any = getattr(batches.loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):  # as Lightning would, which does not see this loader
             sampler.set_epoch(epoch)

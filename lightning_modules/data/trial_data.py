@@ -12,6 +12,7 @@ import torch
 from lightning_modules.data.augmentation import CropParams, ShiftFlipParams
 from lightning_modules.data.types import Indices
 from lightning_modules.distributed import Batch
+from lightning_modules.networks.memory_layout import MemoryLayout, make_contiguous
 
 
 class ReadableSplit(Protocol):
@@ -62,13 +63,23 @@ class ReiterableBatches:
         return self.make_iterator()
 
 
+def arrange_batches(batches: Iterator[Batch], layout: MemoryLayout) -> Iterator[Batch]:
+    """Bring batches, which are channels-last, into a layout."""
+    for images, labels in batches:
+        yield (make_contiguous(images) if layout == "contiguous" else images), labels
+
+
 class TrialDataModule(lightning.LightningDataModule):
     """The data of a trial, whoever provides them.
 
     Set the trainer's ``reload_dataloaders_every_n_epochs=1``: every epoch has its own order. The loader that
     ``train_dataloader`` returns has ``order_hash``, ``augmentation_hash`` and ``num_examples_seen`` of what it yielded.
+
+    Attributes:
+        layout: memory layout of the batches that the trainer is given.
     """
 
+    layout: MemoryLayout = "channels-last"
     train: ReadableSplit
     validation: ReadableSplit
     test: ReadableSplit
@@ -84,7 +95,7 @@ class TrialDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> ReiterableBatches:
         """Return the validation split, for modules that validate by themselves."""
-        return ReiterableBatches(self.validation.evaluation_batches)
+        return ReiterableBatches(lambda: arrange_batches(self.validation.evaluation_batches(), self.layout))
 
 
 class AugmentableSplit(ReadableSplit, Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -40,6 +41,7 @@ class Classifier(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe, self.auxiliary_weight, self.dp_rank = recipe, auxiliary_weight, dp_rank or DataParallelRank()
+        self.layout: MemoryLayout = "channels-last"  # of the batches: a network of the other layout copies them itself
         self.network = set_layout(synchronize_layers(network, self.dp_rank), layout)
         self.all_parameters = list(self.network.parameters())  # collecting them takes 1 % of a small network's step
         self.metrics = RunningMetrics(torch.device("cpu"))
@@ -182,6 +184,10 @@ class Classifier(lightning.LightningModule):
 
     def _learning_rate_factor(self, step: int, total_steps: int) -> float:
         return learning_rate_factor(self.recipe, step, total_steps, self.plateau.divisions)
+
+    def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Return the batches as they are: the module has no transfer hooks of its own."""
+        return batches
 
     def observe_validation_error(self, error: float) -> None:
         """Divide the rate if a plateau schedule finds the error stagnant.

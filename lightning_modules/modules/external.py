@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -12,6 +12,8 @@ from torch.nn.utils import get_total_norm
 
 from lightning_modules.distributed import Batch
 from lightning_modules.modules.metrics import RunningMetrics
+from lightning_modules.networks.memory_layout import MemoryLayout, set_layout
+from lightning_modules.user_code.trainer import running_stage
 
 
 class ExternalTrainable(lightning.Callback):
@@ -22,8 +24,10 @@ class ExternalTrainable(lightning.Callback):
     The loss is what its ``training_step`` returns, if it does; its training error cannot be known.
     """
 
-    def __init__(self, module: lightning.LightningModule) -> None:
-        self.module = module
+    def __init__(self, module: lightning.LightningModule, layout: MemoryLayout = "channels-last") -> None:
+        self.module, self.layout = module, layout
+        if layout == "contiguous":
+            set_layout(module, layout)  # for evaluations; the weights of the other layout stay as the user made them
         self.metrics = RunningMetrics(torch.device("cpu"))
         self.learning_rate = float("nan")
 
@@ -41,6 +45,16 @@ class ExternalTrainable(lightning.Callback):
     def num_steps(self) -> int:
         """Steps of all its optimizers in this epoch."""
         return self.metrics.num_steps
+
+    def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Apply the module's transfer hooks, as the trainer does to the batches of its own loops."""
+        module = self.module
+        for loaded in batches:
+            with running_stage(module._trainer, "val"):
+                batch = module.on_before_batch_transfer(loaded, 0)
+                batch = module.transfer_batch_to_device(batch, module.device, 0)
+                images, labels = module.on_after_batch_transfer(batch, 0)
+            yield images, labels
 
     def observe_validation_error(self, error: float) -> None:
         """Ignore the error: the module has a schedule of its own."""

@@ -5,17 +5,17 @@ That is a network under a recipe, or a user's self-training ``LightningModule``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import pytorch_lightning as lightning
 from torch import nn
 
-from lightning_modules.distributed import DataParallelRank
+from lightning_modules.distributed import Batch, DataParallelRank
 from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.external import ExternalTrainable
 from lightning_modules.networks.initialization import build_initialized_network
-from lightning_modules.networks.memory_layout import find_layout
+from lightning_modules.networks.memory_layout import MemoryLayout, find_layout
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup
@@ -37,8 +37,15 @@ class Trainable(Protocol):
         """Callbacks that the trainer is to be given."""
 
     @property
+    def layout(self) -> MemoryLayout:
+        """Memory layout of the batches that the module is to be given."""
+
+    @property
     def num_steps(self) -> int:
         """Steps of the optimizer in this epoch."""
+
+    def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Apply the module's own transfer hooks to the batches of an evaluation."""
 
     def observe_validation_error(self, error: float) -> None:
         """Take note of the validation error, percent, at the end of an epoch."""
@@ -69,7 +76,7 @@ def make_trainable(setup: Setup, seed: int, dp_rank: DataParallelRank | None = N
                 f"{type(network).__name__} trains itself, and {dp_rank.world_size} workers were given to one trial; "
                 "expected 1: only it knows how its losses and metrics add up over workers. Give --workers-per-trial 1."
             )
-        return ExternalTrainable(network)
+        return ExternalTrainable(network, find_layout(network, setup.scale.image_shape))
     if not isinstance(setup.network, Custom):
         return Classifier(network, setup.recipe, dp_rank=dp_rank)
     layout = find_layout(network, setup.scale.image_shape)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lightning_modules.networks.custom import is_lightning_module
 from lightning_modules.networks.initialization import build_initialized_network
-from lightning_modules.networks.memory_layout import find_layout, make_contiguous, random_images, set_layout
+from lightning_modules.networks.memory_layout import find_layout, random_images, set_layout
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.rng import RngState
 from lightning_modules.specs.errors import UserError
@@ -36,15 +36,14 @@ def prove_training(setup: Setup) -> tuple[str, ...]:
     """
     module = build_initialized_network(setup.network, setup.scale, seed=0)
     notes = []
+    layout = find_layout(module, setup.scale.image_shape)
+    set_layout(module, layout)
+    if layout == "contiguous":
+        notes.append(
+            f"{type(module).__name__} fails on images in channels-last memory, so it is trained in PyTorch's default "
+            "layout, which may be slower. With x.flatten(1) or x.reshape(...) for x.view(...) it takes both."
+        )
     if not is_lightning_module(module):
-        layout = find_layout(module, setup.scale.image_shape)
-        set_layout(module, layout)
-        if layout == "contiguous":
-            notes.append(
-                f"{type(module).__name__} fails on images in channels-last memory, so it is trained in PyTorch's "
-                "default layout, which may be slower. With x.flatten(1) or x.reshape(...) for x.view(...) it takes "
-                "both."
-            )
         _run_step(module, setup)
     return (*notes, *_describe_evaluation(module.eval(), setup))
 
@@ -71,8 +70,6 @@ def _describe_evaluation(module: nn.Module, setup: Setup) -> Iterator[str]:
     """Say what is unusual in a network's outputs in evaluation mode; nothing where it cannot be run."""
     with RngState(np.random.default_rng(0)), torch.no_grad():
         images = random_images(2 * NUM_IMAGES, setup.scale.image_shape)
-        if is_lightning_module(module):
-            images = make_contiguous(images)
         first, again = (extract_logits(module(images))[0] for _ in range(2))
         part = extract_logits(module(images[:NUM_IMAGES]))[0]
     name = type(module).__name__

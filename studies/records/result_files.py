@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import NUMBER, NUMBER_OR_NULL, Shape, dump_json, parse_json
-from studies.records.results import Result, ResultStatus, result_from_json, result_to_json
+from studies.records.results import LOGGED_PREFIX, Result, ResultStatus, result_from_json, result_to_json
 from studies.records.schema import require_schema
 
 RESULT_REMEDY = "`ablate run` trains the trial again."
@@ -127,7 +127,7 @@ def _contradictions_in_numbers(result: Result) -> Iterator[str]:
 
 def _is_possible(name: str, value: float) -> bool:
     """Whether a metric can have a value; errors are percentages."""
-    if name.endswith("_error"):
+    if name.endswith("_error") and not name.startswith(LOGGED_PREFIX):
         return 0 <= value <= MAX_ERROR_PERCENT
     return math.isfinite(value)
 

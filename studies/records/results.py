@@ -19,6 +19,7 @@ from studies.records.json_numbers import nonfinite_to_null, null_to_nan
 from studies.settings import redact_credentials
 
 RECORD_SCHEMA = 1  # of results, registrations, manifests and checkpoints alike
+LOGGED_PREFIX = "logged/"  # of curves that a module which trains itself logs, apart from this package's own
 ResultStatus = Literal["finished", "non-finite", "at chance", "failed"]
 # A trial that ran to its end without a network that has learned: a result of its arm, and never trained again.
 UNTRAINED_STATUSES: tuple[ResultStatus, ...] = ("non-finite", "at chance")

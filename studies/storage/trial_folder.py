@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,11 @@ class TrialFolder:
             else [self.weights, self.classifier, self.predictions_file]
         )
         return {file.name: hash_file(file) for file in files if file.exists()}
+
+    def write_hyperparameters(self, hyperparameters: Mapping[str, bool | int | float | str]) -> None:
+        """Write what a module that trains itself logged as its hyperparameters; for reading, nothing uses them."""
+        with self.atomic_writer(self.folder / "hyperparameters.json") as partial:
+            partial.write_bytes(dump_json(hyperparameters, indent=1))
 
     def atomic_writer(self, target: Path) -> AtomicWriter:
         """A context for writing one of this folder's files, guarded and uploaded."""

@@ -17,7 +17,8 @@ from lightning_modules.distributed import DataParallelRank
 from lightning_modules.modules.metrics import evaluate_network
 from lightning_modules.modules.trainable import Trainable
 from lightning_modules.rng import seed_everything, seeded_generator
-from studies.records.results import RECORD_SCHEMA
+from lightning_modules.user_code.logger import RecordingLogger
+from studies.records.results import LOGGED_PREFIX, RECORD_SCHEMA
 from studies.storage.trial_folder import TrialFolder
 from studies.training.checkpoints import TRIAL_KEY, append_checksum, load_checkpoint
 from studies.training.history import EpochRecord, HistoryState, TrainingHistory
@@ -33,6 +34,7 @@ class TrainingRecorder(lightning.Callback):
     Attributes:
         history: the epochs so far; restored from a checkpoint.
         weight_hashes: of the initial weights, by layer path.
+        awaits_logged_values: whether what the module logged in the last epoch is still to be added to it.
         has_started: whether training has begun, after the checkpoint was restored where there is one.
     """
 
@@ -44,6 +46,7 @@ class TrainingRecorder(lightning.Callback):
         trial_folder: TrialFolder,
         callbacks: TrialCallbacks,
         dp_rank: DataParallelRank,
+        logger: RecordingLogger | None = None,
     ) -> None:
         self.trainable = trainable
         self.data = data
@@ -51,6 +54,7 @@ class TrainingRecorder(lightning.Callback):
         self.trial_folder = trial_folder
         self.callbacks = callbacks
         self.dp_rank = dp_rank
+        self.logger = logger
 
         self.history = TrainingHistory()
         self.weight_hashes = hash_initial_weights(trainable.network)
@@ -60,6 +64,7 @@ class TrainingRecorder(lightning.Callback):
         self.saved_at = time.monotonic()
         self.is_checkpoint_verified = False
         self.has_started = False
+        self.awaits_logged_values = False
         self.loop_state: dict[str, Any] = {}  # Lightning's fit loop, as the last epoch ended
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -79,6 +84,7 @@ class TrainingRecorder(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write a checkpoint where one is due, and seed the epoch's draws."""
+        self._record_logged_values()
         # Not as that epoch ends: a module's own hook runs after the callbacks', and a schedule that follows a metric
         # makes its step after both; the checkpoint must hold what they did.
         is_due = time.monotonic() - self.saved_at > self.callbacks.checkpoint_seconds
@@ -99,7 +105,8 @@ class TrainingRecorder(lightning.Callback):
         """
         values = dict(self.trainable.epoch_metrics())  # waits for the device: the clock stops after it
         values["seconds"] = time.perf_counter() - self.epoch_started_at
-        batches = with_heartbeats(self.data.validation.evaluation_batches(), self.callbacks.heartbeat)
+        batches = self.trainable.transfer_batches(self.data.validation.evaluation_batches())
+        batches = with_heartbeats(batches, self.callbacks.heartbeat)
         validation, _ = evaluate_network(pl_module, batches, pl_module.device, self.dp_rank)
         values["validation_loss"] = validation.mean_loss
         values["validation_error"] = validation.error
@@ -115,9 +122,26 @@ class TrainingRecorder(lightning.Callback):
         self.history.append_epoch(values, record)
         # A copy: the loop goes on to count the next epoch before the checkpoint of this one is written.
         self.loop_state = copy.deepcopy(trainer.fit_loop.state_dict())
-        self.report_pending_epochs()
+        # Lightning hands the means over an epoch to the logger after all hooks of its end.
+        self.awaits_logged_values = self.logger is not None
+        if not self.awaits_logged_values:
+            self.report_pending_epochs()
         if not math.isfinite(values.get("train_loss", 0.0)):  # a module that trains itself may log no loss
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Complete the last epoch by what the module logged in it."""
+        self._record_logged_values()
+
+    def _record_logged_values(self) -> None:
+        """Add what the module logged in the last epoch to it, and report it."""
+        if self.logger is None or not self.history.num_epochs:
+            return
+        values = self.logger.take_values()
+        if self.awaits_logged_values:  # not what was logged before the first epoch of a resumed fit
+            self.awaits_logged_values = False
+            self.history.add_to_last_epoch({LOGGED_PREFIX + name: value for name, value in values.items()})
+            self.report_pending_epochs()
 
     def save_checkpoint(self, trainer: lightning.Trainer) -> None:
         """Write a checkpoint from which the fit resumes bit-for-bit.

@@ -69,6 +69,11 @@ class TrainingHistory:
         self.epoch_times.append(time.time())
         self.epoch_records.append(record)
 
+    def add_to_last_epoch(self, values: Mapping[str, float]) -> None:
+        """Add values that were known only after the epoch was appended."""
+        for name, value in values.items():
+            self.curves.setdefault(name, [math.nan] * self.num_epochs)[-1] = value
+
     def values_at(self, epoch: int) -> dict[str, float]:
         """The value of every curve in an epoch."""
         return {name: values[epoch] for name, values in self.curves.items()}

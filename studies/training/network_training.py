@@ -16,10 +16,12 @@ import torch
 
 from lightning_modules.data.trial_data import ReadableSplit, TrialDataModule
 from lightning_modules.distributed import DataParallelRank
+from lightning_modules.modules.external import ExternalTrainable
 from lightning_modules.modules.metrics import TOP_K, evaluate_network
 from lightning_modules.modules.trainable import Trainable, make_trainable
 from lightning_modules.rng import seed_everything, seeded_generator
-from studies.hardware import Machine, PeakMemory
+from lightning_modules.user_code.logger import RecordingLogger
+from studies.hardware import PeakMemory
 from studies.training.callback import TrainingRecorder
 from studies.training.checkpoints import CheckpointRejected, drop_checkpoint, safe_globals, usable_checkpoint
 from studies.training.history import TrainingHistory
@@ -27,6 +29,12 @@ from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.progress import do_nothing, with_heartbeats
 from studies.training.status import training_status
 from studies.training.weights import copy_source_layers, save_final_weights
+
+EXPECTED_WARNINGS = (
+    ".*but have no `validation_step`.*",  # the recorder validates
+    ".*in `LightningModule` but have passed in a `LightningDataModule`.*",  # this package's: it has no hooks
+    ".*Your `IterableDataset` has `__len__` defined.*",  # the length was compared with what is yielded
+)
 
 
 def train_network(context: TrialContext) -> TrialOutcome:
@@ -36,10 +44,15 @@ def train_network(context: TrialContext) -> TrialOutcome:
     memory = PeakMemory(context.machine.device)  # before the network is built: its parameters count
     trainable = make_trainable(setup, trial.seed, context.dp_rank)
     inherited = copy_source_layers(trainable.network, context)
-    recorder = TrainingRecorder(trainable, data, trial.seed, context.folder, context.callbacks, context.dp_rank)
+    # A module that trains itself has what Lightning guarantees; a recipe's own metrics need no logger.
+    logger = None
+    if isinstance(trainable, ExternalTrainable):
+        logger = RecordingLogger(context.folder.folder, context.callbacks.log)
+    recorder = TrainingRecorder(trainable, data, trial.seed, context.folder, context.callbacks, context.dp_rank, logger)
     # A stream of its own: what dropout draws must not depend on how many numbers initialization drew.
     seed_everything(seeded_generator(trial.seed, "dropout", "start"))
-    trainer = _make_trainer(setup.recipe.epochs, context.machine, (*trainable.callbacks, recorder))
+    data.layout = trainable.layout
+    trainer = _make_trainer(context, (*trainable.callbacks, recorder), logger)
     _fit_from_checkpoint(trainer, trainable, context, recorder)
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
@@ -54,6 +67,8 @@ def train_network(context: TrialContext) -> TrialOutcome:
         heartbeat=context.callbacks.heartbeat,
     )
     if context.dp_rank.is_rank_zero:
+        if logger and logger.hyperparameters:
+            context.folder.write_hyperparameters(logger.hyperparameters)
         save_final_weights(trainable.network, context.folder)
     history = recorder.history
     return TrialOutcome(
@@ -67,10 +82,12 @@ def train_network(context: TrialContext) -> TrialOutcome:
     )
 
 
-def _make_trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
-    uses_gpu = machine.device == "cuda"
+def _make_trainer(
+    context: TrialContext, callbacks: Sequence[lightning.Callback], logger: RecordingLogger | None
+) -> lightning.Trainer:
+    uses_gpu = context.machine.device == "cuda"
     return lightning.Trainer(
-        max_epochs=epochs,
+        max_epochs=context.trial.setup.recipe.epochs,
         accelerator="gpu" if uses_gpu else "cpu",
         devices=[torch.cuda.current_device()] if uses_gpu else 1,
         # Only warn: some CUDA kernels, such as the backward pass of adaptive pooling, have no deterministic version.
@@ -81,7 +98,9 @@ def _make_trainer(epochs: int, machine: Machine, callbacks: Sequence[lightning.C
         # The recorder validates, writes checkpoints and reports; a sanity check would read validation data before
         # the first epoch and cost time in every trial.
         num_sanity_val_steps=0,
-        logger=False,
+        logger=logger or False,
+        log_every_n_steps=1,  # the value of an epoch's last step is the one that a logger records
+        default_root_dir=context.folder.folder,  # where callbacks of a module that trains itself write
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -99,7 +118,8 @@ def _fit_from_checkpoint(
     checkpoint = usable_checkpoint(context.folder, context.callbacks)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(safe_globals()):
-            warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")  # the recorder validates
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
             trainer.fit(
                 trainable.module,
                 datamodule=context.data,
@@ -138,7 +158,7 @@ def evaluate_splits(
     predicted = torch.empty(0)
     for name, split in splits.items():
         memory, started_at = PeakMemory(device.type), time.perf_counter()
-        batches = with_heartbeats(split.evaluation_batches(), heartbeat)
+        batches = with_heartbeats(trainable.transfer_batches(split.evaluation_batches()), heartbeat)
         tally, predicted = evaluate_network(trainable.module, batches, device, dp_rank)
         # Reading the sums waits for the device, so the clock stops after them.
         metrics |= tally.final_values(name)

@@ -1,0 +1,1 @@
+"""Tests of what Lightning guarantees to users' code."""
