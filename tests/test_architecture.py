@@ -23,7 +23,7 @@ SHARED = {"lightning_modules.file_lock", "lightning_modules.stored_files"}
 DATA = NETWORKS | SHARED | {"lightning_modules.networks", "lightning_modules.distributed"}
 EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
 PROFILING = EVALUATION | {"lightning_modules.evaluation"}
-SETTINGS = {"studies.settings", "studies.gc_pause", "studies.hardware"}
+SETTINGS = {"studies.settings", "studies.scratch", "studies.gc_pause", "studies.hardware"}
 DESIGN = SETTINGS | {"studies.protocols"}
 RECORDS = DESIGN | {"studies.design"}
 STORAGE = RECORDS | {"studies.records"}
@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "lightning_modules.catalogue": SPECS,
     "studies.settings": set(),
     "studies.hardware": set(),
+    "studies.scratch": set(),
     "studies.gc_pause": set(),
     "studies.protocols": set(),
     "studies.design": DESIGN,

@@ -26,6 +26,7 @@ from studies.cli.parameters import SeedsParam
 from studies.console.tables import print_json, print_table
 from studies.design.study import MAX_NUM_SEEDS
 from studies.runner.plan import REUSE_POLICIES, ReusePolicy
+from studies.scratch import process_folder
 
 if TYPE_CHECKING:
     from studies.design.study import Study
@@ -127,6 +128,7 @@ def run(
         _print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
     settings.require_creatable_folders()  # a refusal should come before the imports
+    process_folder()
     with _prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
 

@@ -25,12 +25,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from studies.scratch import process_folder, remove_abandoned
+
 PRELOAD_MODULE = "studies.execution.preload"
 FORK_REQUEST = "fork"
 LOAD_TIMEOUT_SECONDS = 300.0  # loading takes seconds, but minutes on a file system that many nodes read at once
 REQUEST_TIMEOUT_SECONDS = 1.0  # a client sends its request right after it connects; a silent one must not block others
 POLL_SECONDS = 0.05  # between two checks of a child whose end a client waits for
-MAX_SOCKET_FOLDER_LENGTH = 90  # the kernel allows 108 bytes for the whole path of a Unix socket
 STDIN, OUTPUT_DESCRIPTORS = 0, (1, 2)
 
 # glibc keeps freed memory until the trial ends: returning it to the kernel and faulting it in again, page by page,
@@ -55,10 +56,8 @@ class ForkServer:
     """
 
     def __init__(self, preload_module: str = PRELOAD_MODULE) -> None:
-        parent = tempfile.gettempdir()
-        if len(parent) >= MAX_SOCKET_FOLDER_LENGTH:
-            parent = "/tmp"
-        self.folder = Path(tempfile.mkdtemp(prefix="forks-", dir=parent))
+        remove_abandoned()  # of this user's killed processes on this machine
+        self.folder = Path(tempfile.mkdtemp(prefix="forks-", dir=process_folder()))
         self.address = str(self.folder / "socket")
         warning_options = [f"-W{option}" for option in sys.warnoptions]
         environment = MALLOC_ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"}  # a trial sets its own thread count

@@ -11,6 +11,7 @@ from studies.design.study import Study
 from studies.execution.fork_server import prestart_fork_server
 from studies.execution.interrupts import record_interrupts
 from studies.execution.resources import Resources, configure_ray
+from studies.scratch import remove_abandoned
 from studies.settings import Settings
 
 # At most one entry: whether Ray has started, and the event that lets it end.
@@ -26,6 +27,7 @@ def prestart_ray(study: Study, settings: Settings, resources: Resources) -> Iter
     needs Ray waits for it (:func:`wait_for_ray`). A Ctrl-C within the block is raised by :func:`wait_for_ray` at the
     latest.
     """
+    remove_abandoned()
     with record_interrupts() as interrupted:
         _interrupts.append(interrupted)
         try:

@@ -33,6 +33,7 @@ from studies.execution.interrupts import keep_termination_handler, record_interr
 from studies.execution.resources import Node, Resources
 from studies.hardware import count_cores
 from studies.records.digests import FIRST_PARTY_PACKAGES
+from studies.scratch import process_folder, temporary_folder
 from studies.settings import INSTALL_ROOT, SettingsError
 from studies.storage.object_store import ObjectStore
 
@@ -95,7 +96,13 @@ def _start_local_ray() -> Iterator[None]:
     # Ray puts the current folder on its workers' path, and a user's `studies/` there must not hide this package.
     job_config = JobConfig(_py_driver_sys_path=[str(INSTALL_ROOT)])
     with keep_termination_handler():
-        ray.init(address="local", num_cpus=count_cores(), job_config=job_config, **quiet)
+        ray.init(
+            address="local",
+            num_cpus=count_cores(),
+            job_config=job_config,
+            _temp_dir=str(process_folder()),  # Ray itself leaves its sessions in /tmp/ray for good
+            **quiet,
+        )
     _watch_control_process()
     try:
         yield
@@ -130,14 +137,14 @@ def _connect_to_cluster(address: str, import_paths: Sequence[str]) -> Iterator[N
         )
     _require_reachable(address)
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # needed where this process is itself a Ray job
-    with tempfile.TemporaryDirectory() as folder:
-        collect_code(import_paths, Path(folder))
+    with temporary_folder() as folder:
+        collect_code(import_paths, folder)
         try:
             with keep_termination_handler():
                 ray.init(
                     address=address,
                     runtime_env={
-                        "working_dir": folder,
+                        "working_dir": str(folder),
                         "env_vars": {name: os.environ[name] for name in FORWARDED_VARIABLES},
                     },
                     log_to_driver=False,

@@ -38,6 +38,7 @@ from studies.execution.queue import TrialQueue, wait_for_others
 from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
 from studies.execution.trial_process import FINAL_KINDS, FailedStart, TrialProcess
 from studies.hardware import Machine
+from studies.scratch import process_folder
 from studies.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,8 +135,9 @@ def _scratch_folder(settings: Settings, resources: Resources) -> Path:
     It is shared by the nodes of a cluster, unless an object store holds the trials: then no node reads what another one
     has written there. On one machine it is off the trials' disk, which may be slow.
     """
-    is_shared = resources.address and not settings.object_store_uri
-    parent = settings.shared_folder if is_shared else Path(tempfile.gettempdir())
+    if not resources.address:
+        return process_folder() / "tune"
+    parent = Path(tempfile.gettempdir()) if settings.object_store_uri else settings.shared_folder
     return parent / f"ray-{platform.node()}-{os.getpid()}"
 
 

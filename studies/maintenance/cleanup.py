@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from studies.maintenance.runs_index import RunsFolderIndex, StoredTrial
+from studies.scratch import find_abandoned
 from studies.settings import Settings
 from studies.storage import lease
 from studies.storage.object_store import ObjectInfo, ObjectStore, open_object_store
@@ -147,12 +149,15 @@ def _file_item(path: Path, kind: GarbageKind, reason: str) -> GarbageItem:
 
 
 def _find_scratch_folders(settings: Settings) -> Iterator[GarbageItem]:
-    """Find folders that a killed driver left: Ray's session folder, and trials that it was removing."""
-    for path in settings.shared_folder.glob("ray-*"):
+    """Find folders that killed processes left: their temporary files, and trials that they were removing."""
+    for path in (*settings.shared_folder.glob("ray-*"), *Path(tempfile.gettempdir()).glob("ray-*")):
         # Named by host and process id, so another host's folder is never judged by this host's processes.
         match = re.fullmatch(rf"ray-{re.escape(platform.node())}-(\d+)", path.name)
-        if match and path.is_dir() and not Path(f"/proc/{match[1]}").exists():
+        is_own = path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid()
+        if match and is_own and not Path(f"/proc/{match[1]}").exists():
             yield GarbageItem(path=path, kind="scratch folder", reason="its driver has ended", size=disk_size(path))
+    for path in find_abandoned():
+        yield GarbageItem(path=path, kind="scratch folder", reason="its process has ended", size=disk_size(path))
     for path in settings.trials_folder.glob(".gone-*"):
         yield GarbageItem(path=path, kind="scratch folder", reason="was being removed", size=disk_size(path))
 

@@ -25,6 +25,7 @@ from studies.records.record_json import record_from_json, record_to_json, trials
 from studies.records.schema import require_schema
 from studies.records.serialization import to_npy_bytes
 from studies.records.study_record import StudyRecord
+from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
@@ -317,13 +318,11 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
 
 def _unpack_study(archive: StudyArchive, name: str, folder: Path) -> None:
     """Merge an archived plan into that of this runs folder."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         for file in ("study.json", "test_labels.npy"):
-            (Path(temporary) / file).write_bytes(archive.read(f"studies/{name}/{file}"))
+            (temporary / file).write_bytes(archive.read(f"studies/{name}/{file}"))
         with _report_damage(archive.file, f"studies/{name}/study.json"):
-            imported = read_manifest(Path(temporary))
+            imported = read_manifest(temporary)
         if f"{imported.registration.study}-{imported.conditions}" != name:
             raise SettingsError(f"studies/{name} in {archive.file} is the plan of another study: refused.")
     if (folder / "study.json").exists():

@@ -6,7 +6,6 @@ All that logging a study's trials takes, without its ablation file or its data.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from studies.records.result_files import require_consistent
 from studies.records.results import RECORD_SCHEMA, Result
 from studies.records.schema import require_schema
 from studies.records.serialization import registration_from_json, registration_to_json, to_npy_bytes
+from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError, require_plain_name
 from studies.storage import status
 from studies.storage.atomic import AtomicWriter, RemoteCopy
@@ -262,8 +262,7 @@ def fetch_plan(remote_folder: RemoteFolder, *, may_upload: bool = False) -> None
         may_upload: whether to upload the merged manifest.
     """
     local_folder = remote_folder.folder
-    with tempfile.TemporaryDirectory() as temporary:
-        fetched_folder = Path(temporary)
+    with temporary_folder() as fetched_folder:
         remote_folder.fetch("test_labels.npy", "study.json", "board.json", into=fetched_folder)
         remote_manifest = fetched_folder / "study.json"
         local_manifest = local_folder / "study.json"

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import re
 import secrets
-import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError, redact_credentials, require_plain_name
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
@@ -343,8 +343,8 @@ class RemoteFolder:
             may_upload: whether to upload where the local trial is further.
         """
         local = TrialFolder(self.folder)
-        with tempfile.TemporaryDirectory() as temporary:
-            remote = TrialFolder(Path(temporary))
+        with temporary_folder() as temporary:
+            remote = TrialFolder(temporary)
             self.fetch("attempts.jsonl", "predictions.npy", "result.json", into=remote.folder)
             remote_progress = (remote.has_ended, remote.num_attempts)
         local_progress = (local.has_ended, local.num_attempts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from lightning_modules.stored_files import dump_json, hash_bytes, read_bounded
 from studies.gc_pause import pause_gc
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
-from studies.settings import Settings
+from studies.scratch import temporary_folder
+from studies.settings import Settings, sqlite_uri
 from studies.tracking.artifact_addresses import locate_artifacts, lock_database, relocate_artifacts
 from studies.tracking.errors import NotRecordedError, TrackingError, report_unreachable_store, require_readable_database
 
@@ -150,8 +150,8 @@ class MlflowRuns:
     def log_file(self, run_id: str, path: str, content: bytes) -> None:
         """Store bytes as an artifact of a run, at a path below its artifacts."""
         parent, _, name = path.rpartition("/")
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
+        with temporary_folder() as folder:
+            file = folder / name
             file.write_bytes(content)
             self._artifacts_of(run_id).log_artifact(str(file), parent or None)
 
@@ -194,7 +194,7 @@ class MlflowRuns:
         """
         artifacts = self._artifacts_at(artifact_uri)
         # Without ``dst_path`` MLflow would leave its copy in the system's temporary folder for good.
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             try:
                 file = Path(artifacts.download_artifacts(path, dst_path=folder))
                 return read_bounded(file, max_bytes, remedy)
@@ -239,6 +239,8 @@ def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
         relocate_artifacts(settings)
     creation_lock = lock_database(database) if create and database else nullcontext()
     with report_unreachable_store(settings.tracking_uri), creation_lock:
+        if create and database and not database.exists():
+            _create_database(database)
         client = mlflow.MlflowClient(settings.tracking_uri)
         client.search_experiments(max_results=1)  # the client itself connects lazily
     return MlflowRuns(client, settings)
@@ -254,6 +256,19 @@ def _limit_retries() -> None:
     database_utils: Any = import_module("mlflow.store.db.utils")
     database_utils.MAX_RETRY_COUNT = 3
     database_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  (MLflow's name)
+
+
+def _create_database(database: Path) -> None:
+    """Make a database whole or not at all: MLflow does not open one that was cut off among its 50 migrations."""
+    database_utils: Any = import_module("mlflow.store.db.utils")
+    partial = database.with_name(f".{database.name}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed meanwhile
+    engine = database_utils.create_sqlalchemy_engine(sqlite_uri(partial))
+    try:
+        database_utils._initialize_tables(engine)
+    finally:
+        engine.dispose()
+    partial.rename(database)
 
 
 def trial_key_of(run: Run) -> TrialKey:

@@ -49,7 +49,12 @@ def test_ray_is_there_when_it_is_waited_for_and_gone_afterwards_also_after_a_ctr
 
 
 def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
-    shown = lines_of(SCRIPT, tmp_path, RAY_TMPDIR="/proc/no-such-folder")
+    no_folder = "from pathlib import Path; from studies import scratch; "
+    no_folder += "scratch._make_folder = lambda: Path('/proc/no-such-folder')\n"
+    # The server of processes needs a folder as well, and is not what this is about.
+    no_server = "import studies.execution.prestart as prestart; from contextlib import nullcontext; "
+    no_server += "prestart.prestart_fork_server = nullcontext\n"
+    shown = lines_of(no_folder + no_server + SCRIPT, tmp_path)
     assert shown.returncode == 1
     assert "no-such-folder" in shown.stderr.splitlines()[-1]
 

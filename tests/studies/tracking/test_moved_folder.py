@@ -158,3 +158,19 @@ def test_the_installed_mlflow_has_the_names_that_limit_its_retries():
     database_utils = import_module("mlflow.store.db.utils")
     for name in ("MAX_RETRY_COUNT", "_make_parent_dirs_if_sqlite", "create_sqlalchemy_engine_with_retry"):
         assert name in vars(database_utils)
+
+
+def test_a_database_that_was_cut_off_as_it_was_made_is_made_anew(tmp_path, monkeypatch):
+    def killed(engine):
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE webhooks (webhook_id INTEGER)")
+        raise KeyboardInterrupt
+
+    settings = Settings.from_environment(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(import_module("mlflow.store.db.utils"), "_initialize_tables", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(settings)
+    assert not settings.database_file.exists()
+    assert open_store(settings).reader.list_studies() == []
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
