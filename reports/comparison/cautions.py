@@ -37,6 +37,7 @@ def collect_cautions(
     every_trial = (*trials, *dependencies)
     return (
         *_damage_cautions(record),
+        *_foreign_run_cautions(record),
         *_late_registration_cautions(record.registration),
         *_changed_claim_cautions(record),
         *_missing_trial_cautions(record.registration, trials, arms),
@@ -59,6 +60,14 @@ def _damage_cautions(record: StudyRecord) -> Iterator[str]:
     num_more = len(record.damages) - MAX_LISTED_DAMAGES
     if num_more > 0:
         yield f"{format_count(num_more, 'more file')} cannot be used: `ablate doctor --deep` names each."
+
+
+def _foreign_run_cautions(record: StudyRecord) -> Iterator[str]:
+    if not record.is_own:
+        yield (
+            f"This run was started by {record.owner or 'an unknown user'}, with another runs folder than the one that "
+            "this report was compiled in."
+        )
 
 
 def _late_registration_cautions(registration: Registration) -> Iterator[str]:

@@ -40,7 +40,7 @@ from reports.formatting import (
     format_integer,
     join_words,
 )
-from studies.records.study_record import StudyStart
+from studies.records.study_record import StudyStart, list_starters
 
 VERDICT_SYMBOLS = {
     "supported": "✓",
@@ -92,7 +92,18 @@ def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     if comparison.constant_answer:
         facts.append(("Constant answer", describe_constant_answer(comparison.constant_answer)))
     facts += [("Data", _summarize_data(registration.data)), ("Protocol", registration.protocol)]
+    facts.append(("Run", describe_run(comparison)))
     return tuple(facts)
+
+
+def describe_run(comparison: Comparison) -> str:
+    """The study's run in the tracking store, and who started it."""
+    starters = list_starters(comparison.starts)
+    if not starters:  # older records do not tell
+        return comparison.run_id
+    description = f"{comparison.run_id}, started by {starters[0]}"
+    others = starters[1:]
+    return f"{description}, continued by {join_words(others, max_words=4)}" if others else description
 
 
 def _count_completed(comparison: Comparison) -> str:

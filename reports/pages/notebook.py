@@ -48,9 +48,20 @@ class Report:
 
 
 def load(
-    name: str, protocol: str = DEFAULT_PROTOCOL, *, runs: str | Path | None = None, tracking_uri: str | None = None
+    name: str,
+    protocol: str = DEFAULT_PROTOCOL,
+    *,
+    runs: str | Path | None = None,
+    tracking_uri: str | None = None,
+    run: str | None = None,
 ) -> Report:
-    """Load the report of the last start of a study under a protocol, or of an archive (``depth.zip``).
+    """Load the report of a study under a protocol, or of an archive (``depth.zip``).
+
+    Of several runs of a study, those of the runs folder come before those of others, those as declared before those
+    with overridden settings, and the one started last before earlier ones. ``record.is_own`` tells whose it is.
+
+    Args:
+        run: id of another run of the study, or its first characters.
 
     Raises:
         TrackingError: the tracking store does not answer, or has no such study.
@@ -60,5 +71,5 @@ def load(
         archived = read_archived_record(Path(name))
         return Report(archived, compare_arms(archived))
     store = open_store(Settings.from_environment(runs, None, tracking_uri), create=False)
-    record = store.reader.read_study(name, protocol)
+    record = store.reader.read_study(name, protocol, run)
     return Report(record, compare_arms(record))

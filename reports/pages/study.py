@@ -5,6 +5,8 @@ The same record gives the same bytes, and a folder is replaced as a whole.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +20,33 @@ from reports.renderers import csv, html, latex, markdown
 from studies.records.study_record import StudyRecord
 
 PAGE_FILE = "index.html"
+MAX_OVERRIDES_LENGTH = 80  # characters of a folder's name
 
 
 def write_report(record: StudyRecord, folder: Path) -> Path:
     """Write the report in place of a folder; returns the page's path."""
     replace_folder(folder, report_files(record))
     return folder / PAGE_FILE
+
+
+def report_name(record: StudyRecord, *, by_id: bool = False) -> str:
+    """Name of the folder of a study's report.
+
+    A quick try with ``--set`` changes, another user's run and a run that was asked for by its id have folders of their
+    own: none replaces the report of the study as declared.
+
+    Args:
+        by_id: whether the run was asked for by its id.
+    """
+    registration = record.registration
+    name = f"{registration.study}-{registration.protocol}"
+    if registration.overrides:
+        overrides = ",".join(f"{path}={value}" for path, value in registration.overrides.items())
+        readable = re.sub(r"[^\w.,=+-]", "_", overrides)
+        if readable != overrides or len(readable) > MAX_OVERRIDES_LENGTH:
+            readable = f"{readable[:MAX_OVERRIDES_LENGTH]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+        name += f"-with-{readable}"
+    return f"{name}-run-{record.run_id[:8]}" if by_id or not record.is_own else name
 
 
 def report_files(record: StudyRecord) -> dict[str, bytes]:

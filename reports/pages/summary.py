@@ -13,7 +13,7 @@ from reports.analysis.arms import ArmSummary
 from reports.comparison.claims import VERDICT_ORDER
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.content.document import MISSING_CELL, Cell, Column, Section, Table, mean_cell, text_cell
-from reports.content.report import VERDICT_SYMBOLS
+from reports.content.report import VERDICT_SYMBOLS, describe_run
 from reports.formatting import choose_decimals, format_count, format_published, join_words
 from reports.pages.study import PAGE_FILE, replace_folder
 from reports.renderers import html, latex, markdown
@@ -196,7 +196,7 @@ def _summary_sections(studies: Sequence[Comparison], links: Sequence[str]) -> tu
 
 
 def _question_and_answer(study: Comparison) -> str:
-    return f"{_study_label(study)}: {study.registration.question} {study.answer}"
+    return f"{_study_label(study)}: {study.registration.question} {study.answer} Run {describe_run(study)}."
 
 
 def _digest_mismatches(study: Comparison, first: Comparison) -> tuple[str, ...]:

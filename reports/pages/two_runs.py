@@ -251,7 +251,8 @@ def _describe_runs(two_runs: TwoRunComparison) -> tuple[str, ...]:
         description = f"{label}: run {run.run_id} of experiment {run.experiment_id} at {run.tracking_uri}"
         if run.starts:
             start = run.starts[0]
-            description += f", started {start.time[:19].replace('T', ' ')}: {start.command}"
+            by = f" by {start.user} on {start.host}" if start.user else ""
+            description += f", started {start.time[:19].replace('T', ' ')}{by}: {start.command}"
         descriptions.append(description)
     return tuple(descriptions)
 

@@ -32,6 +32,14 @@ protocol_option = click.option(
     help="Protocol: the conditions that all arms share.",
 )
 
+run_id_option = click.option(
+    "--run",
+    "run_id",
+    metavar="RUN_ID",
+    help="Run of the study in MLflow, whosever it is; its first characters are enough.  "
+    "[default: the latest of this runs folder, those with --set changes last]",
+)
+
 report_option = click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")
 
 ray_address_option = click.option(

@@ -16,6 +16,7 @@ from studies.cli.options import (
     format_examples,
     json_option,
     protocol_option,
+    run_id_option,
     settings_options,
     study_options,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from studies.settings import Settings
 
 
+MAX_LISTED_RUNS = 3
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -44,6 +46,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 @protocol_option
 @click.option("--all", "all_studies", is_flag=True, help="Report every study recorded under the protocol.")
 @click.option("--combine", is_flag=True, help="Also compile one summary page of all reported studies.")
+@run_id_option
 @click.option("--against", metavar="RUN_ID", help="Another run of the study to compare with: its parent run in MLflow.")
 @click.option(
     "--against-protocol", metavar="NAME", help="Another protocol, with whose latest run of the study to compare."
@@ -54,6 +57,7 @@ def report(
     protocol: str,
     all_studies: bool,
     combine: bool,
+    run_id: str | None,
     against: str | None,
     against_protocol: str | None,
     settings: Settings,
@@ -68,13 +72,15 @@ def report(
     is_ambiguous = len(names) != 1 or all_studies or bool(against and against_protocol)
     if is_comparison and is_ambiguous:
         raise click.UsageError("Name one study and one other run of it: --against RUN_ID or --against-protocol NAME.")
+    if run_id and (len(names) != 1 or all_studies):
+        raise click.UsageError("--run is a run of one study: name that study alone.")
     settings.create_folders()  # before anything is read: a folder that is not writable should fail at once
     if all_studies:
         named_studies = set(map(ablations.ablation_name, names))
         names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
     if len(names) == 1 and not all_studies:  # its error is the command's own
-        records = [read_study(names[0], protocol, settings)]
-        pages = [_compile_named_report(names[0], records[0], settings)]
+        records = [read_study(names[0], protocol, settings, run_id)]
+        pages = [_compile_named_report(names[0], records[0], settings, by_id=bool(run_id))]
         click.echo(pages[0])
     else:
         records, pages = _compile_reports(names, protocol, settings)
@@ -108,8 +114,11 @@ def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) ->
     return records, pages
 
 
-def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
-    """Read a study's latest run under a protocol, and print what of it cannot be used.
+def read_study(name: str, protocol: str, settings: Settings, run_id: str | None = None) -> StudyRecord:
+    """Read a study under a protocol, and say which of several runs is taken, whose, and what of it cannot be used.
+
+    Args:
+        run_id: selects the run.
 
     Raises:
         TrackingError: if there is none, or the tracking store does not respond.
@@ -120,53 +129,88 @@ def read_study(name: str, protocol: str, settings: Settings) -> StudyRecord:
     if is_archive_name(name):
         return read_archived_record(Path(name))
     # create=False here and below: reading must not leave an empty database behind.
-    record = open_store(settings, create=False).reader.read_study(ablations.ablation_name(name), protocol)
+    reader = open_store(settings, create=False).reader
+    record = reader.read_study(ablations.ablation_name(name), protocol, run_id)
+    if not run_id:
+        _tell_choice(record, settings)
     for damage in record.damages:
         click.echo(damage, err=True)
     return record
 
 
+def _tell_choice(record: StudyRecord, settings: Settings) -> None:
+    title = f"{record.registration.study} under {record.registration.protocol}"
+    if not record.is_own:
+        click.echo(
+            f"{title}: the runs folder {settings.runs_folder} has started no run of it in "
+            f"{settings.redacted_tracking_uri}. Taken is run {record.run_id}, {describe_owner(record)}.",
+            err=True,
+        )
+    if record.other_runs:
+        listed = "; ".join(record.other_runs[:MAX_LISTED_RUNS])
+        if len(record.other_runs) > MAX_LISTED_RUNS:
+            listed += f"; and {len(record.other_runs) - MAX_LISTED_RUNS} more"
+        click.echo(
+            f"{title} has {len(record.other_runs) + 1} runs. Taken is {record.run_id}; not taken: {listed}. "
+            "--run RUN_ID takes another.",
+            err=True,
+        )
+
+
+def describe_owner(record: StudyRecord) -> str:
+    """Who started a study's run, in a clause."""
+    return f"started by {record.owner}" if record.owner else "started by an unknown user"
+
+
 def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
+    """Studies of this runs folder under a protocol; where it has started none, all in the tracking store."""
     from studies.tracking.store import open_store
 
-    studies = open_store(settings, create=False).reader.list_studies()
-    return {study.study for study in studies if study.protocol == protocol}
+    studies = [item for item in open_store(settings, create=False).reader.list_studies() if item.protocol == protocol]
+    own = [item for item in studies if item.is_own]
+    return {item.study for item in own or studies}
 
 
-def _compile_named_report(name: str, record: StudyRecord, settings: Settings) -> Path:
+def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
     """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
     from reports.pages.study import write_report
     from studies.storage.archive import is_archive_name
 
     if not is_archive_name(name):
-        return compile_report(record, settings)
+        return compile_report(record, settings, by_id=by_id)
     registration = record.registration
     folder = settings.report_folder(f"{registration.study}-{registration.protocol}-from-{Path(name).stem}")
     return write_report(record, folder)
 
 
-def compile_report(record: StudyRecord, settings: Settings) -> Path:
-    """Write a study's report, attach it to the study's run, and return the path of its page."""
-    from reports.pages.study import write_report
+def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
+    """Write a study's report, attach it to the study's run, and return the path of its page.
+
+    Args:
+        by_id: whether the run was asked for by its id; else nothing is attached to a run of another runs folder.
+    """
+    from reports.pages.study import report_name, write_report
     from studies.tracking.store import open_store
 
-    folder = settings.report_folder(f"{record.registration.study}-{record.registration.protocol}")
+    folder = settings.report_folder(report_name(record, by_id=by_id))
     page = write_report(record, folder)
-    # With the run, so that users of a tracking server find the report as well.
-    open_store(settings).writer.attach_report(record.run_id, folder)
+    if record.is_own or by_id:
+        # With the run, so that users of a tracking server find the report as well.
+        open_store(settings).writer.attach_report(record.run_id, folder)
     return page
 
 
 def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: str | None, settings: Settings) -> Path:
     """Compare a study with another run of it, given by its id or as the latest one under a protocol."""
     from reports.comparison.two_runs import compare_runs
+    from reports.pages.study import report_name
     from reports.pages.two_runs import write_run_comparison
     from studies.tracking.store import open_store
 
     registration = record.registration
     comparison = compare_runs(record, open_store(settings).reader.read_study(registration.study, protocol, run_id))
     other_name = f"{comparison.other.registration.protocol}-{comparison.other.run_id[:8]}"
-    folder = settings.report_folder(f"{registration.study}-{registration.protocol}-against-{other_name}")
+    folder = settings.report_folder(f"{report_name(record)}-against-{other_name}")
     return write_run_comparison(comparison, folder)
 
 
@@ -214,6 +258,7 @@ def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: s
     metavar="N",
     help="GPUs of a trial of the planned run.",
 )
+@run_id_option
 @settings_options()
 @json_option
 def plan(
@@ -225,6 +270,7 @@ def plan(
     spread: float | None,
     price_per_gpu_hour: float | None,
     gpus_per_trial: float,
+    run_id: str | None,
     settings: Settings,
     as_json: bool,
 ) -> None:
@@ -241,7 +287,7 @@ def plan(
     study = options.declare_study(name)
     seed_plan = plan_seeds(
         study,
-        None if spread else _read_pilot(name, options.protocol, settings),
+        None if spread else _read_pilot(name, options.protocol, settings, run_id),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,
@@ -257,13 +303,15 @@ def plan(
     print_plan(seed_plan, click.echo, print_table)
 
 
-def _read_pilot(name: str, protocol: str, settings: Settings) -> StudyRecord | None:
-    """The recorded study; ``None`` where there is none."""
+def _read_pilot(name: str, protocol: str, settings: Settings, run_id: str | None) -> StudyRecord | None:
+    """The recorded study; ``None`` where there is none, and none was asked for by its id."""
     from studies.tracking.errors import TrackingError
 
     try:
-        return read_study(name, protocol, settings)
+        return read_study(name, protocol, settings, run_id)
     except TrackingError:
+        if run_id:
+            raise
         return None
 
 

@@ -19,6 +19,7 @@ from studies.cli.options import (
     protocol_option,
     report_option,
     resource_options,
+    run_id_option,
     settings_options,
     study_options,
 )
@@ -177,11 +178,14 @@ def _run_study(
     reuse: ReusePolicy,
     with_report: bool,
     resumed_run_id: str = "",
+    *,
+    by_id: bool = False,
 ) -> None:
     """Run a study, and exit with a failure if a trial failed.
 
     Args:
         resumed_run_id: MLflow run of the study that must be continued; empty for its latest or a new one.
+        by_id: whether the user named that run.
     """
     from studies.execution.prestart import prestart_ray
     from studies.gc_pause import pause_gc
@@ -198,7 +202,7 @@ def _run_study(
         for trial in failed_trials:
             click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
         if with_report:
-            click.echo(reports.compile_report(record, settings))
+            click.echo(reports.compile_report(record, settings, by_id=by_id))
         else:
             report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
@@ -221,6 +225,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 @click.argument("name")
 @protocol_option
 @click.option("--seeds", type=SeedsParam(), required=True, help="Total number of seeds, or the seeds to add.")
+@run_id_option
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @report_option
@@ -228,23 +233,30 @@ def extend(
     name: str,
     protocol: str,
     seeds: tuple[int, ...],
+    run_id: str | None,
     settings: Settings,
     resources: Resources,
     with_report: bool,
 ) -> None:
     """Add seeds to a recorded study, for all of its arms.
 
-    The study is continued as it was recorded last, with the settings that it was run with.
+    The study is continued as it was recorded, with the settings that it was run with. The run of another user is
+    continued only where --run names it.
 
     The report says that the study was extended: adding seeds until a claim becomes significant inflates the error
     rate. To be free to add seeds, register interim analyses before the first run, with `ablate run --looks`.
     """
     from studies.records.register import extend_study
 
-    record = reports.read_study(name, protocol, settings)
+    record = reports.read_study(name, protocol, settings, run_id)
+    if not (record.is_own or run_id):
+        raise click.UsageError(
+            f"That run is another's: name it to add seeds to it, with --run {record.run_id}; or start your own with "
+            f"`ablate run {name}`, which takes over matching results."
+        )
     study = extend_study(name, record.registration, seeds)
     # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
-    _run_study(study, settings, resources, "matching", with_report, record.run_id)
+    _run_study(study, settings, resources, "matching", with_report, record.run_id, by_id=bool(run_id))
 
 
 COMMANDS = (show, run, extend)

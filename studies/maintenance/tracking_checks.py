@@ -42,6 +42,7 @@ def check_tracking_store(settings: Settings) -> Iterator[HealthCheck]:
         yield from _check_database(settings)
         readable = [run for run in runs if run.schema == str(RECORD_SCHEMA)]
         yield from _check_schemas(runs)
+        yield from _check_tags(readable)
         yield from _check_open_runs(settings, readable)
         yield from _check_result_files(store, readable)
         yield from _check_folder_agreement(settings, readable)
@@ -103,6 +104,13 @@ def _check_schemas(runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
         yield HealthCheck(area="record", level="warning", finding=finding, advice=advice)
 
 
+def _check_tags(runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
+    """Find trials whose tags were edited so that no report can read them."""
+    for run in runs:
+        if run.tag_fault:
+            yield HealthCheck(area="record", level="error", finding=run.tag_fault)
+
+
 def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
     """Find studies and trials that the store shows as running although no process runs them."""
     runs_by_id = {run.run_id: run for run in runs}
@@ -112,7 +120,8 @@ def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterato
             finding = f"the registration of {run.name} was interrupted"
             advice = "delete it in `ablate ui`; the next `ablate run` registers the study again"
             yield HealthCheck(area="record", level="warning", finding=finding, advice=advice)
-        if run.kind == "study" and run.is_open and not _study_driver(settings, run):
+        # Of another runs folder's study, nothing here tells whether it runs.
+        if run.kind == "study" and run.is_own and run.is_open and not _study_driver(settings, run):
             finding = f"{run.name} is marked as running, but no process runs it in {settings.shared_folder}"
             advice = (
                 f"unless another machine runs it, `ablate sync {run.study}` closes it; "
@@ -120,7 +129,7 @@ def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterato
             )
             yield HealthCheck(area="record", level="warning", finding=finding, advice=advice)
         is_trial = run.kind in ("fit", "candidate")
-        if is_trial and run.status == "running" and not _has_driver(settings, run, runs_by_id):
+        if is_trial and run.status == "running" and not _may_have_driver(settings, run, runs_by_id):
             partial_trials.append(run)
     if partial_trials:
         example = partial_trials[0]
@@ -133,9 +142,10 @@ def _study_driver(settings: Settings, run: RecordedRun) -> lease.LeaseHolder | N
     return lease.find_holder(settings.studies_folder / f"{run.study}-{run.conditions}")
 
 
-def _has_driver(settings: Settings, run: RecordedRun, runs_by_id: Mapping[str, RecordedRun]) -> bool:
+def _may_have_driver(settings: Settings, run: RecordedRun, runs_by_id: Mapping[str, RecordedRun]) -> bool:
+    """Whether a trial's study runs, as far as this runs folder can tell."""
     parent = runs_by_id.get(run.parent_run_id)
-    return parent is not None and _study_driver(settings, parent) is not None
+    return parent is not None and (not parent.is_own or _study_driver(settings, parent) is not None)
 
 
 def _check_result_files(store: Store, runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:

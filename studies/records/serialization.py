@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,11 +22,14 @@ from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_array
+from studies.design.study import MAX_NUM_SEEDS
 from studies.design.tuning import tuning_from_json, tuning_to_json
 from studies.records.registration import Registration
 from studies.records.result_files import RESULT_REMEDY, parse_result
 from studies.records.results import Result, result_from_json, result_to_json
 from studies.records.study_record import RecordedTrial, StudyStart
+
+MAX_SEED_LIST_LENGTH = 1000  # characters; a longer list is written as ranges
 
 
 def registration_to_json(registration: Registration) -> dict[str, Any]:
@@ -90,6 +94,40 @@ def start_from_json(data: dict[str, Any]) -> StudyStart:
     """Invert :func:`start_to_json`."""
     claims = data.get("claims")  # earlier records have none
     return StudyStart(**data | {"seeds": tuple(data["seeds"]), "claims": None if claims is None else tuple(claims)})
+
+
+def seeds_to_text(seeds: Iterable[int], max_length: int) -> str:
+    """Write seeds as a JSON list, or as ranges (``0-1699, 2000``) where the list would be long.
+
+    Args:
+        max_length: characters, beyond which the last ranges are left out.
+    """
+    ordered = sorted({*seeds})
+    text = json.dumps(ordered)
+    if len(text) <= MAX_SEED_LIST_LENGTH:
+        return text
+    ranges: list[list[int]] = []
+    for seed in ordered:
+        if ranges and seed == ranges[-1][1] + 1:
+            ranges[-1][1] = seed
+        else:
+            ranges.append([seed, seed])
+    text = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
+    return text if len(text) <= max_length else text[:max_length].rpartition(",")[0]
+
+
+def seeds_from_text(text: str) -> tuple[int, ...]:
+    """Invert :func:`seeds_to_text`; what is no seed is left out, as where somebody edited the text."""
+    parts = text.strip(" []").split(",")
+    if text.startswith("[") and not text.endswith("]"):  # earlier versions had long lists cut, within a number
+        parts.pop()
+    seeds: set[int] = set()
+    for part in parts:
+        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part.strip())
+        if match:
+            first, last = int(match[1]), int(match[2] or match[1])
+            seeds.update(range(first, min(last, first + MAX_NUM_SEEDS) + 1))
+    return tuple(sorted(seeds))
 
 
 def results_table(trials: Iterable[RecordedTrial]) -> pd.DataFrame:

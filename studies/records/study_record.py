@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -140,6 +140,8 @@ class StudyRecord:
         run_id: the study's own run, parent of its trials' runs.
         tuning: the comparison under tuned recipes, where recipes were tuned.
         damages: of stored content that could not be used, a line for each; what it held is left out.
+        is_own: whether the runs folder that reads the store has started the study's run.
+        other_runs: the study's other runs that could have been meant, in words, the latest first.
     """
 
     registration: Registration
@@ -151,6 +153,13 @@ class StudyRecord:
     tracking_uri: str
     tuning: RecordedTuning | None = None
     damages: tuple[str, ...] = ()
+    is_own: bool = True
+    other_runs: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """User and host that started the study; empty for older records, which do not tell."""
+        return next(iter(list_starters(self.starts)), "")
 
     def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:
         """Return the trial of an arm under a seed, if there is one."""
@@ -172,3 +181,8 @@ class StudyRecord:
                 if trial and trial.state == "finished" and trial.result and metric in trial.result.metrics:
                     table[row, column] = trial.result.metrics[metric]
         return table
+
+
+def list_starters(starts: Iterable[StudyStart]) -> tuple[str, ...]:
+    """Users and hosts that started a study, each once, the first one first."""
+    return tuple(dict.fromkeys(f"{start.user} on {start.host}" for start in starts if start.user))

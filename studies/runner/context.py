@@ -25,10 +25,11 @@ from studies.execution.resources import Node, ResourceRequest, Resources, config
 from studies.records.digests import code_digest, collect_class_paths, platform_digest, user_code_digest
 from studies.records.register import make_registration
 from studies.records.registration import Registration
-from studies.runner.provenance import Revision, command_line, git_revision, user_name
+from studies.runner.provenance import Revision, command_line, git_revision
 from studies.settings import Settings
 from studies.storage.dataset_download import uses_data_root, with_local_data
 from studies.storage.object_store import ObjectStore, open_object_store
+from studies.tracking.ownership import USER_TAG, user_name
 from studies.tracking.store import Store, open_store
 
 Inventories = Mapping[tuple[Data | ForeignData, Scale], Inventory]
@@ -163,7 +164,7 @@ def _study_tags(study: Study, revision: Revision) -> dict[str, str]:
         "working_tree": "clean" if revision.is_clean else "uncommitted changes",
         "mlflow.source.name": command_line(),  # MLflow's own tags: columns of its interface
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": user_name(),
+        USER_TAG: user_name(),
     }
 
 

@@ -122,7 +122,7 @@ def run_study(
                 fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
         if resumed_run:
             _require_same_conditions(context, resumed_run)
-        study_run = _register_study(context)
+        study_run = _register_study(context, resumed_run)
         complete = False
         try:
             with ExitStack() as exit_stack:
@@ -135,23 +135,35 @@ def run_study(
         return study_run.read_record()
 
 
-def _register_study(context: StudyContext) -> StudyRun:
+def _register_study(context: StudyContext, resumed_run: str) -> StudyRun:
     """Register a study, or take up the registration that it has."""
     registration = context.registration
-    if not context.store.inspector.is_registered(context.study.name, context.conditions):
+    is_registered = context.store.inspector.is_registered(context.study.name, context.conditions)
+    if not (resumed_run or is_registered):
+        _tell_runs_of_others(context)
         registration = count_visible_results(context)
         if registration.num_visible:
             context.log(
                 f"registered after {registration.num_visible} of {registration.num_planned} results could be seen: "
                 "the report says so"
             )
-    run_id = context.store.writer.register_study(registration, context.conditions, context.tags)
+    run_id = context.store.writer.register_study(registration, context.conditions, context.tags, run_id=resumed_run)
     first_registration = read_first_registration(context, run_id)
     message = describe_claim_changes(context, first_registration)
     if message:
         context.log(message)
     context = replace(context, registration=first_registration)
     return StudyRun(context, TrialStore(context), run_id)
+
+
+def _tell_runs_of_others(context: StudyContext) -> None:
+    """Say that other users of the store run the same study: theirs are left alone, and nobody wonders about two."""
+    for study in context.store.reader.list_studies():
+        if (study.study, study.conditions) == (context.study.name, context.conditions) and not study.is_own:
+            context.log(
+                f"the tracking store has a run of {study.study} under the same conditions that another runs folder "
+                f"started: {study}. It is left as it is; this start gets its own, and takes over matching results."
+            )
 
 
 def _require_same_conditions(context: StudyContext, resumed_run: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import platform
 import shlex
 import subprocess
@@ -17,6 +15,7 @@ from typing import NamedTuple
 from studies.records.digests import FIRST_PARTY_PACKAGES
 from studies.records.study_record import StudyStart
 from studies.settings import INSTALL_ROOT, redact_credentials
+from studies.tracking.ownership import user_name
 
 # Distributions whose versions a report lists; those that decide a trial's bits are in its platform digest as well.
 REPORTED_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
@@ -75,14 +74,6 @@ def make_study_start(
 def make_sync_start(seeds: tuple[int, ...]) -> StudyStart:
     """Record of an `ablate sync`, which is listed among the study's starts."""
     return make_study_start(time.time(), git_revision(), "none: it logged, and trained nothing", seeds)
-
-
-def user_name() -> str:
-    """Name of the user; the numeric id if there is none, as in many containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def command_line() -> str:

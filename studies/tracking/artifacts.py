@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,12 @@ from studies.records.identity import TrialKey
 from studies.records.registration import Registration
 from studies.records.result_files import parse_result, require_consistent
 from studies.records.results import Result
-from studies.records.serialization import registration_from_json, results_from_table, start_from_json
+from studies.records.serialization import (
+    registration_from_json,
+    results_from_table,
+    seeds_from_text,
+    start_from_json,
+)
 from studies.records.study_record import StudyStart
 from studies.settings import redact_credentials
 from studies.tracking.runs import CHECKSUM_TAG, MlflowRuns, trial_key_of
@@ -176,17 +182,24 @@ def require_trial_tags(run: Run, store: str) -> None:
         raise DamagedFileError(name, reason, remedy)
 
 
-def planned_seeds(run: Run, registration: Registration, on_damage: DamageListener) -> tuple[int, ...]:
-    """The seeds of a study by the tag of its run; those first registered where that cannot be used."""
+def has_trial_tags(run: Run) -> bool:
+    """Whether the tags of a trial's run can be read; others do not count as a record of their trial."""
+    return not list(_damage_of(lambda: require_trial_tags(run, "")))
+
+
+def planned_seeds(
+    run: Run, registration: Registration, starts: Iterable[StudyStart], on_damage: DamageListener
+) -> tuple[int, ...]:
+    """The seeds of a study: those first registered, those of its starts, and those in the tag of its run."""
     text = run.data.tags.get("seeds", "")
-    try:
-        seeds = json.loads(text)
-        require_shape(seeds, [int])
-        return tuple(seeds)
-    except ValueError:
+    seeds = {*registration.seeds, *seeds_from_text(text)}
+    for start in starts:
+        seeds.update(start.seeds)
+    if not re.fullmatch(r"\[?[\d,\s-]*(\]|$)", text):
         reason = f"its tag seeds is {text[:40]!r}; expected a list of integers"
-        on_damage(DamagedFileError(f"run {run.info.run_id}", reason, "Set it in `ablate ui`, to [0, 1] for instance."))
-        return registration.seeds
+        remedy = "Set it in `ablate ui`, to [0, 1] for instance; until then the seeds of the study's starts are read."
+        on_damage(DamagedFileError(f"run {run.info.run_id}", reason, remedy))
+    return tuple(sorted(seeds))
 
 
 def describe_path(folder: str, path: str) -> str:

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from lightning_modules.specs.errors import DamagedFileError
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
-from studies.tracking.artifacts import ArtifactReader
+from studies.tracking.artifacts import ArtifactReader, has_trial_tags, require_trial_tags
 from studies.tracking.errors import TrackingError, describe_refusal
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
 
@@ -29,6 +29,8 @@ class RecordedRun:
         is_open: whether MLflow shows it as running.
         schema: version of the record that wrote it; ``none`` where it says none.
         key: of the trial that it records; ``None`` for other kinds of run.
+        is_own: for a study, whether this runs folder started it.
+        tag_fault: for a trial, what keeps its tags from being read, and what to do; empty where nothing does.
     """
 
     run_id: str
@@ -41,6 +43,8 @@ class RecordedRun:
     is_open: bool
     schema: str
     key: TrialKey | None
+    is_own: bool
+    tag_fault: str
     artifact_uri: str
 
 
@@ -91,17 +95,17 @@ class StoreInspector:
         return current, expected
 
     def is_registered(self, study: str, conditions: str) -> bool:
-        """Whether a study is registered under its conditions."""
-        return self._find_study_run(study, conditions) is not None
+        """Whether this runs folder has a run of a study under its conditions."""
+        return self.runs.find_own_run(study, conditions) is not None
 
     def closed_run_id(self, study: str, conditions: str) -> str:
-        """Run of a study under its conditions, if none of its starts is open; else empty."""
-        run = self._find_study_run(study, conditions)
+        """This folder's run of a study under its conditions, if none of its starts is open; else empty."""
+        run = self.runs.find_own_run(study, conditions)
         return str(run.info.run_id) if run and run.info.status != "RUNNING" else ""
 
     def has_finished_tuning(self, study: str, conditions: str) -> bool:
         """Whether every search of a study under its conditions has ended."""
-        study_run = self._find_study_run(study, conditions)
+        study_run = self.runs.find_own_run(study, conditions)
         if study_run is None:
             return False
         tags = {STUDY_RUN_TAG: study_run.info.run_id, "kind": "search"}
@@ -113,12 +117,8 @@ class StoreInspector:
         """Key and status of every trial of a study that has ended, failed ones included."""
         experiment = self.runs.experiment_of(study_run_id)
         runs = self.runs.search([experiment], {PARENT_RUN_TAG: study_run_id, "kind": "fit"})
-        ended = [run for run in runs if run.info.status in ("FINISHED", "FAILED")]
-        return {(trial_key_of(run), run.data.tags.get("status", "")) for run in ended}
-
-    def _find_study_run(self, study: str, conditions: str) -> Run | None:
-        experiment = self.runs.find_experiment(study)
-        return self.runs.find_study_run(experiment, conditions) if experiment else None
+        ended = [run for run in runs if run.info.status in ("FINISHED", "FAILED") and has_trial_tags(run)]
+        return {(trial_key_of(run), run.data.tags["status"]) for run in ended}
 
     def _to_recorded_run(self, run: Run) -> RecordedRun:
         tags = run.data.tags
@@ -133,5 +133,14 @@ class StoreInspector:
             is_open=run.info.status == "RUNNING",
             schema=tags.get("schema", "none"),
             key=trial_key_of(run) if "fingerprint" in tags else None,
+            is_own=self.runs.owner.owns(run),
+            tag_fault=self._find_tag_fault(run) if tags.get("kind") == "fit" else "",
             artifact_uri=self.runs.artifact_address(run),
         )
+
+    def _find_tag_fault(self, run: Run) -> str:
+        try:
+            require_trial_tags(run, self.runs.settings.redacted_tracking_uri)
+        except DamagedFileError as error:
+            return str(error)
+        return ""

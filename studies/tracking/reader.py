@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from lightning_modules.specs.errors import DamagedFileError
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
 from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
-from studies.tracking.artifacts import ArtifactReader, DamageListener, planned_seeds, require_trial_tags
-from studies.tracking.errors import NotRecordedError, report_unreachable_store
+from studies.tracking.artifacts import ArtifactReader, DamageListener, has_trial_tags, planned_seeds, require_trial_tags
+from studies.tracking.errors import report_unreachable_store
 from studies.tracking.runs import CHECKSUM_TAG, PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
 from studies.tracking.searches import SearchRuns
+from studies.tracking.study_index import RecordedStudy, StudyIndex
 
 RunKind = Literal["fit", "candidate"]
 
@@ -30,20 +29,6 @@ ENDED_STATUSES: dict[RunKind, tuple[str, ...]] = {
     "fit": ("finished", *UNTRAINED_STATUSES, LEGACY_STATUS),
     "candidate": ("finished", *UNTRAINED_STATUSES, LEGACY_STATUS, "failed"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedStudy:
-    """A study in a list of all studies of a store.
-
-    Attributes:
-        conditions: digest of what decides its trials, except seeds, code and platform.
-    """
-
-    study: str
-    protocol: str
-    conditions: str
-    run_id: str
 
 
 @dataclass(frozen=True)
@@ -58,11 +43,11 @@ class StudyReader:
         return ArtifactReader(self.runs)
 
     def read_study(self, study: str, protocol: str | None = None, run_id: str | None = None) -> StudyRecord:
-        """Read a study: the one of that name that was started last.
+        """Read a study by its name: this runs folder's own; see :meth:`StudyIndex.choose_run`.
 
         Args:
             protocol: considers only studies under this protocol.
-            run_id: selects the study by its run instead.
+            run_id: selects the study by its run instead, whosever it is.
 
         Raises:
             TrackingError: if there is no such study, with a list of those that exist; or if another version of this
@@ -70,27 +55,36 @@ class StudyReader:
         """
         settings = self.runs.settings
         with report_unreachable_store(settings.tracking_uri):
-            study_run = self._find_study_by_id(study, run_id) if run_id else self._find_latest_study(study, protocol)
+            index = StudyIndex(self.runs)
+            others: tuple[RecordedStudy, ...] = ()
+            if run_id:
+                study_run = index.find_run(study, run_id)
+            else:
+                study_run, others = index.choose_run(study, protocol)
             require_run_schema(study_run)
             run_id = str(study_run.info.run_id)
             files = self.runs.list_files(run_id)
             damages: list[DamagedFileError] = []
             registration = self.artifacts.read_registration(study_run)
             trials = self.read_trials(study_run, damages.append)
+            starts = self._read_starts(study_run, damages.append) if "starts" in files else ()
             tuning = None
             if registration.tuning:
                 tuning = SearchRuns(self.runs).read_tuning(study_run, registration, trials)
             return StudyRecord(
-                # Seeds may be added after the registration was stored; the tag holds all of them.
-                registration=replace(registration, seeds=planned_seeds(study_run, registration, damages.append)),
+                registration=replace(
+                    registration, seeds=planned_seeds(study_run, registration, starts, damages.append)
+                ),
                 trials=tuple(trial for trial in trials if trial.recipe == "shared"),
-                starts=self._read_starts(study_run, damages.append) if "starts" in files else (),
+                starts=starts,
                 labels=self._read_labels(study_run, files, damages.append),
                 run_id=run_id,
                 experiment_id=study_run.info.experiment_id,
                 tracking_uri=settings.redacted_tracking_uri,
                 tuning=tuning,
                 damages=tuple(map(str, damages)),
+                is_own=self.runs.owner.owns(study_run),
+                other_runs=tuple(map(str, others)),
             )
 
     def read_conditions(self, run_id: str) -> str:
@@ -106,19 +100,7 @@ class StudyReader:
 
     def list_studies(self) -> list[RecordedStudy]:
         """All studies in the store, the latest first."""
-        runs = self.runs.search(self.runs.all_experiments(), {"kind": "study"}, order="attributes.start_time DESC")
-        studies: list[RecordedStudy] = []
-        for run in runs:
-            tags = run.data.tags
-            studies.append(
-                RecordedStudy(
-                    study=tags.get("study", ""),  # whoever edits tags may remove one
-                    protocol=tags.get("protocol", ""),
-                    conditions=tags["conditions"],
-                    run_id=run.info.run_id,
-                )
-            )
-        return studies
+        return StudyIndex(self.runs).list_studies()
 
     def ended_trials(self, fingerprints: Collection[str], kind: RunKind = "fit") -> list[EndedTrial]:
         """Trials of some fingerprints, in all studies of the store, whose result can be reused; the oldest first.
@@ -234,68 +216,18 @@ class StudyReader:
             on_damage(DamagedFileError(error.file, reason, error.remedy))
             return None
 
-    # -- finding a study -----------------------------------------------------------------------------------------
-
-    def _find_latest_study(self, study: str, protocol: str | None) -> Run:
-        experiment = self.runs.find_experiment(study)
-        tags = {"kind": "study"}
-        if protocol:
-            tags["protocol"] = protocol
-        runs = self.runs.search([experiment], tags) if experiment else []
-        if not runs:
-            raise NotRecordedError(self._describe_missing_study(study, protocol))
-        return max(runs, key=_start_time)
-
-    def _describe_missing_study(self, study: str, protocol: str | None) -> str:
-        studies = self.list_studies()
-        names = {item.study for item in studies}
-        listed = sorted({f"{item.study} under {item.protocol}" for item in studies})
-        under_protocol = f" under the protocol {protocol!r}" if protocol else ""
-        suggestion = "" if study in names else did_you_mean(study, names)
-        options = (f" --protocol {protocol}" if protocol else "") + self.runs.settings.command_options
-        return (
-            f"{self.runs.settings.redacted_tracking_uri} holds no study {study!r}{under_protocol}.{suggestion} "
-            f"It holds: {', '.join(listed) or 'nothing yet'}. Run it with `ablate run {study}{options}`."
-        )
-
-    def _find_study_by_id(self, study: str, run_id: str) -> Run:
-        with suppress(MlflowException):  # there is no run of this id: the error below lists those that there are
-            run = self.runs.client.get_run(run_id)
-            is_study = run.data.tags.get("kind") == "study" and run.data.tags.get("study") == study
-            if is_study and run.info.lifecycle_stage == "active":
-                return run
-        studies = self.list_studies()
-        same_name = [item for item in studies if item.study == study]
-        raise NotRecordedError(
-            f"{run_id!r} {_describe_other_study(studies, study, run_id)}. "
-            f"Its runs in {self.runs.settings.redacted_tracking_uri}: "
-            f"{', '.join(f'{item.run_id} under {item.protocol}' for item in same_name) or 'none'}."
-        )
-
 
 def _select_ended(runs: Iterable[Run], kind: RunKind) -> list[EndedTrial]:
     ended: list[EndedTrial] = []
     for run in runs:
         tags = run.data.tags
-        if tags.get("status") in ENDED_STATUSES[kind]:
+        if tags.get("status") in ENDED_STATUSES[kind] and has_trial_tags(run):
             ended.append(
                 EndedTrial(
                     key=trial_key_of(run),
                     status=tags["status"],
                     run_id=run.info.run_id,
-                    parent_run_id=tags[PARENT_RUN_TAG],
+                    parent_run_id=tags.get(PARENT_RUN_TAG, ""),
                 )
             )
     return ended
-
-
-def _describe_other_study(studies: Sequence[RecordedStudy], study: str, run_id: str) -> str:
-    for item in studies:
-        if item.run_id == run_id:
-            return f"is of the study {item.study!r}, not of {study!r}"
-    return f"is no run of the study {study!r}"
-
-
-def _start_time(run: Run) -> float:
-    """Seconds since 1970 of the last start of a study."""
-    return float(run.data.tags.get("started", run.info.start_time / 1000))

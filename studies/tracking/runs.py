@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import Experiment, Metric, Param, Run
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -25,9 +25,14 @@ from studies.scratch import temporary_folder
 from studies.settings import Settings, sqlite_uri
 from studies.tracking.artifact_addresses import locate_artifacts, lock_database, relocate_artifacts
 from studies.tracking.errors import NotRecordedError, TrackingError, report_unreachable_store, require_readable_database
+from studies.tracking.ownership import RunsOwner, find_runs_owner
 
 # Limits of MLflow's REST interface per request, see `MlflowClient.log_batch`.
 MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
+# Characters. MLflow cuts longer values without a word, and PostgreSQL refuses longer names.
+MAX_TAG_LENGTH = 8000
+MAX_PARAM_LENGTH = 6000
+MAX_RUN_NAME_LENGTH = 250
 PAGE_SIZE = 1000  # runs or experiments per search request
 MAX_SINGLE_SEARCHES = (
     100  # for trials by their fingerprints; for more of them, the store's trials are read page by page
@@ -35,6 +40,8 @@ MAX_SINGLE_SEARCHES = (
 PARENT_RUN_TAG = "mlflow.parentRunId"  # MLflow's own: its interface nests runs by it
 CHECKSUM_TAG = "checksum."  # followed by the path of an artifact that does not hold its own checksum
 STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
+OVERRIDES_TAG = "overrides"  # on a study's run: its ``--set`` changes
+NO_OVERRIDES = "none"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
@@ -43,20 +50,28 @@ class MlflowRuns:
     """Runs and experiments of one tracking store, through MLflow's client.
 
     Attributes:
+        owner: whose runs are read and written.
         addresses: of the artifacts of runs that have been looked up, by run. MLflow's client remembers them for all
             stores of a process alike, and would confuse a folder with its copy.
     """
 
     client: mlflow.MlflowClient
     settings: Settings
+    owner: RunsOwner
     addresses: dict[str, str] = field(default_factory=dict, repr=False)
 
     # -- experiments and searches --------------------------------------------------------------------------------
 
     def ensure_experiment(self, name: str) -> str:
-        """Id of the experiment of that name, which is created or restored as needed."""
+        """Id of the experiment of that study, which is created or restored as needed.
+
+        One that was renamed is found by its studies' runs.
+        """
         experiment: Experiment | None = self.client.get_experiment_by_name(name)
         if experiment is None:
+            study_runs = self.find_study_runs(name)
+            if study_runs:
+                return str(study_runs[-1].info.experiment_id)
             # A server chooses where artifacts lie; a local database would put them into the working directory.
             location = None
             if self.settings.tracking_uri.startswith("sqlite"):
@@ -68,13 +83,12 @@ class MlflowRuns:
                     raise
                 return self.ensure_experiment(name)  # another process was first
         if experiment.lifecycle_stage == "deleted":
-            self.client.restore_experiment(experiment.experiment_id)
+            try:
+                self.client.restore_experiment(experiment.experiment_id)
+            except MlflowException:
+                if self.client.get_experiment(experiment.experiment_id).lifecycle_stage == "deleted":
+                    raise  # else another process was first
         return str(experiment.experiment_id)
-
-    def find_experiment(self, name: str) -> str | None:
-        """Id of the experiment of that name; ``None`` if there is none."""
-        experiment: Experiment | None = self.client.get_experiment_by_name(name)
-        return str(experiment.experiment_id) if experiment else None
 
     def experiment_of(self, run_id: str) -> str:
         """Id of the experiment that a run belongs to."""
@@ -122,10 +136,18 @@ class MlflowRuns:
             if run.data.tags.get("fingerprint") in fingerprints:
                 yield run
 
-    def find_study_run(self, experiment_id: str, conditions: str) -> Run | None:
-        """The run of a study under its conditions; the oldest where there are several."""
-        runs = self.search([experiment_id], {"kind": "study", "conditions": conditions})
-        return runs[0] if runs else None
+    def find_study_runs(self, study: str, **tags: str) -> list[Run]:
+        """Runs of a study that carry the given tags, in all experiments, the oldest first.
+
+        By tags, since an experiment may have been renamed; in an order on which all readers agree.
+        """
+        runs = self.search(self.all_experiments(), {"kind": "study", "study": study, **tags})
+        return sorted(runs, key=creation_order)
+
+    def find_own_run(self, study: str, conditions: str) -> Run | None:
+        """This runs folder's run of a study under its conditions; the oldest where there are several."""
+        runs = self.find_study_runs(study, conditions=conditions)
+        return next(filter(self.owner.owns, runs), None)
 
     def delete_running(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Delete the runs with these tags whose trial was cut off before its end."""
@@ -134,6 +156,16 @@ class MlflowRuns:
 
     # -- logging -------------------------------------------------------------------------------------------------
 
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+        """Create a run; a long name and long tags are cut at MLflow's limits, visibly."""
+        shortened = {tag: _shorten(value, MAX_TAG_LENGTH) for tag, value in tags.items()}
+        return self.client.create_run(experiment_id, run_name=_shorten(name, MAX_RUN_NAME_LENGTH), tags=shortened)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object], metrics: Sequence[Metric] = ()) -> None:
+        """Set tags of a run, with metrics in the same request; long ones are cut at MLflow's limit, visibly."""
+        run_tags = [RunTag(name, _shorten(str(value), MAX_TAG_LENGTH)) for name, value in tags.items()]
+        self.client.log_batch(run_id, metrics=list(metrics), tags=run_tags)
+
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Log metrics, in batches that MLflow accepts."""
         batch_size = MAX_BATCH_SIZES["metrics"]
@@ -141,8 +173,8 @@ class MlflowRuns:
             self.client.log_batch(run_id, metrics=metrics[start : start + batch_size])
 
     def log_params(self, run_id: str, values: Mapping[str, object]) -> None:
-        """Log parameters as text, in batches that MLflow accepts."""
-        params = [Param(name, str(value)) for name, value in values.items()]
+        """Log parameters as text, in batches that MLflow accepts; long ones are cut at its limit, visibly."""
+        params = [Param(name, _shorten(str(value), MAX_PARAM_LENGTH)) for name, value in values.items()]
         batch_size = MAX_BATCH_SIZES["params"]
         for start in range(0, len(params), batch_size):
             self.client.log_batch(run_id, params=params[start : start + batch_size])
@@ -243,7 +275,16 @@ def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
             _create_database(database)
         client = mlflow.MlflowClient(settings.tracking_uri)
         client.search_experiments(max_results=1)  # the client itself connects lazily
-    return MlflowRuns(client, settings)
+    return MlflowRuns(client, settings, find_runs_owner(settings, create=create))
+
+
+def _shorten(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - 2] + " …"
+
+
+def creation_order(run: Run) -> tuple[int, str]:
+    """Sort key of runs by their creation; their ids decide where two were created in the same millisecond."""
+    return int(run.info.start_time), str(run.info.run_id)
 
 
 def _limit_retries() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, cast
 
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Metric, Run
 
 from lightning_modules.specs.values import Leaf
 from studies.design.tuning import TuningBudget
@@ -59,7 +59,7 @@ class SearchRuns:
             PARENT_RUN_TAG: study_run_id,
             "schema": str(RECORD_SCHEMA),
         }
-        run = self.runs.client.create_run(experiment, run_name=f"{arm}: tuning", tags={**tags, **search_tags})
+        run = self.runs.create_run(experiment, f"{arm}: tuning", {**tags, **search_tags})
         run_id = str(run.info.run_id)
         params: dict[str, object] = {
             "budget.candidates": tuning.trials,
@@ -94,7 +94,7 @@ class SearchRuns:
             metrics.append(Metric(f"importance.{path}", share, now, 0))
         outcome = SearchOutcome(chosen=dict(best_values), best=best_candidate, importance=dict(importance))
         self.runs.log_metrics(run_id, metrics)
-        self.runs.client.log_batch(run_id, tags=[RunTag("found", json.dumps(outcome))])
+        self.runs.set_tags(run_id, {"found": json.dumps(outcome)})
         self.runs.client.set_terminated(run_id, "FINISHED")
 
     def read_tuning(

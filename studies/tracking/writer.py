@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Metric, Run
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import to_json
@@ -24,6 +24,8 @@ from studies.records.serialization import (
     curves_table,
     registration_to_json,
     results_table,
+    seeds_from_text,
+    seeds_to_text,
     start_to_json,
     to_npy_bytes,
 )
@@ -31,10 +33,20 @@ from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
-from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns
+from studies.tracking.runs import (
+    MAX_TAG_LENGTH,
+    NO_OVERRIDES,
+    OVERRIDES_TAG,
+    PARENT_RUN_TAG,
+    STUDY_RUN_TAG,
+    MlflowRuns,
+    creation_order,
+)
 
 FULLY_LOGGED_EPOCHS = 512
-MAX_FAULTS = 10  # kept per run, one line each: MLflow refuses tags above 8,000 characters
+# Kept per run in one tag, of at most ``MAX_TAG_LENGTH`` characters also where each of these is escaped.
+MAX_FAULTS = 10
+MAX_FAULT_LENGTH = 350
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
 EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
 
@@ -48,54 +60,76 @@ class StudyWriter:
     # -- studies -------------------------------------------------------------------------------------------------
 
     def register_study(
-        self, registration: Registration, conditions: str, tags: Mapping[str, str], *, is_start: bool = True
+        self,
+        registration: Registration,
+        conditions: str,
+        tags: Mapping[str, str],
+        *,
+        is_start: bool = True,
+        run_id: str = "",
     ) -> str:
-        """Create the run of a study under its conditions, or reopen it; returns its id.
+        """Create this runs folder's run of a study under its conditions, or reopen it; returns its id.
 
         The first registration is kept; seeds of later ones are added to the tag ``seeds``.
 
         Args:
             is_start: whether this is a start of the study, which makes it the latest of its name.
+            run_id: of the run to reopen, whosever it is; empty for this folder's.
         """
-        client = self.runs.client
-        experiment = self.runs.ensure_experiment(registration.study)
-        run = self.runs.find_study_run(experiment, conditions)
-        if run:
-            run_id = str(run.info.run_id)
-            seeds = sorted({*json.loads(run.data.tags["seeds"]), *registration.seeds})
-            client.set_tag(run_id, "seeds", json.dumps(seeds))
-            if is_start:
-                client.set_tag(run_id, "started", str(time.time()))
-            client.update_run(run_id, status="RUNNING")
-            return run_id
-        run = self._find_partial_registration(experiment, conditions)
-        if run is None:
-            study_tags = {
-                "seeds": json.dumps(registration.seeds),
-                "started": str(time.time()),
-                "schema": str(RECORD_SCHEMA),
-                "mlflow.note.content": registration.question,
-                REGISTRATION_TAG: conditions,
-            }
-            run = client.create_run(experiment, run_name=_study_name(registration), tags={**tags, **study_tags})
+        run = self.runs.client.get_run(run_id) if run_id else self._find_or_create_run(registration, conditions, tags)
         run_id = str(run.info.run_id)
+        if "kind" in run.data.tags:
+            self.add_seeds(run_id, registration.seeds)
+            if is_start:
+                self.runs.set_tags(run_id, {"started": time.time()})
+            self.runs.client.update_run(run_id, status="RUNNING")
+            return run_id
         self.runs.log_params(run_id, {"protocol": registration.protocol, **registration.held})
         self.log_registration(run_id, registration)
         # The tags that a study is found by come last, so that an incomplete registration is never found.
-        client.log_batch(run_id, tags=[RunTag("kind", "study"), RunTag("conditions", conditions)])
+        self.runs.set_tags(run_id, {"kind": "study", "conditions": conditions})
         return run_id
 
+    def _find_or_create_run(self, registration: Registration, conditions: str, tags: Mapping[str, str]) -> Run:
+        run = self.runs.find_own_run(registration.study, conditions)
+        if run:
+            return run
+        experiment = self.runs.ensure_experiment(registration.study)
+        # Asked again: the experiment may have been deleted, and is restored with its runs.
+        run = self.runs.find_own_run(registration.study, conditions)
+        run = run or self._find_partial_registration(experiment, conditions)
+        return run or self._create_study_run(experiment, registration, conditions, tags)
+
+    def _create_study_run(
+        self, experiment_id: str, registration: Registration, conditions: str, tags: Mapping[str, str]
+    ) -> Run:
+        """Create a study's run; where another host of the same storage was first, return that host's."""
+        study_tags = {
+            **self.runs.owner.tags,
+            "seeds": seeds_to_text(registration.seeds, MAX_TAG_LENGTH),
+            "started": str(time.time()),
+            "schema": str(RECORD_SCHEMA),
+            "mlflow.note.content": registration.question,
+            OVERRIDES_TAG: _join_overrides(registration) or NO_OVERRIDES,
+            REGISTRATION_TAG: conditions,
+        }
+        created = self.runs.create_run(experiment_id, _study_name(registration), {**tags, **study_tags})
+        first = self.runs.find_own_run(registration.study, conditions)
+        first = first or self._find_partial_registration(experiment_id, conditions) or created
+        if first.info.run_id != created.info.run_id:
+            self.runs.client.delete_run(created.info.run_id)
+        return first
+
     def _find_partial_registration(self, experiment_id: str, conditions: str) -> Run | None:
-        """The run of a registration that was cut off, as by a store that went away."""
-        for run in self.runs.search([experiment_id], {REGISTRATION_TAG: conditions}):
-            if "kind" not in run.data.tags:
-                return run
-        return None
+        """This folder's run of a registration that was cut off, as by a store that went away, or that begins now."""
+        runs = self.runs.search([experiment_id], {REGISTRATION_TAG: conditions})
+        partial = [run for run in runs if "kind" not in run.data.tags and self.runs.owner.owns(run)]
+        return min(partial, key=creation_order, default=None)
 
     def add_seeds(self, study_run_id: str, seeds: Iterable[int]) -> None:
-        """Plan further seeds of a study, after an interim analysis that left claims open."""
-        planned = json.loads(self.runs.client.get_run(study_run_id).data.tags["seeds"])
-        self.runs.client.set_tag(study_run_id, "seeds", json.dumps(sorted({*planned, *seeds})))
+        """Plan further seeds of a study, as by an extension or after an interim analysis that left claims open."""
+        planned = seeds_from_text(self.runs.client.get_run(study_run_id).data.tags.get("seeds", ""))
+        self.runs.set_tags(study_run_id, {"seeds": seeds_to_text({*planned, *seeds}, MAX_TAG_LENGTH)})
 
     def log_start(self, study_run_id: str, start: StudyStart) -> None:
         """Log one start of a study: when it begins, and again, with its duration, when it ends."""
@@ -173,9 +207,7 @@ class StudyWriter:
             PARENT_RUN_TAG: parent_run_id,
             "schema": str(RECORD_SCHEMA),
         }
-        run = self.runs.client.create_run(
-            experiment, run_name=_trial_name(trial, tags), tags={**tags, **key.tags, **trial_tags}
-        )
+        run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, flatten_fields(trial.setup) | {"seed": trial.seed})
         self.runs.log_json(run_id, "setup.json", to_json(trial.setup))
@@ -223,7 +255,7 @@ class StudyWriter:
         if result.error:
             self.runs.log_file(run_id, "traceback.txt", result.error.encode())
         self.runs.log_json(run_id, "result.json", result_to_json(result))
-        client.log_batch(run_id, metrics=_final_metrics(result), tags=_result_tags(result, attempts, faults))
+        self.runs.set_tags(run_id, _result_tags(result, attempts, faults), _final_metrics(result))
         client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
         # A run that is cut off before this line passes for a running one, which the next start replaces.
         client.set_tag(run_id, "status", result.status)
@@ -271,16 +303,17 @@ def _final_metrics(result: Result) -> list[Metric]:
     return [Metric(name, value, time_ms, len(result.times)) for name, value in values.items()]
 
 
-def _result_tags(result: Result, attempts: int, faults: Sequence[str]) -> list[RunTag]:
+def _result_tags(result: Result, attempts: int, faults: Sequence[str]) -> dict[str, object]:
     tags: dict[str, object] = {"epochs": len(result.times), "attempts": attempts}
     if faults:
-        tags["faults"] = json.dumps(faults[-MAX_FAULTS:])
+        shortened = [fault[:MAX_FAULT_LENGTH] for fault in faults[-MAX_FAULTS:]]
+        tags["faults"] = json.dumps(shortened, ensure_ascii=False)
     for name in EVIDENCE_NAMES:
         if name in result.evidence:
             tags[f"evidence.{name}"] = result.evidence[name]
     for name, value in result.environment.items():
         tags[f"environment.{name}"] = value
-    return [RunTag(name, str(value)) for name, value in tags.items()]
+    return tags
 
 
 def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:
@@ -292,5 +325,9 @@ def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:
 
 def _study_name(registration: Registration) -> str:
     name = f"{registration.study} under {registration.protocol}"
-    overrides = ", ".join(f"{path}={value}" for path, value in registration.overrides.items())
+    overrides = _join_overrides(registration)
     return f"{name} ({overrides})" if overrides else name
+
+
+def _join_overrides(registration: Registration) -> str:
+    return ", ".join(f"{path}={value}" for path, value in registration.overrides.items())

@@ -81,11 +81,13 @@ def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
 def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
     store, ids = kept
     page = store.runs.settings.reports_folder / "depth-digits"
-    monkeypatch.setattr("studies.cli.reports.compile_report", lambda *_: page)
+    monkeypatch.setattr("studies.cli.reports.compile_report", lambda *_, **__: page)
     other = ("--against", ids["troubled"]) if by == "id" else ("--against-protocol", "cifar10-cpu")
     answer = invoke(kept, *other)
     assert answer.exit_code == 0, answer.output
-    page = store.runs.settings.reports_folder / f"depth-digits-against-cifar10-cpu-{ids['troubled'][:8]}" / "index.html"
+    # The study's settings were overridden: its pages stand beside those of the study as declared.
+    name = f"depth-digits-with-recipe.epochs=8-against-cifar10-cpu-{ids['troubled'][:8]}"
+    page = store.runs.settings.reports_folder / name / "index.html"
     assert answer.stdout.splitlines()[-1] == str(page)
     assert "Two runs of depth: digits and cifar10-cpu" in page.read_text()
 
@@ -94,10 +96,11 @@ def test_an_unknown_run_is_one_line_that_names_the_known_ones(kept):
     store, ids = kept
     with pytest.raises(TrackingError) as error:
         store.reader.read_study("depth", run_id="n0ne")
-    assert str(error.value) == (
-        f"'n0ne' is no run of the study 'depth'. Its runs in {store.runs.settings.tracking_uri}: "
-        f"{ids['troubled']} under cifar10-cpu, {ids['healthy']} under digits."
-    )
+    text = str(error.value)
+    assert text.startswith(f"'n0ne' is no run of the study 'depth'. Its runs in {store.runs.settings.tracking_uri}: ")
+    assert f"{ids['troubled']} under cifar10-cpu (by " in text
+    assert f"{ids['healthy']} under digits (by " in text
+    assert text.endswith("UTC, --set recipe.epochs=8).")
 
 
 def test_a_run_of_another_study_is_told_as_such(kept):

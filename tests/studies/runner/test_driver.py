@@ -50,8 +50,8 @@ def again(recorded, **keywords):
 
 def children(recorded):
     client = recorded.store.runs.client
-    experiment = client.get_experiment_by_name("depth")
-    return [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] == "fit"]
+    experiment_id = client.get_run(recorded.record.run_id).info.experiment_id
+    return [run for run in client.search_runs([experiment_id]) if run.data.tags["kind"] == "fit"]
 
 
 def test_every_arm_is_recorded_under_every_seed(recorded):
@@ -171,14 +171,23 @@ def test_a_run_that_was_cut_off_is_replaced_and_not_doubled(copied):
 
 def test_a_trial_of_another_study_is_taken_over_and_names_its_original(copied):
     store = copied.store
-    client = store.runs.client
-    client.rename_experiment(client.get_experiment_by_name("depth").experiment_id, "another study")
+    store.runs.client.set_tag(copied.record.run_id, "study", "another study")
     shutil.rmtree(copied.runs / "trials")
     record, news = again(copied)
     assert any("8 taken over from other studies" in line for line in news)
     originals = {trial.run_id for trial in copied.record.trials}
     assert {trial.reused_from for trial in record.trials} == originals
     assert [trial.result for trial in record.trials] == [trial.result for trial in copied.record.trials]
+
+
+def test_a_study_whose_experiment_was_renamed_is_found_and_recorded_once(copied):
+    client = copied.store.runs.client
+    client.rename_experiment(client.get_experiment_by_name("depth").experiment_id, "my favorite")
+    record, news = again(copied)
+    assert "nothing to train: all 8 trials have ended" in news
+    assert record.run_id == copied.record.run_id
+    assert len(children(copied)) == 8
+    assert client.get_experiment_by_name("depth") is None
 
 
 def test_a_study_that_is_not_there_is_said_with_what_is(recorded):
