@@ -36,7 +36,7 @@ PROTOCOL = Protocol(
         ),
         data=Data(source="digits", validation_fraction=0.2),  # 480 images to train on, 120 to validate
     ),
-    seeds=(0, 1, 2, 3, 4),
+    seeds=tuple(range(8)),
     smallest_effect=0.5,
     families={
         "ResNet": {
