@@ -2,9 +2,14 @@
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from studies.records.registration import Registration
+from studies.records.results import Result
+from studies.records.study_record import StudyStart
 
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCE_PATH = re.compile(r"`((?:lightning_modules|ablations|studies|reports|tests|docs|benchmarks)/[\w./]*)`")
@@ -43,3 +48,19 @@ def test_pages_name_files_that_exist(page):
     named = set(SOURCE_PATH.findall((root / page).read_text(encoding="utf-8")))
     examples = {"ablations/momentum.py"}  # the file that the README has its readers write
     assert {path for path in named - examples if not (root / path).exists()} == set()
+
+
+@pytest.mark.parametrize(
+    ("record", "start"),
+    [
+        (Registration, "Of `registration.json`"),
+        (StudyStart, "Of `starts/*.json`"),
+        (Result, "Of a trial's `result.json`"),
+    ],
+)
+def test_every_field_of_the_record_is_described(record, start):
+    """One table per record; its first column names all fields of the record, and nothing else."""
+    text = (DOCS / "record.md").read_text(encoding="utf-8")
+    table = text[text.index(start) :].split("\n\n", 2)[1]
+    named = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(field.name for field in fields(record))
