@@ -36,7 +36,9 @@ class CommandGroup(click.Group):
             raise
         except KeyboardInterrupt:
             verb = "Terminated" if process_end.signals else "Interrupted"
-            click.echo(f"{verb}. Ended trials are logged; the same command resumes from there.", err=True)
+            is_study = ctx.invoked_subcommand in ("run", "extend")
+            remedy = " Ended trials are logged; the same command resumes from there." if is_study else ""
+            click.echo(f"{verb}.{remedy}", err=True)
             ctx.exit(process_end.interrupted_code)
         except Exception as error:
             if process_end.has_lost_reader:

@@ -129,7 +129,8 @@ def gc(settings: Settings, weights: bool, yes: bool, dry_run: bool, as_json: boo
     # Never without consent: a script cannot be asked, so it has to state it.
     can_free = yes or sys.stdin.isatty()
     if dry_run or not can_free:
-        click.echo(f"{total} would be freed; nothing was. To free it: ablate gc --yes")
+        options = (" --weights" if weights else "") + settings.command_options
+        click.echo(f"{total} would be freed; nothing was. To free it: ablate gc --yes{options}")
         return
     if yes or click.confirm(f"Free {total}?"):
         click.echo(f"{format_size(free_garbage(garbage, settings))} freed")

@@ -142,7 +142,8 @@ STUDY_OPTIONS = (
     click.option(
         "--seeds",
         type=SeedsParam(),
-        help="Number of seeds (5), or the seeds themselves (0,1,7 or 7,); the same for every arm.  "
+        help="Number of seeds, such as 5, or the seeds themselves, such as 0,1,7 (one alone: 7,); the same for every "
+        "arm.  "
         "[default: the protocol's]",
     ),
     click.option(

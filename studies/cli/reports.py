@@ -21,6 +21,7 @@ from studies.cli.options import (
     study_options,
 )
 from studies.console.tables import print_json, print_table
+from studies.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def report(
         raise click.UsageError("Name one study and one other run of it: --against RUN_ID or --against-protocol NAME.")
     if run_id and (len(names) != 1 or all_studies):
         raise click.UsageError("--run is a run of one study: name that study alone.")
-    settings.create_folders()  # before anything is read: a folder that is not writable should fail at once
+    settings.require_creatable_folders()  # before anything is read: one that is not writable should fail at once
     if all_studies:
         named_studies = set(map(ablations.ablation_name, names))
         names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
@@ -347,17 +348,19 @@ def ui(settings: Settings, port: int, host: str) -> None:
     if settings.tracking_uri.startswith("http"):
         click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
         return
-    settings.create_folders()
+    settings.require_creatable_folders()
+    if settings.database_file and not settings.database_file.exists():
+        # MLflow would create an empty one, which later looks like a record that was lost.
+        raise SettingsError(f"there is no tracking store {settings.database_file}: nothing has been run there yet.")
     click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C stops it)")
     if host not in LOOPBACK_HOSTS:
         warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
         click.echo(warning, err=True)
     store_uri = settings.tracking_uri
     if settings.database_file:
-        if settings.database_file.exists():
-            from studies.tracking.artifact_addresses import relocate_artifacts
+        from studies.tracking.artifact_addresses import relocate_artifacts
 
-            relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
+        relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
         # Relative, since MLflow's server would take a path with ``%20`` in it for another one.
         os.chdir(settings.database_file.parent)
         store_uri = f"sqlite:///{settings.database_file.name}"

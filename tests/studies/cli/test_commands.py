@@ -152,6 +152,7 @@ READERS = (
     ("report", "--all"),
     ("export", "depth"),
     ("extend", "depth", "--seeds", "4"),
+    ("ui",),
 )
 
 
@@ -159,7 +160,16 @@ READERS = (
 def test_reading_where_nothing_was_run_is_misuse_and_makes_no_store(arguments, tmp_path):
     shown = call(*arguments, "--runs", tmp_path / "runs", code=2)
     assert re.search("nothing has been run (there|with this folder) yet|holds no study 'depth'", shown)
-    assert not (tmp_path / "runs" / "mlflow.db").exists()
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_an_interrupt_names_the_way_on_only_where_there_is_one(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("studies.cli.options.StudyOptions.declare_study", interrupt)
+    assert call("show", "depth", code=130).splitlines() == ["Interrupted."]
+    assert "the same command resumes from there" in call("run", "depth", "--dry-run", code=130)
 
 
 def test_debug_shows_the_traceback():

@@ -324,7 +324,7 @@ def test_the_workers_end_with_the_driver(recorded):
 def test_a_dry_run_writes_nothing(tmp_path):
     line = command("run", "depth", "--dry-run", "--json", runs=tmp_path / "runs")
     shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(json.loads(shown.stdout)["trials"]) == 20
+    assert len(json.loads(shown.stdout)["trials"]) == 32
     assert not (tmp_path / "runs").exists()
 
 
