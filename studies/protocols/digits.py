@@ -12,9 +12,9 @@ network, E, trained under each of eight seeds (validation error 2.5% to 11.7%). 
 stayed at chance; with batches of 16, most did. bfloat16 trained as well, and faster where the processor has it. Under
 Glorot's initialiser instead of He's (the default for that reason) no E left chance at 0.025, 0.05, 0.1 or 0.2.
 
-Eight seeds, by a pilot of `depth` with the ten seeds from 100 up: the error of E was 3.6 points above A's, with an SD of
-1.9 points over pairs. Of 300 studies resampled from these seeds and from 0 to 7, the claim of `depth` gets a verdict in
-65% with five seeds, and in 99% with eight.
+Eight seeds, by a pilot of `depth` with the ten seeds from 100 up: the error of E was 3.6 points above that of A, with a
+standard deviation of 1.9 over pairs. Of 300 studies resampled from these seeds and those from 0 to 7, the claim of
+`depth` gets a verdict in 65% with five seeds, and in 99% with eight.
 
 Plain and residual networks have a recipe of their own, the same for all arms of a study: a quarter of their width (4, 8
 and 16 channels), 30 epochs, a peak rate of 0.1 without clipping. At 0.05 the plain networks of 56 layers learn less.
