@@ -101,7 +101,8 @@ class ExternalBatches:
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the user's loader, for a module that reads ``trainer.train_dataloader.dataset``."""
-        if name == "loader":  # not made yet
+        # Not made yet; or the loader's own position, while a fit is resumed at the start of an epoch.
+        if name in ("loader", "state_dict", "load_state_dict"):
             raise AttributeError(name)
         return getattr(self.loader, name)
 
@@ -164,7 +165,8 @@ class ExternalBatches:
         if not _is_image_label_pair(batch):
             raise UserError(
                 f"{self.loader_label} yields {_describe_batch(batch)}; expected (images, labels): float32 (batch, "
-                "channels, height, width) and int64 (batch,), if not before then after the transfer hooks."
+                "channels, height, width) and int64 (batch,). The data module's on_after_batch_transfer can make "
+                "such a pair of what the loader gives."
             )
         images, labels = batch
         if len(images) != len(labels):

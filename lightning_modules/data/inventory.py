@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -245,12 +246,14 @@ def _read_train_split(data_module: SeededDataModule, open_module: Callable[[int]
         UserError: where the loader has no length or a wrong one, or a second opening gives other batches.
     """
     num_batches = _read_length(data_module)
-    reading = _read_split(data_module, "train")
-    if num_batches != len(reading.batch_sizes):
+    reading = _read_split(data_module, "train", max_batches=num_batches)
+    num_read = len(reading.batch_sizes)
+    if num_batches != num_read:
+        yielded = "more" if num_read > num_batches else f"{num_read}"
         raise UserError(
             f"{data_module.data.class_path}'s train_dataloader says by __len__ that it has {num_batches} batches, and "
-            f"yields {len(reading.batch_sizes)}; expected equal numbers: steps and learning-rate schedules follow the "
-            "length. Correct the __len__ of the loader or of its IterableDataset, which each of its workers reads."
+            f"yields {yielded}; expected as many as it says: steps and learning-rate schedules follow the length. "
+            "Correct the __len__ of the loader or of its IterableDataset, which each of its workers reads."
         )
     if reading.digest != _read_split(open_module(data_module.seed), "train").digest:
         raise UserError(
@@ -299,9 +302,13 @@ def _read_fixed_split(data_module: SeededDataModule, loader_name: LoaderName) ->
     return reading
 
 
-def _read_split(data_module: SeededDataModule, loader_name: LoaderName, *keys: str) -> _SplitReading:
+def _read_split(
+    data_module: SeededDataModule, loader_name: LoaderName, *keys: str, max_batches: int | None = None
+) -> _SplitReading:
+    """Read a split; of one that has more than some number of batches, which may be endless, one more."""
     batches = data_module.batches(loader_name, *keys)
-    batch_labels = [labels.cpu().numpy() for _, labels in batches]
+    num_read = None if max_batches is None else max_batches + 1
+    batch_labels = [labels.cpu().numpy() for _, labels in islice(batches, num_read)]
     if not batch_labels:
         raise UserError(f"{batches.loader_label} yields nothing; expected one batch or more.")
     return _SplitReading(np.concatenate(batch_labels), batches.digest, tuple(map(len, batch_labels)))

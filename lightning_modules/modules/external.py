@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,7 +84,10 @@ class ExternalTrainable(lightning.Callback):
             gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
         self.metrics.update_layer_gradients(self.module)
         self.metrics.update_gradient_norm(get_total_norm(gradients))
-        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        groups = trainer.optimizers[0].param_groups
+        self.learning_rate = (
+            float(groups[0]["lr"]) if groups else math.nan
+        )  # no group where the module has no optimizer
 
     def on_train_batch_end(
         self,

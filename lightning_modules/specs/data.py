@@ -45,8 +45,10 @@ class Data:
 class ForeignData:
     """User-defined data: the ``LightningDataModule`` that a class or function returns, with its own loaders.
 
-    The loaders yield ``(images, labels)``: float32 ``(batch, channels, height, width)`` and int64 ``(batch,)``. They
-    decide on batch size and augmentation; their random draws are seeded by (seed, epoch).
+    The loaders, or the data module's transfer hooks, make pairs ``(images, labels)``: float32 ``(batch, channels,
+    height, width)`` and int64 ``(batch,)``. They decide on batch size and augmentation; their random draws are seeded
+    by (seed, epoch). The data module has a trainer from the start, whose ``training``, ``validating`` and ``testing``
+    say whose batches are read.
 
     Attributes:
         class_path: dotted path of a class or function, such as ``my_data.Digits``.

@@ -18,7 +18,8 @@ MAX_NAMES = 200  # curves of a trial: names that count steps or files would grow
 MAX_NAME_LENGTH = 200
 INVALID_CHARACTERS = re.compile(r"[^\w./ -]")  # those that a tracking store refuses in a metric's name
 # Methods of TensorBoard's, W&B's, MLflow's and Comet's writers that record something else than a number.
-IGNORED_METHODS = re.compile(r"(add|log)_\w+|watch|unwatch|flush|close|finish|save|set_\w+")
+IGNORED_METHODS = re.compile(r"(add|log|set)_\w+|watch|unwatch")
+HOUSEKEEPING_METHODS = ("flush", "close", "finish", "end")  # nothing is buffered
 WRITTEN_METHODS = "add_scalar, add_scalars, log, log_metric and log_metrics"
 
 
@@ -132,6 +133,11 @@ class NumberWriter:
         """Record several numbers, as TensorBoard's writer does."""
         self._logger.keep(main_tag, tag_scalar_dict)
 
+    def add_hparams(self, hparam_dict: Mapping[str, Any], metric_dict: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        """Record hyperparameters and numbers, as TensorBoard's writer does."""
+        self._logger.log_hyperparams(hparam_dict)
+        self._logger.log_metrics(metric_dict)
+
     def log(self, data: Mapping[str, Any], *_: Any, **__: Any) -> None:
         """Record numbers, as W&B's run does."""
         self._logger.log_metrics(data)
@@ -148,11 +154,12 @@ class NumberWriter:
         self._logger.keep(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if not IGNORED_METHODS.fullmatch(name):
+        if not (IGNORED_METHODS.fullmatch(name) or name in HOUSEKEEPING_METHODS):
             raise AttributeError(f"a study's logger has no {name!r}; it records numbers, by {WRITTEN_METHODS}.")
 
         def ignore(*_: Any, **__: Any) -> None:
-            self._logger.report(f"{name} is not recorded: only numbers are")
+            if name not in HOUSEKEEPING_METHODS:
+                self._logger.report(f"{name} is not recorded: only numbers are")
 
         return ignore
 

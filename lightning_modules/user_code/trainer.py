@@ -32,7 +32,7 @@ def make_trainer(max_epochs: int, device: torch.device) -> lightning.Trainer:
             return lightning.Trainer(
                 max_epochs=max_epochs,
                 accelerator="gpu" if device.type == "cuda" else "cpu",
-                devices=1,
+                devices=[torch.cuda.current_device()] if device.type == "cuda" else 1,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

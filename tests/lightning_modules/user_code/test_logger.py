@@ -34,10 +34,18 @@ def test_the_writers_of_several_products_are_understood(logger):
     writer.log_metric("comet", 7, 100)
     writer.log_metric(run_id="run id", key="named", value=8)
     writer.log_metrics({"many": 9})
+    writer.add_hparams({"rate": 0.1}, {"hparams": 10})
+    writer.flush()
     assert logger.take_values() == {
         "train/loss": 1, "both/a": 2, "both/b": 3, "wandb": 4, "nested/deep": 5, "mlflow": 6, "comet": 7, "named": 8,
-        "many": 9,
+        "many": 9, "hparams": 10,
     }  # fmt: skip
+
+
+def test_housekeeping_is_silent(logger, lines):
+    logger.experiment.flush()
+    logger.experiment.close()
+    assert not lines
 
 
 def test_what_is_no_number_is_reported_once(logger, lines):

@@ -221,6 +221,16 @@ class TooShort(Streams):
     length = 16
 
 
+class Endless(Streams):
+    def train_dataloader(self):
+        class Repeating(SizedStream):
+            def __iter__(self):
+                while True:
+                    yield torch.zeros(1, 8, 8), 0
+
+        return DataLoader(Repeating((), 24), 8)
+
+
 class TrainOnly(lightning.LightningDataModule):
     def train_dataloader(self):
         return DataLoader(TensorDataset(*arrays(24, 0)), 8)
@@ -323,11 +333,15 @@ def test_lengths_are_needed_for_training_only(tmp_path):
             "FailingSetup",
             r"FailingSetup\.setup\('fit'\) fails at test_surroundings\.py, line \d+: AttributeError: .*no_such",
         ),
-        ("TooLong", r"TooLong's train_dataloader says by __len__ that it has 13 batches, and yields 3; expected equal"),
+        (
+            "TooLong",
+            r"TooLong's train_dataloader says by __len__ that it has 13 batches, and yields 3; expected as many",
+        ),
         (
             "TooShort",
-            r"TooShort's train_dataloader says by __len__ that it has 2 batches, and yields 3; expected equal",
+            r"TooShort's train_dataloader says by __len__ that it has 2 batches, and yields more; expected as many",
         ),
+        ("Endless", r"Endless's train_dataloader says by __len__ that it has 3 batches, and yields more"),
         ("TrainOnly", r"TrainOnly's val_dataloader is missing: a study trains, validates and tests"),
     ],
 )
