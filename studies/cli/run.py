@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from studies.console.tables import print_json, print_table
 from studies.design.study import MAX_NUM_SEEDS
 from studies.runner.plan import REUSE_POLICIES, ReusePolicy
 from studies.scratch import process_folder
+from studies.storage.machine_limits import describe_full_disk, is_full_disk, require_room
 
 if TYPE_CHECKING:
     from studies.design.study import Study
@@ -129,6 +131,7 @@ def run(
         _print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
     settings.require_creatable_folders()  # a refusal should come before the imports
+    require_room(settings)
     process_folder()
     with _prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
@@ -191,7 +194,7 @@ def _run_study(
     from studies.gc_pause import pause_gc
 
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
-    with prestart_ray(study, settings, resources):
+    with _explain_full_disk(study, settings), prestart_ray(study, settings, resources):
         with pause_gc():  # a fifth of the time of large imports
             from studies.runner.context import prepare_study
             from studies.runner.driver import run_study
@@ -207,7 +210,27 @@ def _run_study(
             report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
     if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
+        if any(is_full_disk(_last_error_line(trial)) for trial in failed_trials):
+            click.echo(f"Error: {describe_full_disk(settings, len(failed_trials))}", err=True)
         sys.exit(EXIT_FAILURE)
+
+
+@contextmanager
+def _explain_full_disk(study: Study, settings: Settings) -> Iterator[None]:
+    """After an error of a full disk, say what to do in the last line."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full_disk(error) or click.get_current_context().find_root().params.get("debug"):
+            raise
+        click.echo(f"Error: {error}", err=True)
+        raise click.ClickException(describe_full_disk(settings, _num_trials_left(study, settings))) from error
+
+
+def _num_trials_left(study: Study, settings: Settings) -> int:
+    """Trials without a result; one where all have one, as it is the tracking store that is left."""
+    ended = {file.parent.name.partition("-")[0] for file in settings.trials_folder.glob("*-*/result.json")}
+    return max(1, sum(trial.fingerprint not in ended for trial in study.trials()))
 
 
 def _last_error_line(trial: RecordedTrial) -> str:
