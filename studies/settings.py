@@ -139,11 +139,7 @@ class Settings:
     @property
     def database_file(self) -> Path | None:
         """File of a local tracking store; ``None`` for a server."""
-        match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", self.tracking_uri)
-        # SQLite's own addresses (``file:...?uri=true``) are left to SQLite.
-        if match is None or match[1].startswith("file:"):
-            return None
-        return Path(unquote(match[1])).absolute()
+        return database_file_of(self.tracking_uri)
 
     @property
     def has_own_database(self) -> bool:
@@ -211,6 +207,15 @@ class Settings:
         _require_creatable(self.runs_folder, "run folder", "--runs")
         if self.storage_folder:
             _require_creatable(self.storage_folder, "storage", "--storage")
+
+
+def database_file_of(tracking_uri: str) -> Path | None:
+    """File of the database at an address; ``None`` for a server."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", tracking_uri)
+    # SQLite's own addresses (``file:...?uri=true``) are left to SQLite.
+    if match is None or match[1].startswith("file:"):
+        return None
+    return Path(unquote(match[1])).absolute()
 
 
 def sqlite_uri(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 
@@ -14,7 +13,12 @@ from studies.records.identity import is_recorded
 from studies.records.results import RECORD_SCHEMA
 from studies.settings import Settings
 from studies.storage import lease
-from studies.tracking.errors import TrackingError, report_store_outage
+from studies.tracking.errors import (
+    TrackingError,
+    describe_database_damage,
+    find_database_damage,
+    report_store_outage,
+)
 from studies.tracking.inspection import RecordedRun
 from studies.tracking.reader import ENDED_STATUSES
 from studies.tracking.store import Store, open_store
@@ -34,12 +38,15 @@ def check_tracking_store(settings: Settings) -> Iterator[HealthCheck]:
         advice = _upgrade_advice(str(error), settings)
         yield HealthCheck(area="record", level="error", finding=str(error), advice=advice)
         return
+    damages = list(_check_database(settings))
+    yield from damages
+    if damages:  # what it would answer is as likely wrong
+        return
     with report_store_outage(settings.tracking_uri):
         runs = store.inspector.list_runs()
         finding = f"{settings.redacted_tracking_uri} responds; it holds {_count_runs(runs)}"
         yield HealthCheck(area="record", level="ok", finding=finding)
         yield _check_store_version(settings, store)
-        yield from _check_database(settings)
         readable = [run for run in runs if run.schema == str(RECORD_SCHEMA)]
         yield from _check_schemas(runs)
         yield from _check_tags(readable)
@@ -77,18 +84,10 @@ def _check_store_version(settings: Settings, store: Store) -> HealthCheck:
 
 
 def _check_database(settings: Settings) -> Iterator[HealthCheck]:
-    if not settings.database_file:
-        return
-    # Read-only, and patient: a running study may hold the lock for a moment.
-    connection = sqlite3.connect(f"{settings.database_file.as_uri()}?mode=ro", uri=True, timeout=20)
-    try:
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    finally:
-        connection.close()
-    if answer != "ok":
-        finding = f"{settings.database_file} is damaged ({answer})"
-        advice = "restore a backup; or move the file away, and `ablate sync` rebuilds it from the trial folders"
-        yield HealthCheck(area="record", level="error", finding=finding, advice=advice)
+    reason = find_database_damage(settings.database_file) if settings.database_file else ""
+    if settings.database_file and reason:
+        finding = describe_database_damage(settings.database_file, reason)
+        yield HealthCheck(area="record", level="error", finding=finding)
 
 
 def _check_schemas(runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from lightning_modules.specs.errors import UserError
-from studies.settings import redact_credentials
+from studies.settings import database_file_of, redact_credentials
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what MLflow's client raises when the store fails
 MAX_REASON_LENGTH = 200  # characters; MLflow quotes whole SQL statements and web pages
@@ -36,7 +36,8 @@ def report_store_outage(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
+        _require_sound_database(uri, error)
         raise TrackingError(
             f"the tracking store {redact_credentials(uri)} does not answer any more "
             f"({_shorten_reason(root_cause(error))}). What was trained is kept: call `ablate run` again when it does."
@@ -59,10 +60,39 @@ def report_unreachable_store(uri: str) -> Iterator[None]:
     except STORE_ERRORS as error:
         if isinstance(error, MlflowException) and error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             raise TrackingError(describe_refusal(uri)) from error
+        _require_sound_database(uri, error)
         raise TrackingError(
             f"the tracking store {redact_credentials(uri)} does not answer as one. "
             f"Check --tracking-uri, and that its server runs. ({_shorten_reason(str(error))})"
         ) from error
+
+
+def find_database_damage(database: Path) -> str:
+    """What SQLite's own check finds wrong with a database; empty where it finds nothing, or cannot look."""
+    # Read-only, and patient: a running study may hold the lock for a moment.
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        return ""
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if answer == "ok" else " ".join(answer.split())
+
+
+def describe_database_damage(database: Path, reason: str) -> str:
+    """Name a damaged database, with what to do."""
+    return (
+        f"the tracking store {database} is damaged ({reason}). Restore a backup; or move the file away, and "
+        "`ablate sync` makes it again from the trial folders (the list of earlier starts is lost with it)."
+    )
+
+
+def _require_sound_database(uri: str, error: Exception) -> None:
+    database = database_file_of(uri)
+    reason = find_database_damage(database) if database and database.exists() else ""
+    if database and reason:
+        raise TrackingError(describe_database_damage(database, reason)) from error
 
 
 def require_readable_database(database: Path, *, for_writing: bool) -> None:
@@ -74,6 +104,8 @@ def require_readable_database(database: Path, *, for_writing: bool) -> None:
     is_writable = os.access(database, os.W_OK)
     if for_writing and not is_writable:
         raise TrackingError(f"the tracking store {database} is read-only: make it writable, or copy its folder.")
+    if database.stat().st_size == 0:  # which SQLite, and MLflow, would take for a new one
+        raise TrackingError(describe_database_damage(database, "it is empty"))
     # After a driver was killed in a write, SQLite reads a database only where it may undo what was half written.
     mode = "rw" if is_writable else "ro"
     try:
@@ -86,10 +118,7 @@ def require_readable_database(database: Path, *, for_writing: bool) -> None:
             f"the tracking store {database} cannot be opened ({error}): expected a database file that you may read."
         ) from error
     except sqlite3.DatabaseError as error:
-        raise TrackingError(
-            f"the tracking store {database} is no database, or a damaged one ({error}). Restore a backup; or move it "
-            "away, and `ablate sync` makes it again from the trial folders."
-        ) from error
+        raise TrackingError(describe_database_damage(database, str(error))) from error
 
 
 def describe_refusal(uri: str) -> str:

@@ -240,7 +240,7 @@ def test_a_database_of_another_mlflow_is_an_error_with_the_command_that_mends_it
 
 def test_a_database_that_is_no_database_is_an_error(copied):
     (copied.runs / "mlflow.db").write_bytes(b"nothing of SQLite" * 1000)
-    assert any(level == "error" and "is no database, or a damaged one" in text for level, text, _ in alarms(copied))
+    assert any(level == "error" and "is damaged (file is not a database)" in text for level, text, _ in alarms(copied))
 
 
 def test_the_file_system_under_the_record_is_known():
