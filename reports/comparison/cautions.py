@@ -15,7 +15,7 @@ from studies.records.registration import Registration
 from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 
-# With ten seeds, unequal correlation brings fewer than 5% of wrong studies (docs/statistics.md).
+# With ten seeds, unequal correlation brings at most 6.2% of wrong studies (docs/statistics.md).
 SUFFICIENT_SEEDS = 10
 MAX_LISTED_DAMAGES = 5
 
@@ -198,7 +198,7 @@ def _correlation_cautions(record: StudyRecord) -> Iterator[str]:
         "times the variance that arms of equal noise and correlation would give them (above "
         f"{format_significant(excess.limit, 2)} in 1% of such studies; measured correlations of two arms {low} to "
         f"{high}). Their intervals may be too narrow: verdicts are then wrong in up to 12% of studies with two seeds, "
-        "9% with three and 6% with five, and in fewer than 5% with ten."
+        "9% with three and 8% with five."
     )
 
 

@@ -89,6 +89,12 @@ def estimate_effects(
     return tuple(estimates)
 
 
+def effect_coefficients(num_rows: int, num_columns: int) -> Array:
+    """Weights of all effects, effects x cells; the cells row by row."""
+    rows, columns = list(map(str, range(num_rows))), list(map(str, range(num_columns)))
+    return np.array([effect.cell_weights.ravel() for effect in _list_effects(rows, columns)])
+
+
 def _list_effects(rows: Sequence[str], columns: Sequence[str]) -> list[_Effect]:
     """List the main effects of rows, those of columns, then all interactions."""
     row_mean = np.full(len(rows), 1 / len(rows))

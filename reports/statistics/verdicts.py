@@ -23,7 +23,7 @@ and *inconclusive* otherwise. Direction is read from two-sided intervals and mar
 Bounds hold simultaneously for all contrasts that the claims on one endpoint read, fitted lines included (Dunnett,
 max-t), except that a conjunction which is the only claim on its endpoint is *supported* at each conjunct's own level
 (intersection-union test, Berger 1982). That protects one claim; next to other claims a conjunction is supported by the
-simultaneous bounds, and contradicted by them always: any of its contrasts could do that.
+simultaneous bounds. By them it is always contradicted, as any of its contrasts could do that, and called equivalent.
 
 Whatever the numbers, nothing is stated from one seed; no margin from two pairs (their standard deviation is uncertain
 by a factor of 0.45 to 32); nothing in favor of the arm that lost more seeds to divergence than the other, and no
@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ablations import (
@@ -92,16 +92,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _VerdictOption:
-    """A word, what it means in a sentence, and all the statements that it requires."""
+class VerdictOption:
+    """A word, what it means in a sentence, the statements that it requires, and those that rule it out."""
 
     word: VerdictWord
     lead: str
     statements: tuple[Statement, ...]
+    exceptions: tuple[Statement, ...] = ()
 
     @property
     def holds(self) -> bool:
-        return all(statement.holds for statement in self.statements)
+        """Whether all of its statements hold, and none that rules it out."""
+        is_ruled_out = any(statement.holds for statement in self.exceptions)
+        return not is_ruled_out and all(statement.holds for statement in self.statements)
 
 
 def judge_claims(
@@ -164,10 +167,10 @@ def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) 
             contrasts=tuple(contrasts),
         )
     has_several_pairs = len(claim.contrasts) > 1
-    options = _verdict_options(claim, analyses, is_sole_claim)
+    options = verdict_options(claim, analyses, is_sole_claim)
     chosen, skipped_notes = _select_verdict(options, open_question)
     level_notes = []
-    if is_sole_claim and has_several_pairs and chosen.word in ("supported", "practically equivalent"):
+    if is_sole_claim and has_several_pairs and chosen.word == "supported":
         level_notes.append(INDIVIDUAL_LEVEL_NOTE)
     obstacle = skipped_notes[0].partition(": ")[2] if chosen.word == "inconclusive" and skipped_notes else ""
     effects = _distinct(statement.effect for statement in chosen.statements)[:MAX_EFFECTS]
@@ -181,7 +184,7 @@ def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) 
     )
 
 
-def _select_verdict(options: Sequence[_VerdictOption], open_question: str) -> tuple[_VerdictOption, tuple[str, ...]]:
+def _select_verdict(options: Sequence[VerdictOption], open_question: str) -> tuple[VerdictOption, tuple[str, ...]]:
     """Return the first option whose statements hold and may be made, and notes on words skipped.
 
     Where there is none, the option is *inconclusive*, with the statements that were missing.
@@ -196,10 +199,10 @@ def _select_verdict(options: Sequence[_VerdictOption], open_question: str) -> tu
         skipped.append(f"not {option.word}, although the intervals show it: {'; '.join(obstacles)}")
     # Neither of the two words that agree with a claim was reached: what was missing for each is the reason.
     unmet = _unmet_statements(options, "supported") + _unmet_statements(options, "practically equivalent")
-    return _VerdictOption("inconclusive", open_question, tuple(unmet)), tuple(skipped)
+    return VerdictOption("inconclusive", open_question, tuple(unmet)), tuple(skipped)
 
 
-def _unmet_statements(options: Sequence[_VerdictOption], word: VerdictWord) -> list[Statement]:
+def _unmet_statements(options: Sequence[VerdictOption], word: VerdictWord) -> list[Statement]:
     """The statements missing for a word, of the option with the fewest."""
     unmet_by_option = []
     for option in options:
@@ -213,7 +216,7 @@ def _join_statements(statements: Sequence[Statement], has_several_pairs: bool) -
     return "; ".join(condense_findings(findings))
 
 
-def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
+def verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[VerdictOption]:
     """The row of the table for one claim, from left to right."""
     if isinstance(claim, AllOf):
         return _all_of_options(claim, analyses, is_sole_claim)
@@ -229,13 +232,11 @@ def _verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bo
     raise TypeError(f"{type(claim).__name__} has no row in the table of verdicts; add one.")
 
 
-def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[_VerdictOption]:
+def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[VerdictOption]:
     pair = (claim.over, claim.arm)
     label = endpoint_label(claim.endpoint)
-    better, worse = (
-        f"{claim.arm} improves on {claim.over} in {label}",
-        f"{claim.arm} is worse than {claim.over} in {label}",
-    )
+    better = f"{claim.arm} improves on {claim.over} in {label}"
+    worse = f"{claim.arm} is worse than {claim.over} in {label}"
     if isinstance(claim, HelpsBy):
         # An improvement of a stated size has no "practically equivalent": it may be missed to either side.
         low, high = claim.by - claim.within, claim.by + claim.within
@@ -244,66 +245,64 @@ def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individua
         less = f"{claim.arm} improves on {claim.over} by less than claimed in {label}, or not at all"
         more = f"{claim.arm} improves on {claim.over} by more than claimed in {label}"
         return [
-            _VerdictOption("supported", f"{claim.arm} improves on {claim.over} {size}", (within,)),
-            _VerdictOption("contradicted", less, (analysis.beyond_margin(pair, high=low),)),
-            _VerdictOption("contradicted", more, (analysis.beyond_margin(pair, low=high),)),
+            VerdictOption("supported", f"{claim.arm} improves on {claim.over} {size}", (within,)),
+            VerdictOption("contradicted", less, (analysis.beyond_margin(pair, high=low),)),
+            VerdictOption("contradicted", more, (analysis.beyond_margin(pair, low=high),)),
         ]
     # Equivalence first: a significant difference smaller than ε is still practically nothing.
     equal = f"{claim.arm} and {claim.over} are practically equivalent in {label}"
-    equivalent = _VerdictOption("practically equivalent", equal, (analysis.equivalence(pair, individual=individual),))
+    equivalent = VerdictOption("practically equivalent", equal, (analysis.equivalence(pair, individual=individual),))
     if isinstance(claim, DoesNotHelp):
         smallest = analysis.format_margin(analysis.evidence.smallest_effect)
         not_better = f"{claim.arm} does not improve on {claim.over} in {label} by {smallest} or more"
-        supported = _VerdictOption("supported", not_better, (analysis.non_superiority(pair, individual=individual),))
-        return [equivalent, supported, _VerdictOption("contradicted", better, (analysis.superiority(pair),))]
-    supported = _VerdictOption("supported", better, (analysis.superiority(pair, individual=individual),))
-    return [equivalent, supported, _VerdictOption("contradicted", worse, (analysis.inferiority(pair),))]
+        supported = VerdictOption("supported", not_better, (analysis.non_superiority(pair, individual=individual),))
+        return [equivalent, supported, VerdictOption("contradicted", better, (analysis.superiority(pair),))]
+    supported = VerdictOption("supported", better, (analysis.superiority(pair, individual=individual),))
+    return [equivalent, supported, VerdictOption("contradicted", worse, (analysis.inferiority(pair),))]
 
 
-def _all_of_options(claim: AllOf, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[_VerdictOption]:
-    equivalent: list[_VerdictOption] = []
-    supported: list[_VerdictOption] = []
-    contradicted: list[_VerdictOption] = []
+def _all_of_options(claim: AllOf, analyses: EndpointAnalyses, is_sole_claim: bool) -> list[VerdictOption]:
+    equivalent: list[VerdictOption] = []
+    supported: list[VerdictOption] = []
+    contradicted: list[VerdictOption] = []
     for conjunct in claim.parts:
         analysis = analyses[conjunct.endpoint]
-        for option in _simple_options(conjunct, analysis, individual=is_sole_claim):
-            if option.word == "practically equivalent":
-                equivalent.append(option)
-            elif option.word == "supported":
-                supported.append(option)
+        options = _simple_options(conjunct, analysis, individual=is_sole_claim)
+        supported += [option for option in options if option.word == "supported"]
         first, *others = _simple_options(conjunct, analysis, individual=False)
+        equivalent += [first] if first.word == "practically equivalent" else []
         # A conjunct that would be practically equivalent by itself contradicts nothing.
-        if not (first.word == "practically equivalent" and first.holds):
-            contradicted += [option for option in others if option.word == "contradicted"]
+        exceptions = first.statements if first.word == "practically equivalent" else ()
+        contradicted += [replace(option, exceptions=exceptions) for option in others if option.word == "contradicted"]
     options = [_combine_options("supported", supported), *contradicted]
     if len(equivalent) == len(claim.parts):  # `HelpsBy` has no equivalence: one such conjunct rules the word out
         options.insert(0, _combine_options("practically equivalent", equivalent))
     return options
 
 
-def _combine_options(word: VerdictWord, options: Sequence[_VerdictOption]) -> _VerdictOption:
+def _combine_options(word: VerdictWord, options: Sequence[VerdictOption]) -> VerdictOption:
     statements = [statement for option in options for statement in option.statements]
     lead = join_words((option.lead for option in options), max_words=MAX_NAMED_CONJUNCTS)
-    return _VerdictOption(word, lead, tuple(statements))
+    return VerdictOption(word, lead, tuple(statements))
 
 
-def _falls_with_options(claim: FallsWith, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+def _falls_with_options(claim: FallsWith, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[VerdictOption]:
     label, (first, *_, last) = capitalize_first(endpoint_label(claim.endpoint)), claim.order
     improves, worsens = change_verbs(claim.endpoint)
     # The trend may hide a step back, so that every step must be non-inferior.
     supported = [analysis.trend(claim.order, rises=False, individual=is_sole_claim)]
     # A line or one step for the worse refutes the claim; each is read from the simultaneous interval.
     rises = analysis.trend(claim.order, rises=True)
-    contradicted = [_VerdictOption("contradicted", f"{label} {worsens} from {first} to {last}", (rises,))]
+    contradicted = [VerdictOption("contradicted", f"{label} {worsens} from {first} to {last}", (rises,))]
     for over, arm in claim.contrasts:
         step = analysis.decreasing_pair((over, arm))
         supported.append(analysis.non_inferiority(step, individual=is_sole_claim))
-        step_rises = (analysis.inferiority(step),)
-        contradicted.append(_VerdictOption("contradicted", f"{label} {worsens} from {over} to {arm}", step_rises))
-    return [_VerdictOption("supported", f"{label} {improves} from {first} to {last}", tuple(supported)), *contradicted]
+        lead = f"{label} {worsens} from {over} to {arm}"
+        contradicted.append(VerdictOption("contradicted", lead, (analysis.inferiority(step),)))
+    return [VerdictOption("supported", f"{label} {improves} from {first} to {last}", tuple(supported)), *contradicted]
 
 
-def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[VerdictOption]:
     label, turn = capitalize_first(endpoint_label(claim.endpoint)), claim.arm
     improves, worsens = change_verbs(claim.endpoint)
     # Contrasts are those with the arm of saturation: first the earlier arms on it, then it against the deeper ones.
@@ -315,35 +314,34 @@ def _saturates_at_options(claim: SaturatesAt, analysis: EndpointAnalysis, is_sol
     for pair in earlier:
         statements = (analysis.superiority(pair), *plateau)
         lead = f"{label} {improves} up to {turn} and is level beyond it"
-        options.append(_VerdictOption("supported", lead, statements))
+        options.append(VerdictOption("supported", lead, statements))
     smallest = analysis.evidence.smallest_effect
     for pair, name, is_level in zip(deeper, claim.order[index + 1 :], plateau, strict=True):
-        if not is_level.holds:
-            falls = (analysis.superiority(pair),)
-            options.append(_VerdictOption("contradicted", f"{label} still {improves} from {turn} to {name}", falls))
+        falls, lead = (analysis.superiority(pair),), f"{label} still {improves} from {turn} to {name}"
+        options.append(VerdictOption("contradicted", lead, falls, exceptions=(is_level,)))
         rises = (analysis.beyond_margin(pair, high=-smallest),)
-        options.append(_VerdictOption("contradicted", f"{label} {worsens} from {turn} to {name}", rises))
+        options.append(VerdictOption("contradicted", f"{label} {worsens} from {turn} to {name}", rises))
     rises_up_to = tuple(analysis.inferiority(pair) for pair in earlier)
-    options.append(_VerdictOption("contradicted", f"{label} {worsens} up to {turn}", rises_up_to))
+    options.append(VerdictOption("contradicted", f"{label} {worsens} up to {turn}", rises_up_to))
     return options
 
 
-def _reverses_options(claim: Reverses, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[_VerdictOption]:
+def _reverses_options(claim: Reverses, analysis: EndpointAnalysis, is_sole_claim: bool) -> list[VerdictOption]:
     label = endpoint_label(claim.endpoint)
     (first, second), (third, fourth) = claim.worse, claim.better
     reversal = (
         analysis.inferiority(claim.worse, individual=is_sole_claim),
         analysis.superiority(claim.better, individual=is_sole_claim),
     )
-    equivalent = tuple(analysis.equivalence(pair, individual=is_sole_claim) for pair in claim.contrasts)
+    equivalent = tuple(analysis.equivalence(pair) for pair in claim.contrasts)
     equal = f"{second} and {first}, and {fourth} and {third}, are practically equivalent in {label}"
     # A reversal is a conjunction: either pair alone, the wrong way round, refutes it.
     first_refuted, second_refuted = analysis.superiority(claim.worse), analysis.inferiority(claim.better)
     return [
-        _VerdictOption("practically equivalent", equal, equivalent),
-        _VerdictOption("supported", _claim_question(claim), reversal),
-        _VerdictOption("contradicted", f"{second} improves on {first} in {label}", (first_refuted,)),
-        _VerdictOption("contradicted", f"{fourth} is worse than {third} in {label}", (second_refuted,)),
+        VerdictOption("practically equivalent", equal, equivalent),
+        VerdictOption("supported", _claim_question(claim), reversal),
+        VerdictOption("contradicted", f"{second} improves on {first} in {label}", (first_refuted,)),
+        VerdictOption("contradicted", f"{fourth} is worse than {third} in {label}", (second_refuted,)),
     ]
 
 

@@ -140,6 +140,19 @@ def test_a_lone_conjunction_says_that_its_parts_hold_at_their_own_level():
     assert "every part holds at its own level" in verdict(FALLS, (10, 9, 8)).notes[0]
 
 
+def test_a_lone_conjunction_is_equivalent_by_the_simultaneous_bounds():
+    values = measured((10, 10, 10), noise=5)
+    contrasts = estimate_contrasts(values, "ABC", [("A", "B"), ("A", "C")])
+    own = max(max(-each.low_individual_one_sided, each.high_individual_one_sided) for each in contrasts)
+    simultaneous = max(each.equivalence_margin for each in contrasts)
+    claim = AllOf(parts=(HELPS, Helps(arm="C", over="A")))
+    words = []
+    for smallest_effect in ((own + simultaneous) / 2, 1.01 * simultaneous):
+        numbers = evidence(values, smallest_effect=smallest_effect)
+        words.append(judge_claims([claim], "ABC", {"test_error": numbers})[0].word)
+    assert words == ["inconclusive", "practically equivalent"]
+
+
 def test_equivalence_is_two_one_sided_tests():
     values = measured((10, 10.1), noise=8)
     shown = {

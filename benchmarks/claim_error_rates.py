@@ -1,0 +1,534 @@
+"""Claim: verdicts of every kind of claim are wrong in one study of twenty at most, but for the cases named in the docs.
+
+Cost: about five minutes on one core. Command: ``python benchmarks/claim_error_rates.py [--write]``; with ``--write``
+the rates, each with its Clopper-Pearson interval, go to ``benchmarks/results/claim_error_rates.json``, and two tables
+to ``docs/statistics.md``.
+
+Studies are judged by the table that the report uses (``reports.statistics.verdicts.verdict_options``), on intervals of
+whole batches (``reports.statistics.simulation``); a test compares the words with those of ``judge_claims``. A verdict
+is wrong if and only if a statement that it asserts is false. Each rate is that of the least favorable of a hundred or
+so true means, which is chosen on other studies than those on which the rate is measured.
+"""
+
+# ruff: noqa: ARG002 - arguments of an interface of which a simulation reads few
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
+from reports.statistics import Evidence, estimate_proportion
+from reports.statistics.critical_values import Array
+from reports.statistics.evidence import EndpointAnalysis, FavoredSide, ImprovementBounds, Statement
+from reports.statistics.factorial import effect_coefficients
+from reports.statistics.families import ArmPair, ContrastFamily, claimed_family
+from reports.statistics.power import FamilyDesign, variance_excess
+from reports.statistics.simulation import batched_half_widths
+from reports.statistics.verdicts import VerdictOption, verdict_options
+
+Truths = npt.NDArray[np.bool_]  # one value per study
+Intervals = Mapping[str, Array]
+Draw = Callable[[np.random.Generator, int, int, int], Array]  # (random, studies, arms, seeds) to values
+
+RESULTS = Path(__file__).parent / "results" / "claim_error_rates.json"
+DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
+SEEDS, ARMS = (2, 3, 5, 10), (2, 3, 4, 5, 6)
+DEVIATION, SMALLEST_EFFECT, LARGE = 0.2, 0.3, 30.0  # points; LARGE is found in every study
+NAMES = "ABCDEF"
+LEVEL = 5.0  # percent
+MIXED_TRUTHS = 30
+
+
+# Studies
+
+
+def equal(random: np.random.Generator, studies: int, arms: int, seeds: int) -> Array:
+    """Arms of equal noise, all correlated 0.3 over seeds."""
+    return correlate(random.normal(size=(studies, arms, seeds)), random.normal(size=(studies, 1, seeds)), 0.3)
+
+
+def noisy(arm: int, factor: float) -> Draw:
+    """Arms one of which has ``factor`` times the standard deviation."""
+
+    def draw(random: np.random.Generator, studies: int, arms: int, seeds: int) -> Array:
+        values = equal(random, studies, arms, seeds)
+        values[:, arm] *= factor
+        return values
+
+    return draw
+
+
+def independent_baseline(random: np.random.Generator, studies: int, arms: int, seeds: int) -> Array:
+    """Arms correlated 0.8 over seeds, and a baseline that is independent of them."""
+    values = random.normal(size=(studies, arms, seeds))
+    values[:, 1:] = correlate(values[:, 1:], random.normal(size=(studies, 1, seeds)), 0.8)
+    return values
+
+
+def two_groups(random: np.random.Generator, studies: int, arms: int, seeds: int) -> Array:
+    """Two groups of arms: correlated 0.8 within a group, independent between them."""
+    group = np.arange(arms) * 2 // arms
+    common = random.normal(size=(studies, 2, seeds))
+    return correlate(random.normal(size=(studies, arms, seeds)), common[:, group], 0.8)
+
+
+def correlate(own: Array, common: Array, correlation: float) -> Array:
+    """Mix a common effect of the seed into arms, at unit variance."""
+    return np.asarray(np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own)
+
+
+NOISE: dict[str, Draw] = {
+    "equal": equal,
+    "baseline 3 × SD": noisy(0, 3),
+    "one arm 3 × SD": noisy(1, 3),
+    "baseline independent": independent_baseline,
+    "two groups": two_groups,
+}
+
+
+# Claims
+
+
+def each_arm(kind: Callable[[str], Claim], arms: int) -> tuple[Claim, ...]:
+    """One claim about each arm but the baseline."""
+    return tuple(kind(arm) for arm in NAMES[1:arms])
+
+
+def composed(arms: int) -> tuple[Claim, ...]:
+    """Three composed claims beside each other."""
+    return (falls(arms), saturates(arms), reverses(arms))
+
+
+def falls(arms: int) -> FallsWith:
+    """The error falls along all arms."""
+    return FallsWith(order=tuple(NAMES[:arms]))
+
+
+def saturates(arms: int) -> SaturatesAt:
+    """It falls up to the arm in the middle and is level beyond it."""
+    return SaturatesAt(arm=NAMES[arms // 2], order=tuple(NAMES[:arms]))
+
+
+def reverses(arms: int) -> Reverses:
+    """The second arm is worse than the first, the last better than the one before."""
+    return Reverses(worse=("A", "B"), better=(NAMES[arms - 2], NAMES[arms - 1]))
+
+
+def helps(arm: str) -> Helps:
+    """The arm improves on the first one."""
+    return Helps(arm=arm, over="A")
+
+
+def does_not_help(arm: str) -> DoesNotHelp:
+    """It does not."""
+    return DoesNotHelp(arm=arm, over="A")
+
+
+def helps_by(arm: str) -> HelpsBy:
+    """It improves by about 0.6 points."""
+    return HelpsBy(arm=arm, over="A", by=0.6, within=SMALLEST_EFFECT)
+
+
+ClaimsOf = Callable[[int], tuple[Claim, ...]]
+CLAIMS: dict[str, tuple[int, ClaimsOf]] = {  # fewest arms, and the claims about so many
+    "each arm improves": (2, lambda arms: each_arm(helps, arms)),
+    "no arm improves": (2, lambda arms: each_arm(does_not_help, arms)),
+    "each improves by 0.6 ± 0.3": (2, lambda arms: each_arm(helps_by, arms)),
+    "falls along an order": (2, lambda arms: (falls(arms),)),
+    "falls and saturates": (3, lambda arms: (saturates(arms),)),
+    "reversal": (4, lambda arms: (reverses(arms),)),
+    "all of: every arm improves": (3, lambda arms: (AllOf(parts=cast(Any, each_arm(helps, arms))),)),
+    "all of: one improves, one does not": (3, lambda _: (AllOf(parts=(helps("B"), does_not_help("C"))),)),
+    "three composed claims together": (4, composed),
+}
+FACTORIALS = {4: (2, 2), 6: (2, 3)}  # arms to rows x columns
+
+
+def true_errors(arms: int) -> list[tuple[float, ...]]:
+    """True mean errors at which one statement or several are at the border of being true, and others far from it."""
+    found: dict[tuple[float, ...], None] = {}  # an ordered set
+    margin = SMALLEST_EFFECT
+    others_of_base = {
+        0.0: (0.0, -0.6 - margin, -margin, margin, -LARGE, LARGE),
+        -LARGE: (0.0, -margin, margin, -0.6 - margin, LARGE),
+        LARGE: (-margin, 0.0, margin),
+        -margin: (-margin,),
+        margin: (margin,),
+    }
+    # Arms that are all alike but one; then steps along the order that are all alike but one.
+    for base, others in others_of_base.items():
+        for other in others:
+            for index in range(1, arms):
+                levels = np.full(arms, base)
+                levels[0], levels[index] = 0.0, other
+                found[tuple(levels.tolist())] = None
+                if base in (0.0, -LARGE):
+                    found[tuple(np.cumsum(levels).tolist())] = None
+    for split in range(1, arms - 1):  # a fall up to an arm, and one beyond it at the border of equivalence
+        for beyond in (-SMALLEST_EFFECT, 0.0, SMALLEST_EFFECT):
+            levels = np.where(np.arange(arms) < split, LARGE, 0.0)
+            levels[-1] = beyond
+            found[tuple(levels.tolist())] = None
+    # Several borders at once: a claim may be supported by one false statement or contradicted by another.
+    random = np.random.default_rng(arms)
+    for _ in range(MIXED_TRUTHS):
+        levels = random.choice([0.0, 0.0, -margin, margin, -LARGE, LARGE], size=arms)
+        levels[0] = 0.0
+        found[tuple(levels.tolist())] = None
+        found[tuple(np.cumsum(levels).tolist())] = None
+    return list(found)
+
+
+# The rule on many studies
+
+
+class BatchedAnalysis(EndpointAnalysis):
+    """Statements about many studies at once: ``holds`` is an array with one value per study."""
+
+    def __init__(self, intervals: Intervals, arms: Sequence[str], family: ContrastFamily, seeds: int) -> None:
+        """Read statements from intervals as of ``batched_half_widths``, contrasts in the family's order."""
+        cells = np.zeros((len(arms), seeds))
+        evidence = Evidence(values=cells, lost_to_divergence=cells != 0, smallest_effect=SMALLEST_EFFECT, unit="points")
+        super().__init__(evidence, arms, family)
+        self.intervals = intervals
+
+    def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
+        """Bounds of a difference, one value per study."""
+        is_reversed = pair not in self.family.pairs
+        index = self.family.pairs.index(pair[::-1] if is_reversed else pair)
+        return self._contrast_bounds(index, individual, -1 if is_reversed else 1)
+
+    def observed_improvement(self, pair: ArmPair) -> float:
+        """Not read: it only chooses what is printed."""
+        return 0.0
+
+    def superiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
+        """Whether the arm is better."""
+        return _statement(self.bounds(pair, individual).low > 0)
+
+    def inferiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
+        """Whether it is worse."""
+        return _statement(self.bounds(pair, individual).high < 0)
+
+    def beyond_margin(self, pair: ArmPair, *, low: float = -np.inf, high: float = np.inf) -> Statement:
+        """Whether the improvement lies between the margins, by the two-sided interval."""
+        bounds = self.bounds(pair, False)
+        return self._margin_statement(np.logical_and(bounds.low > low, bounds.high < high))
+
+    def within_margins(
+        self, pair: ArmPair, low: float, high: float, favors: FavoredSide, *, individual: bool = False
+    ) -> Statement:
+        """Whether it does, by the one-sided bounds."""
+        bounds = self.bounds(pair, individual)
+        return self._margin_statement(np.logical_and(bounds.low_one_sided > low, bounds.high_one_sided < high))
+
+    def trend(self, order: Sequence[str], *, rises: bool, individual: bool = False) -> Statement:
+        """Whether the fitted line falls, or rises."""
+        if len(order) == 2:
+            bounds = self.bounds((order[0], order[1]), individual)
+        else:
+            index = len(self.family.pairs) + self.family.trends.index(tuple(order))
+            bounds = self._contrast_bounds(index, individual, 1)
+        return _statement(bounds.high < 0 if rises else bounds.low > 0)
+
+    def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
+        """No notes."""
+        return ()
+
+    def _margin_statement(self, holds: Any) -> Statement:
+        return _statement(holds, "two seeds state no margin" if self.num_seeds == 2 else "")
+
+    def _contrast_bounds(self, index: int, individual: bool, sign: int) -> ImprovementBounds:
+        center = sign * self.intervals["estimate"][:, index]
+        prefix = "own_" if individual else ""
+        two_sided, one_sided = (self.intervals[f"{prefix}{kind}"][:, index] for kind in ("two_sided", "one_sided"))
+        # Arrays in place of numbers: comparisons give one truth value per study.
+        return ImprovementBounds(
+            low=cast(float, center - two_sided),
+            high=cast(float, center + two_sided),
+            low_one_sided=cast(float, center - one_sided),
+            high_one_sided=cast(float, center + one_sided),
+        )
+
+    def _missing_pairs_reason(self, pair: ArmPair) -> str:
+        return ""
+
+    def _describe_effect(self, pair: ArmPair, individual: bool) -> str:
+        return ""
+
+    def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
+        return ""
+
+
+def _statement(holds: Any, obstacle: str = "") -> Statement:
+    return Statement(subject="", effect="", text="", holds=holds, obstacle=obstacle)
+
+
+def option_rows(claims: Sequence[Claim], analysis: EndpointAnalysis) -> list[list[VerdictOption]]:
+    """The report's own table of verdicts, one row per claim."""
+    analyses = {"test_error": analysis}
+    return [verdict_options(claim, cast(Any, analyses), len(claims) == 1) for claim in claims]
+
+
+def holds(option: VerdictOption) -> Truths:
+    """Where an option's statements hold, may be made, and are not ruled out."""
+    if any(statement.obstacle for statement in option.statements):
+        return np.zeros_like(option.statements[0].holds, dtype=bool)
+    found = np.all([statement.holds for statement in option.statements], axis=0)
+    for exception in option.exceptions:
+        found = found & ~np.asarray(exception.holds)
+    return np.asarray(found)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Claims about so many arms under so many seeds."""
+
+    claims: tuple[Claim, ...]
+    arms: int
+    seeds: int
+
+    @property
+    def family(self) -> ContrastFamily:
+        """The contrasts that the claims read."""
+        return claimed_family(self.claims, "test_error")
+
+    @property
+    def rows(self) -> Array:
+        """Coefficients, contrasts x arms."""
+        return self.family.coefficients(NAMES[: self.arms])
+
+    def intervals(self, values: Array) -> dict[str, Array]:
+        """Intervals of noise alone, for studies x arms x seeds of unit variance."""
+        return batched_half_widths(DEVIATION * values, self.rows)
+
+    def words(self, intervals: Intervals, errors: Sequence[float]) -> npt.NDArray[np.str_]:
+        """Verdicts at true mean errors, claims x studies."""
+        words = []
+        for options in option_rows(self.claims, self._analysis(self._shift(intervals, errors))):
+            word = np.full(len(intervals["estimate"]), "inconclusive", dtype="<U22")
+            for option in reversed(options):
+                word = np.where(holds(option), option.word, word)
+            words.append(word)
+        return np.array(words)
+
+    def wrong(self, intervals: Intervals, errors: Sequence[float]) -> Truths:
+        """Studies with a verdict that asserts what is false at these true mean errors."""
+        shifted = self._shift(intervals, errors)
+        # What is true reads like an interval without width around the true means.
+        exact = {name: np.zeros((1, len(self.rows))) for name in intervals}
+        truth = option_rows(self.claims, self._analysis(self._shift(exact, errors)))
+        found = np.zeros(len(shifted["estimate"]), dtype=bool)
+        for options, true_options in zip(option_rows(self.claims, self._analysis(shifted)), truth, strict=True):
+            is_open = np.ones_like(found)
+            for option, true_option in zip(options, true_options, strict=True):
+                chosen = is_open & holds(option)
+                is_open &= ~chosen
+                if not all(np.all(statement.holds) for statement in true_option.statements):
+                    found |= chosen
+        return found
+
+    def _analysis(self, intervals: Intervals) -> BatchedAnalysis:
+        return BatchedAnalysis(intervals, NAMES[: self.arms], self.family, self.seeds)
+
+    def _shift(self, intervals: Intervals, errors: Sequence[float]) -> dict[str, Array]:
+        truth = self.rows @ np.asarray(errors)
+        # Rounding would decide on which side of a margin a true difference lies.
+        return {**intervals, "estimate": intervals["estimate"] + np.round(truth, 9)}
+
+
+# Rates
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of studies in percent, with its Clopper-Pearson 95% interval."""
+
+    percent: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: Truths) -> Rate:
+        """The share of studies in which something is true."""
+        share = estimate_proportion(int(np.sum(hits)), len(hits))
+        return cls(*(round(100 * value, 1) for value in (float(np.mean(hits)), share.low, share.high)))
+
+
+def worst_rate(design: Design, draw: Draw, studies: int, random: np.random.Generator) -> tuple[Rate, tuple[float, ...]]:
+    """The rate of wrong studies at the least favorable true errors, and those errors."""
+    candidates = true_errors(design.arms)
+    pilot = design.intervals(draw(random, max(studies // 10, 200), design.arms, design.seeds))
+    shares = [float(np.mean(design.wrong(pilot, errors))) for errors in candidates]
+    worst = candidates[int(np.argmax(shares))]
+    measured = design.intervals(draw(random, studies, design.arms, design.seeds))
+    return Rate.of(design.wrong(measured, worst)), worst
+
+
+def factorial_rate(draw: Draw, arms: int, seeds: int, studies: int, random: np.random.Generator) -> Rate:
+    """How often an interval of the effects of two crossed factors misses the true effect."""
+    found = batched_half_widths(draw(random, studies, arms, seeds), effect_coefficients(*FACTORIALS[arms]))
+    return Rate.of(np.any(np.abs(found["estimate"]) > found["two_sided"], axis=1))
+
+
+def wrong_verdicts(studies: int, random: np.random.Generator) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Per claims and noise, a row for each number of arms and seeds."""
+    table: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name, (fewest, claims_of) in CLAIMS.items():
+        table[name] = {}
+        for noise, draw in NOISE.items():
+            cells = []
+            for arms in (arms for arms in ARMS if arms >= fewest):
+                for seeds in SEEDS:
+                    rate, worst = worst_rate(Design(claims_of(arms), arms, seeds), draw, studies, random)
+                    cells.append({"arms": arms, "seeds": seeds, **asdict(rate), "true errors": worst})
+            table[name][noise] = cells
+    table["factorial effects, intervals"] = {
+        noise: [
+            {"arms": arms, "seeds": seeds, **asdict(factorial_rate(draw, arms, seeds, studies, random))}
+            for arms in FACTORIALS
+            for seeds in SEEDS
+        ]
+        for noise, draw in NOISE.items()
+    }
+    return table
+
+
+Case = tuple[tuple[Claim, ...], tuple[float, ...], str]  # claims, true errors, the word that is true
+POWER_CASES: dict[str, Case] = {
+    "each of five arms: one improves by 0.6": (each_arm(helps, 5), (0, 0, 0, 0, -0.6), "supported"),
+    "the same: five equal arms": (each_arm(helps, 5), (0, 0, 0, 0, 0), "practically equivalent"),
+    "no arm improves: five equal arms, also if equivalent": (each_arm(does_not_help, 5), (0,) * 5, "agrees"),
+    "improves by 0.6 ± 0.3: by 0.6": (each_arm(helps_by, 5), (0, 0, 0, 0, -0.6), "supported"),
+    "falls: 0.2 a step": ((falls(5),), (0, -0.2, -0.4, -0.6, -0.8), "supported"),
+    "falls: rises by 0.2 a step": ((falls(5),), (0, 0.2, 0.4, 0.6, 0.8), "contradicted"),
+    "falls: last step rises by ε": ((falls(5),), (0, -0.3, -0.6, -0.9, -0.6), "contradicted"),
+    "saturates: 0.6, then flat": ((saturates(5),), (0, -0.3, -0.6, -0.6, -0.6), "supported"),
+    "saturates: rises by 0.6 up to it": ((saturates(5),), (0, 0.0, 0.6, 0.6, 0.6), "contradicted"),
+    "saturates: falls on by 0.6": ((saturates(5),), (0, -0.3, -0.6, -1.2, -1.2), "contradicted"),
+    "reversal of 0.60 and 2.85": ((reverses(4),), (0, 0.6, 0, -2.85), "supported"),
+    "reversal: the first half is the wrong way by 0.6": ((reverses(4),), (0, -0.6, 0, -2.85), "contradicted"),
+    "all of four arms improve by 0.6": ((AllOf(parts=cast(Any, each_arm(helps, 5))),), (0,) + (-0.6,) * 4, "supported"),
+    "all of four arms: one is worse by 0.6": (
+        (AllOf(parts=cast(Any, each_arm(helps, 5))),), (0, -0.6, -0.6, -0.6, 0.6), "contradicted",
+    ),
+}  # fmt: skip
+
+
+def power(studies: int, random: np.random.Generator) -> dict[str, list[dict[str, float]]]:
+    """Per case, how often the last claim gets its word, for each number of seeds (%)."""
+    table: dict[str, list[dict[str, float]]] = {}
+    for name, (claims, errors, word) in POWER_CASES.items():
+        rates = []
+        for seeds in SEEDS:
+            design = Design(claims, len(errors), seeds)
+            (*_, found) = design.words(design.intervals(equal(random, studies, design.arms, seeds)), errors)
+            words = ("supported", "practically equivalent") if word == "agrees" else (word,)
+            rates.append(asdict(Rate.of(np.isin(found, words))))
+        table[name] = rates
+    table["interaction of 0.6 in 2 × 2, interval without 0"] = [
+        asdict(Rate.of(interaction_is_found(seeds, studies, random))) for seeds in SEEDS
+    ]
+    return table
+
+
+def interaction_is_found(seeds: int, studies: int, random: np.random.Generator) -> Truths:
+    """Whether the interval of an interaction of 0.6 points excludes zero."""
+    found = batched_half_widths(DEVIATION * equal(random, studies, 4, seeds), effect_coefficients(2, 2))
+    return np.asarray(found["estimate"][:, -1] + 0.6 > found["two_sided"][:, -1])
+
+
+def cautions(studies: int, random: np.random.Generator) -> dict[str, list[dict[str, float]]]:
+    """How often the report warns of unequal correlation, six arms against a baseline, for each number of seeds."""
+    table = {}
+    for noise, draw in NOISE.items():
+        rates = []
+        for seeds in SEEDS[:-1]:  # with ten seeds there is nothing to warn of
+            design = Design(each_arm(helps, 6), 6, seeds)
+            family = FamilyDesign.of_family(design.family, tuple(NAMES))
+            excesses = [variance_excess(values, family) for values in draw(random, studies, 6, seeds)]
+            rates.append(asdict(Rate.of(np.array([bool(excess and excess.is_unequal) for excess in excesses]))))
+        table[noise] = rates
+    return table
+
+
+# Results
+
+
+def measure(studies: int) -> dict[str, Any]:
+    """All tables."""
+    random = np.random.default_rng(20_262)
+    return {
+        "studies": studies,
+        "wrong verdicts": wrong_verdicts(studies, random),
+        "power": power(studies, random),
+        "caution of unequal correlation": cautions(studies // 10, random),
+    }
+
+
+def seeds_by_rate(cells: Iterable[Mapping[str, Any]]) -> str:
+    """Worst rate over arms for each number of seeds: ``3.1 / 3.4``; bold where its interval lies above 5%."""
+    texts = []
+    for seeds in SEEDS:
+        worst = max((cell for cell in cells if cell["seeds"] == seeds), key=lambda cell: cell["percent"])
+        text = f"{worst['percent']:.1f}"
+        texts.append(f"**{text}**" if worst["low"] > LEVEL else text)
+    return " / ".join(texts)
+
+
+def document(found: Mapping[str, Any], before: Mapping[str, Sequence[float]]) -> str:
+    """The tables of the documentation, in Markdown."""
+    columns = [f"| claims | {' | '.join(NOISE)} |", "|---" * (len(NOISE) + 1) + "|"]
+    for name, by_noise in found["wrong verdicts"].items():
+        columns.append(f"| {name} | {' | '.join(seeds_by_rate(cells) for cells in by_noise.values())} |")
+    told = [" / ".join(f"{rate['percent']:.0f}" for rate in rates) for rates in found[CAUTION].values()]
+    columns.append(f"| *caution of unequal correlation, six arms* | {' | '.join(told)} |")
+    powers = ["| claim and truth (equal noise) | before | now |", "|---|---|---|"]
+    for name, rates in found["power"].items():
+        now = " / ".join(f"{rate['percent']:.0f}" for rate in rates)
+        old = " / ".join(f"{rate:.0f}" for rate in before[name]) if name in before else "as now"
+        powers.append(f"| {name} | {old} | {now} |")
+    return "\n".join([*columns, "", *powers])
+
+
+CAUTION = "caution of unequal correlation"
+BEGIN, END = "<!-- written by benchmarks/claim_error_rates.py -->", "<!-- end -->"
+
+
+def write(found: Mapping[str, Any]) -> None:
+    """Write the results, and the tables of the documentation."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    before = kept.get("power before", {})
+    RESULTS.parent.mkdir(exist_ok=True)
+    text = json.dumps({**found, "power before": before}, ensure_ascii=False, indent=1)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
+    head, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    DOCS.write_text(f"{head}{BEGIN}\n\n{document(found, before)}\n\n{END}{tail}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print, and write where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and {DOCS.name}")
+    parser.add_argument("--studies", type=int, default=20_000, help="simulated studies a cell")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    found = measure(arguments.studies)
+    print(document(found, {}))
+    print(f"{time.perf_counter() - start:.0f} seconds")
+    if arguments.write:
+        write(found)
+
+
+if __name__ == "__main__":
+    main()
