@@ -95,14 +95,20 @@ def _start_local_ray() -> Iterator[None]:
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     # Ray puts the current folder on its workers' path, and a user's `studies/` there must not hide this package.
     job_config = JobConfig(_py_driver_sys_path=[str(INSTALL_ROOT)])
-    with keep_termination_handler():
-        ray.init(
-            address="local",
-            num_cpus=count_cores(),
-            job_config=job_config,
-            _temp_dir=str(process_folder()),  # Ray itself leaves its sessions in /tmp/ray for good
-            **quiet,
-        )
+    try:
+        with keep_termination_handler():
+            ray.init(
+                address="local",
+                num_cpus=count_cores(),
+                job_config=job_config,
+                _temp_dir=str(process_folder()),  # Ray itself leaves its sessions in /tmp/ray for good
+                **quiet,
+            )
+    except Exception as error:  # Ray raises nothing narrower, as where one of its processes dies meanwhile
+        raise SettingsError(
+            f"Ray did not start on this machine ({str(error).strip() or type(error).__name__}). Nothing is lost: give "
+            "the same command again; `ablate doctor` checks the machine."
+        ) from error
     _watch_control_process()
     try:
         yield
