@@ -79,7 +79,7 @@ $(error $(NAME) is no variable of this Makefile.$(if $(SUGGESTION), Did you mean
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies status ui doctor sync gc test test-slow test-faults lint format bench bench-gpu docs clean
+.PHONY: help setup study studies status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs clean
 
 help: ## List the targets
 	@echo "To start with:  make study-depth   make test"
@@ -159,6 +159,9 @@ test-slow: $(READY) ## Run the tests that are long by nature: clusters, every fa
 
 test-faults: $(READY) ## Inject faults into a running study, ROUNDS times: make test-faults ROUNDS=20
 	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS) $(if $(WRITE),--write)
+
+test-damage: $(READY) ## Damage stored files at random, 500 times, and judge what the commands say (seven minutes)
+	@$(BIN)/python -W ignore -m tests.faults.damage --rounds 500
 
 lint: $(READY) ## Check style, docstrings and types
 	@$(BIN)/ruff format --check .

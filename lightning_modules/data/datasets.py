@@ -6,9 +6,9 @@ Images are kept as uint8.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +32,16 @@ from lightning_modules.file_lock import exclusive_lock, make_folder_once
 from lightning_modules.rng import seeded_generator
 from lightning_modules.specs.data import BadFilesPolicy, Data, DataSourceName
 from lightning_modules.specs.scale import Scale
+from lightning_modules.stored_files import dump_json, read_json, require_array_size
 
 TRAIN_DIGITS_PER_CLASS = 60  # 600 of 1,797; the other 1,197 are the test split
 MAX_MEMORY_FRACTION = 0.5  # of the machine's memory, for the decoded images: the trials need the rest
+ABOUT_SHAPE = {"classes": [str], "form": str, "digest": str, "bad_files": [str], "notices": [str]}
 CACHE_SCHEMA = 2  # to be raised when the same files are to be decoded to other pixels
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,15 @@ def _prepare_image_folder(data: Data, scale: Scale, root: Path, cache: Path) -> 
 
 
 def _read_through_cache(folder: Path, read: Callable[[], InMemoryDataset]) -> InMemoryDataset:
+    reasons: list[str] = []
+
+    def fill(partial: Path) -> None:
+        if folder.is_dir():
+            logger.warning("%s: the cached images are dropped and decoded again.", reasons[-1])
+        _write_cache(partial, read())
+
     # Read back even by the process that decoded it: mapped, so that no process holds a copy of its own.
-    dataset = make_folder_once(folder, _read_cache, lambda partial: _write_cache(partial, read()))
+    dataset = make_folder_once(folder, lambda cached: _read_cache(cached, reasons), fill)
     if dataset is None:
         raise DataError(f"the cache {folder} cannot be read although it was just written: its disk fails.")
     return dataset
@@ -266,9 +278,6 @@ def _require_memory(num_images: int, scale: Scale) -> None:
 def _make_dataset(
     train: tuple[Images, Labels], test: tuple[Images, Labels], class_names: tuple[str, ...], origin: str
 ) -> InMemoryDataset:
-    digest = hashlib.sha256()
-    for array in (*train, *test):
-        digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     return InMemoryDataset(
         train_images=train[0],
         train_labels=train[1].astype(np.int64),
@@ -276,8 +285,16 @@ def _make_dataset(
         test_labels=test[1].astype(np.int64),
         class_names=class_names,
         origin=origin,
-        digest=digest.hexdigest()[:16],
+        digest=_hash_examples((*train, *test)),
     )
+
+
+def _hash_examples(arrays: Iterable[Images | Labels]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 def _cache_key(files: Sequence[Path], scale: Scale, bad_files: BadFilesPolicy = "refuse") -> str:
@@ -302,14 +319,20 @@ def _write_cache(folder: Path, dataset: InMemoryDataset) -> None:
         "bad_files": dataset.excluded_files,
         "notices": dataset.notices,
     }
-    (folder / "about.json").write_text(json.dumps(about))
+    (folder / "about.json").write_bytes(dump_json(about))
 
 
-def _read_cache(folder: Path) -> InMemoryDataset | None:
-    """Map a cached data set into memory; ``None`` if there is none."""
+def _read_cache(folder: Path, reasons: list[str]) -> InMemoryDataset | None:
+    """Map a cached data set into memory; ``None`` if there is none, or a damaged one, whose reason is added."""
     try:
-        about = json.loads((folder / "about.json").read_text())
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAY_NAMES}
+        about = read_json(folder / "about.json", ABOUT_SHAPE, "")
+        arrays = {}
+        for name in ARRAY_NAMES:
+            require_array_size(folder / f"{name}.npy", "")
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        # As fast as the disk reads, and what training reads next.
+        if _hash_examples(arrays.values()) != about["digest"]:
+            raise ValueError("the images or labels are not those that were decoded")
         return InMemoryDataset(
             **arrays,
             class_names=tuple(about["classes"]),
@@ -318,5 +341,6 @@ def _read_cache(folder: Path) -> InMemoryDataset | None:
             excluded_files=tuple(about["bad_files"]),
             notices=tuple(about["notices"]),
         )
-    except (OSError, ValueError, EOFError, KeyError):
+    except Exception as error:  # whatever damaged content makes of its readers
+        reasons.append(f"{folder} cannot be used ({error})")
         return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lightning_modules.specs.errors import DamagedFileError
 from studies.maintenance.health_check import HealthCheck
 from studies.maintenance.runs_index import RunsFolderIndex
 from studies.maintenance.sync import load_planned_result
+from studies.records.result_files import RESULT_REMEDY
 from studies.settings import Settings
-from studies.storage.lease import verify_lease
+from studies.storage.lease import find_holder, verify_lease
+from studies.storage.status_files import read_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_store_outage
 from studies.tracking.store import open_store
@@ -66,12 +68,28 @@ def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:
             yield error
     for name in LOG_NAMES:
         yield from folder.find_log_damage(name)
-    for lease_file in sorted(folder.folder.glob("lease-*.json")):
+    progress_file = folder.folder / "progress.json"
+    lease_files = sorted(folder.folder.glob("lease-*.json"))
+    checks: list[tuple[Callable[[Path], object], Path]] = [(verify_lease, file) for file in lease_files]
+    if progress_file.exists():
+        checks.append((read_progress, progress_file))
+    for check, file in checks:
         try:
-            verify_lease(lease_file)
+            check(file)
         except DamagedFileError as error:
             yield error
+    yield from _find_missing(folder)
     yield from _find_checkpoint_damage(folder.checkpoint)
+
+
+def _find_missing(folder: TrialFolder) -> Iterator[DamagedFileError]:
+    """Files that are gone, by what else the folder holds; a trial that is being trained has no result yet."""
+    if not folder.result_file.exists():
+        if folder.predictions_file.exists() and not folder.checkpoint.exists() and not find_holder(folder.folder):
+            yield DamagedFileError(folder.result_file, "it is missing, though its predictions are here", RESULT_REMEDY)
+    elif folder.num_attempts == 0 and folder.has_ended:
+        reason = "it names no attempt, though the trial has ended"
+        yield DamagedFileError(folder.folder / "attempts.jsonl", reason, "Nothing is lost but the count of attempts.")
 
 
 def _find_checkpoint_damage(checkpoint: Path) -> Iterator[DamagedFileError]:

@@ -85,7 +85,7 @@ def collect_content(
         if trial.result and trial.result.predictions is not None:
             members[f"record/predictions/{run_id}.npy"] = to_npy_bytes(trial.result.predictions)
     study_folder = settings.studies_folder / f"{record.registration.study}-{conditions}"
-    if (study_folder / "study.json").exists():
+    if any((study_folder / name).exists() for name in STUDY_FILES[:2]):
         names = (*TRIAL_FILES, WEIGHTS_FILE) if weights else TRIAL_FILES
         try:
             entries = read_manifest(study_folder).latest_entries

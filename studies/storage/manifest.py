@@ -219,8 +219,10 @@ def require_planned_result(
 
 
 def list_study_folders(settings: Settings) -> list[Path]:
-    """Folders of all studies that have a manifest, sorted by name."""
-    return sorted(file.parent for file in settings.studies_folder.glob("*/study.json"))
+    """Folders of all studies that have a manifest, or had one, sorted by name."""
+    # The labels are written just before the manifest: without it, the manifest is lost.
+    files = [file for name in ("study.json", LABELS_FILE) for file in settings.studies_folder.glob(f"*/{name}")]
+    return sorted({file.parent for file in files})
 
 
 def fetch_all(settings: Settings) -> None:

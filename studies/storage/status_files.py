@@ -42,6 +42,7 @@ BOARD_SHAPE = {
 }
 PROGRESS_SHAPE = {
     "schema": int,
+    "trial?": str,
     "epoch": int,
     "epochs?": int,
     "validation_error?": NUMBER_OR_NULL,
@@ -56,7 +57,7 @@ def write_progress(folder: Path, values: Mapping[str, Any]) -> None:
     # Neither synced to disk nor uploaded: only displays read it, and it is written every epoch.
     partial = folder / f".progress-{secrets.token_hex(4)}"
     try:
-        partial.write_bytes(dump_json(nonfinite_to_null({"schema": STATUS_SCHEMA, **values})))
+        partial.write_bytes(dump_json(nonfinite_to_null({"schema": STATUS_SCHEMA, "trial": folder.name, **values})))
         partial.replace(folder / "progress.json")
     except OSError:  # a trial must not fail because its progress cannot be displayed
         partial.unlink(missing_ok=True)
@@ -90,12 +91,24 @@ def load_board(file: Path) -> dict[str, Any]:
         return {}
 
 
+def read_progress(file: Path) -> dict[str, Any]:
+    """Content of a trial's progress file.
+
+    Raises:
+        DamagedFileError: where it is missing, damaged, of another schema, or of another trial.
+    """
+    data = _read_stored(file, PROGRESS_SHAPE, PROGRESS_REMEDY)
+    if data.get("trial", file.parent.name) != file.parent.name:
+        raise DamagedFileError(file, f"it is of another trial, {data['trial'][:60]}", PROGRESS_REMEDY)
+    return data
+
+
 def load_progress(file: Path, damages: list[str]) -> dict[str, Any]:
     """Content of a trial's progress file; empty where it is missing or damaged, which is added to ``damages``."""
     if not file.exists():
         return {}
     try:
-        return _read_stored(file, PROGRESS_SHAPE, PROGRESS_REMEDY)
+        return read_progress(file)
     except DamagedFileError as error:
         damages.append(str(error))
         return {}

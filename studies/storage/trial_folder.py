@@ -33,7 +33,7 @@ from studies.storage.atomic import AtomicWriter, RemoteCopy, no_guard
 FOLDER_NAME_PATTERN = r"[0-9a-f]{16}(-[0-9a-f]{6}){3,4}"
 DIGEST_NAMES = ("data", "code", "platform", "user_code")
 LOG_REMEDY = "Nothing is lost but the count of attempts or faults: delete the line, or the file."
-LOG_LINE_SHAPE = {"time": NUMBER, "by?": str, "fault?": str}
+LOG_LINE_SHAPE = {"time": NUMBER, "trial?": str, "by?": str, "fault?": str}
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,9 @@ class TrialFolder:
             # A line that was cut off, as on a full disk, has no newline: the next one must not continue it.
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             separator = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            file.write(separator + dump_json({"time": round(time.time(), 1), **entry}) + b"\n")
+            file.write(
+                separator + dump_json({"time": round(time.time(), 1), "trial": self.folder.name, **entry}) + b"\n"
+            )
         if self.remote_copy:
             self.remote_copy.upload(self.folder / name)
 
@@ -262,7 +264,11 @@ class TrialFolder:
         entries: list[dict[str, Any] | DamagedFileError] = []
         for number, line in enumerate(lines, start=1):
             try:
-                entries.append(parse_json(line, LOG_LINE_SHAPE, f"{file}, line {number},", LOG_REMEDY))
+                source = f"{file}, line {number},"
+                entry = parse_json(line, LOG_LINE_SHAPE, source, LOG_REMEDY)
+                if entry.get("trial", self.folder.name) != self.folder.name:
+                    raise DamagedFileError(source, f"it is of another trial, {entry['trial'][:60]}", LOG_REMEDY)
+                entries.append(entry)
             except DamagedFileError as error:
                 is_cut_off = line.startswith(b"{") and not line.endswith(b"}")
                 if not is_cut_off:

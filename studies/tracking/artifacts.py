@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,11 @@ from studies.tracking.runs import CHECKSUM_TAG, MlflowRuns, trial_key_of
 
 Content = TypeVar("Content")
 DamageListener = Callable[[DamagedFileError], None]
+TAGS_CHECKSUM = f"{CHECKSUM_TAG}tags"
+TRIAL_TAGS = (
+    "arm", "seed", "recipe", "status", "fingerprint", "data", "code", "platform", "attempts", "faults", "reused_from",
+    "revision", "working_tree",
+)  # fmt: skip
 TABLE_NAMES = ("results.parquet", "curves.parquet")
 
 
@@ -79,12 +84,20 @@ class ArtifactReader:
         """The registration of a study as first logged."""
         study = run.data.tags.get("study", "NAME")
         remedy = f"`ablate sync {study} --repair` logs it again from the runs folder; so does `ablate run {study}`."
-        return self._read_json(run, "registration.json", remedy, registration_from_json)
+        registration = self._read_json(run, "registration.json", remedy, registration_from_json)
+        if registration.study != run.data.tags.get("study", registration.study):
+            source = describe_path(self.runs.artifact_address(run), "registration.json")
+            raise DamagedFileError(source, f"it is that of another study, {registration.study[:60]!r}", remedy)
+        return registration
 
     def read_start(self, run: Run, path: str) -> StudyStart:
         """One start of a study."""
         remedy = "Delete the file: the report then lacks this start, and nothing else."
-        return self._read_json(run, path, remedy, start_from_json)
+        start = self._read_json(run, path, remedy, start_from_json)
+        if Path(path).stem != start.time.replace(":", ""):
+            source = describe_path(self.runs.artifact_address(run), path)
+            raise DamagedFileError(source, f"it is another start, of {start.time[:40]!r}", remedy)
+        return start
 
     def read_labels(self, run: Run) -> npt.NDArray[np.uint16]:
         """True class of every test example."""
@@ -123,14 +136,14 @@ class ArtifactReader:
 
     def _read_json(self, run: Run, path: str, remedy: str, convert: Callable[[dict[str, Any]], Content]) -> Content:
         folder = self.runs.artifact_address(run)
-        content = self._read(folder, path, MAX_JSON_BYTES, remedy)
+        content = self._read_tagged(run, path, remedy)
         source = describe_path(folder, path)
         with report_whatever_fails(source, remedy):
             return convert(parse_json(content, {"*": object}, source, remedy))
 
-    def _read_tagged(self, run: Run, path: str) -> bytes:
+    def _read_tagged(self, run: Run, path: str, remedy: str = "") -> bytes:
         """Content of an artifact whose checksum is a tag of its run, where it was logged with one."""
-        folder, remedy = self.runs.artifact_address(run), _sync_remedy(run)
+        folder, remedy = self.runs.artifact_address(run), remedy or _sync_remedy(run)
         content = self._read(folder, path, MAX_ARRAY_BYTES, remedy)
         checksum = run.data.tags.get(f"{CHECKSUM_TAG}{path}")
         if checksum and hash_bytes(content) != checksum:
@@ -172,6 +185,8 @@ def require_trial_tags(run: Run, store: str) -> None:
     for name in ("seed", "attempts"):
         if not tags.get(name, "1").lstrip("-").isdecimal():
             reason = f"its tag {name} is {tags[name][:40]!r}; expected an integer"
+    if tags.get(TAGS_CHECKSUM, hash_tags(tags)) != hash_tags(tags):
+        reason = "the checksum of its tags does not match them: one was edited"
     try:
         require_shape(json.loads(tags.get("faults", "[]")), [str])
     except ValueError as error:
@@ -180,6 +195,11 @@ def require_trial_tags(run: Run, store: str) -> None:
         study, name = tags.get("study", "NAME"), f"run {run.info.run_id} ({run.info.run_name}) in {store}"
         remedy = f"Set it again, or delete the run, in `ablate ui`; `ablate run {study}` then logs the trial anew."
         raise DamagedFileError(name, reason, remedy)
+
+
+def hash_tags(tags: Mapping[str, str]) -> str:
+    """Checksum of those tags of a trial's run that are read back."""
+    return hash_bytes(json.dumps([tags.get(name) for name in TRIAL_TAGS]).encode())
 
 
 def has_trial_tags(run: Run) -> bool:

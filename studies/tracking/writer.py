@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Run
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.values import flatten_fields
-from lightning_modules.stored_files import hash_bytes
+from lightning_modules.stored_files import dump_json, hash_bytes
 from studies.design.trial import Trial
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
@@ -31,6 +31,7 @@ from studies.records.serialization import (
 )
 from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
+from studies.tracking.artifacts import TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -210,7 +211,7 @@ class StudyWriter:
         run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, flatten_fields(trial.setup) | {"seed": trial.seed})
-        self.runs.log_json(run_id, "setup.json", to_json(trial.setup))
+        self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         return run_id
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
@@ -258,7 +259,8 @@ class StudyWriter:
         self.runs.set_tags(run_id, _result_tags(result, attempts, faults), _final_metrics(result))
         client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
         # A run that is cut off before this line passes for a running one, which the next start replaces.
-        client.set_tag(run_id, "status", result.status)
+        tags = {**client.get_run(run_id).data.tags, "status": result.status}
+        self.runs.set_tags(run_id, {TAGS_CHECKSUM: hash_tags(tags), "status": result.status})
 
     def log_trial_result(self, run_id: str, result: Result, trial_folder: TrialFolder, *, with_curves: bool) -> None:
         """Log a trial's result with the attempts and faults that its folder counts, and end its run.
@@ -272,7 +274,7 @@ class StudyWriter:
 
     def relog_trial(self, run_id: str, trial: Trial, result: Result, trial_folder: TrialFolder) -> None:
         """Log the files of a trial that has ended again, in place of damaged ones."""
-        self.runs.log_json(run_id, "setup.json", to_json(trial.setup))
+        self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         self.log_trial_result(run_id, result, trial_folder, with_curves=False)
 
     def log_reused_trial(self, parent_run_id: str, trial: Trial, original: EndedTrial, tags: Mapping[str, str]) -> None:
