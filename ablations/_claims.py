@@ -125,6 +125,11 @@ class Claim:
         """The claims that this one combines; any claim but a conjunction is its own only one."""
         return (self,)
 
+    @property
+    def endpoints(self) -> tuple[Endpoint | Metric, ...]:
+        """The endpoints that the claim reads, each once, in order."""
+        return tuple(dict.fromkeys(conjunct.endpoint for conjunct in self.conjuncts))
+
 
 @dataclass(frozen=True, kw_only=True)
 class _PairwiseClaim(Claim):

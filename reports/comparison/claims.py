@@ -253,15 +253,16 @@ def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]
     """The verdicts of a study in one sentence; first, where no arm has learned, that it tells nothing of errors."""
     if missing_learning:
         others = [claim for claim in claims if claim.word != "no verdict"]
-        return f"{missing_learning} {_count_verdicts(others)}" if others else missing_learning
+        return f"{missing_learning} {count_verdicts(others)}" if others else missing_learning
     if not any(math.isfinite(arm.mean_error.value) for arm in arms):
         return "No trial has finished with a test error, so there is nothing to compare yet."
     if not claims:
         return "No claim was registered: the differences are shown without a verdict."
-    return _count_verdicts(claims)
+    return count_verdicts(claims)
 
 
-def _count_verdicts(claims: Sequence[JudgedClaim]) -> str:
+def count_verdicts(claims: Sequence[JudgedClaim] | Sequence[Verdict]) -> str:
+    """The verdict on one claim with its finding; of several, how many there are of each word."""
     if len(claims) == 1:
         return f"{claims[0].word.capitalize()}. {claims[0].finding}."
     counts = Counter(claim.word for claim in claims)

@@ -134,18 +134,18 @@ def judge_claims(
         analyses[endpoint] = analysis_class(numbers, arms, claimed_family(claims, endpoint), alpha=alpha)
     num_claims: Counter[Endpoint | Metric] = Counter()
     for claim in claims:
-        num_claims.update(_claim_endpoints(claim))
+        num_claims.update(claim.endpoints)
     verdicts = []
     for claim in claims:
         # Only a claim that is alone on all its endpoints keeps the error rate at each conjunct's own level.
-        is_sole_claim = all(num_claims[endpoint] == 1 for endpoint in _claim_endpoints(claim))
+        is_sole_claim = all(num_claims[endpoint] == 1 for endpoint in claim.endpoints)
         verdicts.append(_judge_claim(claim, analyses, is_sole_claim))
     return tuple(verdicts)
 
 
 def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) -> Verdict:
     open_question = f"Cannot tell whether {_claim_question(claim)}"
-    missing = [endpoint_label(endpoint) for endpoint in _claim_endpoints(claim) if endpoint not in analyses]
+    missing = [endpoint_label(endpoint) for endpoint in claim.endpoints if endpoint not in analyses]
     if missing:
         reason = f"there is no evidence on {' and '.join(missing)}"
         return Verdict(claim=claim, word="inconclusive", finding=f"{open_question}: {reason}", reason=reason)
@@ -168,6 +168,8 @@ def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) 
         )
     has_several_pairs = len(claim.contrasts) > 1
     options = verdict_options(claim, analyses, is_sole_claim)
+    if not any(analyses[endpoint].evidence.smallest_effect for endpoint in claim.endpoints):
+        options = [option for option in options if option.word != "practically equivalent"]  # nothing is, within ±0
     chosen, skipped_notes = _select_verdict(options, open_question)
     level_notes = []
     if is_sole_claim and has_several_pairs and chosen.word == "supported":
@@ -377,9 +379,9 @@ def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: Endpoin
     # Two seeds may state a direction, but no margin.
     may_state_margin = all(contrast.num_pairs > 2 for contrast in analysis.displayed_contrasts([pair]))
     if isinstance(claim, Helps) and may_state_margin:
-        if word == "supported" and bounds.low > smallest:
+        if word == "supported" and bounds.low > smallest > 0:
             return [f"by more than ε = {analysis.format_margin(smallest)}"]
-        if word == "contradicted" and bounds.high < -smallest:
+        if word == "contradicted" and bounds.high < -smallest < 0:
             return [f"worse by more than ε = {analysis.format_margin(smallest)}"]
     if isinstance(claim, DoesNotHelp) and word == "practically equivalent":
         return ["practical equivalence agrees with the claim"]
@@ -387,10 +389,6 @@ def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: Endpoin
         position = "inside" if bounds.low <= claim.by <= bounds.high else "outside"
         return [f"{analysis.format_margin(claim.by)} is {position} the two-sided interval"]
     return []
-
-
-def _claim_endpoints(claim: Claim) -> tuple[Endpoint | Metric, ...]:
-    return tuple(dict.fromkeys(conjunct.endpoint for conjunct in claim.conjuncts))
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -1,0 +1,235 @@
+"""Intervals and verdicts on results that were measured elsewhere, by the functions that judge a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ablations import Claim, DoesNotHelp, Helps, SaturatesAt
+from reports.external.claim_phrases import parse_claim
+from reports.external.results_columns import Columns, ResultsError
+from reports.external.results_table import ResultsTable, Unit, tabulate_results
+from reports.formatting import format_count, format_fixed, format_significant
+from reports.statistics import Contrast, Evidence, Verdict, arm_interval, judge_claims
+from reports.statistics.contrasts import ArmInterval
+from reports.statistics.evidence import ALPHA
+from reports.statistics.families import ContrastFamily, FamilyEstimates, claimed_family, make_family
+from reports.statistics.power import (
+    MAX_SEEDS,
+    FamilyDesign,
+    Sensitivity,
+    deviation_upper_limit,
+    estimate_sensitivity,
+    seeds_for_difference,
+)
+
+UNKNOWN_OF_RESULTS = (
+    "These results were measured elsewhere. That arms differ in one change, were trained and tuned alike, and that the "
+    "claims were fixed before the results were seen, cannot be checked here."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalArm:
+    """An arm of results measured elsewhere.
+
+    Attributes:
+        mean: over its seeds with a value, with its own 95% interval, in the unit given.
+        values: by seed; NaN where there is none.
+        num_lost: seeds whose row has no finite value.
+    """
+
+    name: str
+    mean: ArmInterval
+    values: tuple[float, ...]
+    num_lost: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Verdicts on results that were measured elsewhere.
+
+    Attributes:
+        smallest_effect: in the unit given; 0 where none was given: then nothing is equivalent.
+        are_claims_given: whether the claims are the user's; else every arm is claimed to improve on the baseline.
+        verdicts: one per claim.
+        arms: the baseline first.
+        differences: that claims read, then those of other arms to the baseline; positive where ``arm`` is better.
+        num_registered: how many of the differences claims read.
+        seeds_needed: seeds that find the smallest effect, or without one the largest observed difference, with 80%
+            power at the noise seen; ``None`` where it is unknown or above 500.
+        sensitivity: sentences on what these seeds could have found.
+    """
+
+    table: ResultsTable
+    smallest_effect: float
+    are_claims_given: bool
+    verdicts: tuple[Verdict, ...]
+    arms: tuple[ExternalArm, ...]
+    differences: tuple[Contrast, ...]
+    num_registered: int
+    seeds_needed: int | None
+    sensitivity: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per difference: the pair, its estimate and simultaneous interval, in the unit given."""
+        rows = []
+        for contrast in self.differences:
+            change, low, high = change_interval(contrast, higher_is_better=self.table.metric.higher_is_better)
+            rows.append(
+                {"over": contrast.over, "arm": contrast.arm, "change": change, "low": low, "high": high}
+                | {"pairs": contrast.num_pairs}
+            )
+        return pd.DataFrame(rows)
+
+
+def judge(
+    frame: pd.DataFrame,
+    *,
+    baseline: str = "",
+    claims: Sequence[str | Claim] = (),
+    columns: Columns | None = None,
+    higher_is_better: bool | None = None,
+    smallest_effect: float = 0.0,
+    unit: Unit = "",
+    resolution: float | None = None,
+    source: str = "results",
+) -> Judgement:
+    """Judge results that were measured elsewhere.
+
+    Args:
+        frame: one row per arm and seed.
+        baseline: the arm that others are compared with; see :func:`tabulate_results`.
+        claims: phrases such as ``"B helps over A"``; without any, that every other arm improves on the baseline.
+        columns: names of the columns.
+        higher_is_better: ``None`` to decide by the metric's name.
+        smallest_effect: smallest difference of interest, in the unit given; 0 for none.
+        unit: label of the values; nothing is scaled.
+        resolution: smallest step between two values, such as 100 / number of test images for percentages; ``None`` for
+            the rounding of the values.
+        source: what to call the results in messages.
+
+    Raises:
+        ResultsError: see :func:`tabulate_results`; or a claim is not understood or needs a smallest effect.
+    """
+    if not (math.isfinite(smallest_effect) and smallest_effect >= 0):
+        raise ResultsError(f"The smallest effect is {smallest_effect}; expected 0 or more.")
+    table = tabulate_results(
+        frame, columns, baseline=baseline, higher_is_better=higher_is_better, unit=unit, source=source
+    )
+    parsed = _parse_claims(claims, table, smallest_effect)
+    step = table.resolution if resolution is None else resolution
+    evidence = Evidence(
+        values=table.values,
+        lost_to_divergence=table.lost,
+        smallest_effect=smallest_effect,
+        unit=table.difference_unit,
+        resolution=step,
+        higher_is_better=table.metric.higher_is_better,
+        largest_difference=table.largest_difference,
+    )
+    family = claimed_family(parsed, table.metric)
+    others = [arm for arm in table.arms[1:] if not family.has_pair(table.baseline, arm)]
+    exploratory = make_family((table.baseline, arm) for arm in others)
+    falling = -table.values if table.metric.higher_is_better else table.values
+    design = FamilyDesign.of_family(family, table.arms)
+    sensitivity = estimate_sensitivity(falling, design)
+    differences = (
+        *_estimate_differences(table, falling, family, step),
+        *_estimate_differences(table, falling, exploratory, step),
+    )
+    effect = smallest_effect or max((abs(item.estimate) for item in differences if item.num_pairs), default=0.0)
+    seeds_needed = _count_seeds_needed(effect, sensitivity, design)
+    return Judgement(
+        table=table,
+        smallest_effect=smallest_effect,
+        are_claims_given=bool(claims),
+        verdicts=judge_claims(parsed, table.arms, {table.metric: evidence}),
+        arms=tuple(_summarize_arms(table)),
+        differences=differences,
+        num_registered=len(family.pairs),
+        seeds_needed=seeds_needed,
+        sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, effect, seeds_needed)),
+    )
+
+
+def change_interval(contrast: Contrast, *, higher_is_better: bool) -> tuple[float, float, float]:
+    """Change of the metric from ``over`` to ``arm`` with its interval: positive where the metric rises."""
+    if higher_is_better:
+        return contrast.estimate, contrast.low, contrast.high
+    return -contrast.estimate, -contrast.high, -contrast.low
+
+
+def _parse_claims(claims: Sequence[str | Claim], table: ResultsTable, smallest_effect: float) -> list[Claim]:
+    if not claims:
+        return [Helps(endpoint=table.metric, arm=arm, over=table.baseline) for arm in table.arms[1:]]
+    parsed = []
+    for claim in claims:
+        parsed.append(parse_claim(claim, table.arms, table.metric) if isinstance(claim, str) else claim)
+    for claim in parsed:
+        needs_margin = any(isinstance(part, (DoesNotHelp, SaturatesAt)) for part in claim.conjuncts)
+        if needs_margin and not smallest_effect:
+            raise ResultsError(
+                f"The claim {claim.sentence!r} needs a smallest effect of interest: below which difference do two arms "
+                "count as equal? Give --smallest-effect."
+            )
+    return parsed
+
+
+def _estimate_differences(
+    table: ResultsTable, falling: npt.NDArray[np.float64], family: ContrastFamily, resolution: float
+) -> Iterable[Contrast]:
+    if not family.pairs:
+        return ()
+    limit = table.largest_difference
+    estimates = FamilyEstimates(falling, table.arms, family, alpha=ALPHA, resolution=resolution, limit=limit)
+    return (estimates.pair(*pair) for pair in family.pairs)
+
+
+def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
+    for name, values, lost in zip(table.arms, table.values, table.lost, strict=True):
+        yield ExternalArm(
+            name=name, mean=arm_interval(values), values=tuple(values.tolist()), num_lost=int(np.sum(lost))
+        )
+
+
+def _count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:
+    deviation = sensitivity.standard_deviation
+    if not (effect > 0 and math.isfinite(deviation) and deviation > 0 and sensitivity.degrees_of_freedom > 0):
+        return None
+    # A standard deviation from few seeds may be far too small: plan with its upper confidence limit.
+    cautious = deviation_upper_limit(deviation, sensitivity.degrees_of_freedom)
+    return seeds_for_difference(effect, cautious, design)
+
+
+def _describe_sensitivity(
+    table: ResultsTable, sensitivity: Sensitivity, smallest_effect: float, effect: float, seeds_needed: int | None
+) -> Iterable[str]:
+    deviation, freedom, unit = sensitivity.standard_deviation, sensitivity.degrees_of_freedom, table.difference_unit
+    if math.isnan(deviation):
+        yield "These seeds do not show how much an arm varies, so no difference can be called detectable."
+        return
+    if np.isfinite(table.values).all() and deviation:
+        noise = f"SD of a paired difference {format_significant(deviation, 2)} {unit}".strip()
+        found = f"{format_significant(sensitivity.detectable_difference, 2)} {unit}".strip()
+        yield (
+            f"With these {format_count(len(table.seeds), 'seed')} ({noise}, {freedom} df), a true difference between "
+            f"two arms below {found} would be missed more than one time in five."
+        )
+    if math.isfinite(sensitivity.correlation):
+        correlation = format_fixed(sensitivity.correlation, 2)
+        yield f"The arms' values correlate over seeds by {correlation}: the higher, the more pairing reduces the noise."
+    if not deviation or not effect:
+        return
+    what = "the smallest effect" if smallest_effect else "a difference as large as the largest observed one"
+    amount = f"{format_significant(effect, 2)} {unit}".strip()
+    seeds = f"{seeds_needed} seeds" if seeds_needed else f"more than {MAX_SEEDS} seeds"
+    yield (
+        f"To find {what}, {amount}, four times in five, it takes about {seeds} per arm "
+        f"(the noise taken at its upper 90% limit, {format_significant(deviation_upper_limit(deviation, freedom), 2)})."
+    )

@@ -1,0 +1,196 @@
+"""Columns of a table of results: which hold arms, seeds and the metric, and the cells in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lightning_modules.specs.errors import InvalidValue
+from reports.formatting import join_words
+
+MAX_LISTED = 5  # rows or names that a message lists
+ARM_COLUMNS = ("arm", "variant", "config", "configuration", "condition", "treatment", "model", "method", "system")
+SEED_COLUMNS = ("seed", "random_seed", "rng_seed", "replicate", "repetition", "repeat", "trial", "fold")
+SUMMARY_COLUMNS = ("n", "std", "sd", "stdev", "stddev", "stderr", "sem", "se", "count", "num_seeds", "ci", "ci95")
+# Words of a metric's name that tell which direction is better.
+RISING_WORDS = frozenset(
+    (
+        "acc", "accuracy", "auc", "auroc", "f1", "iou", "miou", "map", "ap", "precision", "recall", "score",
+        "bleu", "rouge", "r2", "psnr", "ssim", "dice", "reward", "return", "throughput",
+    )
+)  # fmt: skip
+FALLING_WORDS = frozenset(
+    (
+        "err", "error", "loss", "nll", "time", "seconds", "latency", "memory", "perplexity", "ppl", "rmse", "mse",
+        "mae", "wer", "cer", "fid", "flops", "brier", "ece",
+    )
+)  # fmt: skip
+# Words that tell of a value chosen or averaged within a run, with what that does to a comparison.
+SELECTION_WORDS = {
+    "best": "the best of several values of one run flatters arms that vary more",
+    "max": "the largest of several values of one run flatters arms that vary more",
+    "min": "the least of several values of one run flatters arms that vary more",
+    "ema": "an average over training steps hides the noise of a single step",
+    "mean": "if each row is an average over seeds, its noise is not that of a seed",
+    "avg": "if each row is an average over seeds, its noise is not that of a seed",
+    "average": "if each row is an average over seeds, its noise is not that of a seed",
+}
+
+
+class ResultsError(InvalidValue):
+    """Results that cannot be judged: what was found, and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of the columns that hold arms, seeds and the metric; empty to find them by their usual names."""
+
+    arm: str = ""
+    seed: str = ""
+    metric: str = ""
+
+
+# -- Columns -----------------------------------------------------------------------------------------------------------
+
+
+def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
+    """Names of the columns of arms, seeds and the metric, as given or by their usual names."""
+    names = [str(name) for name in frame.columns]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ResultsError(f"The column {repeated[0]!r} is there twice; expected every name once.")
+    frame.columns = pd.Index(names)
+    summary = [name for name in names if _words(name) and _words(name)[-1] in SUMMARY_COLUMNS]
+    if summary and not columns.metric:
+        raise ResultsError(
+            f"The columns {', '.join(summary)} tell of averages over seeds; expected one row per arm and seed. "
+            "If they are something else, name the metric with --metric."
+        )
+    arm = _find_column(names, columns.arm, ARM_COLUMNS, "arm")
+    seed = _find_column(names, columns.seed, SEED_COLUMNS, "seed")
+    if arm == seed:
+        raise ResultsError(f"The column {arm!r} cannot hold both arms and seeds; name another with --seed-column.")
+    if columns.metric:
+        return arm, seed, _find_column(names, columns.metric, (), "metric")
+    others = [name for name in names if name not in (arm, seed) and pd.api.types.is_numeric_dtype(frame[name])]
+    if not others:  # numbers may be written as "91.2%" or "91,2"
+        others = [name for name in names if name not in (arm, seed) and _looks_numeric(frame[name])]
+    if len(others) != 1:
+        found = f"found {', '.join(others)}" if others else f"the columns are {', '.join(names)}"
+        raise ResultsError(f"Name the column of the metric with --metric: {found}.")
+    return arm, seed, others[0]
+
+
+def _find_column(names: Sequence[str], given: str, usual: Sequence[str], what: str) -> str:
+    if given:
+        if given not in names:
+            raise ResultsError(f"There is no column {given!r} for the {what}; the columns are {', '.join(names)}.")
+        return given
+    by_lower_name = {name.lower(): name for name in reversed(names)}
+    for name in usual:
+        if name in by_lower_name:
+            return by_lower_name[name]
+    # Without seeds rows cannot be paired, and row numbers would pair runs that share nothing.
+    raise ResultsError(
+        f"No column bears a usual name for the {what} ({', '.join(usual[:4])}, …); name it with --{what}-column. "
+        f"The columns are {', '.join(names)}."
+    )
+
+
+def _words(name: str) -> list[str]:
+    """Words of a column's name in lower case: ``val/bestAcc_top1`` gives val, best, acc, top1."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", " ", name)
+    return re.findall(r"[a-z0-9]+", spaced.lower())
+
+
+# -- Cells -------------------------------------------------------------------------------------------------------------
+
+
+def read_names(column: pd.Series, name: str) -> list[str]:
+    """Read arms or seeds: texts without surrounding white space, whole numbers without decimals."""
+    missing = [str(position + 1) for position, is_missing in enumerate(column.isna()) if is_missing]
+    if missing:
+        rows = join_words(missing, max_words=MAX_LISTED)
+        raise ResultsError(f"The column {name!r} is empty in row {rows}; expected a name in every row.")
+    return [_name_text(value) for value in column]
+
+
+def _name_text(value: object) -> str:
+    # A column of whole numbers with a gap elsewhere is read as floats: 3.0 is seed 3.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return " ".join(str(value).split())
+
+
+def _looks_numeric(column: pd.Series) -> bool:
+    return all(_parse_number(value) is not None for value in column.dropna().head(20)) and not column.dropna().empty
+
+
+def read_numbers(column: pd.Series, name: str, cautions: list[str]) -> list[float]:
+    """Read the metric, NaN where a cell is empty; percent signs and decimal commas are understood."""
+    values: list[float] = []
+    decimal_commas, percent_signs = 0, 0
+    for position, cell in enumerate(column):
+        number = math.nan if _is_missing(cell) else _parse_number(cell)
+        if number is None:
+            raise ResultsError(f"{name} is {cell!r} in row {position + 1}; expected a number.")
+        values.append(number)
+        decimal_commas += isinstance(cell, str) and "," in cell
+        percent_signs += isinstance(cell, str) and "%" in cell
+    if decimal_commas:
+        cautions.append(f"Commas in {name} were read as decimal points.")
+    if percent_signs not in (0, sum(math.isfinite(value) for value in values)):
+        raise ResultsError(f"{name} has a percent sign in {percent_signs} of {len(values)} rows; expected all or none.")
+    return values
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, str) and cell.strip().lower() in ("", "nan", "na", "n/a"))
+
+
+def _parse_number(cell: object) -> float | None:
+    """Read a number: ``91.2``, ``"91.2%"``, ``"91,2"``; ``None`` where it is none, as of ``"1,234.5"``."""
+    if isinstance(cell, bool | np.bool_):
+        return None
+    if isinstance(cell, int | float | np.integer | np.floating):
+        return float(cell)
+    if not isinstance(cell, str):
+        return None
+    text = cell.strip().removesuffix("%").strip().replace("−", "-")
+    if text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def decide_direction(name: str, given: bool | None, cautions: list[str]) -> bool:
+    """Whether a higher value is better, as given, else by the words of the metric's name."""
+    words = _words(name)
+    rises, falls = bool(RISING_WORDS.intersection(words)), bool(FALLING_WORDS.intersection(words))
+    guess = rises if rises != falls else None
+    if given is None:
+        if guess is None:
+            raise ResultsError(
+                f"Is a higher {name} better? Its name does not tell: give --higher-is-better or --lower-is-better."
+            )
+        cautions.append(f"Taken by its name: {'a higher' if guess else 'a lower'} {name} is better.")
+        return guess
+    if guess is not None and guess != given:
+        cautions.append(
+            f"As asked, {'a higher' if given else 'a lower'} {name} is better, although its name says otherwise."
+        )
+    return given
+
+
+def describe_metric_name(name: str) -> Iterable[str]:
+    """Describe what the name of a metric says about how its values were chosen."""
+    for word in _words(name):
+        if word in SELECTION_WORDS:
+            yield f"The metric is named {name}: {SELECTION_WORDS[word]}."
