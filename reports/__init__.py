@@ -1,4 +1,6 @@
-"""Reports of ablation studies: statistics, verdicts, tables, figures, pages. ``reports.load`` serves a notebook."""
+"""Reports of ablation studies: statistics, verdicts, tables, figures, pages. ``reports.load`` and ``reports.judge``
+serve a notebook.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.comparison.comparison import unresolved
+    from reports.external.judgement import judge
     from reports.pages.notebook import Report, load
 
-__all__ = ["Report", "load", "unresolved"]
+__all__ = ["Report", "judge", "load", "unresolved"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from reports.comparison import comparison
 
         return comparison.unresolved
+    if name == "judge":
+        from reports.external import judgement
+
+        return judgement.judge
     from reports.pages import notebook
 
     return getattr(notebook, name)

@@ -31,7 +31,7 @@ TRAINING = STORAGE | {"studies.storage"}
 STATISTICS = {"reports.formatting"}
 ANALYSIS = STATISTICS | {"reports.statistics"}
 COMPARISON = ANALYSIS | {"reports.analysis"}
-FIGURES = COMPARISON | {"reports.comparison"}
+FIGURES = COMPARISON | {"reports.comparison", "reports.external"}
 CONTENT = FIGURES | {"reports.figures"}
 RENDERERS = CONTENT | {"reports.content"}
 
@@ -71,11 +71,12 @@ ALLOWED: dict[str, set[str]] = {
     "reports.statistics": STATISTICS,
     "reports.analysis": ANALYSIS,
     "reports.comparison": COMPARISON,
+    "reports.external": ANALYSIS,
     "reports.figures": FIGURES,
     "reports.content": CONTENT,
     "reports.renderers": RENDERERS,
     "reports.pages": RENDERERS | {"reports.renderers"},
-    "reports": {"reports.comparison", "reports.pages"},  # what users import
+    "reports": {"reports.comparison", "reports.external", "reports.pages"},  # what users import
 }
 BELOW: dict[str, set[str]] = {
     "ablations": {"lightning_modules.specs", "lightning_modules.catalogue", "lightning_modules.spec"},
@@ -96,7 +97,7 @@ ENGINES = {
 HEAVY = ("torch", "pytorch_lightning", "ray", "mlflow", "optuna", "pandas", "matplotlib", "scipy")
 ENTRY_POINTS = {
     "ablations.load", "ablations.names", "studies.declare", "studies.run", "studies.protocols.load",
-    "studies.protocols.names", "reports.load", "reports.unresolved",
+    "studies.protocols.names", "reports.judge", "reports.load", "reports.unresolved",
 }  # fmt: skip
 
 

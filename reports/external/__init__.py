@@ -2,5 +2,5 @@
 
 ``results_file``: CSV, Parquet, JSON lines or an MLflow experiment to a data frame. ``results_columns`` and
 ``results_table``: the frame checked and tabulated. ``claim_phrases``: claims from text. ``judgement``: intervals and
-verdicts by the functions that judge studies. ``gate``: verdicts to exit codes. ``judgement_page``: the report.
+verdicts by the functions that judge studies.
 """

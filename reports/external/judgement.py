@@ -144,7 +144,7 @@ def judge(
         *_estimate_differences(table, falling, exploratory, step),
     )
     effect = smallest_effect or max((abs(item.estimate) for item in differences if item.num_pairs), default=0.0)
-    seeds_needed = _count_seeds_needed(effect, sensitivity, design)
+    seeds_needed = count_seeds_needed(effect, sensitivity, design)
     return Judgement(
         table=table,
         smallest_effect=smallest_effect,
@@ -198,7 +198,8 @@ def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
         )
 
 
-def _count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:
+def count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:
+    """Seeds per arm that find a true difference four times in five; ``None`` where unknown, or above 500."""
     deviation = sensitivity.standard_deviation
     if not (effect > 0 and math.isfinite(deviation) and deviation > 0 and sensitivity.degrees_of_freedom > 0):
         return None

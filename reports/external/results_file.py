@@ -5,35 +5,34 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reports.external.results_columns import ResultsError
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+from studies.settings import Settings
+from studies.tracking.foreign_runs import read_foreign_runs
+from studies.tracking.store import open_store
 
 MLFLOW_PREFIX = "mlflow:"
 MAX_ROWS = 1_000_000  # beyond, the file is no table with one row per trained network
 MAX_BYTES = 2**30
 DELIMITERS = ",;\t"
-PARENT_TAG = "mlflow.parentRunId"
 
 
-def read_results(source: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
+def read_results(source: str, settings: Settings | None = None) -> pd.DataFrame:
     """Read a table of results with one row per trained network.
 
     Args:
         source: a file (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl`` or ``.json``), or ``mlflow:EXPERIMENT``.
-        tracking_uri: MLflow's store; ``None`` for that of its own variables.
+        settings: which MLflow store to read an experiment from; ``None`` for those of the environment.
 
     Raises:
-        ResultsError: the file or the experiment is not there, cannot be read, or is empty.
+        ResultsError: the file is not there, cannot be read, or is empty.
+        TrackingError: MLflow does not answer, or has no such experiment or no runs in it.
     """
     if source.startswith(MLFLOW_PREFIX):
-        return read_mlflow_runs(source.removeprefix(MLFLOW_PREFIX), tracking_uri=tracking_uri)
+        store = open_store(settings or Settings.from_environment(), create=False)
+        return pd.DataFrame(read_foreign_runs(store.reader.runs, source.removeprefix(MLFLOW_PREFIX)))
     path = Path(source)
     if not path.is_file():
         raise ResultsError(f"{source} is not there; expected a file of results, or {MLFLOW_PREFIX}EXPERIMENT.")
@@ -82,46 +81,3 @@ def _find_delimiter(text: str) -> str:
         return csv.Sniffer().sniff(first_line, delimiters=DELIMITERS).delimiter
     except csv.Error:
         return ","
-
-
-def read_mlflow_runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Read the runs of an MLflow experiment: one row per run, columns by the names of metrics, parameters and tags.
-
-    A run that has not finished keeps its row, and is a result without a value where it has no metric.
-
-    Raises:
-        ResultsError: the store does not answer, or has no such experiment or no runs.
-    """
-    import mlflow
-
-    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
-    try:
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            names = sorted(item.name for item in client.search_experiments(max_results=20))
-            raise ResultsError(f"There is no experiment {experiment!r} in MLflow; there are {', '.join(names)}.")
-        runs = _search_runs(client, found.experiment_id)
-    except mlflow.exceptions.MlflowException as error:
-        raise ResultsError(f"MLflow does not answer at {tracking_uri or mlflow.get_tracking_uri()}: {error}") from error
-    # A run with runs below it collects them: it trained no network.
-    parents = {run.data.tags.get(PARENT_TAG, "") for run in runs}
-    rows: list[dict[str, object]] = []
-    for run in runs:
-        if run.info.run_id not in parents:
-            # A name that is both a metric and a parameter means the metric; MLflow's own tags are no results.
-            tags = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
-            rows.append({**tags, **run.data.params, **run.data.metrics})
-    if not rows:
-        raise ResultsError(f"The experiment {experiment!r} has no runs.")
-    return pd.DataFrame(rows)
-
-
-def _search_runs(client: MlflowClient, experiment_id: str) -> list[Run]:
-    runs: list[Run] = []
-    page_token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=page_token)
-        runs += page
-        page_token = page.token
-        if not page_token:
-            return runs

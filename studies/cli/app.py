@@ -13,6 +13,7 @@ import ablations
 from studies import protocols
 from studies.cli import archive, maintenance, networks, reports, run, status
 from studies.cli.errors import CommandGroup, run_and_exit
+from studies.cli.judging import gate, judge
 from studies.cli.options import format_examples, json_option
 from studies.console.tables import print_json, print_table
 
@@ -75,7 +76,7 @@ def _summarize_protocol(name: str) -> ProtocolSummary:
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
 
 
-COMMAND_MODULES = (run, reports, status, networks, archive, maintenance)
+COMMAND_MODULES = (run, reports, judge, gate, status, networks, archive, maintenance)
 
 # The help lists commands by name, whatever the order here.
 for module in COMMAND_MODULES:

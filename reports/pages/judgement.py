@@ -19,7 +19,7 @@ from reports.content.document import (
 )
 from reports.content.report import VERDICT_SYMBOLS
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
-from reports.external.judgement_figure import changes_by_pair, describe_metric, judgement_figure
+from reports.figures.judgement import changes_by_pair, describe_metric, judgement_figure
 from reports.formatting import (
     Interval,
     choose_decimals,

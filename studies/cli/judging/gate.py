@@ -1,0 +1,73 @@
+"""Command ``ablate gate``: an exit code by verdict, for pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from studies.cli.judging.table_options import JudgeTable, table_options
+from studies.cli.options import format_examples, json_option, protocol_option, settings_options
+from studies.cli.reports import read_study
+from studies.console.tables import print_json
+
+if TYPE_CHECKING:
+    from studies.settings import Settings
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".ndjson")
+
+
+@click.command(
+    epilog=format_examples(
+        "ablate gate depth",
+        'ablate gate results.csv --claim "new helps over old" --smallest-effect 0.2 --accept equivalent',
+    )
+)
+@click.argument("source", metavar="NAME|RESULTS")
+@protocol_option
+@table_options
+@click.option(
+    "--accept", type=click.Choice(["equivalent"]), help="Pass where two arms are practically equivalent as well."
+)
+@json_option
+@settings_options()
+def gate(
+    source: str, protocol: str, judge_table: JudgeTable, accept: str | None, as_json: bool, settings: Settings
+) -> None:
+    r"""Print the worst verdict in one line, with an exit code for it.
+
+    Judges a recorded study, or a table of results as `ablate judge` does.
+
+    \b
+    Exit codes:
+       0  supported, or accepted
+      10  contradicted
+      11  practically equivalent
+      20  inconclusive: more seeds are needed
+      30  not judged: one seed, nothing trained, or no claim
+       2  wrong usage or unreadable results; 1 any other error
+    """
+    from reports.comparison.comparison import compare_arms
+    from reports.pages.gate import gate_comparison, gate_judgement
+    from reports.pages.verdict_json import describe_gate
+
+    accept_equivalent = accept == "equivalent"
+    if is_table(source):
+        outcome = gate_judgement(judge_table(source, settings), accept_equivalent=accept_equivalent)
+    else:
+        record = read_study(source, protocol, settings)
+        outcome = gate_comparison(record, compare_arms(record), accept_equivalent=accept_equivalent)
+    if as_json:
+        print_json(describe_gate(outcome, source))
+    else:
+        click.echo(outcome.sentence)
+    click.get_current_context().exit(outcome.exit_code)
+
+
+def is_table(source: str) -> bool:
+    """Whether a source names a table of results rather than a study."""
+    return source.startswith("mlflow:") or Path(source).suffix.lower() in TABLE_SUFFIXES
+
+
+COMMANDS = (gate,)
