@@ -81,7 +81,7 @@ def _grammar(names: str, metric: Metric) -> list[tuple[str, Callable[[re.Match[s
         return SaturatesAt(endpoint=metric, arm=_unquote(match[2]), order=read_order(match[3]))
 
     def make_helps_by(match: re.Match[str]) -> Claim:
-        by, within = float(match[3]), float(match[4])
+        by, within = _read_number(match[3]), _read_number(match[4])
         return HelpsBy(endpoint=metric, arm=_unquote(match[1]), over=_unquote(match[2]), by=by, within=within)
 
     def make_reverses(match: re.Match[str]) -> Claim:
@@ -126,3 +126,10 @@ def _unquote(name: str) -> str:
 def _split_conjunction(text: str, names: str) -> list[str]:
     """Split at each "and" after an arm's name or a number, where the next part begins with an arm's name."""
     return re.split(rf"(?:{_AND})(?={names} )", text)
+
+
+def _read_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ResultsError(f"{text!r} is not a number") from error

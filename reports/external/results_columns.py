@@ -128,7 +128,9 @@ def _name_text(value: object) -> str:
 
 
 def _looks_numeric(column: pd.Series) -> bool:
-    return all(_parse_number(value) is not None for value in column.dropna().head(20)) and not column.dropna().empty
+    """Whether most cells are numbers: a word in one of them is a fault of that cell."""
+    cells = list(column.dropna())
+    return sum(_parse_number(cell) is not None for cell in cells) > len(cells) / 2
 
 
 def read_numbers(column: pd.Series, name: str, cautions: list[str]) -> list[float]:

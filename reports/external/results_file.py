@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -40,8 +41,6 @@ def read_results(source: str, settings: Settings | None = None) -> pd.DataFrame:
         raise ResultsError(f"{source} is larger than 1 GiB; expected one row per trained network.")
     try:
         frame = _read_file(path)
-    except ResultsError:
-        raise
     except Exception as error:  # pandas and pyarrow raise many kinds; all mean that the file is not readable
         reason = " ".join(str(error).split())[:200]
         raise ResultsError(f"{source} cannot be read as {path.suffix.lower() or 'CSV'}: {reason}") from error
@@ -56,11 +55,11 @@ def _read_file(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return pd.read_parquet(path)
-    if suffix in (".jsonl", ".ndjson"):
-        return pd.read_json(path, lines=True, convert_dates=False, dtype=False)
-    if suffix == ".json":
-        return pd.read_json(path, orient="records", convert_dates=False, dtype=False)
     text = path.read_text(encoding="utf-8-sig")
+    if suffix in (".jsonl", ".ndjson"):
+        return _rows_to_frame([json.loads(line) for line in text.splitlines() if line.strip()])
+    if suffix == ".json":
+        return _rows_to_frame(json.loads(text))
     delimiter = _find_delimiter(text)
     # Only the empty cell is missing to start with: an arm may be named "None" or "NA".
     frame = pd.read_csv(
@@ -72,6 +71,12 @@ def _read_file(path: Path) -> pd.DataFrame:
         if numbers.notna().sum() == frame[name].notna().sum():
             frame[name] = numbers
     return frame
+
+
+def _rows_to_frame(rows: object) -> pd.DataFrame:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("expected objects with a value by column, one per row")
+    return pd.DataFrame(rows)
 
 
 def _find_delimiter(text: str) -> str:

@@ -1,0 +1,138 @@
+"""Verdicts on tables of results: the same as a study's, and those of scipy where they compute the same."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import reports
+from ablations import Metric
+from reports.comparison.comparison import compare_arms
+from reports.external.judgement import judge
+from reports.external.results_columns import ResultsError
+from reports.pages.judgement import judgement_files
+from tests.reports.records import HOSTILE, TEST_EXAMPLES, record
+
+
+def to_frame(study):
+    """The test errors of a study as a table of results."""
+    rows = []
+    for trial in study.trials:
+        error = trial.result.metrics["test_error"] if trial.state == "finished" else np.nan
+        rows.append({"arm": trial.arm, "seed": trial.seed, "test_error": error})
+    return pd.DataFrame(rows)
+
+
+def noisy(arms="AB", seeds=5, effect=1.0, seed=0):
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(seeds):
+        shared = random.normal(0, 0.5)
+        for index, arm in enumerate(arms):
+            rows.append({"arm": arm, "seed": number, "error": 10 + shared - effect * index + random.normal(0, 0.2)})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("states", [{}, {("B", 2): "non-finite"}, {("E", 0): "at chance", ("E", 1): "at chance"}])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_a_table_is_judged_as_the_study_that_it_comes_from(states, seeds):
+    study = record(seeds=seeds, states={key: state for key, state in states.items() if key[1] < seeds})
+    comparison = compare_arms(study)
+    errors = [claim for claim in study.registration.claims if set(claim.endpoints) == {"test_error"}]
+    metric = Metric(name="test_error")
+    judgement = judge(
+        to_frame(study),
+        baseline=study.registration.baseline,
+        claims=[on_metric(claim, metric) for claim in errors],
+        smallest_effect=study.registration.smallest_effect,
+        unit="percent",
+        resolution=100 / TEST_EXAMPLES,
+    )
+    words = {claim.claim: claim.word for claim in comparison.claims}
+    assert [verdict.word for verdict in judgement.verdicts] == [words[claim] for claim in errors]
+    found = {(item.over, item.arm): item for item in judgement.differences}
+    assert set(found) == {(item.over, item.arm) for item in comparison.differences}
+    for item in comparison.differences:
+        contrast = found[item.over, item.arm]
+        expected = [item.estimate.value, item.estimate.low, item.estimate.high, item.num_pairs]
+        assert [contrast.estimate, contrast.low, contrast.high, contrast.num_pairs] == expected
+
+
+def on_metric(claim, metric):
+    from dataclasses import replace
+
+    parts = {"parts": tuple(on_metric(part, metric) for part in claim.parts)} if hasattr(claim, "parts") else {}
+    return replace(claim, endpoint=metric, **parts)
+
+
+def test_two_arms_are_compared_by_the_paired_t_test():
+    frame = noisy(seeds=8)
+    (contrast,) = judge(frame, resolution=0).differences
+    values = frame.pivot(index="arm", columns="seed", values="error").to_numpy()
+    interval = stats.ttest_rel(values[0], values[1]).confidence_interval(0.95)
+    assert (contrast.low, contrast.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_figures_come_back_in_the_unit_given():
+    percent = noisy()
+    fraction = percent.assign(error=percent["error"] / 100)
+    for frame, scale in ((percent, 1), (fraction, 0.01)):
+        (row,) = reports.judge(frame).to_frame().to_dict("records")
+        assert row["change"] == pytest.approx(-1.0 * scale, abs=0.3 * scale)
+
+
+def test_without_claims_every_arm_is_claimed_to_help_over_the_baseline():
+    judgement = judge(noisy(arms="ABC"), baseline="B")
+    assert [verdict.claim.sentence for verdict in judgement.verdicts] == [
+        "A improves on B in error.",
+        "C improves on B in error.",
+    ]
+    assert [verdict.word for verdict in judgement.verdicts] == ["contradicted", "supported"]
+
+
+def test_nothing_is_equivalent_without_a_smallest_effect():
+    frame = noisy(seeds=20, effect=0.0)
+    assert judge(frame, smallest_effect=0.5).verdicts[0].word == "practically equivalent"
+    without = judge(frame).verdicts[0]
+    assert without.word == "inconclusive"
+    assert "±0" not in without.reason
+    with pytest.raises(ResultsError, match="needs a smallest effect of interest"):
+        judge(frame, claims=["B does not help over A"])
+
+
+def test_an_arm_that_lost_more_runs_is_not_found_better():
+    frame = noisy(seeds=6, effect=1.0)
+    frame.loc[(frame["arm"] == "B") & (frame["seed"] < 2), "error"] = np.nan
+    (verdict,) = judge(frame).verdicts
+    assert verdict.word == "inconclusive"
+    assert "did not train" in verdict.finding
+
+
+def test_the_seeds_it_takes_grow_with_the_noise_and_fall_with_the_effect():
+    def seeds_needed(effect, spread):
+        frame = noisy(seeds=6)
+        mean = frame["error"].mean()
+        return judge(frame.assign(error=mean + spread * (frame["error"] - mean)), smallest_effect=effect).seeds_needed
+
+    assert seeds_needed(0.2, 1) > seeds_needed(0.4, 1)
+    assert seeds_needed(0.4, 2) == seeds_needed(0.2, 1)
+
+
+def test_the_page_escapes_whatever_an_arm_is_named():
+    frame = noisy(arms=HOSTILE, seeds=3)
+    files = judgement_files(judge(frame, source="<b>.csv", smallest_effect=0.1))
+    page = files["index.html"].decode()
+    assert "<script>alert" not in page
+    assert "<b>.csv" not in page
+    assert "\n=SUM" not in files["arms.csv"].decode()
+    assert r"\_\{\}" in files["judgement.tex"].decode()
+    assert set(files) >= {"judgement.md", "differences.csv", "figures/values.svg", "figures/changes.pdf"}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_have_a_page_of_their_own(seeds):
+    judgement = judge(noisy(arms="ABC", seeds=seeds))
+    assert judgement_files(judgement)["index.html"]
+    if seeds == 1:
+        assert {verdict.word for verdict in judgement.verdicts} == {"inconclusive"}
+        assert "one seed: it takes two" in judgement.verdicts[0].finding

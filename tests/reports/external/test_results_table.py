@@ -1,0 +1,191 @@
+"""Tables of results from elsewhere: what is read, told and refused."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.external.results_columns import Columns, ResultsError
+from reports.external.results_file import read_results
+from reports.external.results_table import tabulate_results
+
+
+def frame(arms="AB", seeds=3, **columns):
+    rows = [
+        {"arm": arm, "seed": seed, "accuracy": 90.123 + seed + 0.5 * (arm == "B")}
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def changed(row, **cells):
+    table = frame().astype(object)
+    for name, value in cells.items():
+        table.loc[row, name] = value
+    return table
+
+
+def cautions(table, **options):
+    return " ".join(tabulate_results(table, **options).cautions)
+
+
+def test_results_are_tabulated_as_arms_by_seeds_whatever_their_order():
+    table = tabulate_results(frame(seeds=12).sample(frac=1, random_state=0), baseline="B")
+    assert table.arms == ("B", "A")
+    assert table.seeds == tuple(map(str, range(12)))  # as numbers: 10 after 9
+    assert table.values[1].tolist() == pytest.approx([90.123 + seed for seed in range(12)])
+    assert table.metric.name == "accuracy"
+    assert table.metric.higher_is_better
+
+
+def test_columns_are_found_by_usual_names_or_as_given():
+    renamed = frame().rename(columns={"arm": "Model", "seed": "replicate"}).assign(epoch=30, note="x")
+    with pytest.raises(ResultsError, match="Name the column of the metric with --metric: found accuracy, epoch"):
+        tabulate_results(renamed)
+    table = tabulate_results(renamed, Columns(metric="accuracy"))
+    assert table.arms == ("A", "B")
+    with pytest.raises(ResultsError, match="no column 'f1' for the metric; the columns are Model"):
+        tabulate_results(renamed, Columns(metric="f1"))
+    with pytest.raises(ResultsError, match="No column bears a usual name for the seed"):
+        tabulate_results(frame().drop(columns="seed"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "is_higher_better"),
+    [
+        ("test_error", {}, False),
+        ("valLoss", {}, False),
+        ("val/mIoU", {}, True),
+        ("top1_error", {}, False),
+        ("q", {"higher_is_better": True}, True),
+        ("loss", {"higher_is_better": True}, True),
+    ],
+)
+def test_the_direction_is_that_of_the_name_or_as_asked(name, options, is_higher_better):
+    table = tabulate_results(frame().rename(columns={"accuracy": name}), **options)
+    assert table.metric.higher_is_better == is_higher_better
+
+
+def test_a_direction_that_no_name_tells_must_be_given():
+    with pytest.raises(ResultsError, match="give --higher-is-better or --lower-is-better"):
+        tabulate_results(frame().rename(columns={"accuracy": "q"}))
+    asked = tabulate_results(frame().rename(columns={"accuracy": "loss"}), higher_is_better=True)
+    assert "although its name says otherwise" in " ".join(asked.cautions)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (changed(0, accuracy=math.nan), "A has no finite value for 1 seed (0): taken as runs that did not train"),
+        (changed(3, accuracy=math.inf), "B has no finite value for 1 seed (1)"),
+        (frame().drop(index=5), "B has no row for 1 seed: 2."),
+        (
+            frame(accuracy=["91,2", "92,1", "90,0", "93,5", "91,1", "92,2"]),
+            "Commas in accuracy were read as decimal points",
+        ),
+        (pd.concat([frame(), frame().head(1)]), "1 row repeated another and was left out"),
+        (frame(accuracy=[91.5, 92.1, 91.5, 93.2, 91.5, 92.9]), "A has the same value under all its 3 seeds"),
+        (frame(accuracy=[91.5, 91.5, 92.5, 92.5, 93.5, 93.5]), "A and B have equal values under every common seed"),
+        (frame(accuracy=[0.5, 91, 0.6, 92, 0.7, 93]), "are fractions and percentages mixed?"),
+        (frame(accuracy=[91.1, 91.2, 91.0, 91.2, 91.1, 91.3]), "The values are rounded to 0.1"),
+        (frame().rename(columns={"accuracy": "best_accuracy"}), "flatters arms that vary more"),
+        (frame().rename(columns={"accuracy": "accuracy_ema"}), "hides the noise of a single step"),
+        (frame().rename(columns={"seed": "fold"}), "Folds share training data"),
+    ],
+)
+def test_what_a_reader_must_know_of_the_data_is_told(table, told):
+    assert told in cautions(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "refused"),
+    [
+        (changed(2, accuracy="crashed"), "accuracy is 'crashed' in row 3; expected a number"),
+        (changed(2, accuracy="1,234.5"), "accuracy is '1,234.5' in row 3"),
+        (changed(2, accuracy=True), "accuracy is True in row 3"),
+        (changed(2, accuracy="91%"), "a percent sign in 1 of 6 rows"),
+        (changed(2, arm=None), "The column 'arm' is empty in row 3"),
+        (pd.concat([frame(), frame(accuracy=1.0).head(1)]), "Several values for A with seed 0"),
+        (frame(arms="A"), "There is only one arm, 'A'"),
+        (frame(seed=range(6)), "No seed has values of two arms"),
+        (frame(accuracy=math.nan), "No row has a finite value"),
+        (frame(std=0.3), "The columns std tell of averages over seeds"),
+        (frame(n=5), "The columns n tell of averages over seeds"),
+        (frame().head(0), "has no rows"),
+        (frame(arms=[f"arm {index}" for index in range(101)]), "There are 101 arms; expected at most 100"),
+        (frame().set_axis(["arm", "seed", "seed"], axis=1), "The column 'seed' is there twice"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(table, refused):
+    with pytest.raises(ResultsError, match=refused.replace("(", r"\(")) as caught:
+        tabulate_results(table, Columns(metric="") if "std" in table or "n" in table else None)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_unit_bounds_the_values():
+    assert tabulate_results(frame(), unit="percent").largest_difference == 100
+    with pytest.raises(ResultsError, match=r"The unit is fraction, but a value is 92\.6"):
+        tabulate_results(frame(), unit="fraction")
+
+
+def test_ten_thousand_rows_with_names_of_all_kinds():
+    arms = ["sehr breit ä", "<b>bold</b>", "=1+1", "深い"]
+    table = tabulate_results(frame(arms=arms, seeds=2500))
+    assert table.values.shape == (4, 2500)
+    assert table.arms == tuple(arms)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def assert_equal_table(found, expected):
+    assert np.array_equal(tabulate_results(found).values, tabulate_results(expected).values)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "jsonl", "json"])
+def test_every_format_gives_the_same_table(tmp_path, suffix):
+    file, table = tmp_path / f"results.{suffix}", frame()
+    write = {
+        "csv": lambda: table.to_csv(file, index=False),
+        "tsv": lambda: table.to_csv(file, index=False, sep="\t"),
+        "parquet": lambda: table.to_parquet(file),
+        "jsonl": lambda: table.to_json(file, orient="records", lines=True),
+        "json": lambda: table.to_json(file, orient="records"),
+    }
+    write[suffix]()
+    assert_equal_table(read_results(str(file)), table)
+
+
+def test_a_spreadsheet_of_a_country_with_decimal_commas(tmp_path):
+    file = tmp_path / "results.csv"
+    lines = [f"{row.arm};{row.seed};{row.accuracy:.3f}".replace(".", ",") for row in frame().itertuples()]
+    file.write_text("\ufeffarm;seed;accuracy\n" + "\n".join(lines), encoding="utf-8")
+    assert_equal_table(read_results(str(file)), frame())
+
+
+def test_an_arm_may_be_named_none(tmp_path):
+    file = tmp_path / "results.csv"
+    file.write_text("arm,seed,acc\nNone,0,1.5\nNA,0,2.5\nNone,1,1.7\nNA,1,2.4\n", encoding="utf-8")
+    assert tabulate_results(read_results(str(file))).arms == ("None", "NA")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "refused"),
+    [
+        ("absent.csv", None, "is not there; expected a file of results, or mlflow:EXPERIMENT"),
+        ("empty.csv", b"", "cannot be read as .csv"),
+        ("header.csv", b"arm,seed,acc\n", "has no rows"),
+        ("image.csv", bytes(range(256)), "cannot be read as .csv"),
+        ("broken.parquet", b"PAR1", "cannot be read as .parquet"),
+        ("broken.jsonl", b"{", "cannot be read as .jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, refused):
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ResultsError, match=refused) as caught:
+        read_results(str(file))
+    assert "\n" not in str(caught.value)
