@@ -11,8 +11,8 @@ import pandas as pd
 
 from reports.external.results_columns import ResultsError
 from studies.settings import Settings
-from studies.tracking.foreign_runs import read_foreign_runs
 from studies.tracking.store import open_store
+from studies.tracking.study_index import read_foreign_runs
 
 MLFLOW_PREFIX = "mlflow:"
 MAX_ROWS = 1_000_000  # beyond, the file is no table with one row per trained network

@@ -1,4 +1,4 @@
-"""The studies of a tracking store: list them, and choose the run of a study that a command means."""
+"""The studies of a tracking store, of which one run is chosen, and the runs of other programs' experiments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lightning_modules.specs.errors import did_you_mean
-from studies.tracking.errors import NotRecordedError
+from studies.tracking.errors import NotRecordedError, report_unreachable_store
 from studies.tracking.ownership import describe_owner
-from studies.tracking.runs import NO_OVERRIDES, OVERRIDES_TAG, MlflowRuns, creation_order
+from studies.tracking.runs import NO_OVERRIDES, OVERRIDES_TAG, PARENT_RUN_TAG, MlflowRuns, creation_order
+
+MAX_LISTED_EXPERIMENTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,3 +150,31 @@ def _start_time(run: Run) -> float:
     except ValueError:
         return created
     return started if 0 < started < 1e11 else created
+
+
+def read_foreign_runs(runs: MlflowRuns, experiment: str) -> list[dict[str, object]]:
+    """Read the runs of an experiment: tags, parameters and last metrics of each run, by their names.
+
+    A run that has not finished keeps its row: it is a result without a value where it has no metric.
+
+    Raises:
+        NotRecordedError: there is no such experiment, or it has no runs.
+        TrackingError: the store does not answer.
+    """
+    with report_unreachable_store(runs.settings.tracking_uri):
+        found_experiment = runs.client.get_experiment_by_name(experiment)
+        if found_experiment is None:
+            names = sorted(item.name for item in runs.client.search_experiments(max_results=MAX_LISTED_EXPERIMENTS))
+            raise NotRecordedError(f"MLflow has no experiment {experiment!r}; it has {', '.join(names)}.")
+        found = runs.search([found_experiment.experiment_id])
+    # A run with runs below it collects them: it trained no network.
+    parents = {run.data.tags.get(PARENT_RUN_TAG, "") for run in found}
+    rows: list[dict[str, object]] = []
+    for run in found:
+        if run.info.run_id not in parents:
+            # A name that is both a metric and a parameter means the metric; MLflow's own tags are no results.
+            tags = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
+            rows.append({**tags, **run.data.params, **run.data.metrics})
+    if not rows:
+        raise NotRecordedError(f"The experiment {experiment!r} has no runs.")
+    return rows
