@@ -63,7 +63,7 @@ def test_the_json_follows_its_schema(results, command):
         (("--claim", "C rocks"), 2, "is not understood"),
         (("--baseline", "Z"), 2, "The baseline 'Z' is no arm; the arms are A, B and C"),
         (("--smallest-effect", "-1"), 2, "--smallest-effect"),
-        (("--unit", "fraction"), 2, "The unit is fraction, but a value is 10.5"),
+        (("--unit", "fraction"), 2, "The unit is fraction, but a value is 10.4"),
     ],
 )
 def test_the_gate_ends_with_the_code_of_the_worst_verdict(results, options, code, shown):
