@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from studies.tracking.artifacts import TAGS_CHECKSUM, hash_tags
+
 RUNS_PER_STUDY = 500
 COPIED_TABLES = ("runs", "tags", "params", "latest_metrics")
 
@@ -65,5 +67,7 @@ def _copy_rows(
 
 
 def _change_tags(database: sqlite3.Connection, run_id: str, tags: Mapping[str, str]) -> None:
-    rows = [(value, run_id, key) for key, value in tags.items()]
-    database.executemany("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", rows)
+    statement = "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?"
+    database.executemany(statement, [(value, run_id, key) for key, value in tags.items()])
+    all_tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run_id,)))
+    database.execute(statement, (hash_tags(all_tags), run_id, TAGS_CHECKSUM))

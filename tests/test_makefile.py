@@ -65,7 +65,11 @@ def run_studies(folder, *arguments):
     program.write_text('#!/bin/sh\necho "trained $2"\necho "warned $2" >&2\n[ "$2" != lrn ]\n')
     program.chmod(0o755)
     line = ["make", f"VENV={folder}", f"--old-file={folder}/.ready", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    # Under `make test`, the environment tells of an outer make, and this one would print the folders that it enters.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_lines_of_studies_that_run_at_once_begin_with_their_name_and_a_failure_stays_one(tmp_path):

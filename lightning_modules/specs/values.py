@@ -59,7 +59,8 @@ def check_fields(value: object) -> None:
     for name, annotation in field_types(cls).items():
         field_value = getattr(value, name)
         if not _accepts_value(annotation, field_value):
-            choices = _literal_choices(annotation)
+            members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+            choices = [choice for member in members for choice in _literal_choices(member)]
             suggestion = did_you_mean(field_value, choices) if isinstance(field_value, str) else ""
             raise InvalidValue(
                 f"{cls.__name__}.{name} is {field_value!r}; expected {describe_annotation(annotation)}.{suggestion}"

@@ -344,7 +344,8 @@ class RemoteFolder:
         """
         local = TrialFolder(self.folder)
         with temporary_folder() as temporary:
-            remote = TrialFolder(temporary)
+            remote = TrialFolder(temporary / self.folder.name)  # its logs name the trial's folder
+            remote.folder.mkdir()
             self.fetch("attempts.jsonl", "predictions.npy", "result.json", into=remote.folder)
             remote_progress = (remote.has_ended, remote.num_attempts)
         local_progress = (local.has_ended, local.num_attempts)
