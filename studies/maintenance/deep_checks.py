@@ -9,9 +9,9 @@ from lightning_modules.specs.errors import DamagedFileError
 from studies.maintenance.health_check import HealthCheck
 from studies.maintenance.runs_index import RunsFolderIndex
 from studies.maintenance.sync import load_planned_result
-from studies.records.result_files import RESULT_REMEDY
 from studies.settings import Settings
-from studies.storage.lease import find_holder, verify_lease
+from studies.storage.lease import verify_lease
+from studies.storage.manifest import find_lost_result
 from studies.storage.status_files import read_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_store_outage
@@ -84,9 +84,9 @@ def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:
 
 def _find_missing(folder: TrialFolder) -> Iterator[DamagedFileError]:
     """Files that are gone, by what else the folder holds; a trial that is being trained has no result yet."""
-    if not folder.result_file.exists():
-        if folder.predictions_file.exists() and not folder.checkpoint.exists() and not find_holder(folder.folder):
-            yield DamagedFileError(folder.result_file, "it is missing, though its predictions are here", RESULT_REMEDY)
+    lost_result = find_lost_result(folder)
+    if lost_result:
+        yield lost_result
     elif folder.num_attempts == 0 and folder.has_ended:
         reason = "it names no attempt, though the trial has ended"
         yield DamagedFileError(folder.folder / "attempts.jsonl", reason, "Nothing is lost but the count of attempts.")

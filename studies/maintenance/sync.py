@@ -19,6 +19,7 @@ from studies.storage.manifest import (
     ManifestEntry,
     StudyManifest,
     fetch_all,
+    find_lost_result,
     hold_study_lease,
     read_all_manifests,
     require_planned_result,
@@ -108,8 +109,11 @@ def _sync_study(
             except DamagedFileError as error:
                 log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {error}")
                 continue
+            lost_result = find_lost_result(entry.trial_folder(settings))
             if result is not None:
                 results[entry] = result
+            elif lost_result:
+                log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {lost_result}")
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
         missing = _unlogged_results(store, closed, results) if closed else results
         num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0

@@ -29,7 +29,7 @@ from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
-from studies.storage.manifest import StudyManifest, read_manifest
+from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
 from studies.storage.trial_folder import TrialFolder
 
 MANIFEST_FILE = "archive.json"
@@ -105,6 +105,9 @@ def _find_unusable(folder: TrialFolder, names: Sequence[str], damages: list[str]
     unusable: set[str] = set()
     try:
         folder.load_result()
+        lost_result = find_lost_result(folder)
+        if lost_result:
+            raise lost_result
     except DamagedFileError as error:
         damages.append(f"left out: {error}")
         return {*names}

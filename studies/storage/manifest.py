@@ -21,7 +21,7 @@ from lightning_modules.stored_files import dump_json, hash_bytes, read_array, re
 from studies.design.trial import Trial, is_dependency_name
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
-from studies.records.result_files import require_consistent
+from studies.records.result_files import RESULT_REMEDY, require_consistent
 from studies.records.results import RECORD_SCHEMA, Result
 from studies.records.schema import require_schema
 from studies.records.serialization import registration_from_json, registration_to_json, to_npy_bytes
@@ -216,6 +216,15 @@ def require_planned_result(
         num_classes=trial.setup.scale.classes,
         labels=None if is_dependency_name(trial.arm) else labels,
     )
+
+
+def find_lost_result(folder: TrialFolder) -> DamagedFileError | None:
+    """The result that a trial's folder has lost, by what else is there; one that is being trained has none yet."""
+    if folder.result_file.exists() or not folder.predictions_file.exists():
+        return None
+    if folder.checkpoint.exists() or find_holder(folder.folder):
+        return None
+    return DamagedFileError(folder.result_file, "it is missing, though its predictions are here", RESULT_REMEDY)
 
 
 def list_study_folders(settings: Settings) -> list[Path]:

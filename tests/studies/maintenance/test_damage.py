@@ -35,7 +35,7 @@ def test_many_damages(base):
 
 def test_what_no_command_says_is_counted_as_accepted(base, monkeypatch):
     monkeypatch.setattr(
-        damage, "KINDS", {"trial: result": damage.StoredKind("trials/*/result.json", (("status",),), True)}
+        damage, "KINDS", {"logged: setup": damage.StoredKind(damage.LOGGED + "setup.json", (("status",),), True)}
     )
     monkeypatch.setattr(damage, "DAMAGES", (damage.flip,))
     assert [each.outcome for each in damage.run_rounds(base, rounds=1, seed=0)] == ["ACCEPTED"]
