@@ -22,6 +22,7 @@ from lightning_modules.specs.errors import UserError
 
 PREFIX = "ablate-"
 LOCK_NAME = "lock"
+NUM_NAME_DIGITS = 6  # of the hexadecimal number after the prefix
 # The kernel allows 107 bytes for the path of a Unix socket. Ray's longest one below its folder is
 # /session_2026-11-27_09-15-56_922734_4194304/sockets/plasma_store.
 MAX_PARENT_LENGTH = 107 - len(f"/{PREFIX}123456/session_2026-11-27_09-15-56_922734_4194304/sockets/plasma_store")
@@ -55,7 +56,8 @@ def temporary_folder() -> Iterator[Path]:
 def find_abandoned() -> Iterator[Path]:
     """The folders of this user's processes that have ended without removing them."""
     for parent in _parents():
-        for folder in parent.glob(f"{PREFIX}*"):
+        # Exactly the names that `_make_locked_folder` gives: a user's own /tmp/ablate-results is no scratch folder.
+        for folder in parent.glob(f"{PREFIX}{'[0-9a-f]' * NUM_NAME_DIGITS}"):
             with suppress(OSError):  # another process removes it
                 is_own = folder.lstat().st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
                 if is_own and _is_abandoned(folder):
@@ -90,7 +92,7 @@ def _make_folder() -> Path:
 
 
 def _make_locked_folder(parent: Path) -> Path:
-    name = f"{PREFIX}{secrets.token_hex(3)}"
+    name = f"{PREFIX}{secrets.token_hex(NUM_NAME_DIGITS // 2)}"
     unnamed = parent / f".{name}"
     unnamed.mkdir(mode=0o700)
     try:
@@ -107,8 +109,9 @@ def _make_locked_folder(parent: Path) -> Path:
 def _is_abandoned(folder: Path) -> bool:
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
-    except FileNotFoundError:  # Ray's processes outlive a killed one by seconds, and wrote here after its removal
-        return True
+    except FileNotFoundError:
+        # Ray's processes outlive a killed one by seconds, and wrote here after its removal. Anything else is not ours.
+        return all(entry.name.startswith("session_") for entry in folder.iterdir())
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

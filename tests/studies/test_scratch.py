@@ -66,6 +66,14 @@ def test_a_child_of_multiprocessing_has_a_folder_of_its_own(temporary):
     assert list(temporary.iterdir()) == []
 
 
+def test_a_users_own_folder_of_a_similar_name_is_left_alone(temporary):
+    for name, file in {"ablate-runs": "mlflow.db", "ablate-0000001": "lock", "ablate-abcdef": "results.csv"}.items():
+        (temporary / name).mkdir()
+        (temporary / name / file).write_text("mine")
+    (temporary / "ablate-fedcba" / "session_1").mkdir(parents=True)  # what Ray wrote after the folder's removal
+    assert abandoned_in(temporary) == [temporary / "ablate-fedcba"]
+
+
 def test_a_link_and_another_users_folder_are_left_alone(temporary, monkeypatch):
     (temporary / "elsewhere").mkdir()
     (temporary / "ablate-000001").symlink_to(temporary / "elsewhere")

@@ -51,7 +51,7 @@ def free_port():
 @pytest.fixture(scope="module")
 def folder():
     """Where the user postgres may enter: not below pytest's own folder, which is its owner's alone."""
-    made = Path(tempfile.mkdtemp(prefix="ablate-"))
+    made = Path(tempfile.mkdtemp(prefix="postgres-"))
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
