@@ -46,6 +46,7 @@ from studies.tracking.runs import CHECKSUM_TAG, MlflowRuns, trial_key_of
 
 Content = TypeVar("Content")
 DamageListener = Callable[[DamagedFileError], None]
+NUM_STARTS_TAG = "num_starts"  # of a study's run: how many starts have been logged
 TAGS_CHECKSUM = f"{CHECKSUM_TAG}tags"
 TRIAL_TAGS = (
     "arm", "seed", "recipe", "status", "fingerprint", "data", "code", "platform", "attempts", "faults", "reused_from",
@@ -92,12 +93,28 @@ class ArtifactReader:
 
     def read_start(self, run: Run, path: str) -> StudyStart:
         """One start of a study."""
-        remedy = "Delete the file: the report then lacks this start, and nothing else."
+        remedy = (
+            f"Delete the file and lower the run's tag {NUM_STARTS_TAG} by one: the report then lacks this start, and "
+            "nothing else."
+        )
         start = self._read_json(run, path, remedy, start_from_json)
         if Path(path).stem != start.time.replace(":", ""):
             source = describe_path(self.runs.artifact_address(run), path)
             raise DamagedFileError(source, f"it is another start, of {start.time[:40]!r}", remedy)
         return start
+
+    def list_starts(self, run: Run) -> list[str]:
+        """Paths of the starts of a study, the earliest first: their names are their times."""
+        run_id = str(run.info.run_id)
+        return sorted(self.runs.list_files(run_id, "starts")) if "starts" in self.runs.list_files(run_id) else []
+
+    def require_all_starts(self, run: Run) -> None:
+        """Refuse a study that lacks starts which were logged."""
+        expected, found = run.data.tags.get(NUM_STARTS_TAG, ""), len(self.list_starts(run))
+        if expected.isdecimal() and found < int(expected):
+            folder = describe_path(self.runs.artifact_address(run), "starts")
+            remedy = f"The report lacks what is gone, and nothing else; set the run's tag {NUM_STARTS_TAG} to {found}."
+            raise DamagedFileError(folder, f"it has {found} of the {expected} starts of the study", remedy)
 
     def read_labels(self, run: Run) -> npt.NDArray[np.uint16]:
         """True class of every test example."""
@@ -128,7 +145,8 @@ class ArtifactReader:
         run_id = str(run.info.run_id)
         yield from _damage_of(lambda: self.read_registration(run))
         files = self.runs.list_files(run_id)
-        for path in sorted(self.runs.list_files(run_id, "starts")) if "starts" in files else ():
+        yield from _damage_of(lambda: self.require_all_starts(run))
+        for path in self.list_starts(run):
             yield from _damage_of(lambda path=path: self.read_start(run, path))  # type: ignore[misc]
         for path in ("test_labels.npy", *TABLE_NAMES):
             if path in files or f"{CHECKSUM_TAG}{path}" in run.data.tags:

@@ -67,7 +67,7 @@ class StudyReader:
             damages: list[DamagedFileError] = []
             registration = self.artifacts.read_registration(study_run)
             trials = self.read_trials(study_run, damages.append)
-            starts = self._read_starts(study_run, damages.append) if "starts" in files else ()
+            starts = self._read_starts(study_run, damages.append)
             tuning = None
             if registration.tuning:
                 tuning = SearchRuns(self.runs).read_tuning(study_run, registration, trials)
@@ -197,7 +197,11 @@ class StudyReader:
 
     def _read_starts(self, study_run: Run, on_damage: DamageListener) -> tuple[StudyStart, ...]:
         starts = []
-        for path in sorted(self.runs.list_files(study_run.info.run_id, "starts")):  # their names are their times
+        try:
+            self.artifacts.require_all_starts(study_run)
+        except DamagedFileError as error:
+            on_damage(error)
+        for path in self.artifacts.list_starts(study_run):
             try:
                 starts.append(self.artifacts.read_start(study_run, path))
             except DamagedFileError as error:

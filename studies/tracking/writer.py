@@ -31,7 +31,7 @@ from studies.records.serialization import (
 )
 from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
-from studies.tracking.artifacts import TAGS_CHECKSUM, hash_tags
+from studies.tracking.artifacts import NUM_STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -135,6 +135,8 @@ class StudyWriter:
     def log_start(self, study_run_id: str, start: StudyStart) -> None:
         """Log one start of a study: when it begins, and again, with its duration, when it ends."""
         self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", start_to_json(start))
+        num_starts = len(self.runs.list_files(study_run_id, "starts"))
+        self.runs.client.set_tag(study_run_id, NUM_STARTS_TAG, str(num_starts))
 
     def log_registration(self, study_run_id: str, registration: Registration) -> None:
         """Log a registration, in place of one that was lost."""
