@@ -21,6 +21,7 @@ from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import Mirroring, Test, TestMode
 from studies.inspection.network_profiles import resolve_setup
+from studies.storage.trial_folder import TrialFolder
 
 # Shorter side of the image relative to the crop: 256 pixels at 224, at which torchvision reports its weights' errors.
 TORCHVISION_SIDE_RATIO = 8 / 7
@@ -83,17 +84,26 @@ class EvaluationRequest:
     std: tuple[float, ...] = ()
 
 
+def _verify_trial_weights(weights: str) -> None:
+    """Compare weights in a trial's folder with the checksum in its result; others have no checksum."""
+    file = Path(weights)
+    if file.is_file() and (file.parent / "result.json").is_file():
+        TrialFolder(file.parent).verify_file(file)
+
+
 def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderEvaluation:
     """Evaluate a network on an image folder.
 
     Raises:
         UserError: if the weights do not fit the network or the folder's classes, or the folder cannot be read.
+        DamagedFileError: if the weights lie in a trial's folder, and are not those that its result names.
     """
     # The number of classes is the folder's, which only reading it tells.
     scale = Scale(resolution=request.resolution, channels=request.channels, width=request.width)
     split = ImageFolderSplit(request.folder, scale, device)
     num_classes = len(split.class_names)
     scale = Scale(resolution=request.resolution, channels=request.channels, width=request.width, classes=num_classes)
+    _verify_trial_weights(request.weights)
     pretrained = load_pretrained(resolve_setup(request.network, scale).network, scale, request.weights)
     test = _make_test(request, pretrained)
     setup = Setup(network=pretrained.network, scale=scale, data=Data(source="folder"), test=test)

@@ -1,6 +1,7 @@
 """``ablate evaluate``: weights from a file, ours or torchvision's, on an image folder; and what it says of mistakes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from lightning_modules.specs.scale import Scale
 from studies.cli.app import main
 from studies.design.trial import Trial
 from studies.hardware import Machine
+from studies.storage.trial_folder import TrialFolder
 from studies.training.train import train_trial
 
 CPU = torch.device("cpu")
@@ -212,6 +214,19 @@ def test_a_mistake_is_told_with_what_to_do(trial, mistakes, monkeypatch, weights
     place = mistakes / data if data else folder / "data"
     shown = evaluated("--weights", file, "--data", place, *OF_DIGITS, *more, expect=2)
     assert text in " ".join(shown.split())
+
+
+def test_weights_that_are_not_those_of_the_result_beside_them_are_refused(trial, tmp_path):
+    folder, result, statistics = trial
+    copy = TrialFolder(shutil.copytree(folder / "trial", tmp_path / "trial"))
+    copy.write_result(result)
+    options = ("--weights", copy.weights, "--data", folder / "data", *OF_DIGITS, *statistics, "--json")
+    evaluated(*options)
+    content = bytearray(copy.weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.weights.write_bytes(content)
+    shown = " ".join(evaluated(*options, expect=1).split())
+    assert f"{copy.weights} cannot be used: its checksum is not that of the trial's result" in shown
 
 
 def test_the_wrong_network_is_told_by_its_first_tensor_of_another_shape(trial):
