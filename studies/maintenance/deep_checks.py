@@ -38,11 +38,6 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
                 num_damaged += 1
                 finding = f"{damage.file} cannot be used: {damage.reason}"
                 yield HealthCheck(area="stored content", level="error", finding=finding, advice=damage.remedy)
-    for damage in _find_missing_boards(settings):
-        num_damaged += 1
-        yield HealthCheck(
-            area="stored content", level="error", finding=f"{damage.file}: {damage.reason}", advice=damage.remedy
-        )
     if not num_damaged:
         finding = f"the files of {len(index.trials)} trials agree with their checksums and plans"
         yield HealthCheck(area="stored content", level="ok", finding=finding)
@@ -95,15 +90,6 @@ def _find_missing(folder: TrialFolder) -> Iterator[DamagedFileError]:
     elif folder.num_attempts == 0 and folder.has_ended:
         reason = "it names no attempt, though the trial has ended"
         yield DamagedFileError(folder.folder / "attempts.jsonl", reason, "Nothing is lost but the count of attempts.")
-
-
-def _find_missing_boards(settings: Settings) -> Iterator[DamagedFileError]:
-    """Status files of planned studies that are gone."""
-    for manifest in sorted(settings.studies_folder.glob("*/study.json")):
-        board = manifest.with_name("board.json")
-        if not board.exists():
-            remedy = "`ablate status` reads the tracking store until the next `ablate run` of the study writes it anew."
-            yield DamagedFileError(board, "it is missing", remedy)
 
 
 def _find_checkpoint_damage(checkpoint: Path) -> Iterator[DamagedFileError]:

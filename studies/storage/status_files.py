@@ -73,13 +73,18 @@ def read_board(file: Path) -> dict[str, Any]:
 
 
 def find_status_damage(settings: Settings) -> list[DamagedFileError]:
-    """Status files that cannot be used, each with its reason; those of another version are left out."""
+    """Status files that are damaged or missing, each with its reason; those of another version are left out."""
     damages = []
     for file in sorted(settings.studies_folder.glob("*/board.json")):
         try:
             read_board(file)
         except DamagedFileError as error:
             damages.append(error)
+    for manifest in sorted(settings.studies_folder.glob("*/study.json")):
+        board = manifest.with_name("board.json")
+        if not board.exists():
+            remedy = "`ablate status NAME --record` reads the tracking store; the next `ablate run` writes it anew."
+            damages.append(DamagedFileError(board, "it is missing", remedy))
     return damages
 
 

@@ -46,7 +46,7 @@ from studies.tracking.runs import CHECKSUM_TAG, MlflowRuns, trial_key_of
 
 Content = TypeVar("Content")
 DamageListener = Callable[[DamagedFileError], None]
-NUM_STARTS_TAG = "num_starts"  # of a study's run: how many starts have been logged
+STARTS_TAG = "starts"  # of a study's run: names of the starts that have been logged, separated by commas
 TAGS_CHECKSUM = f"{CHECKSUM_TAG}tags"
 TRIAL_TAGS = (
     "arm", "seed", "recipe", "status", "fingerprint", "data", "code", "platform", "attempts", "faults", "reused_from",
@@ -94,7 +94,7 @@ class ArtifactReader:
     def read_start(self, run: Run, path: str) -> StudyStart:
         """One start of a study."""
         remedy = (
-            f"Delete the file and lower the run's tag {NUM_STARTS_TAG} by one: the report then lacks this start, and "
+            f"Delete the file, and take it out of the run's tag {STARTS_TAG}: the report then lacks this start, and "
             "nothing else."
         )
         start = self._read_json(run, path, remedy, start_from_json)
@@ -109,12 +109,14 @@ class ArtifactReader:
         return sorted(self.runs.list_files(run_id, "starts")) if "starts" in self.runs.list_files(run_id) else []
 
     def require_all_starts(self, run: Run) -> None:
-        """Refuse a study that lacks starts which were logged."""
-        expected, found = run.data.tags.get(NUM_STARTS_TAG, ""), len(self.list_starts(run))
-        if expected.isdecimal() and found < int(expected):
-            folder = describe_path(self.runs.artifact_address(run), "starts")
-            remedy = f"The report lacks what is gone, and nothing else; set the run's tag {NUM_STARTS_TAG} to {found}."
-            raise DamagedFileError(folder, f"it has {found} of the {expected} starts of the study", remedy)
+        """Refuse a study that lacks a start which was logged."""
+        found = {Path(path).stem for path in self.list_starts(run)}
+        logged = [name for name in run.data.tags.get(STARTS_TAG, "").split(",") if name]
+        for name in logged:
+            if name not in found:
+                source = describe_path(self.runs.artifact_address(run), f"starts/{name}.json")
+                remedy = f"The report lacks this start, and nothing else; take it out of the run's tag {STARTS_TAG}."
+                raise DamagedFileError(source, "it is missing", remedy)
 
     def read_labels(self, run: Run) -> npt.NDArray[np.uint16]:
         """True class of every test example."""

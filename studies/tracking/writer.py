@@ -31,7 +31,7 @@ from studies.records.serialization import (
 )
 from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
-from studies.tracking.artifacts import NUM_STARTS_TAG, TAGS_CHECKSUM, hash_tags
+from studies.tracking.artifacts import STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -47,6 +47,7 @@ from studies.tracking.runs import (
 FULLY_LOGGED_EPOCHS = 512
 # Kept per run in one tag, of at most ``MAX_TAG_LENGTH`` characters also where each of these is escaped.
 MAX_FAULTS = 10
+MAX_TAGGED_STARTS = 100  # names of 35 characters: a tag holds 5,000
 MAX_FAULT_LENGTH = 350
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
 EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
@@ -135,8 +136,8 @@ class StudyWriter:
     def log_start(self, study_run_id: str, start: StudyStart) -> None:
         """Log one start of a study: when it begins, and again, with its duration, when it ends."""
         self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", start_to_json(start))
-        num_starts = len(self.runs.list_files(study_run_id, "starts"))
-        self.runs.client.set_tag(study_run_id, NUM_STARTS_TAG, str(num_starts))
+        names = [Path(path).stem for path in sorted(self.runs.list_files(study_run_id, "starts"))]
+        self.runs.client.set_tag(study_run_id, STARTS_TAG, ",".join(names[-MAX_TAGGED_STARTS:]))
 
     def log_registration(self, study_run_id: str, registration: Registration) -> None:
         """Log a registration, in place of one that was lost."""

@@ -273,8 +273,11 @@ def _run_round(folder: Path, number: int, kind_name: str, random: Random, usual:
     files = sorted(
         file for file in folder.glob(kind.pattern) if "trial: " not in kind_name or file.parent.name in planned
     )
-    file = random.choice(files)
     damage = random.choice([each for each in DAMAGES if not (kind.may_be_absent and each is delete)])
+    if kind_name == "trial: result" and damage is delete:
+        # A trial with a checkpoint and no result was interrupted, and goes on from there.
+        files = [file for file in files if not file.with_name("checkpoint.ckpt").exists()]
+    file = random.choice(files)
     if file.suffix == ".db":
         damage = random.choice((flip, flip, flip, cut, scramble, forge_tag))
     damage(file, [other for other in files if other != file], random)
