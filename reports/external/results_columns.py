@@ -64,7 +64,6 @@ def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ResultsError(f"The column {repeated[0]!r} is there twice; expected every name once.")
-    frame.columns = pd.Index(names)
     summary = [name for name in names if _words(name) and _words(name)[-1] in SUMMARY_COLUMNS]
     if summary and not columns.metric:
         raise ResultsError(

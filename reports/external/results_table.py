@@ -95,6 +95,7 @@ def tabulate_results(
         ResultsError: a column is missing or ambiguous, a cell is no number, an arm and seed is repeated, no seed is
             shared, or the direction of the metric is unknown.
     """
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)  # a copy: the caller's keeps its names
     arm_column, seed_column, metric_column = find_columns(frame, columns or Columns())
     cautions: list[str] = []
     rows = pd.DataFrame(

@@ -40,6 +40,12 @@ def test_results_are_tabulated_as_arms_by_seeds_whatever_their_order():
     assert table.metric.higher_is_better
 
 
+def test_the_callers_frame_stays_as_it_is():
+    given = frame().rename(columns={"accuracy": 7})
+    tabulate_results(given, Columns(metric="7"), higher_is_better=True)
+    assert list(given.columns) == ["arm", "seed", 7]
+
+
 def test_columns_are_found_by_usual_names_or_as_given():
     renamed = frame().rename(columns={"arm": "Model", "seed": "replicate"}).assign(epoch=30, note="x")
     with pytest.raises(ResultsError, match="Name the column of the metric with --metric: found accuracy, epoch"):
