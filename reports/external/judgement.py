@@ -23,9 +23,9 @@ from reports.statistics.power import (
     MAX_SEEDS,
     FamilyDesign,
     Sensitivity,
+    count_seeds_needed,
     deviation_upper_limit,
     estimate_sensitivity,
-    seeds_for_difference,
 )
 
 UNKNOWN_OF_RESULTS = (
@@ -196,16 +196,6 @@ def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
         yield ExternalArm(
             name=name, mean=arm_interval(values), values=tuple(values.tolist()), num_lost=int(np.sum(lost))
         )
-
-
-def count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:
-    """Seeds per arm that find a true difference four times in five; ``None`` where unknown, or above 500."""
-    deviation = sensitivity.standard_deviation
-    if not (effect > 0 and math.isfinite(deviation) and deviation > 0 and sensitivity.degrees_of_freedom > 0):
-        return None
-    # A standard deviation from few seeds may be far too small: plan with its upper confidence limit.
-    cautious = deviation_upper_limit(deviation, sensitivity.degrees_of_freedom)
-    return seeds_for_difference(effect, cautious, design)
 
 
 def _describe_sensitivity(

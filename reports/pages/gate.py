@@ -14,10 +14,10 @@ from ablations import Claim, DoesNotHelp
 from reports.analysis.endpoints import endpoint_values
 from reports.analysis.interim import study_alpha
 from reports.comparison.comparison import Comparison
-from reports.external.judgement import Judgement, count_seeds_needed
+from reports.external.judgement import Judgement
 from reports.formatting import format_count, typeset_minus_signs
 from reports.statistics.families import claimed_family, study_family
-from reports.statistics.power import FamilyDesign, estimate_sensitivity
+from reports.statistics.power import FamilyDesign, count_seeds_needed, estimate_sensitivity
 from studies.records.study_record import StudyRecord
 
 GateWord = Literal["supported", "practically equivalent", "inconclusive", "not judged", "contradicted"]

@@ -165,6 +165,16 @@ def estimate_sensitivity(values: npt.ArrayLike, design: FamilyDesign) -> Sensiti
     )
 
 
+def count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:
+    """Seeds per arm that find a true difference four times in five; ``None`` where unknown, or above 500."""
+    deviation = sensitivity.standard_deviation
+    if not (effect > 0 and math.isfinite(deviation) and deviation > 0 and sensitivity.degrees_of_freedom > 0):
+        return None
+    # A standard deviation from few seeds may be far too small: plan with its upper confidence limit.
+    cautious = deviation_upper_limit(deviation, sensitivity.degrees_of_freedom)
+    return seeds_for_difference(effect, cautious, design)
+
+
 def pairing_correlation(values: npt.ArrayLike) -> float:
     """Mean correlation of arms over their common seeds: mean covariance over mean variance; else NaN."""
     table = np.array(values, dtype=np.float64)
