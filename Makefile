@@ -79,7 +79,7 @@ $(error $(NAME) is no variable of this Makefile.$(if $(SUGGESTION), Did you mean
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs clean
+.PHONY: help setup study studies calibration status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs clean
 
 help: ## List the targets
 	@echo "To start with:  make study-depth   make test"
@@ -129,6 +129,12 @@ latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex
 
 show-%: $(READY) ## Preview a study: arms, changes, trials, estimated time
 	@$(BIN)/ablate show $* $(STUDY)
+
+calibration: $(READY) ## Train every arm of depth under 200 seeds, and write the rule's error rates to docs/results (hours)
+	@$(BIN)/ablate calibrate depth --protocol $(PROTOCOL) --seeds $(or $(SEEDS),200) $(STORE) --gpus-per-trial $(GPUS_PER_TRIAL)
+	@cd $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/calibration-depth-$(PROTOCOL)-error-rates && \
+		cp calibration.json $(CURDIR)/docs/results/calibration-$(PROTOCOL).json && \
+		cp calibration.md $(CURDIR)/docs/results/calibration-$(PROTOCOL).md
 
 status: $(READY) ## Show the progress of all studies
 	@$(BIN)/ablate status $(STORE)

@@ -11,9 +11,10 @@ differ as declared is verified by ``studies.design.verification``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import ClassVar
 
 from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm
 from ablations._claims import Claim
@@ -62,11 +63,13 @@ class Ablation:
     factorial: Factorial | None = None
     reference: Reference | ByResolution[Reference | None] | None = None
 
+    fewest_arms: ClassVar[int] = 1  # besides the baseline
+
     def __post_init__(self) -> None:
         self._accept_single_values()
         if not self.question.strip():
             raise InvalidAblation("an ablation needs a question.")
-        if not self.arms:
+        if len(self.arms) < self.fewest_arms:
             raise InvalidAblation("an ablation needs at least one arm besides its baseline.")
         self._require_distinct_names()
         self._require_known_arms()
@@ -90,6 +93,28 @@ class Ablation:
     def all_arms(self) -> tuple[Arm, ...]:
         """The baseline, then the other arms."""
         return (self.baseline, *self.arms)
+
+    def select_arms(self, names: Sequence[str]) -> ArmSelection:
+        """Select some arms, one at least, in the order of the ablation; without claims and published figures.
+
+        Raises:
+            InvalidAblation: for a name that is not an arm's.
+        """
+        known = [arm.name for arm in self.all_arms]
+        for name in names:
+            if name not in known:
+                raise InvalidAblation(
+                    f"there is no arm {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
+                )
+        baseline, *others = [arm for arm in self.all_arms if arm.name in names]
+        return ArmSelection(
+            question=self.question,
+            baseline=baseline,
+            arms=tuple(others),
+            varies=self.varies,
+            forced=self.forced,
+            property_studied=self.property_studied,
+        )
 
     def setups(self, base_setup: Setup, overrides: Mapping[str, Leaf] | None = None) -> dict[str, Setup]:
         """Derive every arm's setup from a base setup, baseline first, and verify the contract on them.
@@ -251,6 +276,15 @@ class Ablation:
                 raise InvalidAblation(
                     f"{path!r} in `varies` or `forced` is not a setting of any arm.{did_you_mean(path, known_paths)}"
                 )
+
+
+class ArmSelection(Ablation):
+    """Some arms of an ablation, perhaps its baseline alone: what a calibration trains."""
+
+    fewest_arms: ClassVar[int] = 0
+
+    def _require_known_paths(self) -> None:
+        """The whole ablation has been checked; a path may be one of an arm that was not selected."""
 
 
 def _setting_paths(setup: Setup) -> set[str]:

@@ -4,13 +4,11 @@ Cost: about five minutes on one core. Command: ``python benchmarks/claim_error_r
 the rates, each with its Clopper-Pearson interval, go to ``benchmarks/results/claim_error_rates.json``, and two tables
 to ``docs/statistics.md``.
 
-Studies are judged by the table that the report uses (``reports.statistics.verdicts.verdict_options``), on intervals of
-whole batches (``reports.statistics.simulation``); a test compares the words with those of ``judge_claims``. A verdict
+Studies are judged by the table that the report uses, on intervals of whole batches
+(``reports.calibration.batched_verdicts``); a test compares the words with those of ``judge_claims``. A verdict
 is wrong if and only if a statement that it asserts is false. Each rate is that of the least favorable of a hundred or
 so true means, which is chosen on other studies than those on which the rate is measured.
 """
-
-# ruff: noqa: ARG002 - arguments of an interface of which a simulation reads few
 
 from __future__ import annotations
 
@@ -19,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,17 +25,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, HelpsBy, Reverses, SaturatesAt
-from reports.statistics import Evidence, estimate_proportion
+from reports.calibration.batched_verdicts import BatchedRule, Intervals
+from reports.statistics import estimate_proportion
 from reports.statistics.critical_values import Array
-from reports.statistics.evidence import EndpointAnalysis, FavoredSide, ImprovementBounds, Statement
 from reports.statistics.factorial import effect_coefficients
-from reports.statistics.families import ArmPair, ContrastFamily, claimed_family
 from reports.statistics.power import FamilyDesign, variance_excess
 from reports.statistics.simulation import batched_half_widths
-from reports.statistics.verdicts import VerdictOption, verdict_options
 
 Truths = npt.NDArray[np.bool_]  # one value per study
-Intervals = Mapping[str, Array]
 Draw = Callable[[np.random.Generator, int, int, int], Array]  # (random, studies, arms, seeds) to values
 
 RESULTS = Path(__file__).parent / "results" / "claim_error_rates.json"
@@ -191,104 +187,6 @@ def true_errors(arms: int) -> list[tuple[float, ...]]:
 # The rule on many studies
 
 
-class BatchedAnalysis(EndpointAnalysis):
-    """Statements about many studies at once: ``holds`` is an array with one value per study."""
-
-    def __init__(self, intervals: Intervals, arms: Sequence[str], family: ContrastFamily, seeds: int) -> None:
-        """Read statements from intervals as of ``batched_half_widths``, contrasts in the family's order."""
-        cells = np.zeros((len(arms), seeds))
-        evidence = Evidence(values=cells, lost_to_divergence=cells != 0, smallest_effect=SMALLEST_EFFECT, unit="points")
-        super().__init__(evidence, arms, family)
-        self.intervals = intervals
-
-    def bounds(self, pair: ArmPair, individual: bool) -> ImprovementBounds:
-        """Bounds of a difference, one value per study."""
-        is_reversed = pair not in self.family.pairs
-        index = self.family.pairs.index(pair[::-1] if is_reversed else pair)
-        return self._contrast_bounds(index, individual, -1 if is_reversed else 1)
-
-    def observed_improvement(self, pair: ArmPair) -> float:
-        """Not read: it only chooses what is printed."""
-        return 0.0
-
-    def superiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
-        """Whether the arm is better."""
-        return _statement(self.bounds(pair, individual).low > 0)
-
-    def inferiority(self, pair: ArmPair, *, individual: bool = False) -> Statement:
-        """Whether it is worse."""
-        return _statement(self.bounds(pair, individual).high < 0)
-
-    def beyond_margin(self, pair: ArmPair, *, low: float = -np.inf, high: float = np.inf) -> Statement:
-        """Whether the improvement lies between the margins, by the two-sided interval."""
-        bounds = self.bounds(pair, False)
-        return self._margin_statement(np.logical_and(bounds.low > low, bounds.high < high))
-
-    def within_margins(
-        self, pair: ArmPair, low: float, high: float, favors: FavoredSide, *, individual: bool = False
-    ) -> Statement:
-        """Whether it does, by the one-sided bounds."""
-        bounds = self.bounds(pair, individual)
-        return self._margin_statement(np.logical_and(bounds.low_one_sided > low, bounds.high_one_sided < high))
-
-    def trend(self, order: Sequence[str], *, rises: bool, individual: bool = False) -> Statement:
-        """Whether the fitted line falls, or rises."""
-        if len(order) == 2:
-            bounds = self.bounds((order[0], order[1]), individual)
-        else:
-            index = len(self.family.pairs) + self.family.trends.index(tuple(order))
-            bounds = self._contrast_bounds(index, individual, 1)
-        return _statement(bounds.high < 0 if rises else bounds.low > 0)
-
-    def notes(self, pairs: Iterable[ArmPair]) -> tuple[str, ...]:
-        """No notes."""
-        return ()
-
-    def _margin_statement(self, holds: Any) -> Statement:
-        return _statement(holds, "two seeds state no margin" if self.num_seeds == 2 else "")
-
-    def _contrast_bounds(self, index: int, individual: bool, sign: int) -> ImprovementBounds:
-        center = sign * self.intervals["estimate"][:, index]
-        prefix = "own_" if individual else ""
-        two_sided, one_sided = (self.intervals[f"{prefix}{kind}"][:, index] for kind in ("two_sided", "one_sided"))
-        # Arrays in place of numbers: comparisons give one truth value per study.
-        return ImprovementBounds(
-            low=cast(float, center - two_sided),
-            high=cast(float, center + two_sided),
-            low_one_sided=cast(float, center - one_sided),
-            high_one_sided=cast(float, center + one_sided),
-        )
-
-    def _missing_pairs_reason(self, pair: ArmPair) -> str:
-        return ""
-
-    def _describe_effect(self, pair: ArmPair, individual: bool) -> str:
-        return ""
-
-    def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
-        return ""
-
-
-def _statement(holds: Any, obstacle: str = "") -> Statement:
-    return Statement(subject="", effect="", text="", holds=holds, obstacle=obstacle)
-
-
-def option_rows(claims: Sequence[Claim], analysis: EndpointAnalysis) -> list[list[VerdictOption]]:
-    """The report's own table of verdicts, one row per claim."""
-    analyses = {"test_error": analysis}
-    return [verdict_options(claim, cast(Any, analyses), len(claims) == 1) for claim in claims]
-
-
-def holds(option: VerdictOption) -> Truths:
-    """Where an option's statements hold, may be made, and are not ruled out."""
-    if any(statement.obstacle for statement in option.statements):
-        return np.zeros_like(option.statements[0].holds, dtype=bool)
-    found = np.all([statement.holds for statement in option.statements], axis=0)
-    for exception in option.exceptions:
-        found = found & ~np.asarray(exception.holds)
-    return np.asarray(found)
-
-
 @dataclass(frozen=True)
 class Design:
     """Claims about so many arms under so many seeds."""
@@ -297,53 +195,22 @@ class Design:
     arms: int
     seeds: int
 
-    @property
-    def family(self) -> ContrastFamily:
-        """The contrasts that the claims read."""
-        return claimed_family(self.claims, "test_error")
-
-    @property
-    def rows(self) -> Array:
-        """Coefficients, contrasts x arms."""
-        return self.family.coefficients(NAMES[: self.arms])
+    @cached_property
+    def rule(self) -> BatchedRule:
+        """The verdict rule for these claims."""
+        return BatchedRule(self.claims, tuple(NAMES[: self.arms]), self.seeds, SMALLEST_EFFECT)
 
     def intervals(self, values: Array) -> dict[str, Array]:
         """Intervals of noise alone, for studies x arms x seeds of unit variance."""
-        return batched_half_widths(DEVIATION * values, self.rows)
+        return self.rule.estimate_intervals(DEVIATION * values)
 
     def words(self, intervals: Intervals, errors: Sequence[float]) -> npt.NDArray[np.str_]:
         """Verdicts at true mean errors, claims x studies."""
-        words = []
-        for options in option_rows(self.claims, self._analysis(self._shift(intervals, errors))):
-            word = np.full(len(intervals["estimate"]), "inconclusive", dtype="<U22")
-            for option in reversed(options):
-                word = np.where(holds(option), option.word, word)
-            words.append(word)
-        return np.array(words)
+        return self.rule.choose_words(self.rule.shift_intervals(intervals, errors))
 
     def wrong(self, intervals: Intervals, errors: Sequence[float]) -> Truths:
         """Studies with a verdict that asserts what is false at these true mean errors."""
-        shifted = self._shift(intervals, errors)
-        # What is true reads like an interval without width around the true means.
-        exact = {name: np.zeros((1, len(self.rows))) for name in intervals}
-        truth = option_rows(self.claims, self._analysis(self._shift(exact, errors)))
-        found = np.zeros(len(shifted["estimate"]), dtype=bool)
-        for options, true_options in zip(option_rows(self.claims, self._analysis(shifted)), truth, strict=True):
-            is_open = np.ones_like(found)
-            for option, true_option in zip(options, true_options, strict=True):
-                chosen = is_open & holds(option)
-                is_open &= ~chosen
-                if not all(np.all(statement.holds) for statement in true_option.statements):
-                    found |= chosen
-        return found
-
-    def _analysis(self, intervals: Intervals) -> BatchedAnalysis:
-        return BatchedAnalysis(intervals, NAMES[: self.arms], self.family, self.seeds)
-
-    def _shift(self, intervals: Intervals, errors: Sequence[float]) -> dict[str, Array]:
-        truth = self.rows @ np.asarray(errors)
-        # Rounding would decide on which side of a margin a true difference lies.
-        return {**intervals, "estimate": intervals["estimate"] + np.round(truth, 9)}
+        return self.rule.find_wrong(self.rule.shift_intervals(intervals, errors), errors)
 
 
 # Rates
@@ -454,7 +321,7 @@ def cautions(studies: int, random: np.random.Generator) -> dict[str, list[dict[s
         rates = []
         for seeds in SEEDS[:-1]:  # with ten seeds there is nothing to warn of
             design = Design(each_arm(helps, 6), 6, seeds)
-            family = FamilyDesign.of_family(design.family, tuple(NAMES))
+            family = FamilyDesign.of_family(design.rule.family, tuple(NAMES))
             excesses = [variance_excess(values, family) for values in draw(random, studies, 6, seeds)]
             rates.append(asdict(Rate.of(np.array([bool(excess and excess.is_unequal) for excess in excesses]))))
         table[noise] = rates

@@ -31,7 +31,7 @@ TRAINING = STORAGE | {"studies.storage"}
 STATISTICS = {"reports.formatting"}
 ANALYSIS = STATISTICS | {"reports.statistics"}
 COMPARISON = ANALYSIS | {"reports.analysis"}
-FIGURES = COMPARISON | {"reports.comparison", "reports.external"}
+FIGURES = COMPARISON | {"reports.comparison", "reports.external", "reports.calibration"}
 CONTENT = FIGURES | {"reports.figures"}
 RENDERERS = CONTENT | {"reports.content"}
 
@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "reports.analysis": ANALYSIS,
     "reports.comparison": COMPARISON,
     "reports.external": ANALYSIS,
+    "reports.calibration": COMPARISON,
     "reports.figures": FIGURES,
     "reports.content": CONTENT,
     "reports.renderers": RENDERERS,

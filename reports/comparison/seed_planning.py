@@ -1,6 +1,7 @@
 """Seed planning for ``ablate plan``: seeds that a question takes, their cost, and what the seeds at hand show.
 
-Noise comes from a pilot (the recorded study) or is stated; power comes from simulation of the verdict rule.
+Noise comes from a calibration, from a pilot (the recorded study), or is stated; power comes from simulation of the
+verdict rule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
 from reports.analysis.trials import planned_trials
-from reports.formatting import format_count
+from reports.formatting import format_count, join_words
 from reports.statistics.evidence import ALPHA
 from reports.statistics.families import study_family
 from reports.statistics.power import (
@@ -99,6 +100,7 @@ def plan_seeds(
     study: Study,
     pilot: StudyRecord | None,
     *,
+    calibration: StudyRecord | None = None,
     standard_deviation: float | None = None,
     difference: float | None = None,
     equivalence: float | None = None,
@@ -112,7 +114,8 @@ def plan_seeds(
     Args:
         study: the study as declared.
         pilot: the study as recorded, whose noise and times are used.
-        standard_deviation: SD of a paired difference, points, instead of the pilot's.
+        calibration: many trainings of the study's arms, whose noise is used if they are more than the pilot's.
+        standard_deviation: SD of a paired difference, points, instead of a recorded one.
         difference: true difference to be found, points.
         equivalence: margin within which equal arms are to be shown equivalent, points; without both, each is the
             protocol's smallest effect.
@@ -125,7 +128,7 @@ def plan_seeds(
         UserError: with neither a standard deviation nor a pilot of at least two seeds and arms.
     """
     design = family_design(study)
-    noise = _planning_noise(study, pilot, standard_deviation, design)
+    noise = _planning_noise(study, pilot, calibration, standard_deviation, design)
     num_recorded = len(pilot.registration.seeds) if pilot else 0
     seeds_at_hand = num_recorded if pilot else len(study.seeds)
     seconds_per_seed = _seconds_per_seed(pilot) or estimate_arm_seconds()
@@ -156,11 +159,20 @@ def plan_seeds(
 
 
 def _planning_noise(
-    study: Study, pilot: StudyRecord | None, stated_deviation: float | None, design: FamilyDesign
+    study: Study,
+    pilot: StudyRecord | None,
+    calibration: StudyRecord | None,
+    stated_deviation: float | None,
+    design: FamilyDesign,
 ) -> PlanningNoise:
     if stated_deviation is not None:
         return PlanningNoise(deviation=stated_deviation, cautious=None, source="as stated")
     sensitivity = estimate_sensitivity(endpoint_values(pilot, "test_error"), design) if pilot else None
+    if calibration:
+        noise = _calibration_noise(calibration, design)
+        num_pilot_seeds = sensitivity.num_seeds if sensitivity else 0
+        if noise and _count_complete_seeds(calibration) > num_pilot_seeds:
+            return noise
     # NaN below two seeds or arms; 0 where the noise is not measurable.
     if sensitivity is None or not 0 < sensitivity.standard_deviation < math.inf:
         raise UserError(
@@ -174,6 +186,33 @@ def _planning_noise(
         cautious=deviation_upper_limit(deviation, freedom),
         source=f"from {format_count(sensitivity.num_seeds, 'recorded seed')} ({freedom} degrees of freedom)",
     )
+
+
+def _calibration_noise(record: StudyRecord, design: FamilyDesign) -> PlanningNoise | None:
+    """Noise of a calibration's trainings; of one arm alone, as if its seeds were not paired; ``None`` without any."""
+    values = endpoint_values(record, "test_error")
+    arms = record.registration.arms
+    if len(arms) > 1:
+        sensitivity = estimate_sensitivity(values, design)
+        deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
+        pairing = ""
+    else:
+        finite = values[np.isfinite(values)]
+        deviation, freedom = (math.sqrt(2) * float(finite.std(ddof=1)), len(finite) - 1) if len(finite) > 1 else (0, 0)
+        pairing = ", as if unpaired"
+    if not 0 < deviation < math.inf:
+        return None
+    return PlanningNoise(
+        deviation=deviation,
+        cautious=deviation_upper_limit(deviation, freedom),
+        source=f"from a calibration with {format_count(_count_complete_seeds(record), 'seed')} of {join_words(arms)}"
+        f"{pairing} ({freedom} degrees of freedom)",
+    )
+
+
+def _count_complete_seeds(record: StudyRecord) -> int:
+    """Seeds under which every arm has a test error."""
+    return int(np.isfinite(endpoint_values(record, "test_error")).all(axis=0).sum())
 
 
 def family_design(study: Study) -> FamilyDesign:

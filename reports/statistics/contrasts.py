@@ -269,7 +269,10 @@ class _ContrastFamily:
     def estimate(self, index: int) -> Estimate:
         alpha, num_contrasts = self.alpha, len(self.coefficients)
         row = self.coefficients[index]
-        center = float(np.mean(row @ self._complete_cells(row, self.complete[index])))
+        cells = self._complete_cells(row, self.complete[index])
+        center = float(np.mean(row @ cells))
+        if not _zero_if_rounding(center**2, cells):  # arms that are equal under every seed do not differ
+            center = 0.0
         error = self._standard_error(index)
         individual_one_sided_value = float(stats.t.ppf(1 - alpha, self.degrees_of_freedom))
         individual_two_sided_value = float(stats.t.ppf(1 - alpha / 2, self.degrees_of_freedom))

@@ -9,11 +9,13 @@ Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from reports.statistics.contrasts import OTHER_GUARD_QUANTILE, SHARED_GUARD_QUANTILE
+from reports.statistics.contrasts import OTHER_GUARD_QUANTILE, ROUNDING_SHARE, SHARED_GUARD_QUANTILE
 from reports.statistics.critical_values import Array, critical_value
 from reports.statistics.evidence import ALPHA
 
@@ -37,7 +39,13 @@ def batched_half_widths(
     centered = values - means[:, :, None]
     covariances = np.einsum("ias,ibs->iab", centered, centered) / (values.shape[2] - 1)
     return half_widths_from_moments(
-        means, covariances, values.shape[2], coefficients, alpha=alpha, resolution=resolution
+        means,
+        covariances,
+        values.shape[2],
+        coefficients,
+        alpha=alpha,
+        resolution=resolution,
+        rounding_squares=ROUNDING_SHARE * np.max(np.abs(values), axis=(1, 2)) ** 2,
     )
 
 
@@ -49,6 +57,7 @@ def half_widths_from_moments(
     *,
     alpha: float = ALPHA,
     resolution: float = 0.0,
+    rounding_squares: Array | None = None,
 ) -> dict[str, Array]:
     """Estimate as :func:`batched_half_widths`, from what the rule reads of a study.
 
@@ -59,7 +68,10 @@ def half_widths_from_moments(
         coefficients: contrasts x arms, the family.
         alpha: familywise level.
         resolution: smallest step between two values.
+        rounding_squares: per study, the square below which a difference or a variance is rounding error of its values;
+            by default nothing is.
     """
+    estimates = means @ coefficients.T
     arms = means.shape[1]
     degrees_of_freedom = (arms - 1) * (seeds - 1)
     norms = np.sum(coefficients**2, axis=1)
@@ -68,6 +80,12 @@ def half_widths_from_moments(
     variances = np.diagonal(covariances, axis1=1, axis2=2)
     # Residual mean square of the additive model y ~ arm + seed: mean variance less mean covariance of two arms.
     mean_square = (variances.sum(axis=1) - covariances.sum(axis=(1, 2)) / arms) / (arms - 1)
+    if rounding_squares is not None:
+        limits = rounding_squares[:, None]
+        estimates = np.where(estimates**2 > limits, estimates, 0.0)
+        own_variances = np.where(own_variances > limits, own_variances, 0.0)
+        variances = np.where(variances > limits, variances, 0.0)
+        mean_square = np.where(mean_square > rounding_squares, mean_square, 0.0)
     # The largest of the variances decides, as in `estimate_combinations`.
     pooled = np.maximum(mean_square, np.mean(own_variances / norms, axis=1))
     pooled = np.maximum(pooled, resolution**2 / 12)
@@ -78,17 +96,17 @@ def half_widths_from_moments(
 
     def half_widths(value: float, tail: float) -> Array:
         pooled_widths = value * errors
-        own_widths = stats.t.ppf(1 - tail, seeds - 1) * own_errors
+        own_widths = _t_quantile(1 - tail, seeds - 1) * own_errors
         widths: Array = np.where(is_noisy, np.maximum(pooled_widths, own_widths), pooled_widths)
         return widths
 
     two_sided_value = critical_value(correlation, degrees_of_freedom, alpha=alpha)
     one_sided_value = critical_value(correlation, degrees_of_freedom, alpha=alpha, two_sided=False)
-    own_two_sided_value = float(stats.t.ppf(1 - alpha / 2, degrees_of_freedom))
-    own_one_sided_value = float(stats.t.ppf(1 - alpha, degrees_of_freedom))
+    own_two_sided_value = _t_quantile(1 - alpha / 2, degrees_of_freedom)
+    own_one_sided_value = _t_quantile(1 - alpha, degrees_of_freedom)
 
     return {
-        "estimate": means @ coefficients.T,
+        "estimate": estimates,
         "two_sided": half_widths(two_sided_value, alpha / 2 / len(coefficients)),
         "one_sided": half_widths(one_sided_value, alpha / len(coefficients)),
         "own_two_sided": half_widths(own_two_sided_value, alpha / 2),
@@ -123,8 +141,20 @@ def _noisy_contrasts(variances: Array, seeds: int, coefficients: Array) -> npt.N
         return np.zeros((len(variances), len(coefficients)), dtype=bool)
     others = (variances.sum(axis=1, keepdims=True) - variances) / (arms - 1)
     lenient = (coefficients > 0) | (np.count_nonzero(coefficients, axis=0) > 1)
-    quantile = np.where(lenient, SHARED_GUARD_QUANTILE, OTHER_GUARD_QUANTILE)
     # Critical ratios, not the tail of every ratio: two quantiles instead of thousands of evaluations.
-    critical_ratios = stats.f.ppf(quantile, seeds - 1, (arms - 1) * (seeds - 1))
+    shared_ratio = _f_quantile(SHARED_GUARD_QUANTILE, seeds - 1, (arms - 1) * (seeds - 1))
+    other_ratio = _f_quantile(OTHER_GUARD_QUANTILE, seeds - 1, (arms - 1) * (seeds - 1))
+    critical_ratios = np.where(lenient, shared_ratio, other_ratio)
     is_noisy = variances[:, None, :] > critical_ratios * others[:, None, :]
     return np.asarray(np.any((coefficients != 0) & is_noisy, axis=2))
+
+
+# Cached: a calibration asks for the same few quantiles a million times.
+@lru_cache(maxsize=4096)
+def _t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    return float(stats.t.ppf(probability, degrees_of_freedom))
+
+
+@lru_cache(maxsize=4096)
+def _f_quantile(probability: float, numerator: int, denominator: int) -> float:
+    return float(stats.f.ppf(probability, numerator, denominator))

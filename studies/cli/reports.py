@@ -21,6 +21,7 @@ from studies.cli.options import (
     study_options,
 )
 from studies.console.tables import print_json, print_table
+from studies.design.declare import CALIBRATION_PREFIX
 from studies.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -167,7 +168,11 @@ def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
     """Studies of this runs folder under a protocol; where it has started none, all in the tracking store."""
     from studies.tracking.store import open_store
 
-    studies = [item for item in open_store(settings, create=False).reader.list_studies() if item.protocol == protocol]
+    studies = []
+    for item in open_store(settings, create=False).reader.list_studies():
+        # The trainings of a calibration answer no question; `ablate calibrate` compiles their page.
+        if item.protocol == protocol and not item.study.startswith(CALIBRATION_PREFIX):
+            studies.append(item)
     own = [item for item in studies if item.is_own]
     return {item.study for item in own or studies}
 
@@ -246,7 +251,7 @@ def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: s
     "--spread",
     type=click.FloatRange(min=0, min_open=True),
     metavar="POINTS",
-    help="SD of a paired difference, percentage points.  [default: the recorded study's]",
+    help="SD of a paired difference, percentage points.  [default: the calibration's or the recorded study's]",
 )
 @click.option(
     "--price-per-gpu-hour", type=click.FloatRange(min=0), metavar="PRICE", help="Price of a GPU hour, to show the cost."
@@ -277,18 +282,20 @@ def plan(
 ) -> None:
     """Plan how many seeds a question takes, and what they cost.
 
-    The noise is that of the recorded study, taken as a pilot, or a --spread that you state. Without --difference and
+    The noise is that of `ablate calibrate`, or of the recorded study, taken as a pilot, whichever has more seeds; or a
+    --spread that you state. Without --difference and
     --equivalence, both are planned for the protocol's smallest effect of interest.
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.comparison.seed_planning import plan_seeds
-    from studies.cli.plan import print_plan
+    from studies.cli.planning.plan import print_plan
 
     study = options.declare_study(name)
     seed_plan = plan_seeds(
         study,
         None if spread else _read_pilot(name, options.protocol, settings, run_id),
+        calibration=None if spread or run_id else _read_calibration(study, settings),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,
@@ -314,6 +321,18 @@ def _read_pilot(name: str, protocol: str, settings: Settings, run_id: str | None
         if run_id:
             raise
         return None
+
+
+def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
+    """The trainings of the study's calibration under the same protocol; ``None`` where there are none."""
+    from studies.tracking.errors import TrackingError
+
+    try:
+        record = read_study(f"{CALIBRATION_PREFIX}{study.name}", study.protocol.name, settings)
+    except TrackingError:
+        return None
+    # With other settings the noise is another.
+    return record if dict(record.registration.overrides) == dict(study.overrides) else None
 
 
 def _estimate_arm_seconds(study: Study) -> float | None:

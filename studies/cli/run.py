@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -128,12 +128,12 @@ def run(
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run: a run prints its progress instead.")
     if dry_run:  # before any process is started: a dry run leaves nothing behind
-        _print_dry_run(options.declare_study(name), settings, as_json=as_json)
+        print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
     settings.require_creatable_folders()  # a refusal should come before the imports
     require_room(settings)
     process_folder()
-    with _prestart_processes(name, settings, resources):
+    with prestart_processes(name, settings, resources):
         _run_study(options.declare_study(name), settings, resources, reuse, with_report)
 
 
@@ -149,7 +149,8 @@ def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_s
     return replace(options, looks=default_interim_seeds(max_seeds))
 
 
-def _print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
+def print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
+    """List a study's trials."""
     from lightning_modules.data.inventory import check_classes
 
     for setup in study.setups().values():
@@ -162,7 +163,7 @@ def _print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
     click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
 
 
-def _prestart_processes(name: str, settings: Settings, resources: Resources) -> AbstractContextManager[None]:
+def prestart_processes(name: str, settings: Settings, resources: Resources) -> AbstractContextManager[None]:
     """Start the fork server while the study is declared, if it has never been run on this machine.
 
     Otherwise there may be nothing to train, and the fork server starts only once that is known. The nodes of a
@@ -191,19 +192,11 @@ def _run_study(
         by_id: whether the user named that run.
     """
     from studies.execution.prestart import prestart_ray
-    from studies.gc_pause import pause_gc
 
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
-    with _explain_full_disk(study, settings), prestart_ray(study, settings, resources):
-        with pause_gc():  # a fifth of the time of large imports
-            from studies.runner.context import prepare_study
-            from studies.runner.driver import run_study
-
-            context = prepare_study(study, settings, resources, click.echo)
-        record = run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id)
-        failed_trials = [trial for trial in record.trials if trial.state == "failed"]
-        for trial in failed_trials:
-            click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
+    with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
+        record = complete_study(study, settings, resources, reuse, resumed_run_id)
+        failed_trials = print_failed_trials(record)
         if with_report:
             click.echo(reports.compile_report(record, settings, by_id=by_id))
         else:
@@ -215,8 +208,35 @@ def _run_study(
         sys.exit(EXIT_FAILURE)
 
 
+def complete_study(
+    study: Study,
+    settings: Settings,
+    resources: Resources,
+    reuse: ReusePolicy,
+    resumed_run_id: str = "",
+    log: Callable[[str], None] = click.echo,
+) -> StudyRecord:
+    """Train the missing trials of a study, and read it back."""
+    from studies.gc_pause import pause_gc
+
+    with pause_gc():  # a fifth of the time of large imports
+        from studies.runner.context import prepare_study
+        from studies.runner.driver import run_study
+
+        context = prepare_study(study, settings, resources, log)
+    return run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id)
+
+
+def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
+    """Print the last line of every failed trial's error, and return these trials."""
+    failed_trials = [trial for trial in record.trials if trial.state == "failed"]
+    for trial in failed_trials:
+        click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
+    return failed_trials
+
+
 @contextmanager
-def _explain_full_disk(study: Study, settings: Settings) -> Iterator[None]:
+def explain_full_disk(study: Study, settings: Settings) -> Iterator[None]:
     """After an error of a full disk, say what to do in the last line."""
     try:
         yield

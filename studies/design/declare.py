@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import ablations
 from ablations import Arm, Difference, compare_setups
@@ -24,6 +25,7 @@ from studies.design.tuning import (
 
 # The one override that is applied before the others; see ``_parse_overrides``.
 RESOLUTION_PATH = "scale.resolution"
+CALIBRATION_PREFIX = "calibration-"  # of the name under which the trainings of a calibration are recorded
 
 
 def declare(
@@ -68,6 +70,37 @@ def declare(
         tuning=tuning,
         looks=tuple(looks),
     )
+
+
+def declare_calibration(
+    name: str,
+    protocol: str,
+    seeds: int | Sequence[int],
+    overrides: Mapping[str, Leaf],
+    arms: Sequence[str] = (),
+) -> Study:
+    """Declare the trainings of a calibration: arms of an ablation under many seeds, as a study of its own.
+
+    Its trials are those of the ablation's study, so that each reuses the results of the other.
+
+    Args:
+        arms: which of the arms; all by default.
+
+    Raises:
+        InvalidValue: where an arm would be trained otherwise than in the whole study.
+    """
+    study = declare(name, protocol, seeds, overrides)
+    ablation = study.ablation.select_arms(arms or [arm.name for arm in study.ablation.all_arms])
+    calibration = replace(study, name=f"{CALIBRATION_PREFIX}{study.name}", ablation=ablation)
+    setups = study.setups()
+    for arm, setup in calibration.setups().items():
+        if setup != setups[arm]:
+            baseline = study.ablation.baseline.name
+            raise InvalidValue(
+                f"without the baseline, {baseline!r}, arm {arm!r} would be trained under other settings; expected "
+                f"those of the whole study. Add --arm {baseline!r}."
+            )
+    return calibration
 
 
 def declare_tuning(

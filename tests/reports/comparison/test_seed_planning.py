@@ -10,7 +10,7 @@ from scipy import stats
 from lightning_modules.specs.errors import UserError
 from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.statistics import estimate_sensitivity
-from studies.cli.plan import print_plan
+from studies.cli.planning.plan import print_plan
 from studies.design.declare import declare
 from tests.reports.records import record
 
@@ -44,6 +44,24 @@ def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():
     further = answer["seeds"] - 5
     assert answer["cost"]["trials"] == 4 * further
     assert answer["cost"]["hours"] == pytest.approx(further * np.sum(spent) / 5 / 3600)
+
+
+def test_a_calibration_with_more_seeds_than_the_pilot_gives_the_noise():
+    pilot, calibration = pilot_of(), record(("A", "E"), 40)
+    found = plan_seeds(declare("depth"), pilot, calibration=calibration, difference=0.3)
+    values = calibration.metric_table()
+    assert found["spread"]["deviation"] == pytest.approx(np.std(values[0] - values[1], ddof=1))
+    assert found["spread"]["source"] == "from a calibration with 40 seeds of A and E (39 degrees of freedom)"
+    assert found["seeds_at_hand"] == 5  # those of the study itself
+    smaller = plan_seeds(declare("depth"), pilot, calibration=record(("A", "E"), 4), difference=0.3)
+    assert smaller["spread"]["source"] == "from 5 recorded seeds (12 degrees of freedom)"
+
+
+def test_a_calibration_of_one_arm_is_planned_with_as_if_unpaired():
+    calibration = record(("E",), 30)
+    found = plan_seeds(declare("depth"), None, calibration=calibration, difference=0.5)
+    assert found["spread"]["deviation"] == pytest.approx(math.sqrt(2) * np.std(calibration.metric_table(), ddof=1))
+    assert "30 seeds of E, as if unpaired (29" in found["spread"]["source"]
 
 
 def test_money_is_hours_on_the_gpus_times_the_price():

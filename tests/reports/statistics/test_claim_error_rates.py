@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
-from reports.statistics import judge_claims
+from reports.statistics import Evidence, judge_claims
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "claim_error_rates.py"
 SPECIFICATION = importlib.util.spec_from_file_location("claim_error_rates", SCRIPT)
@@ -43,7 +43,7 @@ def judged_one_by_one(found, values, errors):
     names = benchmark.NAMES[: found.arms]
     words = []
     for study in DEVIATION * values + np.asarray(errors)[:, None]:
-        evidence = benchmark.Evidence(
+        evidence = Evidence(
             values=study,
             lost_to_divergence=np.zeros(study.shape, dtype=bool),
             smallest_effect=SMALLEST_EFFECT,
