@@ -44,6 +44,8 @@ from studies.settings import Settings
 if TYPE_CHECKING:
     from studies.execution.data_parallel import DataParallelWorkers
 
+    TrialHandle = TrialProcess | FailedStart | DataParallelWorkers
+
 MAX_RETRIES = 2  # after faults of the machine; an exception of the trial itself is its result, and is not retried here
 NODE_COUNT_INTERVAL_SECONDS = 2.0  # the share of a job is computed many times a second; nodes come and go in minutes
 HEAD_NODE_RESOURCE = "node:__internal_head__"  # Ray gives 1.0 of it to each cluster's head node
@@ -237,7 +239,9 @@ class _TrialWorker(tune.Trainable):
         self.resources = resources
         self.scratch = scratch
         self.server = server
-        self._start_job(config)
+        # Started by the first step: where another actor becomes free while this one is being set up, Tune gives the
+        # trial to that one and drops this one, whose process would train the same trial, and be killed at any moment.
+        self.trial_process: TrialHandle | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         previous = self.trial_process
@@ -245,7 +249,7 @@ class _TrialWorker(tune.Trainable):
             self._start_job(new_config)  # the new process starts while the previous one still frees its memory
             previous.stop()
         else:
-            previous.stop()  # first: the workers hold the CPUs and GPUs that the next trial may need
+            self._stop_job()  # first: the workers hold the CPUs and GPUs that the next trial may need
             self._start_job(new_config)
         return True
 
@@ -254,11 +258,11 @@ class _TrialWorker(tune.Trainable):
 
         A fault of the machine ends the trial, not this actor: a new actor would take seconds.
         """
-        messages = self.trial_process.listen()
+        messages = (self.trial_process or self._start_job(self.config)).listen()
         return {"messages": messages, "done": messages[-1].kind in FINAL_KINDS}
 
     def cleanup(self) -> None:
-        self.trial_process.stop()
+        self._stop_job()
         if "forks" in vars(self):  # do not start a server in order to close it
             self.forks.close()
 
@@ -267,14 +271,18 @@ class _TrialWorker(tune.Trainable):
         """Client of the fork server; created when the first single-process trial starts."""
         return ForkClient(self.server)
 
-    def _start_job(self, config: dict[str, Any]) -> None:
+    def _start_job(self, config: dict[str, Any]) -> TrialHandle:
         job = self.jobs[config["job"]]
         request = self.resources.request_of(job.trial.arm)
-        self.trial_process: TrialProcess | FailedStart | DataParallelWorkers
         if request.workers_per_trial > 1:
             self.trial_process = self._start_data_parallel(job, request)
         else:
             self.trial_process = self._start_process(job, request)
+        return self.trial_process
+
+    def _stop_job(self) -> None:
+        if self.trial_process:
+            self.trial_process.stop()
 
     def _start_process(self, job: TrialJob, request: ResourceRequest) -> TrialProcess | FailedStart:
         machine = Machine(

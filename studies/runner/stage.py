@@ -155,7 +155,10 @@ class StageRunner:
         rows = status.read_status(study_folder, trials_folder).trials
         with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
             recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
-            dispatch_jobs(jobs, context.settings, context.resources, recorder)
+            try:
+                dispatch_jobs(jobs, context.settings, context.resources, recorder)
+            finally:
+                self.trial_store.release_ended_trials(jobs)
 
     def _make_job(self, trial: Trial) -> TrialJob:
         dependency_folders = tuple(self.trial_store.folder(source).folder for source in trial.dependencies)

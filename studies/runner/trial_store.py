@@ -13,7 +13,7 @@ from studies.records.digests import collect_class_paths
 from studies.records.identity import TrialKey
 from studies.records.results import Result, failed_result
 from studies.runner.context import StudyContext
-from studies.storage.lease import acquire_lease
+from studies.storage.lease import acquire_lease, remove_expired_lease
 from studies.storage.manifest import require_planned_result
 from studies.storage.object_store import RESULT_FILES, ObjectStoreError
 from studies.storage.trial_folder import TrialFolder
@@ -120,6 +120,15 @@ class TrialStore:
         """Write into a trial's folder why an attempt failed."""
         self.fetch_result(trial)  # the line is appended to those of other nodes
         self.folder(trial).record_fault(reason)
+
+    def release_ended_trials(self, jobs: Iterable[TrialJob]) -> None:
+        """Remove the leases that processes of ended trials left, such as one that was killed after its last write.
+
+        That of a trial without a result stays: by it, `ablate doctor` counts the trial as interrupted.
+        """
+        for job in jobs:
+            if (job.folder / "result.json").exists():
+                remove_expired_lease(job.folder)
 
     def fail_trial(self, job: TrialJob, reason: str) -> Result:
         """Write the failed result of a trial that used up its attempts; returns what its folder holds then.

@@ -175,6 +175,15 @@ def is_lease_expired(folder: Path) -> bool:
     return bool(_lease_numbers(folder)) and find_holder(folder) is None
 
 
+def remove_expired_lease(folder: Path) -> None:
+    """Remove the lease of a process that ended without releasing it; one that is held stays."""
+    if not is_lease_expired(folder):
+        return
+    lease = acquire_lease(folder)
+    if lease:
+        lease.release()
+
+
 class Heartbeat:
     """A context that renews a lease from a thread and reports its loss.
 

@@ -10,7 +10,14 @@ from threading import Barrier
 import pytest
 
 from studies.storage import lease as leases
-from studies.storage.lease import Heartbeat, LeaseLost, acquire_lease, find_holder, is_lease_expired
+from studies.storage.lease import (
+    Heartbeat,
+    LeaseLost,
+    acquire_lease,
+    find_holder,
+    is_lease_expired,
+    remove_expired_lease,
+)
 
 MANY = 8
 
@@ -60,6 +67,17 @@ def test_a_lease_of_a_process_that_died_is_free_at_once_and_of_a_silent_one_afte
         lease.check()
     lease.release()
     assert find_holder(tmp_path) is not None
+
+
+def test_the_lease_of_a_dead_process_is_removed_and_a_held_one_is_not(tmp_path):
+    code = "from studies.storage.lease import acquire_lease; from pathlib import Path; "
+    code += f"acquire_lease(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    remove_expired_lease(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    lease = acquire_lease(tmp_path)
+    remove_expired_lease(tmp_path)
+    lease.check()
 
 
 def test_who_has_lost_a_lease_hears_of_it_and_gives_back_nothing(tmp_path, monkeypatch):
