@@ -46,9 +46,17 @@ def names() -> tuple[str, ...]:
 
 
 def ablation_name(name: str) -> str:
-    """The name of an ablation that is given by its name or by the path of its file, whose stem it is."""
+    """The name of an ablation that is given by its name or by the path of its file, whose stem it is.
+
+    Raises:
+        InvalidAblation: for a user's file with the name of an ablation of this package, whose study it would mean.
+    """
     file = _resolve_file(name)
-    return file.stem if file else name
+    if file is None:
+        return name
+    if file.parent != ABLATIONS_FOLDER and file.stem in names():
+        raise InvalidAblation(_describe_name_clash(file, "an ablation of this package"))
+    return file.stem
 
 
 def find_import_paths(name: str) -> tuple[str, ...]:
@@ -162,7 +170,11 @@ def _require_valid_file(file: Path) -> None:
         )
     namesake = _describe_namesake(file)
     if namesake:
-        raise InvalidAblation(f"{file} cannot be named {file.stem!r}: that is the name of {namesake}. Rename the file.")
+        raise InvalidAblation(_describe_name_clash(file, namesake))
+
+
+def _describe_name_clash(file: Path, namesake: str) -> str:
+    return f"{file} cannot be named {file.stem!r}: that is the name of {namesake}. Rename the file."
 
 
 def _describe_namesake(file: Path) -> str:

@@ -25,8 +25,9 @@ from studies.design.declare import CALIBRATION_PREFIX
 from studies.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from lightning_modules.specs.values import Leaf
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
@@ -116,11 +117,18 @@ def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) ->
     return records, pages
 
 
-def read_study(name: str, protocol: str, settings: Settings, run_id: str | None = None) -> StudyRecord:
+def read_study(
+    name: str,
+    protocol: str,
+    settings: Settings,
+    run_id: str | None = None,
+    overrides: Mapping[str, Leaf] | None = None,
+) -> StudyRecord:
     """Read a study under a protocol, and say which of several runs is taken, whose, and what of it cannot be used.
 
     Args:
         run_id: selects the run.
+        overrides: prefers a run with these ``--set`` changes.
 
     Raises:
         TrackingError: if there is none, or the tracking store does not respond.
@@ -132,7 +140,7 @@ def read_study(name: str, protocol: str, settings: Settings, run_id: str | None 
         return read_archived_record(Path(name))
     # create=False here and below: reading must not leave an empty database behind.
     reader = open_store(settings, create=False).reader
-    record = reader.read_study(ablations.ablation_name(name), protocol, run_id)
+    record = reader.read_study(ablations.ablation_name(name), protocol, run_id, overrides)
     if not run_id:
         _tell_choice(record, settings)
     for damage in record.damages:
@@ -294,7 +302,7 @@ def plan(
     study = options.declare_study(name)
     seed_plan = plan_seeds(
         study,
-        None if spread else _read_pilot(name, options.protocol, settings, run_id),
+        None if spread else _read_pilot(name, study, settings, run_id),
         calibration=None if spread or run_id else _read_calibration(study, settings),
         standard_deviation=spread,
         difference=difference,
@@ -303,7 +311,7 @@ def plan(
         price_per_gpu_hour=price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
         # Called only where no pilot has recorded its times.
-        estimate_arm_seconds=lambda: _estimate_arm_seconds(study),
+        estimate_arm_seconds=lambda: estimate_arm_seconds(study),
     )
     if as_json:
         print_json(seed_plan)
@@ -311,16 +319,30 @@ def plan(
     print_plan(seed_plan, click.echo, print_table)
 
 
-def _read_pilot(name: str, protocol: str, settings: Settings, run_id: str | None) -> StudyRecord | None:
+def _read_pilot(name: str, study: Study, settings: Settings, run_id: str | None) -> StudyRecord | None:
     """The recorded study; ``None`` where there is none, and none was asked for by its id."""
     from studies.tracking.errors import TrackingError
 
     try:
-        return read_study(name, protocol, settings, run_id)
+        pilot = read_study(name, study.protocol.name, settings, run_id, study.overrides)
     except TrackingError:
         if run_id:
             raise
         return None
+    recorded = pilot.registration.overrides
+    if recorded != study.overrides:
+        click.echo(
+            f"note: the noise is that of a run {_describe_overrides(recorded)}; planned is a study "
+            f"{_describe_overrides(study.overrides)}",
+            err=True,
+        )
+    return pilot
+
+
+def _describe_overrides(overrides: Mapping[str, Leaf]) -> str:
+    if not overrides:
+        return "without --set"
+    return "with " + " ".join(f"--set {path}={value}" for path, value in overrides.items())
 
 
 def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
@@ -333,24 +355,6 @@ def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
         return None
     # With other settings the noise is another.
     return record if dict(record.registration.overrides) == dict(study.overrides) else None
-
-
-def _estimate_arm_seconds(study: Study) -> float | None:
-    """Estimated time of one trial of every arm, on one core of this machine; ``None`` where an arm's is unknown."""
-    from lightning_modules.specs.errors import UserError
-    from studies.design.estimate import estimate_trial_seconds
-
-    total = 0.0
-    for setup in study.setups().values():
-        try:
-            seconds = estimate_trial_seconds(setup)
-        except UserError as error:
-            click.echo(f"time unknown: {error}", err=True)
-            return None
-        if seconds is None:
-            return None
-        total += seconds
-    return total
 
 
 @click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))

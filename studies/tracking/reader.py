@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mlflow.entities import Run
 
 from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.specs.values import Leaf
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
 from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result
@@ -42,12 +43,19 @@ class StudyReader:
         """Reads the artifacts of this store's runs."""
         return ArtifactReader(self.runs)
 
-    def read_study(self, study: str, protocol: str | None = None, run_id: str | None = None) -> StudyRecord:
+    def read_study(
+        self,
+        study: str,
+        protocol: str | None = None,
+        run_id: str | None = None,
+        overrides: Mapping[str, Leaf] | None = None,
+    ) -> StudyRecord:
         """Read a study by its name: this runs folder's own; see :meth:`StudyIndex.choose_run`.
 
         Args:
             protocol: considers only studies under this protocol.
             run_id: selects the study by its run instead, whosever it is.
+            overrides: prefers a run with these ``--set`` changes.
 
         Raises:
             TrackingError: if there is no such study, with a list of those that exist; or if another version of this
@@ -60,7 +68,7 @@ class StudyReader:
             if run_id:
                 study_run = index.find_run(study, run_id)
             else:
-                study_run, others = index.choose_run(study, protocol)
+                study_run, others = index.choose_run(study, protocol, overrides)
             require_run_schema(study_run)
             run_id = str(study_run.info.run_id)
             files = self.runs.list_files(run_id)

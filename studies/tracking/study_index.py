@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lightning_modules.specs.errors import did_you_mean
+from lightning_modules.specs.values import Leaf
 from studies.tracking.errors import NotRecordedError, report_unreachable_store
 from studies.tracking.ownership import describe_owner
 from studies.tracking.runs import NO_OVERRIDES, OVERRIDES_TAG, PARENT_RUN_TAG, MlflowRuns, creation_order
@@ -57,14 +58,17 @@ class StudyIndex:
         found = self.runs.search(self.runs.all_experiments(), {"kind": "study"})
         return [self._to_study(run) for run in sorted(found, key=creation_order, reverse=True)]
 
-    def choose_run(self, study: str, protocol: str | None) -> tuple[Run, tuple[RecordedStudy, ...]]:
+    def choose_run(
+        self, study: str, protocol: str | None, overrides: Mapping[str, Leaf] | None = None
+    ) -> tuple[Run, tuple[RecordedStudy, ...]]:
         """The run of a study that a command means, and the others that it could mean.
 
-        Runs of this runs folder come before those of others, runs as declared before those with ``--set`` changes, and
-        the one started last before earlier ones.
+        Runs of this runs folder come before those of others, runs with the given ``--set`` changes before those as
+        declared, these before runs with other changes, and the one started last before earlier ones.
 
         Args:
             protocol: considers only runs under this protocol.
+            overrides: the preferred ``--set`` changes; ``None`` for none.
 
         Raises:
             NotRecordedError: if there is none, with a list of the studies that exist.
@@ -75,8 +79,13 @@ class StudyIndex:
             raise NotRecordedError(self._describe_missing_study(study, protocol))
         candidates = [run for run in runs if self.runs.owner.owns(run)] or runs
         # Latest last: of two quick tries and the study as declared, the latter is what a report is about.
-        ranked = sorted(candidates, key=lambda run: (not _overrides(run), _start_time(run), creation_order(run)))
-        *others, chosen = ranked
+        preferred = sorted(join_overrides(overrides or {}).split(", "))
+
+        def rank(run: Run) -> tuple[bool, bool, float, tuple[int, str]]:
+            text = _overrides(run)
+            return sorted(text.split(", ")) == preferred, not text, _start_time(run), creation_order(run)
+
+        *others, chosen = sorted(candidates, key=rank)
         return chosen, tuple(self._to_study(run) for run in reversed(others))
 
     def find_run(self, study: str, run_id: str) -> Run:
@@ -132,6 +141,11 @@ def _describe_other_run(studies: Sequence[RecordedStudy], study: str, run_id: st
         if item.run_id == run_id:
             return f"is of the study {item.study!r}, not of {study!r}"
     return f"is no run of the study {study!r}"
+
+
+def join_overrides(overrides: Mapping[str, Leaf]) -> str:
+    """``--set`` changes as text, as a study's run bears them."""
+    return ", ".join(f"{path}={value}" for path, value in overrides.items())
 
 
 def _overrides(run: Run) -> str:

@@ -43,6 +43,7 @@ from studies.tracking.runs import (
     MlflowRuns,
     creation_order,
 )
+from studies.tracking.study_index import join_overrides
 
 FULLY_LOGGED_EPOCHS = 512
 # Kept per run in one tag, of at most ``MAX_TAG_LENGTH`` characters also where each of these is escaped.
@@ -112,7 +113,7 @@ class StudyWriter:
             "started": str(time.time()),
             "schema": str(RECORD_SCHEMA),
             "mlflow.note.content": registration.question,
-            OVERRIDES_TAG: _join_overrides(registration) or NO_OVERRIDES,
+            OVERRIDES_TAG: join_overrides(registration.overrides) or NO_OVERRIDES,
             REGISTRATION_TAG: conditions,
         }
         created = self.runs.create_run(experiment_id, _study_name(registration), {**tags, **study_tags})
@@ -330,9 +331,5 @@ def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:
 
 def _study_name(registration: Registration) -> str:
     name = f"{registration.study} under {registration.protocol}"
-    overrides = _join_overrides(registration)
+    overrides = join_overrides(registration.overrides)
     return f"{name} ({overrides})" if overrides else name
-
-
-def _join_overrides(registration: Registration) -> str:
-    return ", ".join(f"{path}={value}" for path, value in registration.overrides.items())

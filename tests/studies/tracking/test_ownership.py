@@ -109,6 +109,32 @@ def test_a_later_quick_try_hides_neither_the_study_nor_its_page(shared, study):
     assert named.stdout.strip().endswith(f"/{name}-{protocol}-with-recipe.epochs=2-run-{quick[:8]}/index.html")
 
 
+def test_a_plan_takes_the_run_with_the_same_changes_as_its_pilot(shared, study):
+    name, protocol = "depth", "digits"
+    study = replace(study, registration=replace(study.registration, study=name, protocol=protocol))
+    quick, full = shared.put("alice", study, QUICK), shared.put("alice", study)
+    reader = shared.store("alice").reader
+    assert reader.read_study(name, protocol, overrides=QUICK).run_id == quick
+    assert reader.read_study(name, protocol, overrides={"recipe.epochs": 3}).run_id == full
+    same = shared.call("alice", "plan", name, "--protocol", protocol, "--set", "recipe.epochs=2")
+    assert f"Taken is {quick}" in same.stderr
+    assert "the noise is that of" not in same.stderr
+    other = shared.call("alice", "plan", name, "--protocol", protocol, "--set", "recipe.epochs=3")
+    assert f"Taken is {full}" in other.stderr
+    assert (
+        "note: the noise is that of a run without --set; planned is a study with --set recipe.epochs=3" in other.stderr
+    )
+
+
+def test_a_file_with_the_name_of_an_ablation_of_this_package_is_refused_by_every_command(shared, tmp_path):
+    file = tmp_path / "depth.py"
+    file.write_text("ABLATION = None\n")
+    for command in (["run"], ["plan"], ["report"], ["status"], ["extend", "--seeds", "9"]):
+        answer = shared.call("alice", *command, str(file))
+        assert answer.exit_code == 2, (command, answer.output)
+        assert "depth.py cannot be named 'depth': that is the name of an ablation of this package" in answer.output
+
+
 def test_runs_of_earlier_versions_belong_to_their_user(shared, study, monkeypatch):
     run_id = shared.put("alice", study)
     store = shared.store("alice")
