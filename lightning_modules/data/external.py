@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, get_args
 
 import pytorch_lightning as lightning
@@ -68,6 +68,20 @@ class SeededDataModule:
     def _set_up(self, stage: str, loader_name: LoaderName) -> None:
         with locate_errors(f"{self.name}.setup({stage!r})"), running_stage(self.module.trainer, loader_name):
             self.module.setup(stage)
+
+    def tear_down(self) -> None:
+        """Call the data module's ``teardown`` for both stages, once nothing reads it any more.
+
+        Raises:
+            UserError: where the first call fails.
+        """
+        vars(self.module).pop("teardown", None)  # see `ExternalDataModule.setup`
+        with locate_errors(f"{self.name}.teardown('fit')"), running_stage(self.module.trainer, "train"):
+            self.module.teardown("fit")
+        # Lightning sets a data module up again between the two. One that releases all that it has at the first call,
+        # whatever the stage, may have nothing left for the second: no error of the user's.
+        with suppress(Exception), running_stage(self.module.trainer, "test"):
+            self.module.teardown("test")
 
     def batches(self, loader_name: LoaderName, *keys: int | str) -> ExternalBatches:
         """Return one pass over a loader, under the seed and the keys."""
@@ -249,6 +263,10 @@ class ExternalDataModule(TrialDataModule):
         # The trainer reads from its data module, and tears it down before the loaders are read for the last time.
         hooks = {"train_dataloader": self.train_dataloader, "val_dataloader": self.val_dataloader}
         vars(module).update(hooks, teardown=_keep_set_up)
+
+    def release(self) -> None:
+        """Tear the user's data module down."""
+        self.data_module.tear_down()
 
     def train_dataloader(self) -> ExternalBatches:
         """Return the batches of the trainer's current epoch."""

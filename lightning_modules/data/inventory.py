@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -203,16 +204,19 @@ def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -
     So further seeds leave the digest as it is.
     """
 
-    def open_module(seed: int, *, prepare: bool = False) -> SeededDataModule:
+    @contextmanager
+    def open_module(seed: int, *, prepare: bool = False) -> Iterator[SeededDataModule]:
         from lightning_modules.data.external import SeededDataModule
 
         device, max_epochs = torch.device("cpu"), setup.recipe.epochs
-        return SeededDataModule(data, setup.scale, seed, device, max_epochs=max_epochs, prepare=prepare)
+        data_module = SeededDataModule(data, setup.scale, seed, device, max_epochs=max_epochs, prepare=prepare)
+        yield data_module
+        data_module.tear_down()
 
-    data_module = open_module(0, prepare=True)
-    train = _read_train_split(data_module, open_module)
-    validation = _read_fixed_split(data_module, "val")
-    test = _read_fixed_split(data_module, "test")
+    with open_module(0, prepare=True) as data_module:
+        train = _read_train_split(data_module, open_module)
+        validation = _read_fixed_split(data_module, "val")
+        test = _read_fixed_split(data_module, "test")
     all_labels = np.concatenate((train.labels, validation.labels, test.labels))
     num_classes = 1 + int(all_labels.max())
     if num_classes != setup.scale.classes or all_labels.min() < 0:
@@ -222,7 +226,8 @@ def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -
         )
     for seed in seeds:
         if seed != data_module.seed:
-            _require_same_test_split(open_module(seed), test.digest, data_module.seed)
+            with open_module(seed) as other:
+                _require_same_test_split(other, test.digest, data_module.seed)
     return Inventory(
         name=data.class_path,
         origin="a LightningDataModule of the user's",
@@ -239,7 +244,9 @@ def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -
     )
 
 
-def _read_train_split(data_module: SeededDataModule, open_module: Callable[[int], SeededDataModule]) -> _SplitReading:
+def _read_train_split(
+    data_module: SeededDataModule, open_module: Callable[[int], AbstractContextManager[SeededDataModule]]
+) -> _SplitReading:
     """Read the training split, which must be the same at every opening under one seed.
 
     Raises:
@@ -255,7 +262,9 @@ def _read_train_split(data_module: SeededDataModule, open_module: Callable[[int]
             f"yields {yielded}; expected as many as it says: steps and learning-rate schedules follow the length. "
             "Correct the __len__ of the loader or of its IterableDataset, which each of its workers reads."
         )
-    if reading.digest != _read_split(open_module(data_module.seed), "train").digest:
+    with open_module(data_module.seed) as other:
+        again = _read_split(other, "train")
+    if reading.digest != again.digest:
         raise UserError(
             f"{data_module.data.class_path}'s train_dataloader is not determined by the seed: opened and read twice "
             "under the same seed, it gives different batches. Expected randomness from the global generators of torch, "

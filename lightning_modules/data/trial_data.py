@@ -88,6 +88,13 @@ class TrialDataModule(lightning.LightningDataModule):
         """Make the test split unreadable, for a trial that chooses a recipe."""
         self.test = WithheldSplit()
 
+    def release(self) -> None:
+        """Call the ``teardown`` of a user's data module, once nothing reads it any more; others hold nothing.
+
+        Raises:
+            UserError: where it fails.
+        """
+
     @property
     @abstractmethod
     def split_digest(self) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from lightning_modules.distributed import Batch, DataParallelRank
 from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.external import ExternalTrainable
+from lightning_modules.modules.own_step import find_own_layout
 from lightning_modules.networks.initialization import build_initialized_network
 from lightning_modules.networks.memory_layout import MemoryLayout, find_layout
 from lightning_modules.specs.errors import UserError
@@ -76,7 +77,7 @@ def make_trainable(setup: Setup, seed: int, dp_rank: DataParallelRank | None = N
                 f"{type(network).__name__} trains itself, and {dp_rank.world_size} workers were given to one trial; "
                 "expected 1: only it knows how its losses and metrics add up over workers. Give --workers-per-trial 1."
             )
-        return ExternalTrainable(network, find_layout(network, setup.scale.image_shape))
+        return ExternalTrainable(network, find_own_layout(network, setup.scale))
     if not isinstance(setup.network, Custom):
         return Classifier(network, setup.recipe, dp_rank=dp_rank)
     layout = find_layout(network, setup.scale.image_shape)

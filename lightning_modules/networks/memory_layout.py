@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.rng import RngState
 
 MemoryLayout = Literal["channels-last", "contiguous"]
@@ -17,7 +18,7 @@ NUM_PROBE_IMAGES = 2  # batch norm over a 1x1 map needs two for a variance; the 
 
 
 def find_layout(module: nn.Module, image_shape: tuple[int, int, int]) -> MemoryLayout:
-    """Return the layout that a network needs, found by running a copy of it.
+    """Return the layout that a network needs, found by running a copy of it forward and backward.
 
     Channels-last, which is faster, unless the network fails in it and runs in PyTorch's default layout: after a
     convolution ``x.view(x.size(0), -1)`` needs the latter. The module and the global random state stay as they are.
@@ -61,8 +62,10 @@ def _fails_in_layout(module: nn.Module, layout: MemoryLayout, image_shape: tuple
     try:
         # A copy: a run in training mode changes the running statistics of batch norm.
         trial_module = set_layout(copy.deepcopy(module), layout).train()
-        with RngState(np.random.default_rng(0)), torch.no_grad():
-            trial_module(random_images(NUM_PROBE_IMAGES, image_shape))
+        with RngState(np.random.default_rng(0)):
+            logits = extract_logits(trial_module(random_images(NUM_PROBE_IMAGES, image_shape)))[0]
+            if logits.requires_grad:
+                logits.sum().backward()  # type: ignore[no-untyped-call]
     except Exception:  # whatever a user's network raises: the proof of training runs it again, and tells
         return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -11,11 +12,15 @@ from torch.nn import functional
 
 from lightning_modules.networks.custom import is_lightning_module
 from lightning_modules.networks.initialization import build_initialized_network
-from lightning_modules.networks.memory_layout import find_layout, random_images, set_layout
+from lightning_modules.networks.memory_layout import MemoryLayout, find_layout, random_images, set_layout
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.rng import RngState
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
+
+if TYPE_CHECKING:
+    import pytorch_lightning as lightning
 
 NUM_IMAGES = 2  # batch norm over a 1x1 map needs two for a variance
 PROBABILITY_TOLERANCE = 1e-3  # of the sum of a row
@@ -26,7 +31,7 @@ RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-5
 def prove_training(setup: Setup) -> tuple[str, ...]:
     """Run a training step of a user's network on two images, with real weights, in the layout of training.
 
-    The step of a module that trains itself is its own and is not run.
+    The step of a module that trains itself needs the study's data: see :mod:`studies.design.first_step`.
 
     Returns:
         Sentences on what its user should know of it; none for most networks.
@@ -36,7 +41,7 @@ def prove_training(setup: Setup) -> tuple[str, ...]:
     """
     module = build_initialized_network(setup.network, setup.scale, seed=0)
     notes = []
-    layout = find_layout(module, setup.scale.image_shape)
+    layout = _find_training_layout(module, setup.scale)
     set_layout(module, layout)
     if layout == "contiguous":
         notes.append(
@@ -46,6 +51,14 @@ def prove_training(setup: Setup) -> tuple[str, ...]:
     if not is_lightning_module(module):
         _run_step(module, setup)
     return (*notes, *_describe_evaluation(module.eval(), setup))
+
+
+def _find_training_layout(module: nn.Module, scale: Scale) -> MemoryLayout:
+    if not is_lightning_module(module):
+        return find_layout(module, scale.image_shape)
+    from lightning_modules.modules.own_step import find_own_layout  # imports Lightning, as the module has by now
+
+    return find_own_layout(cast("lightning.LightningModule", module), scale)
 
 
 def _run_step(module: nn.Module, setup: Setup) -> None:

@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ablations import InvalidAblation
-from lightning_modules.data.inventory import Inventory, make_inventory
+from lightning_modules.data.inventory import Inventory, load_dataset, make_inventory
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
@@ -135,6 +136,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     revision = git_revision()
     registration = make_registration(study, inventory, log)
     _prove_batches(study, inventories, log)  # after the networks are compared: a broken contract is told first
+    _prove_first_steps(study, settings, resources, log)
     return StudyContext(
         study=study,
         settings=settings,
@@ -232,6 +234,25 @@ def _prove_batches(study: Study, inventories: Inventories, log: Callable[[str], 
             arms_by_failure.setdefault(failure, []).append(name)
     if arms_by_failure:
         raise UserError("\n".join(f"{', '.join(arms)}: {failure}" for failure, arms in arms_by_failure.items()))
+
+
+def _prove_first_steps(study: Study, settings: Settings, resources: Resources, log: Callable[[str], None]) -> None:
+    """Run the first step of every module that trains itself, where this machine has the device that trials take.
+
+    Raises:
+        UserError: naming the arm whose every trial would fail at that step.
+    """
+    for name, setup in {**study.dependency_setups, **study.setups()}.items():
+        if not setup.has_training or not is_self_training(setup):
+            continue
+        from studies.design.first_step import prove_first_step  # imports Lightning, which other studies spare
+
+        device = torch.device(resources.request_of(name).device)
+        if device.type == "cpu" or torch.cuda.is_available():
+            dataset = load_dataset(setup, settings.data_root, settings.cache_folder)
+            note = prove_first_step(name, setup, dataset, device)
+            if note:
+                log(f"note: {name}: {note}")
 
 
 def _data_name(setup: Setup) -> str:

@@ -32,6 +32,7 @@ from studies.training.weights import copy_source_layers, save_final_weights
 
 EXPECTED_WARNINGS = (
     ".*but have no `validation_step`.*",  # the recorder validates
+    ".*`LightningModule.configure_optimizers` returned `None`.*",  # told before the study starts
     ".*in `LightningModule` but have passed in a `LightningDataModule`.*",  # this package's: it has no hooks
     ".*Your `IterableDataset` has `__len__` defined.*",  # the length was compared with what is yielded
 )

@@ -14,6 +14,7 @@ from lightning_modules.data.inventory import make_data_module
 from lightning_modules.data.trial_data import TrialDataModule
 from lightning_modules.data.types import InMemoryDataset
 from lightning_modules.distributed import DataParallelRank
+from lightning_modules.specs.errors import UserError
 from studies.design.trial import Trial
 from studies.hardware import Machine
 from studies.records.results import Result, failed_result
@@ -98,6 +99,7 @@ def train_trial(
             context = replace(context, data=_open_data(trial, examples, machine, dp_rank))
             outcome = _run_trial(context)
         result = result_from_outcome(context, outcome, digests)
+        _release_data(context)
     except Exception as error:  # a failed trial is a result too, with its traceback
         if is_machine_fault(error):
             raise
@@ -125,6 +127,14 @@ def _open_data(
     if trial.is_candidate:
         data.withhold_test()  # a recipe that was chosen on test data would be judged by what chose it
     return data
+
+
+def _release_data(context: TrialContext) -> None:
+    """Let a user's data module release what it holds; the result stands whatever comes of it."""
+    try:
+        context.data.release()
+    except UserError as error:
+        context.callbacks.log(str(error))
 
 
 def _run_trial(context: TrialContext) -> TrialOutcome:

@@ -32,6 +32,23 @@ class Viewed(nn.Module):
         return self.fc(maps.view(maps.size(0), -1))
 
 
+class ViewedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(_, maps):
+        return maps.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient.view(-1).view(gradient.shape)
+
+
+class ViewedBackward(Viewed):
+    """A network that needs the default layout in its backward pass alone."""
+
+    def forward(self, images):
+        return self.fc(self.conv2(ViewedGradient.apply(self.conv1(images))).flatten(1))
+
+
 def small(channels, classes):
     return nn.Sequential(
         nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
@@ -99,13 +116,15 @@ def setup(factory, channels=1, arguments=ARGUMENTS):
     )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_that_views_a_map_is_run_in_the_default_layout_and_this_is_said(channels):
-    viewed = setup(Viewed, channels)
+@pytest.mark.parametrize(("network", "channels"), [(Viewed, 1), (Viewed, 3), (ViewedBackward, 3)])
+def test_a_network_that_views_a_map_is_run_in_the_default_layout_and_this_is_said(network, channels):
+    viewed = setup(network, channels)
     (note,) = instantiate_network(viewed).notes
     assert "channels-last" in note
     images = random_images(4, viewed.scale.image_shape)
-    assert make_trainable(viewed, seed=0).module(images).shape == (4, 10)
+    logits = make_trainable(viewed, seed=0).module(images)
+    logits.sum().backward()
+    assert logits.shape == (4, 10)
 
 
 def test_other_networks_stay_in_channels_last_memory_and_find_layout_leaves_them_as_they_are():

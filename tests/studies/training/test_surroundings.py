@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import ClassVar
 
 import pytest
 import pytorch_lightning as lightning
@@ -18,6 +19,7 @@ from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
+from studies.design.first_step import prove_first_step
 from studies.design.instantiation import instantiate_network
 from studies.design.trial import Trial
 from studies.hardware import Machine
@@ -76,13 +78,14 @@ class Stopping(OwnTraining):
 
 
 class Weighted(OwnTraining):
+    seen: ClassVar[list] = []  # of the trainer, at each step
+
     def setup(self, stage):
         del stage
         self.weights = self.trainer.datamodule.class_weights
 
     def training_step(self, batch, _):
-        assert len(self.trainer.train_dataloader.dataset) == 24
-        assert type(self.trainer.datamodule) is Images
+        self.seen.append((type(self.trainer.datamodule), len(self.trainer.train_dataloader.dataset)))
         return functional.cross_entropy(self(batch[0]), batch[1], weight=self.weights)
 
 
@@ -103,16 +106,47 @@ class Viewed(OwnTraining):
         self.log("val_loss", self.training_step(batch, 0))
 
 
+class ViewedInItsStep(Viewed):
+    """A module whose forward takes every layout, and whose step needs the default one."""
+
+    def forward(self, images):
+        return self.fc(self.second(self.first(images)).flatten(1))
+
+
 class Doubling(OwnTraining):
     """A module whose own hook doubles the pixels: evaluations must see them doubled as well."""
+
+    seen: ClassVar[list] = []  # whether it was in training, and the largest pixel, of each batch
 
     def on_after_batch_transfer(self, batch, _):
         return 2 * batch[0], batch[1]
 
     def forward(self, images):
         if self._trainer is not None:
-            assert images.max() > 1.5
+            self.seen.append((self.training, float(images.max())))
         return super().forward(images)
+
+
+class WithoutOptimizer(OwnTraining):
+    """A module that moves its weights by hand."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, _):
+        loss = super().training_step(batch, _)
+        gradients = torch.autograd.grad(loss, list(self.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+                parameter.sub_(0.05 * gradient)
+        return loss
+
+    def configure_optimizers(self):
+        return None
+
+
+class FailingStep(OwnTraining):
+    def training_step(self, batch, _):
+        return functional.cross_entropy(self(batch["image"]), batch["label"])
 
 
 def arrays(count, seed):
@@ -146,6 +180,29 @@ class Images(lightning.LightningDataModule):
 
     def test_dataloader(self):
         return self.loader("test")
+
+
+class Temporary(Images):
+    """A data module with files of its own, which are there until it is torn down."""
+
+    calls: ClassVar[list] = []
+
+    def setup(self, stage):
+        super().setup(stage)
+        self.calls.append(f"setup {stage}")
+
+    def loader(self, split):
+        self.calls.append(f"read {split}")
+        return super().loader(split)
+
+    def teardown(self, stage):
+        super().teardown(stage)
+        self.calls.append(f"teardown {stage}")
+
+
+class Torn(Temporary):
+    def teardown(self, stage):
+        raise OSError(f"no folder for {stage}")
 
 
 class Bytes(Images):
@@ -293,17 +350,68 @@ def test_callbacks_that_a_module_configures_may_end_its_training(tmp_path):
 
 
 def test_the_trainers_data_module_is_the_users_own(tmp_path):
+    Weighted.seen.clear()
     train(setup("Weighted"), tmp_path)
+    assert Weighted.seen == EPOCHS * 3 * [(Images, 24)]
 
 
 def test_a_module_that_views_its_maps_is_trained_in_the_default_layout(tmp_path):
     (note,) = instantiate_network(setup("Viewed")).notes
     assert "Viewed fails on images in channels-last memory, so it is trained in PyTorch's default layout" in note
-    train(setup("Viewed"), tmp_path)
+    assert train(setup("Viewed"), tmp_path).status == "finished"
+
+
+def test_a_step_that_views_its_maps_decides_the_layout_where_forward_does_not(tmp_path):
+    (note,) = instantiate_network(setup("ViewedInItsStep")).notes
+    assert "ViewedInItsStep fails on images in channels-last memory" in note
+    assert train(setup("ViewedInItsStep"), tmp_path).status == "finished"
 
 
 def test_a_modules_own_transfer_hooks_run_in_evaluations_too(tmp_path):
+    Doubling.seen.clear()
     train(setup("Doubling"), tmp_path)
+    assert {training for training, _ in Doubling.seen} == {True, False}
+    assert min(largest for _, largest in Doubling.seen) > 1.5
+
+
+def test_a_module_without_an_optimizer_trains_as_under_lightning(tmp_path):
+    result = train(setup("WithoutOptimizer"), tmp_path)
+    losses = result.curves["train_loss"]
+    assert losses[-1] < losses[0]
+    assert result.status == "finished"
+
+
+def test_the_first_step_of_a_module_that_trains_itself_is_proved_on_the_studys_data():
+    state = torch.get_rng_state()
+    assert prove_first_step("mine", setup("Weighted"), None, torch.device("cpu")) == ""
+    assert prove_first_step("mine", setup("Logging"), None, torch.device("cpu")) == ""
+    note = prove_first_step("mine", setup("WithoutOptimizer"), None, torch.device("cpu"))
+    assert note.startswith("WithoutOptimizer has no optimizer: its configure_optimizers returns None")
+    assert torch.equal(torch.get_rng_state(), state)
+    said = (
+        r"mine: FailingStep trains itself, and its first step on the study's data fails at test_surroundings\.py, line"
+    )
+    with pytest.raises(UserError, match=said):
+        prove_first_step("mine", setup("FailingStep"), None, torch.device("cpu"))
+
+
+def test_a_data_module_is_torn_down_once_nothing_reads_it_any_more(tmp_path):
+    Temporary.calls.clear()
+    train(setup(data="Temporary"), tmp_path)
+    assert Temporary.calls[:2] == ["setup fit", "setup test"]
+    assert Temporary.calls[-2:] == ["read test", "teardown fit"]
+    Temporary.calls.clear()
+    make_inventory(setup(data="Temporary"), (0, 1), tmp_path, tmp_path)
+    assert Temporary.calls.count("teardown fit") == Temporary.calls.count("setup fit") == 3
+
+
+def test_a_failing_teardown_is_told_before_the_study_and_costs_no_result(tmp_path):
+    lines = []
+    train(setup(data="Torn"), tmp_path, log=lines.append)
+    (line,) = lines
+    assert line.startswith("Torn.teardown('fit') fails at test_surroundings.py, line")
+    with pytest.raises(UserError, match=r"Torn\.teardown\('fit'\) fails .*no folder for fit"):
+        make_inventory(setup(data="Torn"), (0,), tmp_path, tmp_path)
 
 
 def test_hooks_of_a_data_module_make_the_batch_right(tmp_path):
