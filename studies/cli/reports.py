@@ -297,7 +297,7 @@ def plan(
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.comparison.seed_planning import plan_seeds
-    from studies.cli.planning.plan import print_plan
+    from studies.cli.planning.plan import estimate_arm_seconds, print_plan
 
     study = options.declare_study(name)
     seed_plan = plan_seeds(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypedDict, cast
 
+import click
+
+from lightning_modules.specs.errors import UserError
 from reports.formatting import format_count, format_duration, format_significant
 from reports.statistics.power import MAX_SEEDS
+from studies.design.study import Study
 
 
 class PlannedNoise(TypedDict):
@@ -111,3 +115,20 @@ def _format_cost(cost: PlannedCost) -> str:
     if cost["money"] is not None:
         items.append(f"for {cost['money']:,.2f}")
     return ", ".join(items)
+
+
+def estimate_arm_seconds(study: Study) -> float | None:
+    """Estimate the time of one trial of every arm, on one core of this machine; ``None`` where an arm's is unknown."""
+    from studies.design.estimate import estimate_trial_seconds  # imports torch
+
+    total = 0.0
+    for setup in study.setups().values():
+        try:
+            seconds = estimate_trial_seconds(setup)
+        except UserError as error:
+            click.echo(f"time unknown: {error}", err=True)
+            return None
+        if seconds is None:
+            return None
+        total += seconds
+    return total
