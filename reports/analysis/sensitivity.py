@@ -30,6 +30,7 @@ from reports.statistics.paired_networks import NetworkDifference, compare_networ
 from reports.statistics.power import (
     MAX_SEEDS,
     FamilyDesign,
+    describe_noise,
     deviation_upper_limit,
     estimate_sensitivity,
     seeds_for_equivalence,
@@ -120,24 +121,8 @@ def _noise_sentences(registration: Registration, errors: EndpointValues) -> Iter
         return
     design = FamilyDesign.of_family(family, registration.arms, study_alpha(registration))
     sensitivity = estimate_sensitivity(errors, design)
+    yield from describe_noise(sensitivity, errors, name="errors", unit="points", largest_difference=MAX_DIFFERENCE)
     deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
-    if math.isnan(deviation) and errors.shape[1] == 1:
-        yield "One seed does not show how much a method varies, so no difference can be called detectable."
-    # The simulation is of complete pairs; with missing cells its number of seeds would be too high.
-    elif np.isfinite(errors).all():
-        noise = f"SD of a paired difference {format_significant(deviation, 2)} points, {freedom} df"
-        detectable = sensitivity.detectable_difference
-        if detectable < MAX_DIFFERENCE:
-            missed = f"below {format_significant(detectable, 2)} points"
-        else:
-            missed = f"of any possible size, up to {MAX_DIFFERENCE:g} points,"
-        yield (
-            f"With these {format_count(errors.shape[1], 'seed')} ({noise}), a true difference between two arms "
-            f"{missed} would be missed more than one time in five."
-        )
-    if math.isfinite(sensitivity.correlation):
-        correlation = format_fixed(sensitivity.correlation, 2)
-        yield f"The arms' errors correlate over seeds by {correlation}: the higher, the more pairing reduces the noise."
     effect = registration.smallest_effect
     if math.isnan(deviation) or not deviation or effect <= 0:
         return

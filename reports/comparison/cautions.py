@@ -12,6 +12,7 @@ from reports.formatting import format_contrast, format_count, format_fixed, form
 from reports.statistics.families import study_family
 from reports.statistics.power import FamilyDesign, variance_excess
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationCheck
 from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 
@@ -38,6 +39,7 @@ def collect_cautions(
     return (
         *_damage_cautions(record),
         *_foreign_run_cautions(record),
+        *_registration_cautions(record.registration_check),
         *_late_registration_cautions(record.registration),
         *_changed_claim_cautions(record),
         *_missing_trial_cautions(record.registration, trials, arms),
@@ -68,6 +70,21 @@ def _foreign_run_cautions(record: StudyRecord) -> Iterator[str]:
             f"This run was started by {record.owner or 'an unknown user'}, with another runs folder than the one that "
             "this report was compiled in."
         )
+
+
+def _registration_cautions(check: RegistrationCheck | None) -> Iterator[str]:
+    """Copies of the registration that do not match, and amendments; added seeds have a caution of their own."""
+    if check is None:
+        return
+    for mismatch in check.mismatches:
+        yield f"The registration does not match: {mismatch}."
+    for entry, changes in check.amendments:
+        others = [change for change in changes if not change.startswith(("seed added", "seeds added"))]
+        if others:
+            yield (
+                f"The registration was amended by {entry.author} on {entry.time[:10]}, {entry.results_seen}: "
+                f"{'; '.join(others)}."
+            )
 
 
 def _late_registration_cautions(registration: Registration) -> Iterator[str]:

@@ -47,6 +47,7 @@ from reports.formatting import Interval, clip_interval
 from reports.statistics import Contrast
 from reports.statistics.families import FamilyEstimates, claimed_family, make_family
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 from studies.settings import redact_credentials
 
@@ -65,6 +66,7 @@ class Comparison:
         factorial_analyses: main effects and interactions of a registered factorial, endpoint by endpoint.
         integrity_checks: what the paired trials shared.
         sensitivity: sentences on what these seeds could and could not have shown.
+        registration_check: whether the copies of the registration agree; ``None`` where an earlier version made it.
         constant_answer: the largest class of the test split, always answered; ``None`` where it is unknown.
         failures: trials without a test error.
         trials: the planned trials, arm by arm.
@@ -98,6 +100,7 @@ class Comparison:
     tuned: TunedComparison | None = None
     paired_examples: tuple[SeedPair, ...] = ()
     constant_answer: ConstantAnswer | None = None
+    registration_check: RegistrationCheck | None = None
 
     @property
     def confidence_level(self) -> str:
@@ -200,6 +203,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         interim_schedule=schedule,
         paired_examples=seed_pairs(registration, misclassified),
         constant_answer=constant_answer(record),
+        registration_check=record.registration_check,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reports.analysis.integrity import describe_restarts
@@ -40,6 +40,7 @@ from reports.formatting import (
     format_integer,
     join_words,
 )
+from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import StudyStart, list_starters
 
 VERDICT_SYMBOLS = {
@@ -93,7 +94,14 @@ def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         facts.append(("Constant answer", describe_constant_answer(comparison.constant_answer)))
     facts += [("Data", _summarize_data(registration.data)), ("Protocol", registration.protocol)]
     facts.append(("Run", describe_run(comparison)))
+    if comparison.registration_check:
+        facts.append(("Registration", _summarize_registration(comparison.registration_check)))
     return tuple(facts)
+
+
+def _summarize_registration(check: RegistrationCheck) -> str:
+    """State and digest: what a reader compares with the digest that was published."""
+    return f"{check.finding}; digest {check.digest}" if check.digest else check.finding
 
 
 def describe_run(comparison: Comparison) -> str:
@@ -273,11 +281,25 @@ def _reproducibility_section(comparison: Comparison) -> Section:
         f"Seeds: {', '.join(map(str, registration.seeds)) or 'none'}.",
         f"Data: {', '.join(f'{name} {value}' for name, value in registration.data.items())}.",
         f"Protocol {registration.protocol}: {protocol_note}",
+        *_describe_registration(comparison.registration_check),
         *_describe_reused_trials(comparison),
         f"Read from run {comparison.run_id} of experiment {comparison.experiment_id} at {comparison.tracking_uri}.",
     ]
     tables = nonempty_tables(_starts_table(comparison.starts), _environment_table(comparison))
     return Section(name="reproduction", title="Reproducibility", points=tuple(points), tables=tables)
+
+
+def _describe_registration(check: RegistrationCheck | None) -> Iterator[str]:
+    """The registration and its amendments: who, when, and after which results."""
+    if check is None:
+        return
+    for number, entry in enumerate(check.entries):
+        changes = "" if number == 0 else f" ({'; '.join(check.amendments[number - 1][1])})"
+        yield (
+            f"{'Amended' if number else 'Registered'} {entry.results_seen} by {entry.author} at {entry.time}{changes}: "
+            f"digest {entry.digest}, training code {entry.code}."
+        )
+    yield f"Copies of the registration that were compared: {join_words(check.places)}."
 
 
 def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ablations import Claim, DoesNotHelp, Helps, SaturatesAt
 from reports.external.claim_phrases import parse_claim
 from reports.external.results_columns import Columns, ResultsError
 from reports.external.results_table import ResultsTable, Unit, tabulate_results
-from reports.formatting import format_count, format_fixed, format_significant
+from reports.formatting import format_significant
 from reports.statistics import Contrast, Evidence, Verdict, arm_interval, judge_claims
 from reports.statistics.contrasts import ArmInterval
 from reports.statistics.evidence import ALPHA
@@ -24,6 +23,7 @@ from reports.statistics.power import (
     FamilyDesign,
     Sensitivity,
     count_seeds_needed,
+    describe_noise,
     deviation_upper_limit,
     estimate_sensitivity,
 )
@@ -124,37 +124,34 @@ def judge(
     )
     parsed = _parse_claims(claims, table, smallest_effect)
     step = table.resolution if resolution is None else resolution
-    evidence = Evidence(
-        values=table.values,
-        lost_to_divergence=table.lost,
-        smallest_effect=smallest_effect,
-        unit=table.difference_unit,
-        resolution=step,
-        higher_is_better=table.metric.higher_is_better,
-        largest_difference=table.largest_difference,
-    )
     family = claimed_family(parsed, table.metric)
-    others = [arm for arm in table.arms[1:] if not family.has_pair(table.baseline, arm)]
-    exploratory = make_family((table.baseline, arm) for arm in others)
-    falling = -table.values if table.metric.higher_is_better else table.values
+    differences = _estimate_differences(table, family, step)
     design = FamilyDesign.of_family(family, table.arms)
-    sensitivity = estimate_sensitivity(falling, design)
-    differences = (
-        *_estimate_differences(table, falling, family, step),
-        *_estimate_differences(table, falling, exploratory, step),
-    )
+    sensitivity = estimate_sensitivity(table.falling_values, design)
     effect = smallest_effect or max((abs(item.estimate) for item in differences if item.num_pairs), default=0.0)
     seeds_needed = count_seeds_needed(effect, sensitivity, design)
     return Judgement(
         table=table,
         smallest_effect=smallest_effect,
         are_claims_given=bool(claims),
-        verdicts=judge_claims(parsed, table.arms, {table.metric: evidence}),
+        verdicts=judge_claims(parsed, table.arms, {table.metric: _make_evidence(table, smallest_effect, step)}),
         arms=tuple(_summarize_arms(table)),
         differences=differences,
         num_registered=len(family.pairs),
         seeds_needed=seeds_needed,
         sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, effect, seeds_needed)),
+    )
+
+
+def _make_evidence(table: ResultsTable, smallest_effect: float, resolution: float) -> Evidence:
+    return Evidence(
+        values=table.values,
+        lost_to_divergence=table.lost,
+        smallest_effect=smallest_effect,
+        unit=table.difference_unit,
+        resolution=resolution,
+        higher_is_better=table.metric.higher_is_better,
+        largest_difference=table.largest_difference,
     )
 
 
@@ -181,14 +178,23 @@ def _parse_claims(claims: Sequence[str | Claim], table: ResultsTable, smallest_e
     return parsed
 
 
-def _estimate_differences(
-    table: ResultsTable, falling: npt.NDArray[np.float64], family: ContrastFamily, resolution: float
-) -> Iterable[Contrast]:
-    if not family.pairs:
-        return ()
-    limit = table.largest_difference
-    estimates = FamilyEstimates(falling, table.arms, family, alpha=ALPHA, resolution=resolution, limit=limit)
-    return (estimates.pair(*pair) for pair in family.pairs)
+def _estimate_differences(table: ResultsTable, claimed: ContrastFamily, resolution: float) -> tuple[Contrast, ...]:
+    """Estimate the differences that claims read, then, as their own family, those of other arms to the baseline."""
+    others = [arm for arm in table.arms[1:] if not claimed.has_pair(table.baseline, arm)]
+    exploratory = make_family((table.baseline, arm) for arm in others)
+    differences: list[Contrast] = []
+    for family in (claimed, exploratory):
+        if family.pairs:
+            estimates = FamilyEstimates(
+                table.falling_values,
+                table.arms,
+                family,
+                alpha=ALPHA,
+                resolution=resolution,
+                limit=table.largest_difference,
+            )
+            differences += (estimates.pair(*pair) for pair in family.pairs)
+    return tuple(differences)
 
 
 def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
@@ -201,21 +207,12 @@ def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
 def _describe_sensitivity(
     table: ResultsTable, sensitivity: Sensitivity, smallest_effect: float, effect: float, seeds_needed: int | None
 ) -> Iterable[str]:
-    deviation, freedom, unit = sensitivity.standard_deviation, sensitivity.degrees_of_freedom, table.difference_unit
-    if math.isnan(deviation):
-        yield "These seeds do not show how much an arm varies, so no difference can be called detectable."
-        return
-    if np.isfinite(table.values).all() and deviation:
-        noise = f"SD of a paired difference {format_significant(deviation, 2)} {unit}".strip()
-        found = f"{format_significant(sensitivity.detectable_difference, 2)} {unit}".strip()
-        yield (
-            f"With these {format_count(len(table.seeds), 'seed')} ({noise}, {freedom} df), a true difference between "
-            f"two arms below {found} would be missed more than one time in five."
-        )
-    if math.isfinite(sensitivity.correlation):
-        correlation = format_fixed(sensitivity.correlation, 2)
-        yield f"The arms' values correlate over seeds by {correlation}: the higher, the more pairing reduces the noise."
-    if not deviation or not effect:
+    unit = table.difference_unit
+    yield from describe_noise(
+        sensitivity, table.values, name="values", unit=unit, largest_difference=table.largest_difference
+    )
+    deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
+    if math.isnan(deviation) or not deviation or not effect:
         return
     what = "the smallest effect" if smallest_effect else "a difference as large as the largest observed one"
     amount = f"{format_significant(effect, 2)} {unit}".strip()

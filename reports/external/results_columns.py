@@ -150,6 +150,11 @@ def read_numbers(column: pd.Series, name: str, cautions: list[str]) -> list[floa
     return values
 
 
+def is_percentage(column: pd.Series, name: str) -> bool:
+    """Whether a column's name or cells have a percent sign."""
+    return "%" in name or any(isinstance(cell, str) and "%" in cell for cell in column)
+
+
 def _is_missing(cell: object) -> bool:
     return cell is None or cell is pd.NA or (isinstance(cell, str) and cell.strip().lower() in ("", "nan", "na", "n/a"))
 

@@ -19,12 +19,14 @@ from reports.external.results_columns import (
     decide_direction,
     describe_metric_name,
     find_columns,
+    is_percentage,
     read_names,
     read_numbers,
 )
 from reports.formatting import format_count, join_words
 
 Unit = Literal["", "percent", "fraction"]
+UNIT_LIMITS: Mapping[Unit, float] = {"": math.inf, "percent": 100.0, "fraction": 1.0}
 MAX_ARMS = 100  # beyond, the simultaneous critical value has no simulated check, and no page is readable
 MAX_ROUNDED_DECIMALS = 6  # beyond, values were not rounded to be printed
 
@@ -61,6 +63,11 @@ class ResultsTable:
         return self.arms[0]
 
     @property
+    def falling_values(self) -> npt.NDArray[np.float64]:
+        """The values with a sign by which the smaller one is better."""
+        return -self.values if self.metric.higher_is_better else self.values
+
+    @property
     def difference_unit(self) -> str:
         """Unit of a difference, as printed."""
         return "points" if self.unit == "percent" else ""
@@ -68,7 +75,7 @@ class ResultsTable:
     @property
     def largest_difference(self) -> float:
         """Largest possible difference; infinite where the unit does not tell."""
-        return {"percent": 100.0, "fraction": 1.0}.get(self.unit, math.inf)
+        return UNIT_LIMITS[self.unit]
 
 
 def tabulate_results(
@@ -88,7 +95,7 @@ def tabulate_results(
         baseline: the arm that others are compared with; empty to take one named ``baseline``, ``control`` and so on, or
             the first row's.
         higher_is_better: ``None`` to decide by the metric's name.
-        unit: label of the values; nothing is scaled.
+        unit: label of the values; nothing is scaled. Empty to take values with percent signs as percentages.
         source: what to call the results in messages.
 
     Raises:
@@ -110,25 +117,17 @@ def tabulate_results(
     rows = _drop_repeated_rows(rows, cautions)
     arms = _order_arms(list(dict.fromkeys(rows["arm"])), baseline)
     seeds = _sort_seeds(dict.fromkeys(rows["seed"]))
-    values = np.full((len(arms), len(seeds)), np.nan)
-    lost = np.zeros(values.shape, dtype=bool)
-    row_index, column_index = {arm: row for row, arm in enumerate(arms)}, {seed: i for i, seed in enumerate(seeds)}
-    for arm, seed, value in rows.itertuples(index=False):
-        cell = row_index[arm], column_index[seed]
-        lost[cell] = not math.isfinite(value)
-        values[cell] = value if math.isfinite(value) else math.nan
+    values, lost = _tabulate_values(rows, arms, seeds)
     _check_shared_seeds(arms, values)
     metric = Metric(name=metric_column, higher_is_better=decide_direction(metric_column, higher_is_better, cautions))
+    if not unit and is_percentage(frame[metric_column], metric_column) and not _exceeds_unit(values, "percent"):
+        unit = "percent"
+        cautions.append(f"Taken as percentages, as {metric_column} is written with a percent sign.")
     _check_unit(values, unit)
     resolution = _rounding_step(values)
     cautions += _describe_data(arms, seeds, values, lost)
     cautions += describe_metric_name(metric_column)
-    if seed_column.lower() == "fold":
-        cautions.append(
-            "Folds share training data, so their results are correlated: intervals over folds are too narrow."
-        )
-    if resolution and np.nanstd(values) < 20 * resolution:
-        cautions.append(f"The values are rounded to {resolution:g}: no interval is narrower than rounding makes it.")
+    cautions += _describe_noise_limits(seed_column, values, resolution)
     return ResultsTable(
         source=source,
         metric=metric,
@@ -140,6 +139,29 @@ def tabulate_results(
         resolution=resolution,
         cautions=tuple(cautions),
     )
+
+
+def _tabulate_values(
+    rows: pd.DataFrame, arms: Sequence[str], seeds: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The values as arms x seeds, and where a row has no finite one."""
+    values = np.full((len(arms), len(seeds)), np.nan)
+    lost = np.zeros(values.shape, dtype=bool)
+    row_index = {arm: row for row, arm in enumerate(arms)}
+    column_index = {seed: column for column, seed in enumerate(seeds)}
+    for arm, seed, value in rows.itertuples(index=False):
+        cell = row_index[arm], column_index[seed]
+        lost[cell] = not math.isfinite(value)
+        values[cell] = value if math.isfinite(value) else math.nan
+    return values, lost
+
+
+def _describe_noise_limits(seed_column: str, values: npt.NDArray[np.float64], resolution: float) -> Iterable[str]:
+    """Describe what makes intervals too narrow, or keeps them wide."""
+    if seed_column.lower() == "fold":
+        yield "Folds share training data, so their results are correlated: intervals over folds are too narrow."
+    if resolution and np.nanstd(values) < 20 * resolution:
+        yield f"The values are rounded to {resolution:g}: no interval is narrower than rounding makes it."
 
 
 def _drop_repeated_rows(rows: pd.DataFrame, cautions: list[str]) -> pd.DataFrame:
@@ -201,13 +223,14 @@ def _check_shared_seeds(arms: Sequence[str], values: npt.NDArray[np.float64]) ->
 
 
 def _check_unit(values: npt.NDArray[np.float64], unit: Unit) -> None:
-    limits: Mapping[str, float] = {"percent": 100.0, "fraction": 1.0}
-    if unit not in limits:
-        return
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if low < 0 or high > limits[unit]:
-        found = high if high > limits[unit] else low
-        raise ResultsError(f"The unit is {unit}, but a value is {found:g}; expected 0 to {limits[unit]:g}.")
+    if _exceeds_unit(values, unit):
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        found = high if high > UNIT_LIMITS[unit] else low
+        raise ResultsError(f"The unit is {unit}, but a value is {found:g}; expected 0 to {UNIT_LIMITS[unit]:g}.")
+
+
+def _exceeds_unit(values: npt.NDArray[np.float64], unit: Unit) -> bool:
+    return unit != "" and bool(np.nanmin(values) < 0 or np.nanmax(values) > UNIT_LIMITS[unit])
 
 
 def _rounding_step(values: npt.NDArray[np.float64]) -> float:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, DoesNotHelp
-from reports.analysis.endpoints import endpoint_values
+from ablations import Claim, DoesNotHelp, Endpoint, Metric
+from reports.analysis.endpoints import endpoint_values, smallest_effect
 from reports.analysis.interim import study_alpha
 from reports.comparison.comparison import Comparison
 from reports.external.judgement import Judgement
 from reports.formatting import format_count, typeset_minus_signs
-from reports.statistics.families import claimed_family, study_family
+from reports.statistics.families import claimed_family
 from reports.statistics.power import FamilyDesign, count_seeds_needed, estimate_sensitivity
+from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import StudyRecord
 
 GateWord = Literal["supported", "practically equivalent", "inconclusive", "not judged", "contradicted"]
@@ -50,6 +50,7 @@ class GateOutcome:
 
     Attributes:
         claims: all of them, in the order in which they were made.
+        registration: of a study, whether the copies of its registration agree; ``None`` where there are none.
         seeds_needed: seeds per arm that find the smallest effect, or without one the difference that the claim is
             about, four times in five; ``None`` where it is unknown, or the seeds that are there should have done.
         is_accepted: whether the outcome passes the gate.
@@ -60,6 +61,7 @@ class GateOutcome:
     claims: tuple[GatedClaim, ...]
     seeds_needed: int | None
     is_accepted: bool
+    registration: RegistrationCheck | None = None
 
     @property
     def exit_code(self) -> int:
@@ -87,66 +89,96 @@ def gate_judgement(judgement: Judgement, *, accept_equivalent: bool = False) -> 
         word: GateWord = verdict.word if has_noise else "not judged"
         claims.append(GatedClaim(claim=verdict.claim, word=word, finding=typeset_minus_signs(verdict.finding)))
     noise = _SeedNoise(
-        values=table.values,
+        values=table.falling_values,
+        arms=table.arms,
         design=FamilyDesign.of_family(family, table.arms),
-        differences={frozenset((item.over, item.arm)): abs(item.estimate) for item in judgement.differences},
         smallest_effect=judgement.smallest_effect,
     )
-    return _combine_claims(claims, noise, accept_equivalent)
+    return _combine_claims(claims, lambda _: noise, accept_equivalent)
 
 
 def gate_comparison(record: StudyRecord, comparison: Comparison, *, accept_equivalent: bool = False) -> GateOutcome:
     """The outcome of a recorded study, under the shared recipe."""
     claims = []
-    is_judged = comparison.has_errors and len(record.registration.seeds) >= 2
+    check = record.registration_check
+    is_matching = check is None or not check.mismatches
+    is_judged = comparison.has_errors and len(record.registration.seeds) >= 2 and is_matching
     for claim in comparison.claims:
         word: GateWord = "not judged"
         if is_judged and claim.word in EXIT_CODES:
             word = next(known for known in EXIT_CODES if known == claim.word)
         claims.append(GatedClaim(claim=claim.claim, word=word, finding=claim.finding))
+    finding = ""
     if not claims:
         finding = "the study has no registered claim"
-        return GateOutcome(word="not judged", finding=finding, claims=(), seeds_needed=None, is_accepted=False)
+    if check and check.mismatches:
+        finding = f"the registration does not match: {'; '.join(check.mismatches)}"
+    if finding:
+        return GateOutcome(
+            word="not judged",
+            finding=finding,
+            claims=(),
+            seeds_needed=None,
+            is_accepted=False,
+            registration=check,
+        )
+    outcome = _combine_claims(claims, lambda endpoint: _noise_of_endpoint(record, endpoint), accept_equivalent)
+    return replace(outcome, registration=check)
+
+
+def _noise_of_endpoint(record: StudyRecord, endpoint: Endpoint | Metric) -> _SeedNoise:
+    assert not isinstance(endpoint, Metric)  # claims of a study read its own endpoints
     registration = record.registration
-    family = study_family(registration.claims, registration.arms)
-    noise = _SeedNoise(
-        values=endpoint_values(record, "test_error"),
+    family = claimed_family(registration.claims, endpoint)
+    return _SeedNoise(
+        values=endpoint_values(record, endpoint),
+        arms=registration.arms,
         design=FamilyDesign.of_family(family, registration.arms, study_alpha(registration)),
-        differences={frozenset((item.over, item.arm)): abs(item.estimate.value) for item in comparison.differences},
-        smallest_effect=registration.smallest_effect,
+        smallest_effect=smallest_effect(record, endpoint),
     )
-    return _combine_claims(claims, noise, accept_equivalent)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SeedNoise:
-    """What decides how many seeds a claim takes.
+    """What decides how many seeds a claim on an endpoint takes.
 
     Attributes:
         values: arms x seeds.
-        differences: observed sizes by pair of arms.
     """
 
     values: npt.NDArray[np.float64]
+    arms: tuple[str, ...]
     design: FamilyDesign
-    differences: Mapping[frozenset[str], float]
     smallest_effect: float
 
     def count_seeds(self, claim: Claim) -> int | None:
         """Seeds that the claim takes, if more than there are."""
-        observed = [self.differences.get(frozenset(pair), math.nan) for pair in claim.contrasts]
-        effect = self.smallest_effect or min(filter(math.isfinite, observed), default=0.0)
+        effect = self.smallest_effect or min(self._observed_differences(claim), default=0.0)
         num_seeds = count_seeds_needed(effect, estimate_sensitivity(self.values, self.design), self.design)
         return num_seeds if num_seeds and num_seeds > self.values.shape[1] else None
 
+    def _observed_differences(self, claim: Claim) -> Iterator[float]:
+        for over, arm in claim.contrasts:
+            differences = self.values[self.arms.index(arm)] - self.values[self.arms.index(over)]
+            if np.isfinite(differences).any():
+                yield abs(float(np.nanmean(differences)))
 
-def _combine_claims(claims: Sequence[GatedClaim], noise: _SeedNoise, accept_equivalent: bool) -> GateOutcome:
+
+def _combine_claims(
+    claims: Sequence[GatedClaim], noise_of: Callable[[Endpoint | Metric], _SeedNoise], accept_equivalent: bool
+) -> GateOutcome:
     worst = max(claims, key=lambda claim: _badness(claim, accept_equivalent))
+    seeds_needed = None
+    if worst.word == "inconclusive":
+        # Trainability is a proportion: its seeds follow from no standard deviation.
+        parts = [part for part in worst.claim.conjuncts if part.endpoint != "trainability"]
+        counts = [noise_of(part.endpoint).count_seeds(part) for part in parts]
+        seeds_needed = max(filter(None, counts), default=None)
     return GateOutcome(
         word=worst.word,
         finding=worst.finding,
         claims=tuple(claims),
-        seeds_needed=noise.count_seeds(worst.claim) if worst.word == "inconclusive" else None,
+        seeds_needed=seeds_needed,
         is_accepted=_is_accepted(worst, accept_equivalent),
     )
 

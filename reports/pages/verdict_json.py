@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from reports.comparison.comparison import Comparison, compare_arms
 from reports.external.judgement import UNKNOWN_OF_RESULTS, Judgement, change_interval
 from reports.formatting import typeset_minus_signs
 from reports.pages.gate import GateOutcome
-
-SCHEMA_VERSION = 1  # raised when a key is removed or changes its meaning
+from studies.records.registration_log import RegistrationCheck
+from studies.records.schema import PRINTED_SCHEMA
+from studies.records.study_record import StudyRecord
 
 
 def describe_judgement(judgement: Judgement) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def describe_judgement(judgement: Judgement) -> dict[str, Any]:
             }
         )
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": PRINTED_SCHEMA,
         "kind": "judgement",
         "source": table.source,
         "metric": table.metric.name,
@@ -74,7 +78,7 @@ def describe_gate(outcome: GateOutcome, source: str) -> dict[str, Any]:
     """The outcome of a gate with the verdicts behind it."""
     claims = [{"claim": claim.claim.sentence, "word": claim.word, "finding": claim.finding} for claim in outcome.claims]
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": PRINTED_SCHEMA,
         "kind": "gate",
         "source": source,
         "word": outcome.word,
@@ -83,6 +87,101 @@ def describe_gate(outcome: GateOutcome, source: str) -> dict[str, Any]:
         "finding": outcome.finding,
         "seeds_needed": outcome.seeds_needed,
         "claims": claims,
+        "registration": outcome.registration and describe_registration(outcome.registration),
+    }
+
+
+def describe_reports(
+    records: Sequence[StudyRecord], pages: Sequence[Path], further_pages: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Compiled reports.
+
+    Args:
+        further_pages: ``comparison`` of two runs and ``summary`` of several studies, where they were compiled.
+    """
+    described = [_describe_report(compare_arms(record), page) for record, page in zip(records, pages, strict=True)]
+    others = {name: str(further_pages[name]) if name in further_pages else None for name in ("comparison", "summary")}
+    return {"schema": PRINTED_SCHEMA, "kind": "reports", "reports": described, **others}
+
+
+def _describe_report(comparison: Comparison, page: Path) -> dict[str, Any]:
+    """A study's report: verdicts, arms, differences and cautions, under the recipe that all arms share."""
+    claims = []
+    for claim in comparison.claims:
+        claims.append(
+            {
+                "claim": claim.sentence,
+                "word": claim.word,
+                "finding": claim.finding,
+                "reason": claim.reason,
+                "notes": list(claim.all_notes),
+            }
+        )
+    arms = []
+    for arm in comparison.arms:
+        arms.append(
+            {
+                "arm": arm.name,
+                "mean": _finite(arm.mean_error.value),
+                "low": _finite(arm.mean_error.low),
+                "high": _finite(arm.mean_error.high),
+                "seeds": arm.num_finished - arm.num_without_error,
+                "without_value": arm.num_ended - arm.num_finished + arm.num_without_error,
+            }
+        )
+    differences = []
+    for difference in comparison.differences:
+        change = difference.estimate.reverse()  # positive where the error rises, as in a judgement
+        differences.append(
+            {
+                "over": difference.over,
+                "arm": difference.arm,
+                "change": _finite(change.value),
+                "low": _finite(change.low),
+                "high": _finite(change.high),
+                "pairs": difference.num_pairs,
+                "claimed": difference.is_registered,
+            }
+        )
+    registration, check = comparison.registration, comparison.registration_check
+    return {
+        "study": registration.study,
+        "protocol": registration.protocol,
+        "run_id": comparison.run_id,
+        "answer": comparison.answer,
+        "page": str(page),
+        "metric": "test_error",
+        "unit": "percent",
+        "baseline": registration.baseline,
+        "smallest_effect": registration.smallest_effect,
+        "claims": claims,
+        "arms": arms,
+        "differences": differences,
+        "cautions": list(comparison.cautions),
+        "registration": check and describe_registration(check),
+    }
+
+
+def describe_registration(check: RegistrationCheck) -> dict[str, Any]:
+    """The registration of a study: its digest, its amendments, and whether its copies agree."""
+    entries = []
+    for entry in check.entries:
+        entries.append(
+            {
+                "digest": entry.digest,
+                "time": entry.time,
+                "author": entry.author,
+                "results": entry.num_results,
+                "planned": entry.num_planned,
+                "code": entry.code,
+            }
+        )
+    return {
+        "state": check.state,
+        "digest": check.digest or None,
+        "entries": entries,
+        "places": list(check.places),
+        "mismatches": list(check.mismatches),
     }
 
 

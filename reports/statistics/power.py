@@ -11,7 +11,7 @@ Source: Dunnett 1955; Schuirmann 1987; Hoenig & Heisey 2001.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from reports.formatting import format_count, format_fixed, format_significant
 from reports.statistics.contrasts import fit_additive_model, sample_variance
 from reports.statistics.critical_values import Array
 from reports.statistics.evidence import ALPHA
@@ -163,6 +164,37 @@ def estimate_sensitivity(values: npt.ArrayLike, design: FamilyDesign) -> Sensiti
         detectable_difference=detectable,
         correlation=pairing_correlation(table),
     )
+
+
+def describe_noise(
+    sensitivity: Sensitivity, values: Array, *, name: str, unit: str, largest_difference: float
+) -> Iterator[str]:
+    """Say what differences the seeds at hand can show, and how much pairing helps.
+
+    Args:
+        values: arms x seeds, of which the sensitivity was estimated.
+        name: of the values, in the plural.
+        unit: of a difference; empty for none.
+        largest_difference: the largest that is possible.
+    """
+    deviation = sensitivity.standard_deviation
+    if math.isnan(deviation):
+        subject = "One seed does" if values.shape[1] == 1 else "These seeds do"
+        yield f"{subject} not show how much a method varies, so no difference can be called detectable."
+    # The simulation is of complete pairs; with missing cells its number of seeds would be too high.
+    elif np.isfinite(values).all() and deviation:
+        detectable = sensitivity.detectable_difference
+        missed = f"of any possible size, up to {largest_difference:g} {unit},".replace(" ,", ",")
+        if detectable < largest_difference:
+            missed = f"below {format_significant(detectable, 2)} {unit}".strip()
+        noise = f"SD of a paired difference {format_significant(deviation, 2)} {unit}".strip()
+        yield (
+            f"With these {format_count(values.shape[1], 'seed')} ({noise}, {sensitivity.degrees_of_freedom} df), "
+            f"a true difference between two arms {missed} would be missed more than one time in five."
+        )
+    if math.isfinite(sensitivity.correlation):
+        correlation = format_fixed(sensitivity.correlation, 2)
+        yield f"The arms' {name} correlate over seeds by {correlation}: the higher, the more pairing reduces the noise."
 
 
 def count_seeds_needed(effect: float, sensitivity: Sensitivity, design: FamilyDesign) -> int | None:

@@ -16,6 +16,7 @@ from studies.cli.errors import CommandGroup, run_and_exit
 from studies.cli.judging import gate, judge
 from studies.cli.options import format_examples, json_option
 from studies.cli.planning import calibrate
+from studies.cli.starts import register
 from studies.console.tables import print_json, print_table
 
 
@@ -77,7 +78,7 @@ def _summarize_protocol(name: str) -> ProtocolSummary:
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
 
 
-COMMAND_MODULES = (run, reports, calibrate, judge, gate, status, networks, archive, maintenance)
+COMMAND_MODULES = (run, register, reports, calibrate, judge, gate, status, networks, archive, maintenance)
 
 # The help lists commands by name, whatever the order here.
 for module in COMMAND_MODULES:

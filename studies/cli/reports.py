@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +21,9 @@ from studies.cli.options import (
 )
 from studies.console.tables import print_json, print_table
 from studies.design.declare import CALIBRATION_PREFIX
-from studies.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightning_modules.specs.values import Leaf
     from studies.design.study import Study
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 
 MAX_LISTED_RUNS = 3
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command(
@@ -55,6 +52,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
     "--against-protocol", metavar="NAME", help="Another protocol, with whose latest run of the study to compare."
 )
 @settings_options()
+@json_option
 def report(
     names: tuple[str, ...],
     protocol: str,
@@ -64,6 +62,7 @@ def report(
     against: str | None,
     against_protocol: str | None,
     settings: Settings,
+    as_json: bool,
 ) -> None:
     """Compile reports from the tracking store, without training.
 
@@ -81,24 +80,38 @@ def report(
     if all_studies:
         named_studies = set(map(ablations.ablation_name, names))
         names = tuple(sorted(named_studies | _recorded_studies(protocol, settings)))
+    show: Callable[[object], None] = _discard if as_json else click.echo
     if len(names) == 1 and not all_studies:  # its error is the command's own
         records = [read_study(names[0], protocol, settings, run_id)]
         pages = [_compile_named_report(names[0], records[0], settings, by_id=bool(run_id))]
-        click.echo(pages[0])
+        show(pages[0])
     else:
-        records, pages = _compile_reports(names, protocol, settings)
+        records, pages = _compile_reports(names, protocol, settings, show)
+    further_pages = {}
     if is_comparison:
-        click.echo(_compile_run_comparison(records[0], against, against_protocol, settings))
+        further_pages["comparison"] = _compile_run_comparison(records[0], against, against_protocol, settings)
     if (combine or all_studies) and (records or not names):
         from reports.pages.summary import write_summary
 
-        click.echo(write_summary(records, settings.report_folder(f"summary-{protocol}"), pages))
+        further_pages["summary"] = write_summary(records, settings.report_folder(f"summary-{protocol}"), pages)
+    for page in further_pages.values():
+        show(page)
+    if as_json:
+        from reports.pages.verdict_json import describe_reports
+
+        print_json(describe_reports(records, pages, further_pages))
     if len(records) < len(names):
         click.echo(f"Error: {len(names) - len(records)} of {len(names)} studies have no report; see above.", err=True)
         sys.exit(EXIT_FAILURE)
 
 
-def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) -> tuple[list[StudyRecord], list[Path]]:
+def _discard(line: object) -> None:
+    del line
+
+
+def _compile_reports(
+    names: Sequence[str], protocol: str, settings: Settings, show: Callable[[object], None]
+) -> tuple[list[StudyRecord], list[Path]]:
     """Compile every study's report; a study without one is named, and does not stop the others."""
     records, pages = [], []
     for name in names:
@@ -113,7 +126,7 @@ def _compile_reports(names: Sequence[str], protocol: str, settings: Settings) ->
             continue
         records.append(record)
         pages.append(page)
-        click.echo(page)
+        show(page)
     return records, pages
 
 
@@ -357,42 +370,4 @@ def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
     return record if dict(record.registration.overrides) == dict(study.overrides) else None
 
 
-@click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))
-@settings_options()
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
-)
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
-def ui(settings: Settings, port: int, host: str) -> None:
-    """Open the MLflow UI on the tracking store.
-
-    Ctrl-C stops it.
-    """
-    if settings.tracking_uri.startswith("http"):
-        click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
-        return
-    settings.require_creatable_folders()
-    if settings.database_file and not settings.database_file.exists():
-        # MLflow would create an empty one, which later looks like a record that was lost.
-        raise SettingsError(f"there is no tracking store {settings.database_file}: nothing has been run there yet.")
-    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C stops it)")
-    if host not in LOOPBACK_HOSTS:
-        warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
-        click.echo(warning, err=True)
-    store_uri = settings.tracking_uri
-    if settings.database_file:
-        from studies.tracking.artifact_addresses import relocate_artifacts
-
-        relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
-        # Relative, since MLflow's server would take a path with ``%20`` in it for another one.
-        os.chdir(settings.database_file.parent)
-        store_uri = f"sqlite:///{settings.database_file.name}"
-    # By the environment, since the arguments of a process are visible to every user of the machine.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store_uri
-    # One worker serves one person; each further one would import MLflow again.
-    server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
-    # Replaces this process, so that Ctrl-C and signals reach the server directly.
-    os.execv(sys.executable, [sys.executable, "-m", *server])
-
-
-COMMANDS = (report, plan, ui)
+COMMANDS = (report, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from studies.cli.options import (
 from studies.cli.parameters import SeedsParam
 from studies.console.tables import print_json, print_table
 from studies.design.study import MAX_NUM_SEEDS
+from studies.records.schema import PRINTED_SCHEMA
 from studies.runner.plan import REUSE_POLICIES, ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import describe_full_disk, is_full_disk, require_room
@@ -104,6 +105,7 @@ def _detectable_difference(study: Study) -> float | None:
     help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
 )
 @click.option("--dry-run", is_flag=True, help="List the study's trials and exit.")
+@click.option("--detach", is_flag=True, help="Run on when the terminal is closed; prints where the log is, and exits.")
 @report_option
 @json_option
 def run(
@@ -115,6 +117,7 @@ def run(
     until_resolved: bool,
     max_seeds: int | None,
     dry_run: bool,
+    detach: bool,
     with_report: bool,
     as_json: bool,
 ) -> None:
@@ -125,16 +128,19 @@ def run(
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     options = _resolve_interim_analyses(options, until_resolved, max_seeds)
-    if as_json and not dry_run:
-        raise click.UsageError("--json needs --dry-run: a run prints its progress instead.")
     if dry_run:  # before any process is started: a dry run leaves nothing behind
         print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
     settings.require_creatable_folders()  # a refusal should come before the imports
     require_room(settings)
+    if detach:
+        from studies.cli.starts.detach import detach_run
+
+        detach_run(options.declare_study(name), settings, as_json=as_json)
+        return
     process_folder()
     with prestart_processes(name, settings, resources):
-        _run_study(options.declare_study(name), settings, resources, reuse, with_report)
+        _run_study(options.declare_study(name), settings, resources, reuse, with_report, as_json=as_json)
 
 
 def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
@@ -184,6 +190,7 @@ def _run_study(
     resumed_run_id: str = "",
     *,
     by_id: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Run a study, and exit with a failure if a trial failed.
 
@@ -193,12 +200,18 @@ def _run_study(
     """
     from studies.execution.prestart import prestart_ray
 
+    def log(line: str) -> None:
+        click.echo(line, err=as_json)
+
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
     with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
-        record = complete_study(study, settings, resources, reuse, resumed_run_id)
+        record = complete_study(study, settings, resources, reuse, resumed_run_id, log, quiet=as_json)
         failed_trials = print_failed_trials(record)
-        if with_report:
-            click.echo(reports.compile_report(record, settings, by_id=by_id))
+        page = reports.compile_report(record, settings, by_id=by_id) if with_report else None
+        if as_json:
+            _print_ended_run(record, failed_trials, page)
+        elif page:
+            click.echo(page)
         else:
             report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
@@ -215,6 +228,8 @@ def complete_study(
     reuse: ReusePolicy,
     resumed_run_id: str = "",
     log: Callable[[str], None] = click.echo,
+    *,
+    quiet: bool = False,
 ) -> StudyRecord:
     """Train the missing trials of a study, and read it back."""
     from studies.gc_pause import pause_gc
@@ -224,7 +239,7 @@ def complete_study(
         from studies.runner.driver import run_study
 
         context = prepare_study(study, settings, resources, log)
-    return run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id)
+    return run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id, quiet=quiet)
 
 
 def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
@@ -233,6 +248,24 @@ def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
     for trial in failed_trials:
         click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
     return failed_trials
+
+
+def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial], page: Path | None) -> None:
+    registration = record.registration
+    failed = [{"arm": trial.arm, "seed": trial.seed, "error": _last_error_line(trial)} for trial in failed_trials]
+    print_json(
+        {
+            "schema": PRINTED_SCHEMA,
+            "kind": "run",
+            "study": registration.study,
+            "protocol": registration.protocol,
+            "run_id": record.run_id,
+            "trials": len(record.trials),
+            "failed": failed,
+            "digest": record.registration_check.digest if record.registration_check else None,
+            "page": str(page) if page else None,
+        }
+    )
 
 
 @contextmanager
@@ -272,6 +305,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @report_option
+@json_option
 def extend(
     name: str,
     protocol: str,
@@ -280,6 +314,7 @@ def extend(
     settings: Settings,
     resources: Resources,
     with_report: bool,
+    as_json: bool,
 ) -> None:
     """Add seeds to a recorded study, for all of its arms.
 
@@ -299,7 +334,7 @@ def extend(
         )
     study = extend_study(name, record.registration, seeds)
     # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
-    _run_study(study, settings, resources, "matching", with_report, record.run_id, by_id=bool(run_id))
+    _run_study(study, settings, resources, "matching", with_report, record.run_id, by_id=bool(run_id), as_json=as_json)
 
 
 COMMANDS = (show, run, extend)

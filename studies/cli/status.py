@@ -1,7 +1,9 @@
-"""The command that shows how far studies are: status."""
+"""Commands that show studies as they are recorded: status, ui."""
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -16,13 +18,16 @@ if TYPE_CHECKING:
     from studies.settings import Settings
 
 
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
 @click.command(epilog=format_examples("ablate status", "ablate status depth --watch", "ablate status depth --record"))
 @click.argument("name", required=False)
 @click.option(
     "--protocol", metavar="NAME", help="Protocol: the conditions that all arms share.  [default: the latest run's]"
 )
 @settings_options(storage=True)
-@click.option("--watch", is_flag=True, help="Refresh until the study ends, or Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh until the study ends, or Ctrl-C; with --json, wait for it.")
 @click.option("--record", is_flag=True, help="Read the tracking store instead of the runs folder.")
 @json_option
 def status(
@@ -42,9 +47,8 @@ def status(
         console_status.print_studies(settings, as_json=as_json)
         return
     if not record and not name.endswith(".zip"):
-        # A JSON document cannot be refreshed in place, so --json prints the present state once.
         study = ablations.ablation_name(name)
-        is_found = console_status.follow_study(settings, study, protocol, watch=watch and not as_json, as_json=as_json)
+        is_found = console_status.follow_study(settings, study, protocol, watch=watch, as_json=as_json)
         if is_found:
             return
     study_record = reports.read_study(name, protocol or protocols.DEFAULT_PROTOCOL, settings)
@@ -61,4 +65,42 @@ def _fetch_manifests(settings: Settings) -> None:
         click.echo(f"{error} Showing the local copies:", err=True)
 
 
-COMMANDS = (status,)
+@click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))
+@settings_options()
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
+def ui(settings: Settings, port: int, host: str) -> None:
+    """Open the MLflow UI on the tracking store.
+
+    Ctrl-C stops it.
+    """
+    if settings.tracking_uri.startswith("http"):
+        click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
+        return
+    settings.require_creatable_folders()
+    if settings.database_file and not settings.database_file.exists():
+        # MLflow would create an empty one, which later looks like a record that was lost.
+        raise SettingsError(f"there is no tracking store {settings.database_file}: nothing has been run there yet.")
+    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C stops it)")
+    if host not in LOOPBACK_HOSTS:
+        warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
+        click.echo(warning, err=True)
+    store_uri = settings.tracking_uri
+    if settings.database_file:
+        from studies.tracking.artifact_addresses import relocate_artifacts
+
+        relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
+        # Relative, since MLflow's server would take a path with ``%20`` in it for another one.
+        os.chdir(settings.database_file.parent)
+        store_uri = f"sqlite:///{settings.database_file.name}"
+    # By the environment, since the arguments of a process are visible to every user of the machine.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store_uri
+    # One worker serves one person; each further one would import MLflow again.
+    server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
+    # Replaces this process, so that Ctrl-C and signals reach the server directly.
+    os.execv(sys.executable, [sys.executable, "-m", *server])
+
+
+COMMANDS = (status, ui)

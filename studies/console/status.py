@@ -14,6 +14,7 @@ from rich.text import Text
 from studies.console.study_view import MAX_GROUPS, format_headline, render_arms, render_study, state_symbols
 from studies.console.tables import print_json, print_table
 from studies.records.registration import Registration
+from studies.records.schema import PRINTED_SCHEMA
 from studies.records.study_record import RecordedCandidate, RecordedTrial, StudyRecord
 from studies.settings import Settings, SettingsError
 from studies.storage import status as stored_status
@@ -34,7 +35,13 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
         click.echo(f"left out: {damage}", err=True)
     statuses = [stored_status.read_status(folder, settings.trials_folder) for folder in folders]
     if as_json:
-        print_json({"studies": [stored_status.status_to_json(status) for status in statuses]})
+        print_json(
+            {
+                "schema": PRINTED_SCHEMA,
+                "kind": "studies",
+                "studies": [stored_status.status_to_json(status) for status in statuses],
+            }
+        )
     if not statuses:
         raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
     if as_json:
@@ -58,6 +65,8 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
         return False
     print_damages(status)
     if as_json:
+        if watch:
+            status = _wait_until_ended(settings, status)
         print_json(stored_status.status_to_json(status))
         return True
     console = _make_console()
@@ -86,6 +95,8 @@ def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:
         return
     console = _make_console()
     headline = Text(f"{registration.study} under {registration.protocol}, as recorded", style="bold")
+    if record.registration_check:
+        headline.append(f"\nregistration {record.registration_check.finding}", style="not bold")
     trials = [trial for trial in status.trials if trial.part == "test"]
     # No totals and no time left here: the tracking store holds neither the planned epochs nor the leases.
     console.print(Group(headline, Text(), render_arms(trials, state_symbols(console)), Text()))
@@ -187,6 +198,14 @@ def _watch_terminal(console: Console, settings: Settings, status: StudyStatus) -
             live.update(_render_status(status, console, MAX_GROUPS), refresh=True)
             time.sleep(REFRESH_SECONDS)
             status = stored_status.find_status(settings, status.study, status.protocol) or status
+
+
+def _wait_until_ended(settings: Settings, status: StudyStatus) -> StudyStatus:
+    """Wait until the study no longer runs; returns its last status."""
+    while status.state == "running":
+        time.sleep(REFRESH_SECONDS)
+        status = stored_status.find_status(settings, status.study, status.protocol) or status
+    return status
 
 
 def _watch_lines(settings: Settings, status: StudyStatus) -> StudyStatus:

@@ -12,9 +12,9 @@ import click
 PIPED_WIDTH = 160  # columns of a table that is written into a file or pipe, which has no width of its own
 
 
-def print_json(data: Any) -> None:
-    """Print plain data as indented JSON."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+def print_json(data: Any, indent: int | None = 2) -> None:
+    """Print plain data as JSON; in one line without ``indent``."""
+    click.echo(json.dumps(data, indent=indent, ensure_ascii=False))
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -14,7 +14,7 @@ class HealthCheck:
 
     Attributes:
         area: ``installation``, ``devices``, ``data``, ``storage``, ``runs folder``, ``stored content``, ``record``,
-            ``left over`` or ``cluster``.
+            ``registration``, ``left over`` or ``cluster``.
         finding: what was found.
         advice: how to fix it; empty where nothing needs fixing.
     """

@@ -32,6 +32,8 @@ def repair_study(
         log(str(damage))
     if any(str(damage.file).endswith("registration.json") for damage in damages):
         store.writer.log_registration(study_run_id, manifest.registration)
+    if any(str(damage.file).endswith("registration_log.json") for damage in damages):
+        store.writer.log_registration_log(study_run_id, manifest.registration_log)
     if any("/starts/" not in str(damage.file) for damage in damages):  # a start stands nowhere else
         num_repaired += 1
     results_by_trial = {(entry.key, entry.tags.get("recipe", "shared")): entry for entry in results}

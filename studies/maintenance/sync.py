@@ -120,6 +120,8 @@ def _sync_study(
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
         if missing or num_repaired or not closed:
             parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
+            if manifest.registration_log and not store.reader.read_registration_log(parent):
+                store.writer.log_registration_log(parent, manifest.registration_log)
             # Asked again: an open run may hold results that no closed run does.
             missing = _unlogged_results(store, parent, results)
             for entry, result in missing.items():

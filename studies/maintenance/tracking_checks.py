@@ -50,6 +50,7 @@ def check_tracking_store(settings: Settings) -> Iterator[HealthCheck]:
         readable = [run for run in runs if run.schema == str(RECORD_SCHEMA)]
         yield from _check_schemas(runs)
         yield from _check_tags(readable)
+        yield from _check_registrations(store)
         yield from _check_open_runs(settings, readable)
         yield from _check_result_files(store, readable)
         yield from _check_folder_agreement(settings, readable)
@@ -108,6 +109,25 @@ def _check_tags(runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
     for run in runs:
         if run.tag_fault:
             yield HealthCheck(area="record", level="error", finding=run.tag_fault)
+
+
+def _check_registrations(store: Store) -> Iterator[HealthCheck]:
+    """Compare the copies of every registration of this runs folder."""
+    findings = []
+    for title, check in store.reader.check_own_registrations().items():
+        if check is None:  # recorded by an earlier version, which kept no digest
+            continue
+        if not check.mismatches:
+            findings.append(f"{title} {check.finding}")
+        for mismatch in check.mismatches:
+            yield HealthCheck(
+                area="registration",
+                level="error",
+                finding=f"the registration of {title} does not match: {mismatch}",
+                advice="compare with the digest that `ablate register` or the first `ablate run` printed",
+            )
+    if findings:
+        yield HealthCheck(area="registration", level="ok", finding="; ".join(findings))
 
 
 def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:

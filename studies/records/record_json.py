@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from studies.records.json_numbers import nonfinite_to_null, null_to_nan
+from studies.records.registration_log import RegistrationCheck, entry_from_json, entry_to_json
 from studies.records.results import RECORD_SCHEMA, result_from_json, result_to_json
 from studies.records.schema import require_schema
 from studies.records.serialization import (
@@ -27,6 +28,11 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
     """Return plain JSON data of a record; labels and predictions are stored as arrays beside it."""
     tuning = record.tuning
     damages = {"damages": list(record.damages)} if record.damages else {}
+    check = record.registration_check
+    log = {}
+    if check:
+        entries = list(map(entry_to_json, check.entries))
+        log = {"registration_log": {"study_folder": check.study_folder, "entries": entries}}
     return {
         "schema": RECORD_SCHEMA,
         "registration": registration_to_json(record.registration),
@@ -37,6 +43,7 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
         "tracking_uri": record.tracking_uri,
         "tuning": tuning and _tuning_to_json(tuning),
         **damages,
+        **log,
     }
 
 
@@ -61,6 +68,17 @@ def record_from_json(
         tracking_uri=data["tracking_uri"],
         tuning=_tuning_from_json(tuning, predictions) if tuning else None,
         damages=tuple(data.get("damages", ())),
+        registration_check=_registration_from_json(data.get("registration_log")),
+    )
+
+
+def _registration_from_json(data: Mapping[str, Any] | None) -> RegistrationCheck | None:
+    """A check of the one copy that a record is; what reads the record compares it with others."""
+    if data is None:
+        return None
+    entries = tuple(map(entry_from_json, data["entries"]))
+    return RegistrationCheck(
+        study_folder=data["study_folder"], entries=entries, places=("the record",), mismatches=(), page_digest=""
     )
 
 

@@ -1,4 +1,4 @@
-"""Schema versions of stored files."""
+"""Schema versions of stored files, and of what commands print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from lightning_modules.specs.errors import UserError
 from studies.records.results import RECORD_SCHEMA
+
+# Of what commands print with --json (docs/verdict.schema.json): raised when a key is removed or changes its meaning.
+PRINTED_SCHEMA = 1
 
 
 class SchemaVersionError(UserError):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lightning_modules.specs.values import Leaf
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationCheck
 from studies.records.results import Result
 
 # What training came to is a result of the arm, a failure one of the machine or the code: only that is tried again.
@@ -142,6 +143,7 @@ class StudyRecord:
         damages: of stored content that could not be used, a line for each; what it held is left out.
         is_own: whether the runs folder that reads the store has started the study's run.
         other_runs: the study's other runs that could have been meant, in words, the latest first.
+        registration_check: whether the copies of the registration agree; ``None`` where an earlier version made it.
     """
 
     registration: Registration
@@ -155,6 +157,7 @@ class StudyRecord:
     damages: tuple[str, ...] = ()
     is_own: bool = True
     other_runs: tuple[str, ...] = ()
+    registration_check: RegistrationCheck | None = None
 
     @property
     def owner(self) -> str:

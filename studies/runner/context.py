@@ -26,6 +26,7 @@ from studies.execution.resources import Node, ResourceRequest, Resources, config
 from studies.records.digests import code_digest, collect_class_paths, platform_digest, user_code_digest
 from studies.records.register import make_registration
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationEntry
 from studies.runner.provenance import Revision, command_line, git_revision
 from studies.settings import Settings
 from studies.storage.dataset_download import uses_data_root, with_local_data
@@ -53,6 +54,7 @@ class StudyContext:
         user_code_digest: of the user's own code, over all trials; empty where there is none.
         user_code_digests: of the user's own code, by the class paths that a trial uses.
         tags: of every run of the study.
+        registration_log: the registration as declared, and its amendments; empty before the study is registered.
     """
 
     study: Study
@@ -72,6 +74,7 @@ class StudyContext:
     revision: Revision
     tags: Mapping[str, str]
     registration: Registration
+    registration_log: tuple[RegistrationEntry, ...] = ()
 
     @cached_property
     def conditions(self) -> str:

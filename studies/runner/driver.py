@@ -7,7 +7,6 @@ import sys
 from _thread import interrupt_main
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from lightning_modules.specs.errors import InvalidValue
@@ -28,7 +27,8 @@ from studies.runner.study_run import (
     StudyRun,
     count_visible_results,
     describe_claim_changes,
-    read_first_registration,
+    describe_declared_changes,
+    take_up_registration,
 )
 from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
@@ -135,7 +135,39 @@ def run_study(
         return study_run.read_record()
 
 
-def _register_study(context: StudyContext, resumed_run: str) -> StudyRun:
+def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord:
+    """Register a prepared study without training it, and return it as recorded.
+
+    Args:
+        amend: whether to replace a registration that is there by what is declared today.
+
+    Raises:
+        SettingsError: if a process runs the study.
+        InvalidValue: if it is registered otherwise, without ``amend``.
+    """
+    study, store = context.study, context.store
+    with (
+        hold_study_lease(context.study_folder, study.name, on_lost=interrupt_main),
+        report_store_outage(context.settings.tracking_uri),
+    ):
+        if context.object_store:
+            with context.object_store.as_settings_errors():
+                fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
+        status = store.inspector.run_status(study.name, context.conditions) or "SCHEDULED"
+        study_run = _register_study(context, "", amend=amend, is_start=False)
+        # Registering reopens the run, which nothing will close: no trial is started.
+        store.writer.set_run_status(study_run.run_id, status)
+        changes = describe_declared_changes(context, study_run.context.registration)
+        if changes:
+            raise InvalidValue(
+                f"{study.name} is registered otherwise, and its claims are judged as they were registered. Declared "
+                f"today: {'; '.join(changes)}. --amend makes that the registration; the report says what was changed, "
+                "and after how many results."
+            )
+        return study_run.read_record()
+
+
+def _register_study(context: StudyContext, resumed_run: str, *, amend: bool = False, is_start: bool = True) -> StudyRun:
     """Register a study, or take up the registration that it has."""
     registration = context.registration
     is_registered = context.store.inspector.is_registered(context.study.name, context.conditions)
@@ -147,12 +179,13 @@ def _register_study(context: StudyContext, resumed_run: str) -> StudyRun:
                 f"registered after {registration.num_visible} of {registration.num_planned} results could be seen: "
                 "the report says so"
             )
-    run_id = context.store.writer.register_study(registration, context.conditions, context.tags, run_id=resumed_run)
-    first_registration = read_first_registration(context, run_id)
-    message = describe_claim_changes(context, first_registration)
-    if message:
+    run_id = context.store.writer.register_study(
+        registration, context.conditions, context.tags, is_start=is_start, run_id=resumed_run
+    )
+    context = take_up_registration(context, run_id, amend=amend)
+    message = describe_claim_changes(context, context.registration)
+    if message and is_start:
         context.log(message)
-    context = replace(context, registration=first_registration)
     return StudyRun(context, TrialStore(context), run_id)
 
 

@@ -195,4 +195,5 @@ class StageRunner:
             labels=self.context.inventory.test_labels,
             entries=tuple(entries),
             candidate_folders=tuple(candidate_folders),
+            registration_log=self.context.registration_log,
         )

@@ -1,24 +1,31 @@
-"""The run of a study in the tracking store, and the runs of its trials below it."""
+"""The run of a study in the tracking store with its registration, and the runs of its trials below it."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from lightning_modules.specs.errors import DamagedFileError
+from studies.design.study import make_trials
 from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationEntry, declaration_of, describe_changes
 from studies.records.results import Result
+from studies.records.serialization import registration_to_json
 from studies.records.study_record import StudyRecord, StudyStart
 from studies.runner.context import StudyContext
 from studies.runner.placement import Placement
 from studies.runner.provenance import make_study_start
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
-from studies.storage.manifest import read_manifest
+from studies.storage.manifest import StudyManifest, read_manifest
 from studies.tracking.errors import STORE_ERRORS, TrackingError
+from studies.tracking.ownership import user_name
 
 
 class StudyRun:
@@ -124,18 +131,28 @@ def count_visible_results(context: StudyContext) -> Registration:
 
     By fingerprint, which holds setup and seed and no name: neither a renamed arm nor a renamed study hides a result.
     """
-    study = context.study
-    planned = {trial.fingerprint for trial in study.trials() if trial.arm in context.registration.arms}
+    num_planned, num_visible = _count_results(context, context.study.seeds)
+    return replace(
+        context.registration,
+        registered=_start_time(context),
+        num_planned=num_planned,
+        num_visible=num_visible,
+    )
+
+
+def _start_time(context: StudyContext) -> str:
+    return datetime.fromtimestamp(context.started_at, UTC).isoformat(timespec="seconds")
+
+
+def _count_results(context: StudyContext, seeds: Sequence[int]) -> tuple[int, int]:
+    """Trials of the arms under some seeds, and those of them that have a result anywhere, under any name."""
+    trials = make_trials(context.study.setups(), seeds)
+    planned = {trial.fingerprint for trial in trials if trial.arm in context.registration.arms}
     visible = {ended.key.fingerprint for ended in context.store.reader.ended_trials(planned)}
     for fingerprint in planned - visible:
         if any(context.settings.trials_folder.glob(f"{fingerprint}-*/result.json")):
             visible.add(fingerprint)
-    return replace(
-        context.registration,
-        registered=datetime.fromtimestamp(context.started_at, UTC).isoformat(timespec="seconds"),
-        num_planned=len(planned),
-        num_visible=len(visible),
-    )
+    return len(planned), len(visible)
 
 
 def read_first_registration(context: StudyContext, run_id: str) -> Registration:
@@ -149,6 +166,100 @@ def read_first_registration(context: StudyContext, run_id: str) -> Registration:
     context.store.writer.log_registration(run_id, registration)
     context.log(f"registration.json of run {run_id} was missing or damaged: logged again from {source}")
     return registration
+
+
+def take_up_registration(context: StudyContext, run_id: str, *, amend: bool = False) -> StudyContext:
+    """Take up a study's registration and its log, which begins here where there is none.
+
+    Seeds that are new are an amendment: results under the others may have been seen.
+
+    Args:
+        amend: whether the registration becomes today's declaration in all else as well.
+    """
+    registration = read_first_registration(context, run_id)
+    logged, in_folder = context.store.reader.read_registration_log(run_id), _read_folder_log(context)
+    if logged and in_folder and logged != in_folder:
+        context.log("the registrations in MLflow and in the runs folder do not match: the report says how")
+    entries = logged or in_folder
+    if not entries:
+        entries = (_make_entry(context, registration, ()),)
+        context.log(f"registered {entries[0].results_seen}; digest {entries[0].digest}")
+    declared = _declare_again(context, registration, amend=amend)
+    if declared != registration:
+        amendment = _make_entry(context, declared, entries)
+        changes = "; ".join(describe_changes(entries[-1].declaration, amendment.declaration))
+        context.log(f"registration amended {amendment.results_seen}: {changes}; digest {amendment.digest}")
+        entries, registration = (*entries, amendment), declared
+        context.store.writer.log_registration(run_id, registration)
+    context = replace(context, registration=registration, registration_log=entries)
+    if entries != logged:
+        context.store.writer.log_registration_log(run_id, entries)
+    if entries != in_folder:
+        _write_folder_log(context)
+    return context
+
+
+def _declare_again(context: StudyContext, registration: Registration, *, amend: bool) -> Registration:
+    """The registration with the seeds of this start and, to amend it, with all else that is declared today."""
+    seeds = registration.seeds
+    if not registration.looks:  # registered analyses add their seeds by themselves
+        seeds = (*seeds, *sorted({*context.registration.seeds} - {*seeds}))
+    if not amend:
+        return replace(registration, seeds=seeds)
+    today = replace(
+        context.registration,
+        seeds=seeds,
+        registered=registration.registered,
+        num_planned=registration.num_planned,
+        num_visible=registration.num_visible,
+    )
+    is_same = declaration_of(registration_to_json(today)) == declaration_of(registration_to_json(registration))
+    return registration if is_same else today
+
+
+def _make_entry(
+    context: StudyContext, registration: Registration, before: Sequence[RegistrationEntry]
+) -> RegistrationEntry:
+    num_planned, num_results = _count_results(context, registration.seeds)
+    return RegistrationEntry(
+        declaration=declaration_of(registration_to_json(registration)),
+        time=_start_time(context),
+        user=user_name(),
+        host=platform.node(),
+        num_planned=num_planned,
+        num_results=num_results,
+        code=context.digests["code"],
+        previous=before[-1].digest if before else "",
+    )
+
+
+def _read_folder_log(context: StudyContext) -> tuple[RegistrationEntry, ...]:
+    """The log in the study's folder; empty where there is none, or a damaged one."""
+    try:
+        return read_manifest(context.study_folder).registration_log
+    except DamagedFileError:
+        return ()
+
+
+def _write_folder_log(context: StudyContext) -> None:
+    """Write the registration with its log into the study's folder, before anything is trained."""
+    folder, object_store = context.study_folder, context.object_store
+    manifest = StudyManifest(
+        registration=context.registration,
+        conditions=context.conditions,
+        tags=context.tags,
+        labels=context.inventory.test_labels,
+        entries=(),
+        registration_log=context.registration_log,
+    )
+    with object_store.as_settings_errors() if object_store else nullcontext():
+        manifest.write(folder, object_store.remote_study(folder) if object_store else None)
+
+
+def describe_declared_changes(context: StudyContext, registration: Registration) -> tuple[str, ...]:
+    """Say how today's declaration differs from a registration; seeds are added to it without asking."""
+    declared = declaration_of(registration_to_json(replace(context.registration, seeds=registration.seeds)))
+    return describe_changes(declaration_of(registration_to_json(registration)), declared)
 
 
 def describe_claim_changes(context: StudyContext, registration: Registration) -> str:

@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import hash_file, parse_array, parse_json
 from studies.records.record_json import record_from_json, record_to_json, trials_by_run
+from studies.records.registration_log import RegistrationCheck
 from studies.records.schema import require_schema
 from studies.records.serialization import to_npy_bytes
 from studies.records.study_record import StudyRecord
@@ -30,6 +31,12 @@ from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
 from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
+from studies.storage.registration_copies import (
+    RegistrationCopy,
+    check_registration,
+    copy_of_manifest,
+    read_page_digests,
+)
 from studies.storage.trial_folder import TrialFolder
 
 MANIFEST_FILE = "archive.json"
@@ -39,6 +46,7 @@ ARCHIVE_SHAPE = {"schema": int, "files": {"*": {"sha256": str, "bytes": int}}}
 STUDY_FILES = ("study.json", "test_labels.npy", "board.json")
 TRIAL_FILES = ("predictions.npy", "classifier.npz", "attempts.jsonl", "faults.jsonl", "progress.json", "result.json")
 WEIGHTS_FILE = "weights.pt"
+REPORT_PAGE = "report/index.html"
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows
 
 # Bounds on what a hostile archive may unpack to: JSON and arrays of a study compress to a tenth, rarely to a hundredth.
@@ -213,7 +221,32 @@ class StudyArchive:
         labels = self._read_array("record/test_labels.npy") if has_labels else None
         with _report_damage(self.file, path):
             data = parse_json(text, {"*": object}, f"{path} in {self.file}", ARCHIVE_REMEDY)
-            return record_from_json(data, labels, predictions)
+            record = record_from_json(data, labels, predictions)
+        return replace(record, registration_check=self._check_registration(record))
+
+    def _check_registration(self, record: StudyRecord) -> RegistrationCheck | None:
+        """Compare the registration in the record with those in the study's manifest and report."""
+        if record.registration_check is None:
+            return None
+        study_folder, entries = record.registration_check.study_folder, record.registration_check.entries
+        registration = record.registration
+        if registration.looks and entries:  # the record has the seeds that registered analyses have added
+            registration = replace(registration, seeds=tuple(entries[-1].declaration["seeds"]))
+        copies = [RegistrationCopy(place="the record", registration=registration, entries=entries)]
+        if f"studies/{study_folder}/study.json" in self.checksums:
+            with temporary_folder() as folder:
+                copies.append(copy_of_manifest("the plan", self.read_manifest(study_folder, folder)))
+        page = self.read(REPORT_PAGE) if REPORT_PAGE in self.checksums else b""
+        check = check_registration(study_folder, copies, tuple(read_page_digests(page, study_folder)))
+        # A page of an archive is none of the runs folder's own study, which may be registered otherwise.
+        return check and replace(check, page_digest="")
+
+    def read_manifest(self, study_folder: str, folder: Path) -> StudyManifest:
+        """The manifest of a study, which is unpacked into a folder."""
+        for name in ("study.json", "test_labels.npy"):
+            (folder / name).write_bytes(self.read(f"studies/{study_folder}/{name}"))
+        with _report_damage(self.file, f"studies/{study_folder}/study.json"):
+            return read_manifest(folder)
 
     def _read_array(self, path: str) -> npt.NDArray[Any]:
         return parse_array(self.read(path), np.uint16, f"{path} in {self.file}", ARCHIVE_REMEDY)
@@ -322,10 +355,7 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
 def _unpack_study(archive: StudyArchive, name: str, folder: Path) -> None:
     """Merge an archived plan into that of this runs folder."""
     with temporary_folder() as temporary:
-        for file in ("study.json", "test_labels.npy"):
-            (temporary / file).write_bytes(archive.read(f"studies/{name}/{file}"))
-        with _report_damage(archive.file, f"studies/{name}/study.json"):
-            imported = read_manifest(temporary)
+        imported = archive.read_manifest(name, temporary)
         if f"{imported.registration.study}-{imported.conditions}" != name:
             raise SettingsError(f"studies/{name} in {archive.file} is the plan of another study: refused.")
     if (folder / "study.json").exists():

@@ -21,6 +21,7 @@ from lightning_modules.stored_files import dump_json, hash_bytes, read_array, re
 from studies.design.trial import Trial, is_dependency_name
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationEntry, entry_from_json, entry_to_json
 from studies.records.result_files import RESULT_REMEDY, require_consistent
 from studies.records.results import RECORD_SCHEMA, Result
 from studies.records.schema import require_schema
@@ -45,6 +46,7 @@ MANIFEST_SHAPE = {
         {"arm": str, "seed": int, "setup": {"*": object}, "digests": {"*": str}, "tags": {"*": str}, "folder": str}
     ],
     "labels_checksum?": str,
+    "registration_log?": [{"*": object}],
 }
 
 
@@ -82,6 +84,7 @@ class StudyManifest:
         labels: true class of every test example.
         entries: in the order of planning; a trial planned again has several.
         candidate_folders: of tuning candidates, which only `ablate run` logs.
+        registration_log: the registration as declared, and its amendments; empty in older manifests.
     """
 
     registration: Registration
@@ -90,6 +93,7 @@ class StudyManifest:
     labels: np.ndarray
     entries: tuple[ManifestEntry, ...]
     candidate_folders: tuple[str, ...] = ()
+    registration_log: tuple[RegistrationEntry, ...] = ()
 
     @property
     def latest_entries(self) -> tuple[ManifestEntry, ...]:
@@ -131,11 +135,16 @@ class StudyManifest:
         # A trial that is planned again moves to the end: `latest_entries` relies on the order.
         entries = [entry for entry in earlier.entries if entry.folder not in planned]
         candidates = dict.fromkeys((*earlier.candidate_folders, *self.candidate_folders))
-        # The first registration counts, with the seeds of all: claims that were edited since are not judged.
+        # The first registration counts, with the seeds of all: claims that were edited since are not judged, unless the
+        # registration was amended.
         seeds = tuple(sorted({*earlier.registration.seeds, *self.registration.seeds}))
+        num_known = len(earlier.registration_log)
+        is_continued = self.registration_log[:num_known] == earlier.registration_log
+        is_amended = is_continued and len(self.registration_log) > max(1, num_known)
         return replace(
             self,
-            registration=replace(earlier.registration, seeds=seeds),
+            registration=replace((self if is_amended else earlier).registration, seeds=seeds),
+            registration_log=(self if is_continued else earlier).registration_log,
             entries=(*entries, *planned.values()),
             candidate_folders=tuple(candidates),
         )
@@ -177,6 +186,7 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> StudyManifest:
         labels=read_array(labels_file, np.uint16, MANIFEST_REMEDY, checksum),
         entries=tuple(entries),
         candidate_folders=tuple(candidates),
+        registration_log=tuple(map(entry_from_json, data.get("registration_log", ()))),
     )
 
 
@@ -334,6 +344,7 @@ def _manifest_to_json(manifest: StudyManifest) -> dict[str, object]:
         "registration": registration_to_json(manifest.registration),
         "conditions": manifest.conditions,
         "tags": dict(manifest.tags),
+        "registration_log": [entry_to_json(entry) for entry in manifest.registration_log],
         "candidates": list(manifest.candidate_folders),
         "entries": entries,
     }

@@ -17,7 +17,7 @@ from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import dump_json
 from studies.records.json_numbers import null_to_nan
 from studies.records.results import UNTRAINED_STATUSES, Result
-from studies.records.schema import SchemaVersionError
+from studies.records.schema import PRINTED_SCHEMA, SchemaVersionError
 from studies.settings import Settings
 from studies.storage.lease import find_holder, is_lease_expired
 from studies.storage.status_files import STATUS_SCHEMA, load_board, load_progress, read_board
@@ -331,6 +331,8 @@ def status_to_json(status: StudyStatus) -> dict[str, Any]:
             identity = {"arm": trial.arm, "group": trial.group, "seed": trial.seed}
             tuning.append(identity | _trial_to_json(trial))
     return {
+        "schema": PRINTED_SCHEMA,
+        "kind": "status",
         "study": status.study,
         "protocol": status.protocol,
         "state": status.state,

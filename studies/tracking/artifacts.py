@@ -32,6 +32,7 @@ from lightning_modules.stored_files import (
 )
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationEntry, entry_from_json
 from studies.records.result_files import parse_result, require_consistent
 from studies.records.results import Result
 from studies.records.serialization import (
@@ -53,6 +54,7 @@ TRIAL_TAGS = (
     "revision", "working_tree",
 )  # fmt: skip
 TABLE_NAMES = ("results.parquet", "curves.parquet")
+REGISTRATION_LOG = "registration_log.json"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ class ArtifactReader:
             source = describe_path(self.runs.artifact_address(run), "registration.json")
             raise DamagedFileError(source, f"it is that of another study, {registration.study[:60]!r}", remedy)
         return registration
+
+    def read_registration_log(self, run: Run) -> tuple[RegistrationEntry, ...]:
+        """The registration of a study as declared, and its amendments; empty where an earlier version made it."""
+        if REGISTRATION_LOG not in self.runs.list_files(str(run.info.run_id)):
+            return ()
+        remedy = f"`ablate sync {run.data.tags.get('study', 'NAME')} --repair` logs it again from the runs folder."
+        return self._read_json(run, REGISTRATION_LOG, remedy, lambda data: tuple(map(entry_from_json, data["entries"])))
 
     def read_start(self, run: Run, path: str) -> StudyStart:
         """One start of a study."""
@@ -146,6 +155,7 @@ class ArtifactReader:
     def _find_study_damage(self, run: Run) -> Iterator[DamagedFileError]:
         run_id = str(run.info.run_id)
         yield from _damage_of(lambda: self.read_registration(run))
+        yield from _damage_of(lambda: self.read_registration_log(run))
         files = self.runs.list_files(run_id)
         yield from _damage_of(lambda: self.require_all_starts(run))
         for path in self.list_starts(run):

@@ -98,6 +98,11 @@ class StoreInspector:
         """Whether this runs folder has a run of a study under its conditions."""
         return self.runs.find_own_run(study, conditions) is not None
 
+    def run_status(self, study: str, conditions: str) -> str:
+        """MLflow's status of this folder's run of a study under its conditions; empty where there is none."""
+        run = self.runs.find_own_run(study, conditions)
+        return str(run.info.status) if run else ""
+
     def closed_run_id(self, study: str, conditions: str) -> str:
         """This folder's run of a study under its conditions, if none of its starts is open; else empty."""
         run = self.runs.find_own_run(study, conditions)

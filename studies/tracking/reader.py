@@ -15,8 +15,15 @@ from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.values import Leaf
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationCheck, RegistrationEntry
 from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
+from studies.storage.registration_copies import (
+    RegistrationCopy,
+    check_registration,
+    find_page_digests,
+    read_folder_copy,
+)
 from studies.tracking.artifacts import ArtifactReader, DamageListener, has_trial_tags, planned_seeds, require_trial_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.runs import CHECKSUM_TAG, PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
@@ -93,6 +100,7 @@ class StudyReader:
                 damages=tuple(map(str, damages)),
                 is_own=self.runs.owner.owns(study_run),
                 other_runs=tuple(map(str, others)),
+                registration_check=self.check_registration(study_run),
             )
 
     def read_conditions(self, run_id: str) -> str:
@@ -105,6 +113,42 @@ class StudyReader:
             return self.artifacts.read_registration(self.runs.client.get_run(study_run_id))
         except DamagedFileError:
             return None
+
+    def read_registration_log(self, study_run_id: str) -> tuple[RegistrationEntry, ...]:
+        """The registration as declared, and its amendments; empty where there is none, or a damaged one."""
+        try:
+            return self.artifacts.read_registration_log(self.runs.client.get_run(study_run_id))
+        except DamagedFileError:
+            return ()
+
+    def check_registration(self, study_run: Run) -> RegistrationCheck | None:
+        """Compare the registration of a study here with that in the runs folder and on compiled pages."""
+        study_folder = f"{study_run.data.tags.get('study', '')}-{study_run.data.tags.get('conditions', '')}"
+        copies = [self._read_registration_copy(study_run)]
+        page_digests = None
+        if self.runs.owner.owns(study_run):  # else the folder holds the registration of its own run
+            folder_copy = read_folder_copy(self.runs.settings, study_folder)
+            copies += [folder_copy] if folder_copy else []
+            page_digests = find_page_digests(self.runs.settings, study_folder)
+        return check_registration(study_folder, copies, page_digests)
+
+    def check_own_registrations(self) -> dict[str, RegistrationCheck | None]:
+        """The checks of all studies that this runs folder has started, by name, protocol and run."""
+        checks = {}
+        for study in self.list_studies():
+            if study.is_own:
+                run = self.runs.client.get_run(study.run_id)
+                checks[f"{study.study} under {study.protocol} ({study.run_id[:8]})"] = self.check_registration(run)
+        return checks
+
+    def _read_registration_copy(self, study_run: Run) -> RegistrationCopy:
+        place = "MLflow"
+        try:
+            registration = self.artifacts.read_registration(study_run)
+            entries = self.artifacts.read_registration_log(study_run)
+        except DamagedFileError as error:
+            return RegistrationCopy(place=place, damage=str(error))
+        return RegistrationCopy(place=place, registration=registration, entries=entries)
 
     def list_studies(self) -> list[RecordedStudy]:
         """All studies in the store, the latest first."""

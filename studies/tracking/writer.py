@@ -19,6 +19,7 @@ from lightning_modules.stored_files import dump_json, hash_bytes
 from studies.design.trial import Trial
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
+from studies.records.registration_log import RegistrationEntry, entry_to_json
 from studies.records.results import RECORD_SCHEMA, Result, result_to_json
 from studies.records.serialization import (
     curves_table,
@@ -31,7 +32,7 @@ from studies.records.serialization import (
 )
 from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
-from studies.tracking.artifacts import STARTS_TAG, TAGS_CHECKSUM, hash_tags
+from studies.tracking.artifacts import REGISTRATION_LOG, STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -143,6 +144,14 @@ class StudyWriter:
     def log_registration(self, study_run_id: str, registration: Registration) -> None:
         """Log a registration, in place of one that was lost."""
         self.runs.log_json(study_run_id, "registration.json", registration_to_json(registration))
+
+    def set_run_status(self, run_id: str, status: str) -> None:
+        """Set MLflow's status of a run."""
+        self.runs.client.update_run(run_id, status=status)
+
+    def log_registration_log(self, study_run_id: str, entries: Iterable[RegistrationEntry]) -> None:
+        """Log what was registered and its amendments, in place of the log so far."""
+        self.runs.log_json(study_run_id, REGISTRATION_LOG, {"entries": list(map(entry_to_json, entries))})
 
     def close_study(
         self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool

@@ -45,7 +45,7 @@ def gate(
       10  contradicted
       11  practically equivalent
       20  inconclusive: more seeds are needed
-      30  not judged: one seed, nothing trained, or no claim
+      30  not judged: one seed, nothing trained, no claim, or a registration that does not match
        2  wrong usage or unreadable results; 1 any other error
     """
     from reports.comparison.comparison import compare_arms

@@ -86,7 +86,6 @@ def test_profile_prints_layers_and_sums():
         (("run", "depth", "--set", "recipe.epoch=3"), "Did you mean 'epochs'?"),
         (("run", "depth", "--set", "recipe.epochs=-3"), "Recipe.epochs is -3; expected 1 to 100,000."),
         (("run", "depth", "--set", "recipe.epochs=few"), "recipe.epochs: 'few' cannot be read as a whole number"),
-        (("run", "depth", "--json"), "--json needs --dry-run"),
         (("run", "depth", "--tracking-uri", "sqlite:////no/such/folder/x.db"), "there is no folder /no/such/folder"),
         (("run", "depth", "--set", "recipe.schedule=cosin"), "Did you mean 'cosine'?"),
         (("run", "depth", "--set", "recipe.epochs"), "is not of the form path=value"),

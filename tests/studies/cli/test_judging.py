@@ -1,6 +1,7 @@
 """`ablate judge` and `ablate gate` on tables of results."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -8,7 +9,12 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 
+from reports.pages.verdict_json import describe_reports
 from studies.cli.app import main
+from studies.console.status import recorded_status
+from studies.records.registration_log import RegistrationCheck
+from studies.storage.status import status_to_json
+from tests.reports.records import record
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((ROOT / "docs/verdict.schema.json").read_text(encoding="utf-8"))
@@ -45,6 +51,15 @@ def test_the_json_follows_its_schema(results, command):
     shown = json.loads(call(*command, results, "--smallest-effect", "0.05", "--json", code=code))
     jsonschema.validate(shown, SCHEMA)
     assert shown["claims"][0]["word"] == "supported"
+
+
+def test_what_reports_and_status_print_follows_the_schema(tmp_path):
+    check = RegistrationCheck(
+        study_folder="depth-0", entries=(), places=("MLflow",), mismatches=("it is gone",), page_digest=""
+    )
+    for study in (record(), replace(record(seeds=2), registration_check=check)):
+        jsonschema.validate(describe_reports([study], [tmp_path / "index.html"], {"summary": tmp_path}), SCHEMA)
+        jsonschema.validate(json.loads(json.dumps(status_to_json(recorded_status(study)))), SCHEMA)
 
 
 @pytest.mark.parametrize(
