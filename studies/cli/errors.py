@@ -74,6 +74,8 @@ class ProcessEnd:
             if os.getpid() != process_id:  # a forked child
                 os._exit(128 + number)
             self.signals.append(number)
+            if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # by a shell, of a script's background processes
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             os.kill(process_id, signal.SIGINT)
 
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = [sys.executable, "-m", "studies.cli"]
 
 
@@ -23,3 +25,38 @@ def test_a_runs_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.startswith("Error: cannot write to the run folder")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("is_in_background", [False, True])
+def test_sigterm_ends_the_program_also_where_a_script_runs_it_in_the_background(is_in_background):
+    lines = [
+        "import signal, time",
+        "from studies.cli.errors import run_and_exit",
+        # A shell without job control lets background processes ignore SIGINT.
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)" if is_in_background else "",
+        "def wait():",
+        "    print('ready', flush=True)",
+        "    time.sleep(60)",
+        "run_and_exit(wait)",
+    ]
+    program = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert program.stdout.readline() == "ready\n"
+    program.terminate()
+    assert program.wait(timeout=30) == 143
+    program.stdout.close()
+
+
+def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_does_not(tmp_path):
+    lines = [
+        "import os, sys",
+        "from pathlib import Path",
+        "from studies.execution.ray_cluster import divert_native_errors",
+        f"divert_native_errors(Path({str(tmp_path / 'log')!r}))",
+        "os.write(2, b'a stack of C++')",
+        "print('one line', file=sys.stderr)",
+    ]
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert ended.stderr == "one line\n"
+    assert (tmp_path / "log").read_text() == "a stack of C++"
