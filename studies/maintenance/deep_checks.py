@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lightning_modules.specs.errors import DamagedFileError
@@ -11,7 +11,7 @@ from studies.maintenance.runs_index import RunsFolderIndex
 from studies.maintenance.sync import load_planned_result
 from studies.settings import Settings
 from studies.storage.lease import verify_lease
-from studies.storage.manifest import find_lost_result
+from studies.storage.manifest import ManifestEntry, StudyManifest, find_lost_result
 from studies.storage.status_files import read_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_store_outage
@@ -29,10 +29,11 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
     """
     index = RunsFolderIndex.scan(settings)
     reported = {str(damage.file) for damage in index.damages}
+    plans = _group_plans(index)
     num_damaged = 0
     for name in sorted(index.trials):
         folder = TrialFolder(index.trials[name].folder)
-        for damage in (*_find_trial_damages(folder), *_find_plan_damages(index, name)):
+        for damage in (*_find_trial_damages(folder), *_find_plan_damages(settings, plans.get(name, ()))):
             if str(damage.file) not in reported:
                 reported.add(str(damage.file))
                 num_damaged += 1
@@ -87,7 +88,7 @@ def _find_missing(folder: TrialFolder) -> Iterator[DamagedFileError]:
     lost_result = find_lost_result(folder)
     if lost_result:
         yield lost_result
-    elif folder.num_attempts == 0 and folder.has_ended:
+    elif folder.num_attempts == 0 and folder.has_ended and not folder.find_log_damage("attempts.jsonl"):
         reason = "it names no attempt, though the trial has ended"
         yield DamagedFileError(folder.folder / "attempts.jsonl", reason, "Nothing is lost but the count of attempts.")
 
@@ -102,12 +103,20 @@ def _find_checkpoint_damage(checkpoint: Path) -> Iterator[DamagedFileError]:
         yield DamagedFileError(checkpoint, lines[0], CHECKPOINT_REMEDY)
 
 
-def _find_plan_damages(index: RunsFolderIndex, name: str) -> Iterator[DamagedFileError]:
+def _group_plans(index: RunsFolderIndex) -> dict[str, list[tuple[ManifestEntry, StudyManifest]]]:
+    """Every plan of a trial, with its study, by the name of the trial's folder."""
+    plans: dict[str, list[tuple[ManifestEntry, StudyManifest]]] = {}
     for manifest in index.manifests.values():
         for entry in manifest.entries:
-            if entry.folder != name:
-                continue
-            try:
-                load_planned_result(entry, index.settings, manifest.labels)
-            except DamagedFileError as error:
-                yield error
+            plans.setdefault(entry.folder, []).append((entry, manifest))
+    return plans
+
+
+def _find_plan_damages(
+    settings: Settings, plans: Sequence[tuple[ManifestEntry, StudyManifest]]
+) -> Iterator[DamagedFileError]:
+    for entry, manifest in plans:
+        try:
+            load_planned_result(entry, settings, manifest.labels)
+        except DamagedFileError as error:
+            yield error

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Run
+from mlflow.entities import Run, RunData, RunInfo, RunTag
 
 from lightning_modules.specs.errors import DamagedFileError
+from studies.gc_pause import pause_gc
 from studies.records.identity import TrialKey
 from studies.records.results import RECORD_SCHEMA
+from studies.tracking.artifact_addresses import LOCK_TIMEOUT_SECONDS
 from studies.tracking.artifacts import ArtifactReader, has_trial_tags, require_trial_tags
 from studies.tracking.errors import TrackingError, describe_refusal
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
@@ -48,6 +53,39 @@ class RecordedRun:
     artifact_uri: str
 
 
+def read_database_runs(database: Path) -> list[Run]:
+    """Read all runs of a SQLite database, with their tags alone, the oldest first.
+
+    MLflow's client takes a millisecond or two for each, with its parameters and metrics: 15 s for 10,000 runs. Its
+    tables are private to MLflow: a test compares what both read.
+    """
+    tags: dict[str, list[RunTag]] = {}
+    with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_SECONDS)) as connection, pause_gc():
+        for run_id, name, value in connection.execute("SELECT run_uuid, key, value FROM tags"):
+            tags.setdefault(run_id, []).append(RunTag(name, value))
+        rows = connection.execute(
+            "SELECT run_uuid, experiment_id, runs.name, status, start_time, artifact_uri "
+            "FROM runs JOIN experiments USING (experiment_id) "
+            "WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active' "
+            "ORDER BY start_time, run_uuid"
+        ).fetchall()
+    runs = []
+    for run_id, experiment_id, name, status, start_time, artifact_uri in rows:
+        info = RunInfo(
+            run_id=run_id,
+            experiment_id=str(experiment_id),
+            user_id="",
+            status=status,
+            start_time=start_time,
+            end_time=None,
+            lifecycle_stage="active",
+            artifact_uri=artifact_uri,
+            run_name=name,
+        )
+        runs.append(Run(info, RunData(tags=tags.get(run_id, []))))
+    return runs
+
+
 @dataclass(frozen=True)
 class StoreInspector:
     """Queries about what a store holds, whatever its state."""
@@ -56,8 +94,15 @@ class StoreInspector:
 
     def list_runs(self) -> list[RecordedRun]:
         """All runs that this package logged, in any state, the oldest first."""
-        runs = self.runs.iterate_runs(self.runs.all_experiments())
-        return [self._to_recorded_run(run) for run in runs if "study" in run.data.tags]
+        return [self._to_recorded_run(run) for run in self._iterate_runs() if "study" in run.data.tags]
+
+    def _iterate_runs(self) -> Iterator[Run]:
+        """All runs with their tags, the oldest first."""
+        database = self.runs.settings.database_file
+        if database:
+            with suppress(sqlite3.Error):  # tables of another MLflow, which its own client may still read
+                return iter(read_database_runs(database))
+        return self.runs.iterate_runs(self.runs.all_experiments())
 
     def has_result_file(self, run: RecordedRun) -> bool:
         """Whether a run's result exists where its artifacts should be."""

@@ -1,11 +1,14 @@
 """What a start reads of a store that holds many runs of other studies."""
 
+import sqlite3
+
 import mlflow
 import pytest
 
 import studies
 from benchmarks._filled_store import fill_store
 from studies.settings import Settings
+from studies.tracking import inspection
 from studies.tracking import runs as tracking_runs
 from studies.tracking.store import open_store
 from tests.studies.conftest import SHORT
@@ -50,6 +53,21 @@ def test_trials_of_other_studies_are_searched_by_fingerprint(large, rows):
     [trial] = reader.ended_trials({wanted, "in no study"})
     assert trial.key.fingerprint == wanted
     assert sum(rows) == 1
+
+
+def test_doctor_reads_the_runs_of_a_database_from_its_tables_as_mlflows_client_would(large, rows, monkeypatch):
+    inspector = open_store(Settings.from_environment(large.runs)).inspector
+    found = inspector.list_runs()
+    assert len(found) == NUM_RUNS
+    assert rows == []
+
+    def refuse(database):
+        raise sqlite3.OperationalError(f"{database} has other tables")
+
+    monkeypatch.setattr(inspection, "read_database_runs", refuse)
+    by_client = inspector.list_runs()
+    assert sum(rows) == len(by_client)
+    assert {run.run_id: run for run in found} == {run.run_id: run for run in by_client}
 
 
 def test_many_trials_are_searched_page_by_page(large, rows, monkeypatch):
