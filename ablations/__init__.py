@@ -4,7 +4,7 @@ An ablation's file imports from here all it needs besides the specs (``lightning
 (``lightning_modules.catalogue``).
 """
 
-from ablations._arms import Arm
+from ablations._arms import REDRAW_PATHS, Arm, Placebo
 from ablations._claims import (
     CLAIM_CLASSES,
     ENDPOINT_LABELS,
@@ -53,6 +53,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     # An ablation and its arms
     "Ablation",
     "Arm",
+    "Placebo",
     "Factor",
     "Factorial",
     "Reference",
@@ -93,6 +94,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "Difference",
     "compare_setups",
     "confounding_forced_paths",
+    "REDRAW_PATHS",
     "group_differences",
     "paths_overlap",
     "summarize_differences",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from ablations._conditional import Times, apply_edit, resolve_conditional
 from ablations._paths import is_below
@@ -11,7 +12,7 @@ from lightning_modules.specs.catalogue import VGG_A
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
 from lightning_modules.specs.scale import Scale
-from lightning_modules.specs.setup import Scratch, Setup, WarmStart
+from lightning_modules.specs.setup import Redraws, Scratch, Setup, WarmStart
 from lightning_modules.specs.values import Leaf, edit_field
 
 DEFAULT_SETUP = Setup(network=VGG_A)
@@ -107,6 +108,42 @@ class Arm:
             raise UnknownPath(f"arm {self.name!r}, path {path!r}: {error}") from None
         except InvalidValue as error:
             raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Placebo(Arm):
+    """The baseline again, with another draw of one stream of random numbers: a control, about which nothing is claimed.
+
+    Its trials share every other stream with the baseline's, seed by seed. Whatever verdict says that it differs from
+    the baseline is a false alarm.
+
+    Attributes:
+        name: of the arm, and of the draw: a placebo of another name draws other numbers.
+        edits: the baseline's; the ablation sets them.
+        redraws: the stream: initial ``weights``, data ``order`` or ``augmentation``.
+
+    Raises:
+        InvalidValue: for another stream.
+    """
+
+    name: str = "placebo"
+    edits: Mapping[str, object] = field(default_factory=dict)
+    redraws: Redraws = "weights"
+
+    def __post_init__(self) -> None:
+        streams = [stream for stream in get_args(Redraws) if stream != "none"]
+        if self.redraws not in streams:
+            raise InvalidValue(f"Placebo.redraws is {self.redraws!r}; expected one of {', '.join(map(repr, streams))}.")
+        edits = {**self.edits, "redraws": self.redraws, "redraw_name": self.name}
+        object.__setattr__(self, "edits", edits)  # the class is frozen
+        super().__post_init__()
+
+    def of_baseline(self, baseline: Arm) -> Placebo:
+        """Return the placebo of a baseline: the same edits, and the redrawn stream."""
+        return Placebo(self.name, baseline.edits, self.redraws)
+
+
+REDRAW_PATHS = ("redraws", "redraw_name")
 
 
 def source_network_paths(start: Scratch | WarmStart, path: str = "start") -> Iterator[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import ClassVar
 
-from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm
+from ablations._arms import DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
 from ablations._claims import Claim
 from ablations._conditional import CONDITIONAL_VALUES, ByResolution
 from ablations._differences import compare_setups
@@ -37,7 +37,7 @@ class Ablation:
     Attributes:
         question: one sentence; by convention the docstring of the ablation's file.
         baseline: the arm that the others are compared with.
-        arms: the other arms, one or more.
+        arms: the other arms, one or more; a ``Placebo`` among them is a control.
         varies: dotted paths; an arm may differ from the baseline at and below these.
         claims: what gets a verdict.
         forced: further paths in which an arm may differ, each with the reason why it cannot be held equal; reports
@@ -67,6 +67,8 @@ class Ablation:
 
     def __post_init__(self) -> None:
         self._accept_single_values()
+        arms = [arm.of_baseline(self.baseline) if isinstance(arm, Placebo) else arm for arm in self.arms]
+        object.__setattr__(self, "arms", tuple(arms))
         if not self.question.strip():
             raise InvalidAblation("an ablation needs a question.")
         if len(self.arms) < self.fewest_arms:
@@ -93,6 +95,11 @@ class Ablation:
     def all_arms(self) -> tuple[Arm, ...]:
         """The baseline, then the other arms."""
         return (self.baseline, *self.arms)
+
+    @property
+    def placebos(self) -> tuple[str, ...]:
+        """Names of the arms that are controls."""
+        return tuple(arm.name for arm in self.arms if isinstance(arm, Placebo))
 
     def select_arms(self, names: Sequence[str]) -> ArmSelection:
         """Select some arms, one at least, in the order of the ablation; without claims and published figures.
@@ -157,7 +164,11 @@ class Ablation:
         baseline_setup = setups[self.baseline.name]
         for arm_name, setup in setups.items():
             differences = compare_setups(baseline_setup, setup)
-            stray_changes = [str(change) for change in differences if not self._may_differ(change.path)]
+            redraw_paths = REDRAW_PATHS if arm_name in self.placebos else ()
+            stray_changes = []
+            for change in differences:
+                if change.path not in redraw_paths and not self._may_differ(change.path):
+                    stray_changes.append(str(change))
             if stray_changes:
                 raise NotASingleChange(
                     f"arm {arm_name!r} may vary only {', '.join(self.varies)}, but it also changes\n  "
@@ -259,6 +270,10 @@ class Ablation:
             mentions += [("factorial", name) for name in self.factorial.arms]
         names = [arm.name for arm in self.all_arms]
         for source, name in mentions:
+            if name in self.placebos:
+                raise InvalidAblation(
+                    f"a {source} names {name!r}, a placebo; expected another arm: nothing is claimed about a control."
+                )
             if name not in names:
                 raise InvalidAblation(
                     f"a {source} names the unknown arm {name!r}.{did_you_mean(name, names)} "

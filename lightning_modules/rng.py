@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,22 @@ RNG_STREAMS: tuple[RngStream, ...] = get_args(RngStream)
 SEED_LIMITS = {"torch": 2**62, "numpy": 2**32}  # exclusive upper bounds of seeds
 
 
+class RedrawnSeed(int):
+    """A trial's seed of which one stream is drawn anew: a placebo's. The other streams are those of the seed."""
+
+    stream: RngStream
+    name: str
+
+    def __new__(cls, seed: int, stream: RngStream, name: str) -> Self:
+        """Make the seed; another name is another draw."""
+        made = super().__new__(cls, seed)
+        made.stream, made.name = stream, name
+        return made
+
+    def __getnewargs__(self) -> tuple[int, RngStream, str]:  # type: ignore[override]
+        return int(self), self.stream, self.name
+
+
 def seeded_generator(seed: int, stream: RngStream, *keys: int | str) -> np.random.Generator:
     """Make a generator that depends on the seed, the stream and the keys, and on nothing else.
 
@@ -25,8 +41,15 @@ def seeded_generator(seed: int, stream: RngStream, *keys: int | str) -> np.rando
         keys: which draw it is within the stream: an epoch; a layer's path and shape.
     """
     words = [key if isinstance(key, int) else _hash_key(key) for key in keys]
-    sequence = np.random.SeedSequence([seed, RNG_STREAMS.index(stream), *words])
+    if isinstance(seed, RedrawnSeed) and seed.stream == stream:
+        words.append(_hash_key(f"redrawn: {seed.name}"))
+    sequence = np.random.SeedSequence([int(seed), RNG_STREAMS.index(stream), *words])
     return np.random.Generator(np.random.PCG64(sequence))
+
+
+def redraw_seed(seed: int, stream: RngStream | Literal["none"], name: str) -> int:
+    """Return a seed with one stream drawn anew under a name; the seed itself for no stream."""
+    return seed if stream == "none" else RedrawnSeed(seed, stream, name)
 
 
 def _hash_key(text: str) -> int:

@@ -18,6 +18,7 @@ from lightning_modules.data.image_folder import list_class_names, list_image_fol
 from lightning_modules.data.image_index import ImageFileDataset, index_image_folder
 from lightning_modules.data.types import DataError, InMemoryDataset, Labels
 from lightning_modules.distributed import DataParallelRank
+from lightning_modules.rng import redraw_seed
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
@@ -155,6 +156,7 @@ def make_data_module(
     from lightning_modules.data.streaming import ImageFileDataModule
 
     setup.require_consistent()
+    seed = redraw_seed(seed, setup.redraws, setup.redraw_name)
     if isinstance(setup.data, ForeignData):
         return ExternalDataModule(setup.data, setup.scale, seed, device, dp_rank, setup.recipe.epochs)
     if dataset is None:

@@ -17,6 +17,7 @@ from lightning_modules.modules.external import ExternalTrainable
 from lightning_modules.modules.own_step import find_own_layout
 from lightning_modules.networks.initialization import build_initialized_network
 from lightning_modules.networks.memory_layout import MemoryLayout, find_layout
+from lightning_modules.rng import redraw_seed
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup
@@ -70,7 +71,7 @@ def make_trainable(setup: Setup, seed: int, dp_rank: DataParallelRank | None = N
             "trial; expected one of the two: several workers divide a batch among them. Give --workers-per-trial 1, or "
             "`--set recipe.microbatch=0`."
         )
-    network = build_initialized_network(setup.network, setup.scale, seed)
+    network = build_initialized_network(setup.network, setup.scale, redraw_seed(seed, setup.redraws, setup.redraw_name))
     if isinstance(network, lightning.LightningModule):
         if dp_rank is not None and not dp_rank.is_single_worker:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import InvalidValue
@@ -11,7 +12,7 @@ from lightning_modules.specs.networks import Blocks, Conv, Custom, Head, Network
 from lightning_modules.specs.recipe import CROP_AUGMENTATIONS, Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.test import Test
-from lightning_modules.specs.values import Arguments, Leaf, check_fields, edit_fields, require_field
+from lightning_modules.specs.values import OMIT_DEFAULT, Arguments, Leaf, check_fields, edit_fields, require_field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,18 @@ class WarmStart:
         require_field(len(self.layers) >= 1, self, "layers", "at least one layer path, such as stage1.conv1")
 
 
+Redraws = Literal["none", "weights", "order", "augmentation"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """All that decides a trial's result besides its seed.
 
     With another test than the default one, a setup describes an evaluation of networks that other trials train.
+
+    Attributes:
+        redraws: stream of random numbers that a placebo draws anew under every seed.
+        redraw_name: name of that draw; another name is another draw.
     """
 
     network: Network
@@ -80,6 +88,8 @@ class Setup:
     data: Data | ForeignData = field(default_factory=Data)
     start: Scratch | WarmStart = field(default_factory=Scratch)
     test: Test = field(default_factory=Test)
+    redraws: Redraws = field(default="none", metadata=OMIT_DEFAULT)
+    redraw_name: str = field(default="none", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -40,6 +40,7 @@ class ArmDifference:
         seed_image_interval: the same difference with its interval over seeds and images; unbounded without predictions.
         image_standard_error: the component of that interval's standard error that no number of seeds removes, points.
         network_changes: properties and settings in which the two instantiated networks differ.
+        is_control: whether the arm is a placebo, whose interval is its own and no part of a family.
     """
 
     over: str
@@ -53,6 +54,7 @@ class ArmDifference:
     seed_image_interval: Interval
     image_standard_error: float
     network_changes: NetworkChanges
+    is_control: bool = False
 
     def reverse(self) -> ArmDifference:
         """Return the same difference, asked for the other way round; what changed is told as it was."""

@@ -27,6 +27,10 @@ DECLARING_PATHS = {
     "steps": ("recipe.batch_size", "recipe.remainder", "recipe.epochs", "data."),
 }
 
+# Aspects in which a placebo differs, by the stream that it redraws. The digest of the augmentation is taken in the
+# order of the data: in another order every example is augmented alike, and the digest is another.
+REDRAWN_ASPECTS = {"order": ("order", "augmentation"), "augmentation": ("augmentation",)}
+
 PER_EPOCH_ASPECTS = ("order", "augmentation", "steps")  # digests over all epochs that a trial ran
 WEIGHTS_PREFIX = "weights."  # of a trial's evidence: one digest per layer path
 INITIALIZATION_PATHS = ("network.init", "network.kind", "network.class_path")  # settings that declare other weights
@@ -150,8 +154,9 @@ def _check_shared_aspect(aspect: str, registration: Registration, pairs: list[Pa
             arms_text = "every arm that trains" if registration.tested else "every arm"
         finding = _describe_equality(compared, arms_text) + stopped_text
         return IntegrityCheck(subject=subject, state="in part" if stopped else "kept", finding=finding)
-    broken_text = "; ".join(f"{arm} under {_format_seeds(seeds)}" for arm, seeds in broken.items())
-    if all(_is_declared(aspect, registration, arm) for arm in broken):
+    undeclared = {arm: seeds for arm, seeds in broken.items() if not _is_declared(aspect, registration, arm)}
+    broken_text = "; ".join(f"{arm} under {_format_seeds(seeds)}" for arm, seeds in (undeclared or broken).items())
+    if not undeclared:
         finding = f"different from the baseline's: {broken_text}{stopped_text}"
         return IntegrityCheck(subject=subject, state="declared", finding=finding)
     return IntegrityCheck(
@@ -186,6 +191,8 @@ def _find_stopped_pairs(registration: Registration, pairs: list[PairedResult]) -
 
 def _is_declared(aspect: str, registration: Registration, arm: str) -> bool:
     """Whether an arm changes a setting that gives it another value of an aspect."""
+    if aspect in REDRAWN_ASPECTS.get(registration.placebos.get(arm, ""), ()):
+        return True
     changes = registration.changes.get(arm, ())
     return any(change.path.startswith(DECLARING_PATHS[aspect]) for change in changes)
 
@@ -209,7 +216,8 @@ def _compare_layers(registration: Registration, pair: PairedResult) -> dict[str,
     before, after = pair.baseline.evidence, pair.result.evidence
     copied = {*str(before.get("copied", "")).split(","), *str(after.get("copied", "")).split(",")}
     changes = registration.changes.get(pair.arm, ())
-    is_declared = any(change.path in INITIALIZATION_PATHS for change in changes)
+    is_redrawn = registration.placebos.get(pair.arm) == "weights"
+    is_declared = is_redrawn or any(change.path in INITIALIZATION_PATHS for change in changes)
     reasons: dict[str, WeightsReason] = {}
     for name in before:
         if not name.startswith(WEIGHTS_PREFIX) or name not in after:

@@ -8,6 +8,7 @@ from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.analysis.chance import describe_identical_arms, describe_training
 from reports.analysis.endpoints import endpoint_values
 from reports.analysis.integrity import IntegrityCheck, describe_digest_mismatches
+from reports.analysis.placebos import without_placebos
 from reports.formatting import format_contrast, format_count, format_fixed, format_significant, join_words
 from reports.statistics.families import study_family
 from reports.statistics.power import FamilyDesign, variance_excess
@@ -201,6 +202,7 @@ def _noise_cautions(differences: Sequence[ArmDifference]) -> Iterator[str]:
 
 def _correlation_cautions(record: StudyRecord) -> Iterator[str]:
     """Differences that vary more than arms of equal noise and correlation explain: their intervals are too narrow."""
+    record = without_placebos(record)
     registration = record.registration
     family = study_family(registration.claims, registration.arms)
     if not len(family):

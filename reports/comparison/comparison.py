@@ -13,10 +13,11 @@ from ablations import ERROR_ENDPOINTS, Claim, Endpoint
 from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
 from reports.analysis.chance import ConstantAnswer, constant_answer, describe_missing_learning, identical_arms
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import EndpointValues, endpoint_values, value_resolution
+from reports.analysis.endpoints import endpoint_values, value_resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
 from reports.analysis.integrity import IntegrityCheck, check_pairing
 from reports.analysis.interim import InterimSchedule, confidence_level, interim_schedule, study_alpha
+from reports.analysis.placebos import select_arms, without_placebos
 from reports.analysis.sensitivity import (
     MAX_DIFFERENCE,
     MisclassifiedBySeed,
@@ -43,6 +44,7 @@ from reports.comparison.claims import (
     to_judged_claim,
     withhold_verdict,
 )
+from reports.comparison.controls import JudgedControl, judge_controls
 from reports.formatting import Interval, clip_interval
 from reports.statistics import Contrast
 from reports.statistics.families import FamilyEstimates, claimed_family, make_family
@@ -76,6 +78,7 @@ class Comparison:
         tracking_uri: where the record was read, without credentials.
         interim_schedule: the registered interim analyses of a sequential study.
         tuned: the comparison where every arm's recipe was tuned.
+        controls: the placebo arms with their verdicts.
         paired_examples: where arms evaluate networks that others trained, an arm and the baseline under each seed.
     """
 
@@ -101,6 +104,7 @@ class Comparison:
     paired_examples: tuple[SeedPair, ...] = ()
     constant_answer: ConstantAnswer | None = None
     registration_check: RegistrationCheck | None = None
+    controls: tuple[JudgedControl, ...] = ()
 
     @property
     def confidence_level(self) -> str:
@@ -171,9 +175,13 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     trials, dependencies = planned_trials(record), dependency_trials(record)
     errors = endpoint_values(record, "test_error")
     schedule = interim_schedule(record)
-    verdicts = judge_record(record, schedule)
+    claimed = without_placebos(record)
+    verdicts = judge_record(claimed, schedule)
     misclassified = misclassified_examples(record)
-    differences = _arm_differences(record, errors, misclassified)
+    differences = (
+        *_arm_differences(claimed, misclassified),
+        *_control_differences(record, misclassified),
+    )
     arms = summarize_arms(record, trials, errors, differences)
     identical = identical_arms(record, trials)
     claims = tuple(to_judged_claim(record, verdict, identical) for verdict in verdicts)
@@ -181,16 +189,26 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     if missing_learning:
         claims = tuple(withhold_verdict(claim) for claim in claims)
     checks = check_pairing(registration, trials, dependencies)
+    controls = judge_controls(record)
     return Comparison(
         registration=registration,
         answer=summarize_verdicts(arms, claims, missing_learning),
-        cautions=collect_cautions(record, trials, dependencies, arms, checks, differences, identical),
+        cautions=(
+            *(control.sentence for control in controls if control.is_false_alarm),
+            *collect_cautions(record, trials, dependencies, arms, checks, differences, identical),
+        ),
         arms=arms,
         claims=claims,
         differences=differences,
-        factorial_analyses=analyze_factorial(record, _factorial_endpoints(registration)),
+        factorial_analyses=analyze_factorial(claimed, _factorial_endpoints(registration)),
         integrity_checks=checks,
-        sensitivity=describe_sensitivity(record, errors, differences, misclassified),
+        sensitivity=describe_sensitivity(
+            claimed,
+            endpoint_values(claimed, "test_error"),
+            [difference for difference in differences if not difference.is_control],
+            {arm: misclassified[arm] for arm in claimed.registration.arms},
+        ),
+        controls=controls,
         failures=find_failures((*trials, *dependencies)),
         trials=trials,
         dependencies=dependencies,
@@ -213,14 +231,25 @@ def _factorial_endpoints(registration: Registration) -> tuple[Endpoint, ...]:
     return tuple(endpoint for endpoint in ERROR_ENDPOINTS if endpoint == "test_error" or endpoint in claimed)
 
 
-def _arm_differences(
-    record: StudyRecord, errors: EndpointValues, misclassified: dict[str, MisclassifiedBySeed]
+def _control_differences(
+    record: StudyRecord, misclassified: dict[str, MisclassifiedBySeed]
 ) -> tuple[ArmDifference, ...]:
+    """Estimate the difference of every placebo to the baseline, each from these two arms alone."""
+    differences = []
+    for arm in record.registration.placebos:
+        pair_record = select_arms(record, (record.registration.baseline, arm))
+        pair_record = replace(pair_record, registration=replace(pair_record.registration, claims=()))
+        for difference in _arm_differences(pair_record, misclassified):
+            differences.append(replace(difference, is_control=True))
+    return tuple(differences)
+
+
+def _arm_differences(record: StudyRecord, misclassified: dict[str, MisclassifiedBySeed]) -> tuple[ArmDifference, ...]:
     """Estimate the differences that claims read, then those of the other arms to the baseline.
 
     The two are separate families of simultaneous intervals: exploratory differences do not widen registered ones.
     """
-    registration = record.registration
+    registration, errors = record.registration, endpoint_values(record, "test_error")
     registered = claimed_family(registration.claims, "test_error")
     others = [arm for arm in registration.arms[1:] if not registered.has_pair(registration.baseline, arm)]
     exploratory = make_family((registration.baseline, arm) for arm in others)

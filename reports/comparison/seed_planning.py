@@ -17,6 +17,7 @@ import numpy as np
 
 from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
+from reports.analysis.placebos import without_placebos
 from reports.analysis.trials import planned_trials
 from reports.formatting import format_count, join_words
 from reports.statistics.evidence import ALPHA
@@ -167,6 +168,7 @@ def _planning_noise(
 ) -> PlanningNoise:
     if stated_deviation is not None:
         return PlanningNoise(deviation=stated_deviation, cautious=None, source="as stated")
+    pilot = without_placebos(pilot) if pilot else None
     sensitivity = estimate_sensitivity(endpoint_values(pilot, "test_error"), design) if pilot else None
     if calibration:
         noise = _calibration_noise(calibration, design)
@@ -217,7 +219,8 @@ def _count_complete_seeds(record: StudyRecord) -> int:
 
 def family_design(study: Study) -> FamilyDesign:
     """Return the family that a study's verdicts on test error are read from, and its level."""
-    arms = tuple(arm.name for arm in study.ablation.all_arms)  # the baseline is the first
+    placebos = study.ablation.placebos
+    arms = tuple(arm.name for arm in study.ablation.all_arms if arm.name not in placebos)  # the baseline is the first
     # Every interim analysis gets an equal share of the error rate.
     alpha = ALPHA / len(study.looks) if study.looks else ALPHA
     return FamilyDesign.of_family(study_family(study.ablation.claims, arms), arms, alpha)

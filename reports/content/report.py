@@ -165,7 +165,8 @@ def _arms_section(comparison: Comparison) -> Section:
         examples_table(comparison.paired_examples, registration.baseline),
         class_shares_table(comparison),
     )
-    return Section(name="arms", title="Results by arm", paragraphs=(paragraph,), tables=tables)
+    points = tuple(control.sentence for control in comparison.controls)
+    return Section(name="arms", title="Results by arm", paragraphs=(paragraph,), points=points, tables=tables)
 
 
 def _sensitivity_section(comparison: Comparison) -> Section:

@@ -24,6 +24,7 @@ from reports.formatting import format_contrast, format_published
 
 BASELINE_LABEL = "baseline"
 EXPLORATORY_MARK = "°"
+CONTROL_MARK = "†"
 
 
 def results_table(comparison: Comparison) -> Table:
@@ -61,6 +62,8 @@ def _difference_cell(difference: ArmDifference | None, digits: int) -> Cell:
     if difference is None:
         return Cell(text=BASELINE_LABEL, sort=0.0, tone="quiet")
     cell = interval_cell(difference.estimate, digits)
+    if difference.is_control:
+        return replace(cell, mark=CONTROL_MARK)
     is_exploratory = not difference.is_registered and math.isfinite(difference.estimate.value)
     return replace(cell, mark=EXPLORATORY_MARK) if is_exploratory else cell
 
@@ -144,7 +147,12 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         "Differences: mean over the pairs of seeds in which both trials finished. The intervals are simultaneous: in "
         f"{comparison.confidence_level} of studies, they cover all differences of their family.",
     ]
-    if any(not difference.is_registered for difference in differences):
+    if any(difference.is_control for difference in differences):
+        notes.append(
+            f"{CONTROL_MARK} control: the baseline again, with another draw of one stream of random numbers. Its "
+            "interval is its own 95% interval; it takes no part in those of the other arms."
+        )
+    if any(not (difference.is_registered or difference.is_control) for difference in differences):
         notes.append(
             f"{EXPLORATORY_MARK} exploratory: this difference is not part of a registered claim and has no verdict."
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ablations import Claim, DoesNotHelp, Endpoint, Metric
 from reports.analysis.endpoints import endpoint_values, smallest_effect
 from reports.analysis.interim import study_alpha
+from reports.analysis.placebos import without_placebos
 from reports.comparison.comparison import Comparison
 from reports.external.judgement import Judgement
 from reports.formatting import format_count, typeset_minus_signs
@@ -128,6 +129,7 @@ def gate_comparison(record: StudyRecord, comparison: Comparison, *, accept_equiv
 
 def _noise_of_endpoint(record: StudyRecord, endpoint: Endpoint | Metric) -> _SeedNoise:
     assert not isinstance(endpoint, Metric)  # claims of a study read its own endpoints
+    record = without_placebos(record)
     registration = record.registration
     family = claimed_family(registration.claims, endpoint)
     return _SeedNoise(

@@ -363,7 +363,9 @@ def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
     from studies.tracking.errors import TrackingError
 
     try:
-        record = read_study(f"{CALIBRATION_PREFIX}{study.name}", study.protocol.name, settings)
+        record = read_study(
+            f"{CALIBRATION_PREFIX}{study.name}", study.protocol.name, settings, overrides=study.overrides
+        )
     except TrackingError:
         return None
     # With other settings the noise is another.

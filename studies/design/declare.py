@@ -84,13 +84,16 @@ def declare_calibration(
     Its trials are those of the ablation's study, so that each reuses the results of the other.
 
     Args:
-        arms: which of the arms; all by default.
+        arms: which of the arms; all but placebos by default.
 
     Raises:
         InvalidValue: where an arm would be trained otherwise than in the whole study.
     """
     study = declare(name, protocol, seeds, overrides)
-    ablation = study.ablation.select_arms(arms or [arm.name for arm in study.ablation.all_arms])
+    placebos = study.ablation.placebos
+    ablation = study.ablation.select_arms(
+        arms or [arm.name for arm in study.ablation.all_arms if arm.name not in placebos]
+    )
     calibration = replace(study, name=f"{CALIBRATION_PREFIX}{study.name}", ablation=ablation)
     setups = study.setups()
     for arm, setup in calibration.setups().items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from ablations import InvalidAblation, NotASingleChange
+from ablations import REDRAW_PATHS, InvalidAblation, NotASingleChange
 from lightning_modules.distributed import BATCH_NORM_TYPES
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.networks.custom import is_lightning_module
@@ -75,6 +75,7 @@ def build_verified_networks(setups: Mapping[str, Setup]) -> dict[str, Instantiat
     """
     for name, setup in setups.items():
         _verify_warm_start(name, setup)
+        _verify_redraw(name, setup)
     arms = [
         _InstantiatedArm(name=name, setup=setup, network=instantiate_network(setup)) for name, setup in setups.items()
     ]
@@ -170,6 +171,8 @@ def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedA
 def _takes_effect(path: str, arm: _InstantiatedArm) -> bool:
     """Return whether a setting has any effect on an arm's trials."""
     setup = arm.setup
+    if path in REDRAW_PATHS:
+        return True  # verified by itself
     if isinstance(setup.data, ForeignData) and path in IGNORED_BY_EXTERNAL_DATA:
         return False
     if setup.recipe.trains == "linear classifier":
@@ -179,6 +182,26 @@ def _takes_effect(path: str, arm: _InstantiatedArm) -> bool:
     if arm.network.is_self_training and path.startswith(CLASSIFIER_SETTING_PREFIXES):
         return path in SELF_TRAINING_SETTINGS
     return True
+
+
+def _verify_redraw(arm: str, setup: Setup) -> None:
+    """Check that a placebo's trials draw from the stream that it redraws."""
+    if setup.redraws != "none" and not _redraw_takes_effect(setup):
+        raise InvalidAblation(
+            f"placebo {arm!r} redraws the {setup.redraws}, and its trials draw no {setup.redraws}; expected a stream "
+            "that they draw from. Give Placebo(redraws='weights'), or leave the placebo out."
+        )
+
+
+def _redraw_takes_effect(setup: Setup) -> bool:
+    """Return whether the stream that a placebo redraws decides anything of its trials."""
+    is_trained_here = setup.has_training and setup.recipe.trains == "network"
+    if setup.redraws == "order":
+        return is_trained_here
+    if setup.redraws == "augmentation":
+        has_augmentation = setup.recipe.augmentation != "none" or setup.recipe.side_to > 0
+        return is_trained_here and has_augmentation and not isinstance(setup.data, ForeignData)
+    return setup.redraws == "weights"
 
 
 def _differing_paths(setup: Setup, other_setup: Setup) -> list[str]:

@@ -89,6 +89,16 @@ class Registration:
         """The arm that every other one is compared with."""
         return self.arms[0]
 
+    @property
+    def placebos(self) -> dict[str, str]:
+        """Per placebo arm, the stream of random numbers that it draws anew."""
+        found = {}
+        for arm, changes in self.changes.items():
+            for change in changes:
+                if change.path == "redraws":
+                    found[arm] = str(change.after)
+        return found
+
     def source_chain(self, arm: str) -> tuple[str, ...]:
         """Return the source networks of an arm, the nearest first; empty for a start from scratch."""
         return source_chain_of(arm, self.donors)

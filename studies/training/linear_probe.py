@@ -24,6 +24,7 @@ from lightning_modules.evaluation.linear_probe import (
 )
 from lightning_modules.modules.metrics import TOP_K
 from lightning_modules.networks.initialization import build_initialized_network
+from lightning_modules.rng import redraw_seed
 from studies.hardware import PeakMemory
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext, TrialOutcome
@@ -52,7 +53,9 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
     Every data-parallel worker does all of it.
     """
     setup = context.trial.setup
-    network = build_initialized_network(setup.network, setup.scale, context.trial.seed)
+    network = build_initialized_network(
+        setup.network, setup.scale, redraw_seed(context.trial.seed, setup.redraws, setup.redraw_name)
+    )
     inherited = copy_source_layers(network, context)
     weight_hashes = hash_initial_weights(network)
     probe = _fit_and_evaluate(network, context)

@@ -72,7 +72,7 @@ def invoke(kept, *arguments):
 
 def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
     line = ["plan", "depth", "--runs", str(kept[0].runs.settings.runs_folder), "--difference", "0.3", "--json"]
-    found = json.loads(CliRunner().invoke(main, line).output)
+    found = json.loads(CliRunner().invoke(main, line).stdout)
     assert found["spread"]["source"] == "from 5 recorded seeds (12 degrees of freedom)"
     assert found["answers"][0]["cautious"] > found["answers"][0]["seeds"] > found["seeds_at_hand"] == 5
 
