@@ -41,7 +41,7 @@ def test_the_picture_of_the_packages_is_that_of_the_real_imports():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in DOCS.glob("*.md"))]
+    "page", ["README.md", "CONTRIBUTING.md", "AGENTS.md", *sorted(f"docs/{file.name}" for file in DOCS.glob("*.md"))]
 )
 def test_pages_name_files_that_exist(page):
     root = DOCS.parent

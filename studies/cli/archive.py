@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
-from studies.cli.options import format_examples, protocol_option, settings_options
+from studies.cli.options import format_examples, json_option, protocol_option, settings_options
+from studies.console.tables import print_json
+from studies.records.schema import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from studies.settings import Settings
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 @click.option("--weights", is_flag=True, help="Include the trained weights.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and its size, and write nothing.")
 @settings_options(storage=True)
+@json_option
 def export_study(
-    name: str, output: Path | None, protocol: str, weights: bool, dry_run: bool, settings: Settings
+    name: str, output: Path | None, protocol: str, weights: bool, dry_run: bool, settings: Settings, as_json: bool
 ) -> None:
     """Pack study NAME into one archive, with the checksums of all its files.
 
@@ -53,17 +56,27 @@ def export_study(
         )
     file = output or Path(f"{study}.zip")
     size = f"{len(content.members)} files, {format_size(content.num_bytes)} before compression"
-    if dry_run:
+    if not dry_run:
+        write_archive(content, file)
+    if as_json:
+        described = {
+            "file": str(file),
+            "files": len(content.members),
+            "bytes": content.num_bytes,
+            "written": not dry_run,
+        }
+        print_json({"schema": PRINTED_SCHEMA, "kind": "export", **described})
+    elif dry_run:
         click.echo(f"{file} would hold {size}")
-        return
-    write_archive(content, file)
-    click.echo(f"{file}: {size}, {format_size(file.stat().st_size)} written")
+    else:
+        click.echo(f"{file}: {size}, {format_size(file.stat().st_size)} written")
 
 
 @click.command("import", epilog=format_examples("ablate import depth.zip", "ablate import depth.zip --runs lab-runs"))
 @click.argument("file", type=click.Path(path_type=Path))
 @settings_options(storage=True)
-def import_study(file: Path, settings: Settings) -> None:
+@json_option
+def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     """Unpack an archive of `ablate export` into the runs folder, and log its results.
 
     All checksums are verified before anything is written. A result that is here already and differs is kept, and named.
@@ -81,12 +94,20 @@ def import_study(file: Path, settings: Settings) -> None:
         num_new, kept = unpack_trials(archive, settings)
     for line in kept:
         click.echo(line, err=True)
-    click.echo(f"{file}: {num_new} trials unpacked, {len(kept)} left as they are here")
+
+    def show(line: str) -> None:
+        if not as_json:
+            click.echo(line)
+
+    show(f"{file}: {num_new} trials unpacked, {len(kept)} left as they are here")
     study = record.registration.study
-    sync_studies(settings, study, make_sync_start, click.echo)
+    num_logged = sync_studies(settings, study, make_sync_start, show)
     store = open_store(settings)
     run_id = store.reader.read_study(study, record.registration.protocol).run_id
     store.writer.log_starts(run_id, record.starts)
+    if as_json:
+        described = {"study": study, "run_id": run_id, "unpacked": num_new, "kept": kept, "logged": num_logged}
+        print_json({"schema": PRINTED_SCHEMA, "kind": "import", **described})
 
 
 COMMANDS = (export_study, import_study)

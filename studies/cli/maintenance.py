@@ -13,6 +13,7 @@ from studies import protocols
 from studies.cli.errors import EXIT_FAILURE
 from studies.cli.options import format_examples, json_option, settings_options
 from studies.console.tables import print_json, print_table
+from studies.records.schema import PRINTED_SCHEMA
 from studies.settings import Settings, redact_credentials
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class GarbageData(TypedDict):
 @click.argument("name", required=False)
 @click.option("--repair", is_flag=True, help="Verify all that is logged, and log again what is damaged.")
 @settings_options(storage=True)
-def sync(name: str | None, repair: bool, settings: Settings) -> None:
+@json_option
+def sync(name: str | None, repair: bool, settings: Settings, as_json: bool) -> None:
     """Log results that the tracking store misses, without training.
 
     Reads the trial folders of study NAME, or of all studies; neither the ablation's file nor its data are needed.
@@ -46,7 +48,10 @@ def sync(name: str | None, repair: bool, settings: Settings) -> None:
     from studies.runner.provenance import make_sync_start
 
     study = ablations.ablation_name(name) if name else None
-    sync_studies(settings, study, make_sync_start, click.echo, repair=repair)
+    lines: list[str] = []
+    num_logged = sync_studies(settings, study, make_sync_start, lines.append if as_json else click.echo, repair=repair)
+    if as_json:
+        print_json({"schema": PRINTED_SCHEMA, "kind": "sync", "logged": num_logged, "findings": lines})
 
 
 @click.command(
