@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from reports.comparison.comparison import Comparison
 from reports.external.judgement import Judgement
 from reports.formatting import format_count, typeset_minus_signs
 from reports.statistics.families import claimed_family
-from reports.statistics.power import FamilyDesign, count_seeds_needed, estimate_sensitivity
+from reports.statistics.power import MAX_SEEDS, FamilyDesign, count_seeds_needed, estimate_sensitivity
 from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import StudyRecord
 
@@ -55,6 +56,7 @@ class GateOutcome:
         seeds_needed: seeds per arm that find the smallest effect, or without one the difference that the claim is
             about, four times in five; ``None`` where it is unknown, or the seeds that are there should have done.
         is_accepted: whether the outcome passes the gate.
+        takes_too_many_seeds: whether it would take more than ``MAX_SEEDS``, of which the number is not counted.
     """
 
     word: GateWord
@@ -62,6 +64,7 @@ class GateOutcome:
     claims: tuple[GatedClaim, ...]
     seeds_needed: int | None
     is_accepted: bool
+    takes_too_many_seeds: bool = False
     registration: RegistrationCheck | None = None
 
     @property
@@ -75,7 +78,9 @@ class GateOutcome:
         others = len(self.claims) - 1
         among = f" (the worst of {format_count(others + 1, 'claim')})" if others > 0 else ""
         sentence = f"{self.word}{among}: {self.finding}."
-        if self.seeds_needed:
+        if self.takes_too_many_seeds:
+            sentence += f" It would take more than {MAX_SEEDS} seeds per arm."
+        elif self.seeds_needed:
             sentence += f" It would take about {self.seeds_needed} seeds per arm."
         return sentence
 
@@ -153,11 +158,15 @@ class _SeedNoise:
     design: FamilyDesign
     smallest_effect: float
 
-    def count_seeds(self, claim: Claim) -> int | None:
-        """Seeds that the claim takes, if more than there are."""
+    def count_seeds(self, claim: Claim) -> int:
+        """Seeds that the claim takes, if more than there are; else, and where it is unknown, 0."""
         effect = self.smallest_effect or min(self._observed_differences(claim), default=0.0)
-        num_seeds = count_seeds_needed(effect, estimate_sensitivity(self.values, self.design), self.design)
-        return num_seeds if num_seeds and num_seeds > self.values.shape[1] else None
+        sensitivity = estimate_sensitivity(self.values, self.design)
+        has_noise = math.isfinite(sensitivity.standard_deviation) and sensitivity.standard_deviation > 0
+        if not (effect > 0 and has_noise):
+            return 0
+        num_seeds = count_seeds_needed(effect, sensitivity, self.design) or MAX_SEEDS + 1
+        return num_seeds if num_seeds > self.values.shape[1] else 0
 
     def _observed_differences(self, claim: Claim) -> Iterator[float]:
         for over, arm in claim.contrasts:
@@ -170,18 +179,18 @@ def _combine_claims(
     claims: Sequence[GatedClaim], noise_of: Callable[[Endpoint | Metric], _SeedNoise], accept_equivalent: bool
 ) -> GateOutcome:
     worst = max(claims, key=lambda claim: _badness(claim, accept_equivalent))
-    seeds_needed = None
+    num_seeds = 0
     if worst.word == "inconclusive":
         # Trainability is a proportion: its seeds follow from no standard deviation.
         parts = [part for part in worst.claim.conjuncts if part.endpoint != "trainability"]
-        counts = [noise_of(part.endpoint).count_seeds(part) for part in parts]
-        seeds_needed = max(filter(None, counts), default=None)
+        num_seeds = max((noise_of(part.endpoint).count_seeds(part) for part in parts), default=0)
     return GateOutcome(
         word=worst.word,
         finding=worst.finding,
         claims=tuple(claims),
-        seeds_needed=seeds_needed,
+        seeds_needed=num_seeds if 0 < num_seeds <= MAX_SEEDS else None,
         is_accepted=_is_accepted(worst, accept_equivalent),
+        takes_too_many_seeds=num_seeds > MAX_SEEDS,
     )
 
 

@@ -136,6 +136,24 @@ def test_the_unit_bounds_the_values():
         tabulate_results(frame(), unit="fraction")
 
 
+@pytest.mark.parametrize(
+    "table",
+    [frame().rename(columns={"accuracy": "accuracy (%)"}), frame(accuracy=[f"{90 + row}.5%" for row in range(6)])],
+)
+def test_a_percent_sign_in_the_name_or_in_the_cells_is_the_unit(table):
+    tabulated = tabulate_results(table)
+    assert (tabulated.unit, tabulated.difference_unit) == ("percent", "points")
+    assert any("Taken as percentages" in caution for caution in tabulated.cautions)
+    assert tabulate_results(frame()).unit == ""
+
+
+def test_a_change_in_percent_may_be_larger_than_a_hundred():
+    table = tabulate_results(
+        frame(accuracy=[150, -3, 20, 30, 40, 50]).rename(columns={"accuracy": "accuracy change, %"})
+    )
+    assert table.unit == ""
+
+
 def test_ten_thousand_rows_with_names_of_all_kinds():
     arms = ["sehr breit ä", "<b>bold</b>", "=1+1", "深い"]
     table = tabulate_results(frame(arms=arms, seeds=2500))

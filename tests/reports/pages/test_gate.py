@@ -1,9 +1,12 @@
 """The worst verdict, and its exit code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ablations import Helps
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
 from reports.pages.gate import gate_comparison, gate_judgement
@@ -54,6 +57,28 @@ def test_an_inconclusive_verdict_tells_the_seeds_that_it_takes():
     assert outcome.exit_code == 20
     assert outcome.seeds_needed > 5
     assert f"It would take about {outcome.seeds_needed} seeds per arm." in outcome.sentence
+
+
+def test_a_difference_that_is_too_small_to_find_is_said_to_be_so():
+    outcome = gate_judgement(judge(table({"A": 10, "B": 10}, noise=3), smallest_effect=0.05))
+    assert outcome.seeds_needed is None
+    assert outcome.sentence.endswith("It would take more than 500 seeds per arm.")
+
+
+def test_the_seeds_of_a_claim_follow_from_the_noise_of_its_own_endpoint():
+    study = record(arms=("A", "B"), claims=(Helps(arm="B", over="A", endpoint="time"),))
+    random = np.random.default_rng(3)
+    trials = []
+    for trial in study.trials:
+        seconds = 100 + random.normal(0, 4)
+        metrics = {**trial.result.metrics, "test_error": 9 + 0.01 * trial.seed}  # errors without noise of their own
+        result = replace(trial.result, metrics=metrics, cost={**trial.result.cost, "train_seconds": seconds})
+        trials.append(replace(trial, result=result))
+    noisy = replace(study, trials=tuple(trials))
+    outcome = gate_comparison(noisy, compare_arms(noisy))
+    assert outcome.word == "inconclusive"
+    # A difference of 5% at an SD of 4·√2 seconds, taken at its upper limit.
+    assert 10 < outcome.seeds_needed < 120
 
 
 def test_a_study_is_gated_on_its_registered_claims():
