@@ -48,6 +48,14 @@ from ablations._property_contrast import (
     compare_properties,
 )
 from ablations._reference import Reference
+from ablations._replications import (
+    DEGRADATION_REPLICATIONS,
+    DEPTH_REPLICATIONS,
+    NORMALIZATION_REPLICATIONS,
+    RESIDUAL_REPLICATIONS,
+    ReplicatedError,
+    Replication,
+)
 
 __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, then what studies and reports need
     # An ablation and its arms
@@ -57,6 +65,12 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "Factor",
     "Factorial",
     "Reference",
+    "Replication",
+    "ReplicatedError",
+    "DEGRADATION_REPLICATIONS",
+    "DEPTH_REPLICATIONS",
+    "NORMALIZATION_REPLICATIONS",
+    "RESIDUAL_REPLICATIONS",
     # Values of an arm's edits that depend on the protocol
     "ByData",
     "ByResolution",

@@ -25,6 +25,7 @@ from ablations._factorial import Factorial
 from ablations._paths import is_within, paths_overlap
 from ablations._property_contrast import Property
 from ablations._reference import Reference
+from ablations._replications import Replication
 from lightning_modules.specs.errors import did_you_mean
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, edit_field, edit_fields, flatten_fields
@@ -46,6 +47,7 @@ class Ablation:
             unconfounded if no other property changes by more than 5%.
         factorial: the two factors that the arms cross, if any; reports then show main effects and the interaction.
         reference: published figures, if any; they may depend on the resolution.
+        replications: figures of public replications, if any; they may depend on the resolution.
 
     Raises:
         NotASingleChange: naming every stray change with both values.
@@ -62,6 +64,7 @@ class Ablation:
     property_studied: Property | None = None
     factorial: Factorial | None = None
     reference: Reference | ByResolution[Reference | None] | None = None
+    replications: tuple[Replication, ...] | ByResolution[tuple[Replication, ...]] = ()
 
     fewest_arms: ClassVar[int] = 1  # besides the baseline
 
@@ -249,6 +252,12 @@ class Ablation:
             return self.reference.resolve(setup)
         return self.reference
 
+    def replications_for(self, setup: Setup) -> tuple[Replication, ...]:
+        """The replications at a setup's resolution."""
+        if isinstance(self.replications, ByResolution):
+            return self.replications.resolve(setup)
+        return self.replications
+
     def claims_for(self, setup: Setup) -> tuple[Claim, ...]:
         """The claims with the caveats that hold at a setup's resolution."""
         return tuple(claim.at_resolution(setup.scale.resolution) for claim in self.claims)
@@ -266,6 +275,8 @@ class Ablation:
             reference = self.reference_for(setup)
             if reference:
                 mentions += [("reference figure", name) for name in reference.values]
+            for replication in self.replications_for(setup):
+                mentions += [("replication", name) for name in replication.values]
         if self.factorial:
             mentions += [("factorial", name) for name in self.factorial.arms]
         names = [arm.name for arm in self.all_arms]

@@ -1,6 +1,6 @@
 """Does the training error of a plain network rise with depth?"""
 
-from ablations import Ablation, Arm, FallsWith
+from ablations import DEGRADATION_REPLICATIONS, Ablation, Arm, FallsWith
 from lightning_modules.catalogue import PLAIN_20, PLAIN_32, PLAIN_44, PLAIN_56
 
 PAPER = "He et al. 2016, Sect. 4.2 and Fig. 6 (no figures printed)"
@@ -20,4 +20,5 @@ ABLATION = Ablation(
         FallsWith(order=DEEPEST_FIRST, endpoint="training_error", source=PAPER),
         FallsWith(order=DEEPEST_FIRST, source=PAPER),
     ),
+    replications=DEGRADATION_REPLICATIONS,
 )

@@ -1,6 +1,6 @@
 """Does the error of a VGG network fall as it grows from 11 to 19 weight layers?"""
 
-from ablations import Ablation, Arm, FallsWith, Reference
+from ablations import DEPTH_REPLICATIONS, Ablation, Arm, FallsWith, Reference
 from lightning_modules.catalogue import VGG_A, VGG_B, VGG_D, VGG_E
 
 ABLATION = Ablation(
@@ -16,4 +16,5 @@ ABLATION = Ablation(
         values={"A": 29.6, "B": 28.7, "D": 27.0, "E": 27.3},
         caveat="one run per network; B, D and E start from A's weights",
     ),
+    replications=DEPTH_REPLICATIONS,
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ablations import Ablation, Arm, Helps
+from ablations import NORMALIZATION_REPLICATIONS, Ablation, Arm, Helps
 from lightning_modules.catalogue import VGG_E
 
 PAPER = "Ioffe & Szegedy 2015; He et al. 2016, Sect. 4.1"
@@ -22,4 +22,5 @@ ABLATION = Ablation(
         Helps(arm="batch norm", over="LRN", endpoint="trainability"),
         Helps(arm="group norm", over="no norm", endpoint="trainability", source="Wu & He 2018"),
     ),
+    replications=NORMALIZATION_REPLICATIONS,
 )

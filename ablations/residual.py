@@ -1,6 +1,6 @@
 """Do plain networks get worse with depth, and do identity shortcuts reverse it?"""
 
-from ablations import Ablation, Arm, ByResolution, Factor, Factorial, Helps, Reference, Reverses
+from ablations import RESIDUAL_REPLICATIONS, Ablation, Arm, ByResolution, Factor, Factorial, Helps, Reference, Reverses
 from lightning_modules import catalogue
 
 PAPER = "He et al. 2016, Sect. 4.1"
@@ -36,4 +36,5 @@ ABLATION = Ablation(
         Helps(arm="residual deep", over="plain deep", source=PAPER),
     ),
     reference=ByResolution(small=SMALL, large=LARGE),
+    replications=RESIDUAL_REPLICATIONS,
 )

@@ -45,6 +45,7 @@ from reports.comparison.claims import (
     withhold_verdict,
 )
 from reports.comparison.controls import JudgedControl, judge_controls
+from reports.comparison.replications import ReplicatedDifference, compare_with_replications
 from reports.formatting import Interval, clip_interval
 from reports.statistics import Contrast
 from reports.statistics.families import FamilyEstimates, claimed_family, make_family
@@ -78,6 +79,7 @@ class Comparison:
         tracking_uri: where the record was read, without credentials.
         interim_schedule: the registered interim analyses of a sequential study.
         tuned: the comparison where every arm's recipe was tuned.
+        replications: measured differences beside those of public replications.
         controls: the placebo arms with their verdicts.
         paired_examples: where arms evaluate networks that others trained, an arm and the baseline under each seed.
     """
@@ -105,6 +107,7 @@ class Comparison:
     constant_answer: ConstantAnswer | None = None
     registration_check: RegistrationCheck | None = None
     controls: tuple[JudgedControl, ...] = ()
+    replications: tuple[ReplicatedDifference, ...] = ()
 
     @property
     def confidence_level(self) -> str:
@@ -209,6 +212,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
             {arm: misclassified[arm] for arm in claimed.registration.arms},
         ),
         controls=controls,
+        replications=compare_with_replications(registration, errors, _replicated_pairs(registration)),
         failures=find_failures((*trials, *dependencies)),
         trials=trials,
         dependencies=dependencies,
@@ -223,6 +227,13 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         constant_answer=constant_answer(record),
         registration_check=record.registration_check,
     )
+
+
+def _replicated_pairs(registration: Registration) -> tuple[tuple[str, str], ...]:
+    """The differences that claims read, on any endpoint, then those of the other arms to the baseline."""
+    claimed = [pair for claim in registration.claims for pair in claim.contrasts]
+    others = [(registration.baseline, arm) for arm in registration.arms[1:]]
+    return make_family([*claimed, *others]).pairs
 
 
 def _factorial_endpoints(registration: Registration) -> tuple[Endpoint, ...]:

@@ -28,6 +28,7 @@ from reports.content.document import (
 )
 from reports.content.factorial import INTERACTION_FIGURE, factorial_section
 from reports.content.paired_examples import examples_table
+from reports.content.replications import replications_table
 from reports.content.results import contrasts_table, results_table
 from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
 from reports.figures.study import error_decimals
@@ -159,6 +160,7 @@ def _arms_section(comparison: Comparison) -> Section:
     tables = nonempty_tables(
         results_table(comparison),
         contrasts_table(comparison),
+        replications_table(comparison),
         networks_table(comparison),
         costs_table(comparison),
         dependencies_table(comparison),

@@ -19,6 +19,7 @@ from reports.content.document import (
     number_cell,
     text_cell,
 )
+from reports.content.replications import replication_column
 from reports.figures.study import error_decimals
 from reports.formatting import format_contrast, format_published
 
@@ -38,6 +39,7 @@ def results_table(comparison: Comparison) -> Table:
         *_top5_columns(arms, digits),
         *test_cost_columns(arms),
         *_published_columns(comparison),
+        *filter(None, (replication_column(comparison),)),
     ]
     return arm_table(arms, "results", "Test error and outcomes of the trials", columns, _result_notes(comparison))
 
@@ -156,6 +158,8 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         notes.append(
             f"{EXPLORATORY_MARK} exploratory: this difference is not part of a registered claim and has no verdict."
         )
+    if comparison.registration.replications:
+        notes.append("Replications: test errors of public replications on CIFAR-10; see the table of differences.")
     reference = comparison.registration.reference
     if reference:
         caveat = f" Caveat: {reference.caveat}." if reference.caveat else ""

@@ -89,6 +89,7 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
         claims=study.ablation.claims_for(setups[baseline]),
         smallest_effect=study.protocol.smallest_effect,
         reference=study.ablation.reference_for(setups[baseline]),
+        replications=study.ablation.replications_for(setups[baseline]),
         seeds=study.seed_stages[0],  # of a sequential study the first stage; later ones are added as they are trained
         looks=study.looks,
         tuning=study.tuning,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ablations import Claim, Difference, Factorial, Property, Reference
+from ablations import Claim, Difference, Factorial, Property, Reference, Replication
 from lightning_modules.specs.values import Leaf
 from studies.design.tuning import TuningBudget
 from studies.records.results import RECORD_SCHEMA
@@ -48,6 +48,7 @@ class Registration:
         registered: when, ISO 8601; empty in older records.
         num_planned: trials of the arms that were planned then.
         num_visible: those of them that had a result already, in this study or in any other, under any name.
+        replications: results of public replications of the same arms, where the baseline's setup has any.
         class_counts: examples in ``train`` (under the first seed) and ``test``, by the name of the class.
     """
 
@@ -82,6 +83,7 @@ class Registration:
     num_planned: int = 0
     num_visible: int = 0
     class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    replications: tuple[Replication, ...] = ()
     schema: int = RECORD_SCHEMA
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference
+from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference, ReplicatedError, Replication
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_array
@@ -37,6 +37,8 @@ def registration_to_json(registration: Registration) -> dict[str, Any]:
     data = asdict(registration)
     data["claims"] = to_json(registration.claims)
     data["tuning"] = tuning_to_json(registration.tuning)
+    if not registration.replications:  # a study without any keeps the digest that it had before there were some
+        del data["replications"]
     return data
 
 
@@ -53,6 +55,7 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
         "factorial": _factorial_from_json(data["factorial"]),
         "unknowns": _tuples_by_arm(data["unknowns"]),
         "reference": Reference(**data["reference"]) if data["reference"] else None,
+        "replications": tuple(map(_replication_from_json, data.get("replications", ()))),
         "looks": tuple(data.get("looks", ())),
         "tuning": tuning_from_json(data.get("tuning")),
         "tested": _tuples_by_arm(data.get("tested", {})),
@@ -83,6 +86,11 @@ def _factorial_from_json(data: dict[str, Any] | None) -> Factorial | None:
 
 def _factor_from_json(data: dict[str, Any]) -> Factor:
     return Factor(name=data["name"], levels=tuple(data["levels"]))
+
+
+def _replication_from_json(data: dict[str, Any]) -> Replication:
+    values = {arm: ReplicatedError(**value) for arm, value in data["values"].items()}
+    return Replication(**data | {"values": values})
 
 
 def start_to_json(start: StudyStart) -> dict[str, Any]:
