@@ -33,6 +33,7 @@ from lightning_modules.data.types import DataError, Labels
 from lightning_modules.file_lock import exclusive_lock
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.scale import Scale
+from lightning_modules.stored_files import hash_bytes
 
 MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
 JPEG_QUALITY = 95  # of resized copies, JPEG with chroma at half the resolution
@@ -158,14 +159,29 @@ class ImageIndex:
         self.database_path = self.folder / "index.db"
 
     def inspect_files(self, files: Sequence[Path], log: Callable[[str], None]) -> dict[Path, InspectedImage]:
-        """Return findings about files; inspect those new or changed."""
+        """Return findings about files; inspect those new or changed. A damaged index is made again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         stamps = {file: file_stamp(file) for file in files}  # taken before reading: a later change is noticed
+        try:
+            return self._inspect_files(files, stamps, log)
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise
+            log(f"{self.database_path} cannot be used ({error}): all images are inspected again")
+            self.database_path.unlink(missing_ok=True)
+            return self._inspect_files(files, stamps, log)
+
+    def _inspect_files(
+        self, files: Sequence[Path], stamps: Mapping[Path, str], log: Callable[[str], None]
+    ) -> dict[Path, InspectedImage]:
         with closing(sqlite3.connect(self.database_path, timeout=60)) as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS files "
-                "(path TEXT PRIMARY KEY, state TEXT, digest TEXT, fault TEXT, is_resized INTEGER, moments BLOB)"
+                "(path TEXT PRIMARY KEY, state TEXT, digest TEXT, fault TEXT, is_resized INTEGER, moments BLOB, "
+                "checksum TEXT)"
             )
+            if "checksum" not in {row[1] for row in database.execute("PRAGMA table_info(files)")}:
+                database.execute("ALTER TABLE files ADD COLUMN checksum TEXT")  # of an earlier version's index
             inspected = self._read_known_files(database, stamps)
             if len(inspected) == len(stamps):
                 return inspected
@@ -180,9 +196,9 @@ class ImageIndex:
     def _read_known_files(self, database: sqlite3.Connection, stamps: Mapping[Path, str]) -> dict[Path, InspectedImage]:
         """Read the findings about files that have not changed.
 
-        A finding whose resized copy is gone is left out.
+        A finding whose resized copy is gone, or whose checksum is not its own, is left out.
         """
-        rows = {row[0]: row[1:] for row in database.execute("SELECT * FROM files")}
+        rows = {row[0]: row for row in database.execute("SELECT * FROM files")}
         # Resolving a path looks up each of its parents; there are far fewer class folders than files.
         resolved_folders = {folder: folder.resolve() for folder in {file.parent for file in stamps}}
         known: dict[Path, InspectedImage] = {}
@@ -190,9 +206,11 @@ class ImageIndex:
             row = rows.get(str(resolved_folders[file.parent] / file.name))
             if row is None:
                 continue
-            recorded_stamp, digest, error, is_resized, moments = row
-            is_copy_missing = is_resized and not self._copy_path(digest).exists()
-            if recorded_stamp == stamp and not is_copy_missing:
+            *content, checksum = row
+            _, recorded_stamp, digest, error, is_resized, moments = content
+            if recorded_stamp != stamp or (checksum is not None and checksum != _hash_row(content)):
+                continue
+            if not is_resized or self._copy_path(digest).exists():
                 pixel_moments = np.frombuffer(moments, dtype=np.int64)
                 known[file] = InspectedImage(digest, error, bool(is_resized), pixel_moments)
         return known
@@ -262,9 +280,21 @@ def _write_batch(
     rows = []
     for file, image in batch.items():
         moments = image.pixel_moments.tobytes()
-        rows.append((str(file.resolve()), stamps[file], image.digest, image.error, image.is_resized, moments))
+        row = (str(file.resolve()), stamps[file], image.digest, image.error, int(image.is_resized), moments)
+        rows.append((*row, _hash_row(row)))
     with database:  # one transaction
-        database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _hash_row(row: Sequence[object]) -> str:
+    return hash_bytes(repr(tuple(row)).encode())
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error is of the index's content, unlike a lock or a full disk."""
+    text = str(error).lower()
+    is_of_content = any(words in text for words in ("no such", "has no column", "could not decode", "columns but"))
+    return not isinstance(error, sqlite3.OperationalError) or is_of_content
 
 
 def list_bad_files(folder: ImageFolder, errors: Mapping[Path, str]) -> tuple[str, ...]:

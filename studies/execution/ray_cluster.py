@@ -44,7 +44,7 @@ MAX_TOTAL_BYTES = 100 * 2**20  # of all files sent to the cluster; Ray itself re
 MATCHED_PACKAGES = ("torch", "numpy", "pytorch-lightning")  # their versions decide whether results are reproducible
 SURVEY_TIMEOUT_SECONDS = 120.0  # a node may have to unpack the code and import this package from a slow disk first
 CONNECT_TIMEOUT_SECONDS = 10.0
-STDERR = 2  # file descriptor
+OUTPUT_DESCRIPTORS = (1, 2)
 USER_CODE_FOLDER = "users-{}"  # folders of several import paths may have the same name
 FORWARDED_VARIABLES = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
 
@@ -126,7 +126,7 @@ def _watch_control_process() -> None:
         exit_code = processes[0].process.wait()
         if exit_code not in (0, -signal.SIGTERM) and ray.is_initialized():
             log = process_folder() / "ray-end.log"
-            divert_native_errors(log)
+            divert_native_output(log)
             sys.stderr.write(
                 f"Ray's control process (GCS) has died (exit code {exit_code}): this start of the study ends within a "
                 f"minute. Ended trials are kept; the same command resumes from there. (Ray's own report: {log}, until "
@@ -138,12 +138,14 @@ def _watch_control_process() -> None:
         threading.Thread(target=watch, name="watch-gcs", daemon=True).start()
 
 
-def divert_native_errors(log: Path) -> None:
-    """Write what libraries print to the standard error stream, past Python, to a file; Python's own goes on."""
-    sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(STDERR), "w", buffering=1)
+def divert_native_output(log: Path) -> None:
+    """Write what libraries print past Python to a file; what Python prints goes where it went before."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in OUTPUT_DESCRIPTORS)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, STDERR)
+    for number in OUTPUT_DESCRIPTORS:
+        os.dup2(descriptor, number)
     os.close(descriptor)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -15,14 +18,19 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, flatten_fields
+from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_json
 from studies.design.tuning import Choice, Dimension, Sampler, TuningBudget
 
 MIN_CANDIDATES_FOR_IMPORTANCE = 8  # completed; below that the top quantile holds fewer than two
 
 # Share of candidates, the best ones, whose values are compared with those of all: PED-ANOVA's target quantile.
 TARGET_QUANTILE = 0.25
+
+
+JOURNAL_REMEDY = "It is moved aside; the search asks for the same candidates, and those that ended are not retrained."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,44 @@ class Candidate:
 
     number: int
     values: Mapping[str, Leaf]
+
+
+class CheckedJournal(JournalFileBackend):
+    """Optuna's journal, with a checksum in each line, which are verified as it is opened.
+
+    A last line that was cut off is dropped: Optuna would append the next one to it.
+
+    Raises:
+        DamagedFileError: for a line that is damaged, or has no checksum.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file))
+        *lines, cut_off = file.read_bytes().split(b"\n")
+        if cut_off:
+            os.truncate(file, file.stat().st_size - len(cut_off))
+        for number, line in enumerate(lines, start=1):
+            try:
+                # As it was when its checksum was taken: Optuna leaves the spaces out.
+                self._verify_line(json.dumps(json.loads(line)).encode())
+            except ValueError as error:
+                reason = f"line {number}: {getattr(error, 'reason', error)}"
+                raise DamagedFileError(file, reason, JOURNAL_REMEDY) from error
+
+    def _verify_line(self, line: bytes) -> None:
+        if f'"{CHECKSUM_KEY}": '.encode() not in line:
+            raise ValueError("it has no checksum")
+        parse_json(line, {"*": object}, self._file_path, JOURNAL_REMEDY)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries, each with its checksum."""
+        super().append_logs([json.loads(dump_json(log)) for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # only iterated
+        """Read the entries from a number on, without their checksums."""
+        for log in super().read_logs(log_number_from):
+            del log[CHECKSUM_KEY]
+            yield log
 
 
 class ArmSearch:
@@ -53,17 +99,24 @@ class ArmSearch:
             setup: of the arm, under the shared recipe.
             journal: file of Optuna's journal, in an existing folder.
             study_name: of the search in the journal.
+
+        Raises:
+            DamagedFileError: for a damaged journal.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.tuning, self.setup = tuning, setup
         self.space = {dimension.path: _to_distribution(dimension) for dimension in tuning.space}
         self.study = optuna.create_study(
             study_name=study_name,
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            storage=JournalStorage(CheckedJournal(journal)),
             sampler=SAMPLER_FACTORIES[tuning.sampler](tuning, 0),
             direction="minimize",
             load_if_exists=True,
         )
+        for trial in self._asked_trials():
+            if trial.params.keys() < self.space.keys():  # a driver was killed while it asked
+                reason = f"candidate {trial.number} of {study_name} was asked for in part"
+                raise DamagedFileError(journal, reason, JOURNAL_REMEDY)
 
     def first_candidates(self, count: int) -> tuple[Candidate, ...]:
         """The first ``count`` candidates; those that were never asked for are drawn now."""

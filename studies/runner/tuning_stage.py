@@ -40,8 +40,7 @@ class TuningStage:
             search_runs[arm] = context.store.searches.start_search(
                 self.study_run.run_id, arm, self.tuning, setup.recipe.epochs, context.tags
             )
-        journal = self._journal_file()
-        searches = {arm: ArmSearch(self.tuning, setup, journal, arm) for arm, setup in setups.items()}
+        searches = self._open_searches(setups)
         tuner = Tuner(self.tuning, setups, searches, self._read_result)
 
         first_trials = tuple(shared_trials)
@@ -53,6 +52,16 @@ class TuningStage:
             self.stage_runner.complete_trials((*first_trials, *candidates), heading=heading)
             first_trials = ()
         return self._choose_setups(tuner, searches, search_runs)
+
+    def _open_searches(self, setups: Mapping[str, Setup]) -> dict[str, ArmSearch]:
+        """Open every arm's search; a damaged journal is moved aside, and made again from the candidates' results."""
+        journal = self._journal_file()
+        try:
+            return {arm: ArmSearch(self.tuning, setup, journal, arm) for arm, setup in setups.items()}
+        except DamagedFileError as error:
+            self.study_run.context.log(str(error))
+            journal.replace(journal.with_suffix(".damaged"))
+            return {arm: ArmSearch(self.tuning, setup, journal, arm) for arm, setup in setups.items()}
 
     def _journal_file(self) -> Path:
         """File of Optuna's journal, one per study, data, code and platform: others give other errors."""

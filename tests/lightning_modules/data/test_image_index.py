@@ -1,7 +1,10 @@
 """A folder shaped like ImageNet, with what such folders hold: looked at once, bad files named, decoded by threads."""
 
 import io
+import random
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 
@@ -185,6 +188,41 @@ def test_a_second_look_reads_no_file_and_one_that_was_cut_off_goes_on(whole, tmp
     before = len(looked)
     assert read(whole, tmp_path).digest == found.digest
     assert len(looked) == before
+
+
+def test_a_damaged_index_is_never_believed(whole, tmp_path):
+    sound = read(whole, tmp_path)
+    (database,) = tmp_path.glob("*/index.db")
+    content, chance, lines = database.read_bytes(), random.Random(0), []
+    damages = [content[:10_000], b"no database", b""]
+    for _ in range(20):
+        damaged = bytearray(content)
+        for _ in range(200):
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        damages.append(bytes(damaged))
+    for damaged in damages:
+        database.write_bytes(damaged)
+        again = index_image_folder(replace(DATA), SCALE, whole, tmp_path, lines.append)
+        assert again.digest == sound.digest
+        assert again.excluded_files == ()
+        assert (again.channel_sums == sound.channel_sums).all()
+        assert (again.channel_products == sound.channel_products).all()
+    assert any(f"{database} cannot be used (file is not a database)" in line for line in lines)
+
+
+def test_a_forged_finding_is_inspected_again_and_an_index_of_an_earlier_version_is_read(whole, tmp_path, monkeypatch):
+    sound = read(whole, tmp_path)
+    (database,) = tmp_path.glob("*/index.db")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE files SET digest = 'f00' WHERE rowid = 3")
+        connection.execute("UPDATE files SET moments = zeroblob(96) WHERE rowid = 4")
+    again = read(whole, tmp_path)
+    assert again.digest == sound.digest
+    assert (again.channel_sums == sound.channel_sums).all()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("ALTER TABLE files DROP COLUMN checksum")
+    monkeypatch.setattr(module, "decode_checked_file", None)
+    assert read(whole, tmp_path).digest == sound.digest
 
 
 def test_progress_is_told(whole, tmp_path, monkeypatch):

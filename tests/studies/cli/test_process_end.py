@@ -52,11 +52,12 @@ def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_do
     lines = [
         "import os, sys",
         "from pathlib import Path",
-        "from studies.execution.ray_cluster import divert_native_errors",
-        f"divert_native_errors(Path({str(tmp_path / 'log')!r}))",
-        "os.write(2, b'a stack of C++')",
+        "from studies.execution.ray_cluster import divert_native_output",
+        f"divert_native_output(Path({str(tmp_path / 'log')!r}))",
+        "os.write(1, b'a stack '), os.write(2, b'of C++')",
         "print('one line', file=sys.stderr)",
+        "print('another')",
     ]
     ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
-    assert ended.stderr == "one line\n"
+    assert (ended.stdout, ended.stderr) == ("another\n", "one line\n")
     assert (tmp_path / "log").read_text() == "a stack of C++"

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,7 @@ import optuna
 import pytest
 
 from ablations import Times
-from lightning_modules.specs.errors import InvalidValue, UserError
+from lightning_modules.specs.errors import DamagedFileError, InvalidValue, UserError
 from lightning_modules.specs.values import flatten_fields
 from studies.design.declare import declare, declare_tuning
 from studies.design.trial import Trial
@@ -341,3 +343,34 @@ def test_the_contract_allows_the_tuned_paths_and_no_other():
     for chosen in ({"A": {RATE: 0.01}}, {"A": {RATE: 0.01}, "A-LRN": {DECAY: 0.1}}):
         with pytest.raises(ValueError, match="tuned"):
             ablation.tuned_setups(setups, chosen)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_damaged_journal_is_refused_or_read_up_to_a_line_that_was_cut_off(small, tmp_path, sampler):
+    tuning = TUNINGS[sampler].resolve_for_study({"A": small}, [])
+    journal = tmp_path / "journal.log"
+    search = ArmSearch(tuning, small, journal, "A")
+    candidates = search.first_candidates(4)
+    for candidate in candidates:
+        search.tell(candidate.number, 10.0 + candidate.number)
+    content, chance = journal.read_bytes(), random.Random(0)
+    outcomes = Counter()
+    for _ in range(100):
+        damaged = bytearray(content)
+        if chance.random() < 0.7:
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        else:
+            del damaged[chance.randrange(len(damaged)) :]
+        journal.write_bytes(damaged)
+        outcomes[_reopen(tuning, small, journal, candidates)] += 1
+    assert outcomes["refused"] > 50
+    assert outcomes["resumed"] > 5
+
+
+def _reopen(tuning, small, journal, candidates):
+    try:
+        resumed = ArmSearch(tuning, small, journal, "A")
+    except DamagedFileError:
+        return "refused"
+    assert resumed.first_candidates(len(candidates)) == candidates
+    return "resumed"
