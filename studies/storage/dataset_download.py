@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from lightning_modules.data.types import DataError
-from lightning_modules.file_lock import make_folder_once
+from lightning_modules.file_lock import exclusive_lock, make_folder_once
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.setup import Setup
 from studies.settings import Settings, SettingsError
 from studies.storage.object_store import MAX_CONCURRENT_REQUESTS, ObjectInfo, ObjectStore, ObjectStoreError
+
+IMAGE_FOLDERS = ("train", "val", "test")
+TIME_TOLERANCE_NS = 2_000_000_000  # FAT keeps times in steps of two seconds
 
 
 def _do_nothing(*_: object) -> None:
@@ -33,7 +37,8 @@ def uses_data_root(setup: Setup) -> bool:
 def with_local_data(settings: Settings, log: Callable[[str], None] = _do_nothing) -> Settings:
     """Settings whose data root is a local copy of the data at their URI.
 
-    The copy is downloaded unless it exists.
+    The copy is downloaded unless it exists. Its files that are missing or were changed since, by their sizes and times,
+    are downloaded again, and images that do not belong to it are removed.
 
     Args:
         log: called before a download.
@@ -52,6 +57,8 @@ def with_local_data(settings: Settings, log: Callable[[str], None] = _do_nothing
             "once for this machine"
         )
         _download_once(settings.data_uri, files, local_root)
+    else:
+        _repair_copy(settings.data_uri, files, local_root, log)
     return replace(settings, data_root=local_root)
 
 
@@ -128,6 +135,41 @@ def _download_once(
         raise DataError(f"cannot download the data: {error}. Try again later.") from error
 
 
+def _repair_copy(uri: str, files: Mapping[str, ObjectInfo], folder: Path, log: Callable[[str], None]) -> None:
+    """Bring a local copy back to what is listed, by its files' sizes and times.
+
+    Raises:
+        DataError: where a file cannot be downloaded.
+    """
+    changed = {name: listed for name, listed in files.items() if not _is_unchanged(folder / name, listed)}
+    # Of image folders alone: torchvision unpacks its archives beside them.
+    found = [path for part in IMAGE_FOLDERS for path in (folder / part).rglob("*") if path.is_file()]
+    strays = [path for path in found if path.relative_to(folder).as_posix() not in files]
+    for path in strays:
+        log(f"removed {path}: it is none of the files at {ObjectStore(uri).address}")
+        path.unlink(missing_ok=True)
+    if not changed:
+        return
+    log(
+        f"{len(changed):,} files of {folder} are missing or changed, such as {next(iter(changed))}: "
+        "downloading them again"
+    )
+    try:
+        with exclusive_lock(folder.with_name(f".{folder.name}.repair")):
+            _download_files(ObjectStore(uri), changed, folder, _do_nothing)
+    except (OSError, ObjectStoreError) as error:
+        raise DataError(f"cannot download the data: {error}. Try again later.") from error
+
+
+def _is_unchanged(file: Path, listed: ObjectInfo) -> bool:
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return False
+    is_of_its_time = abs(status.st_mtime_ns - listed.modified_ns) < TIME_TOLERANCE_NS
+    return stat.S_ISREG(status.st_mode) and status.st_size == listed.num_bytes and is_of_its_time
+
+
 def _download_files(
     object_store: ObjectStore, files: Mapping[str, ObjectInfo], folder: Path, heartbeat: Callable[[], None]
 ) -> None:
@@ -136,14 +178,16 @@ def _download_files(
 
     def download(name: str) -> None:
         file, listed = folder / name, files[name]
-        with file.open("wb") as target:
+        partial = file.with_name(f".{file.name}.partial")
+        with partial.open("wb") as target:
             target.writelines(object_store.read_chunks(name))
-        num_bytes = file.stat().st_size
+        num_bytes = partial.stat().st_size
         if num_bytes != listed.num_bytes:
             reason = f"{name} has {num_bytes} bytes, and {listed.num_bytes} when it was listed"
             raise ObjectStoreError(object_store.uri, reason)
         # The cache of decoded images recognizes unchanged files by their time, on every machine.
-        os.utime(file, ns=(listed.modified_ns, listed.modified_ns))
+        os.utime(partial, ns=(listed.modified_ns, listed.modified_ns))
+        partial.replace(file)
 
     with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
         try:

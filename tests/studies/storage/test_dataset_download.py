@@ -36,6 +36,7 @@ def images(tmp_path):
             folder.mkdir(parents=True)
             for number in range(3):
                 Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+                os.utime(folder / f"{number}.png", (1e9, 1e9))  # as data are, older than the study
     return tmp_path / "data"
 
 
@@ -71,6 +72,25 @@ def test_it_is_fetched_once_and_has_the_digest_of_the_folder(images, settings, t
     there = prepare_dataset(data, SCALE, found.data_root, tmp_path / "cache-1")
     assert there.digest == prepare_dataset(data, SCALE, images, tmp_path / "cache-2").digest
     assert fetched(settings) == [found.data_root]
+
+
+def test_a_copy_whose_files_were_changed_is_made_whole_again(images, settings, reads):
+    found = with_local_data(settings).data_root
+    files = [found / "train" / "cat" / "0.png", found / "test" / "dog" / "1.png", found / "train" / "dog" / "2.png"]
+    files[0].write_bytes(files[0].read_bytes()[:-1])
+    files[1].unlink()
+    files[2].write_bytes(bytes(len(files[2].read_bytes())))
+    stray = found / "train" / "cat" / "9.png"
+    stray.write_bytes(files[0].read_bytes())
+    news = []
+    assert with_local_data(settings, news.append).data_root == found
+    assert len(reads) == 12 + 3
+    assert news[0] == f"removed {stray}: it is none of the files at {images.as_uri()}"
+    assert news[1].startswith(f"3 files of {found} are missing or changed, such as ")
+    assert len(news) == 2
+    for file in found.rglob("*.png"):
+        assert file.read_bytes() == (images / file.relative_to(found)).read_bytes()
+    assert len(list(found.rglob("*"))) == 6 + 12
 
 
 def test_another_machine_fetches_what_the_driver_settled_on(settings, tmp_path, reads):
