@@ -83,8 +83,8 @@ class RngState:
         _restore_state(self.process_state)
 
 
-def seed_everything(generator: np.random.Generator) -> None:
-    """Seed the process's global generators for good, those of GPUs as well."""
+def seed_everything(generator: np.random.Generator) -> int:
+    """Seed the process's global generators for good, those of GPUs as well; returns torch's seed."""
     seed = int(generator.integers(SEED_LIMITS["torch"]))
     if torch.cuda.is_available():
         torch.manual_seed(seed)
@@ -92,6 +92,7 @@ def seed_everything(generator: np.random.Generator) -> None:
         # `torch.manual_seed` would record a traceback for every kind of device, in case it is initialized later: 5 ms.
         torch.default_generator.manual_seed(seed)
     _seed_numpy_and_python(seed)
+    return seed
 
 
 def _seed_numpy_and_python(seed: int) -> None:

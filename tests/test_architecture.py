@@ -39,7 +39,7 @@ RENDERERS = CONTENT | {"reports.content"}
 # for those of ``BELOW``.
 ALLOWED: dict[str, set[str]] = {
     "lightning_modules.rng": set(),
-    "lightning_modules.distributed": set(),
+    "lightning_modules.distributed": {"lightning_modules.networks"},
     "lightning_modules.file_lock": set(),
     "lightning_modules.specs": set(),
     "lightning_modules.stored_files": SPECS,

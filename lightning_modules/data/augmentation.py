@@ -54,6 +54,10 @@ class ShiftFlipParams:
         """Return some examples' draws, one kind after the other, for hashing."""
         return self.shifts[indices].tobytes(), self.flips[indices].tobytes()
 
+    def device_arrays(self, resolution: int) -> dict[str, np.ndarray]:  # noqa: ARG002 - as for crops
+        """Return what a device needs to augment by itself, by name; nothing where images stay as they are."""
+        return {"shifts": self.shifts, "flips": self.flips} if self.margin or self.flips.any() else {}
+
 
 @dataclass(frozen=True)
 class CropParams:
@@ -109,6 +113,17 @@ class CropParams:
         kinds = (self.sides, self.offsets, self.flips, self.color_coefficients)
         return tuple(draws[indices].tobytes() for draws in kinds)
 
+    def device_arrays(self, resolution: int) -> dict[str, np.ndarray]:
+        """Return what a device needs to crop by itself, by name."""
+        rows, columns = self.offsets[:, 0], self.offsets[:, 1]
+        first_pixels = [crop_starts(offsets, self.sides, resolution) for offsets in (rows, columns)]
+        return {
+            "sides": self.sides,
+            "first_pixels": np.stack(first_pixels, axis=1),
+            "flips": self.flips,
+            "color_coefficients": self.color_coefficients,
+        }
+
     def crop_image(self, pixels: npt.NDArray[np.uint8], index: int, resolution: int) -> npt.NDArray[np.uint8]:
         """Crop an example's whole image to the resolution; uint8."""
         side, flip = int(self.sides[index]), bool(self.flips[index])
@@ -142,7 +157,9 @@ def crop_batch(
     # One by one is many times as fast on a CPU at 224 pixels; the two differ by one gray level at most.
     if images.device.type == "cpu":
         return _crop_one_by_one(images, crops, indices, resolution)
-    return _crop_by_matrices(images, crops, indices, resolution)
+    arrays = crops.device_arrays(resolution)
+    chosen = {name: torch.from_numpy(array[indices]).to(images.device) for name, array in arrays.items()}
+    return crop_by_matrices(images, chosen["sides"], chosen["first_pixels"], chosen["flips"], resolution)
 
 
 def _crop_one_by_one(
@@ -154,20 +171,24 @@ def _crop_one_by_one(
     return torch.from_numpy(cropped)
 
 
-def _crop_by_matrices(
-    images: torch.Tensor, crops: CropParams, indices: npt.NDArray[np.int64], resolution: int
+def crop_by_matrices(
+    images: torch.Tensor, sides: torch.Tensor, first_pixels: torch.Tensor, flips: torch.Tensor, resolution: int
 ) -> torch.Tensor:
-    """Crop by two batched matrix products.
+    """Rescale and crop square images by two batched matrix products.
 
     On a GPU these are few kernels, whatever the sides.
+
+    Args:
+        images: uint8, batch x height x width x channels.
+        sides: batch; the side to which each is rescaled.
+        first_pixels: batch x 2; row and column of the rescaled image at which the crop begins.
+        flips: batch; whether the crop is mirrored.
+        resolution: of the crop.
     """
-    stored_length, device = images.shape[1], images.device
-    sides, offsets = crops.sides[indices], crops.offsets[indices]
-    first_rows = torch.from_numpy(crop_starts(offsets[:, 0], sides, resolution)).to(device)
-    first_columns = torch.from_numpy(crop_starts(offsets[:, 1], sides, resolution)).to(device)
-    device_sides, flips = torch.from_numpy(sides).to(device), torch.from_numpy(crops.flips[indices]).to(device)
-    row_weights = _resampling_weights(stored_length, device_sides, first_rows, resolution)
-    column_weights = _resampling_weights(stored_length, device_sides, first_columns, resolution)
+    stored_length = images.shape[1]
+    first_rows, first_columns = first_pixels.unbind(1)
+    row_weights = _resampling_weights(stored_length, sides, first_rows, resolution)
+    column_weights = _resampling_weights(stored_length, sides, first_columns, resolution)
     column_weights = torch.where(flips[:, None, None], column_weights.flip(1), column_weights)
     pixels = images.permute(0, 3, 1, 2).float()
     cropped = row_weights[:, None] @ pixels @ column_weights.transpose(1, 2)[:, None]
@@ -202,10 +223,13 @@ def shift_and_flip(images: torch.Tensor, shifts: torch.Tensor, flips: torch.Tens
     """
     if margin == 0 and not bool(flips.any()):
         return images
-    padded = functional.pad(images, (0, 0, margin, margin, margin, margin))
     if images.device.type == "cpu":
-        return torch.from_numpy(_shift_by_windows(padded, shifts.numpy(), flips.numpy(), margin))
-    return _shift_by_gathering(padded, shifts, flips, margin)
+        return torch.from_numpy(_shift_by_windows(_pad_black(images, margin), shifts.numpy(), flips.numpy(), margin))
+    return shift_by_gathering(images, shifts, flips, margin)
+
+
+def _pad_black(images: torch.Tensor, margin: int) -> torch.Tensor:
+    return functional.pad(images, (0, 0, margin, margin, margin, margin))
 
 
 def _shift_by_windows(padded: torch.Tensor, shifts: np.ndarray, flips: np.ndarray, margin: int) -> np.ndarray:
@@ -232,8 +256,9 @@ def _shift_by_windows(padded: torch.Tensor, shifts: np.ndarray, flips: np.ndarra
     return shifted.reshape(batch, height, width, channels)
 
 
-def _shift_by_gathering(padded: torch.Tensor, shifts: torch.Tensor, flips: torch.Tensor, margin: int) -> torch.Tensor:
-    """Gather every pixel from its source position: one kernel on a GPU."""
+def shift_by_gathering(images: torch.Tensor, shifts: torch.Tensor, flips: torch.Tensor, margin: int) -> torch.Tensor:
+    """Shift and mirror as :func:`shift_and_flip`, pixel by pixel: one kernel on a GPU, and no value of the host."""
+    padded = _pad_black(images, margin)
     batch, height, width = len(padded), padded.shape[1] - 2 * margin, padded.shape[2] - 2 * margin
     rows = torch.arange(height, device=padded.device)
     columns = torch.arange(width, device=padded.device).expand(batch, width)

@@ -6,7 +6,8 @@ Pixels are on the device as uint8.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -17,8 +18,10 @@ from lightning_modules.data.augmentation import (
     CropParams,
     ShiftFlipParams,
     crop_batch,
+    crop_by_matrices,
     sample_augmentation,
     shift_and_flip,
+    shift_by_gathering,
 )
 from lightning_modules.data.datasets import split_train_validation
 from lightning_modules.data.decoding import rescaled_lengths
@@ -82,6 +85,11 @@ class DataSplit:
         self.normalization = PixelNormalization(mean, std, color_components)
         self.resolution, self.channels = images.shape[1], images.shape[3]
 
+    @cached_property
+    def buffers(self) -> EpochBuffers:
+        """The draws of the current epoch on the device."""
+        return EpochBuffers(self)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -115,13 +123,32 @@ class DataSplit:
     def _crop_images(self, indices: Indices, crops: CropParams) -> torch.Tensor:
         images = self.images.index_select(0, self._to_device(indices))
         return self.normalization.normalize_with_color_shift(
-            crop_batch(images, crops, indices, self.resolution), crops.color_coefficients[indices]
+            crop_batch(images, crops, indices, self.resolution), self._to_device(crops.color_coefficients[indices])
         )
 
     def _shift_images(self, indices: Indices, params: ShiftFlipParams) -> torch.Tensor:
         images = self.images.index_select(0, self._to_device(indices))
         shifts, flips = self._to_device(params.shifts[indices]), self._to_device(params.flips[indices])
         return self.normalize(shift_and_flip(images, shifts, flips, params.margin))
+
+    def augment_on_device(self, indices: torch.Tensor, draws: Mapping[str, torch.Tensor], margin: int) -> torch.Tensor:
+        """Return examples' augmented images, without a value of the host.
+
+        Args:
+            indices: int64, on the device.
+            draws: of all examples of the epoch, as their ``device_arrays`` are named.
+            margin: largest shift, pixels.
+        """
+        images = self.images.index_select(0, indices)
+        chosen = {name: values.index_select(0, indices) for name, values in draws.items()}
+        if "shifts" in chosen:
+            return self.normalize(shift_by_gathering(images, chosen["shifts"], chosen["flips"], margin))
+        if "sides" in chosen:
+            cropped = crop_by_matrices(
+                images, chosen["sides"], chosen["first_pixels"], chosen["flips"], self.resolution
+            )
+            return self.normalization.normalize_with_color_shift(cropped, chosen["color_coefficients"])
+        return self.normalize(images)
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.images.device)
@@ -137,6 +164,39 @@ class DataSplit:
             # Rounded because splits that are decoded from files rescale uint8 pixels: both read the same images.
             rescaled = rescale_images(self.images[window].permute(0, 3, 1, 2).float(), side).round_()
             yield self.normalize(rescaled.permute(0, 2, 3, 1)), self.labels[window]
+
+
+class EpochBuffers:
+    """The order and the augmentation of an epoch on the device, and the place of the next batch.
+
+    They keep their memory from epoch to epoch, so that a captured step finds those of the current one.
+    """
+
+    def __init__(self, split: DataSplit) -> None:
+        self.split, self.device = split, split.labels.device
+        self.order = torch.zeros(len(split), dtype=torch.int64, device=self.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.draws: dict[str, torch.Tensor] = {}
+        self.margin = 0
+
+    def load(self, order: Indices, params: ShiftFlipParams | CropParams) -> None:
+        """Send an epoch's draws, and begin at its first batch."""
+        self.order.copy_(torch.from_numpy(order))
+        self.margin = params.margin if isinstance(params, ShiftFlipParams) else 0
+        for name, array in params.device_arrays(self.split.resolution).items():
+            values = torch.from_numpy(array)
+            if name in self.draws:
+                self.draws[name].copy_(values)
+            else:
+                self.draws[name] = values.to(self.device, copy=True)
+        self.position.zero_()
+
+    def cut_batch(self, size: int, local_slice: slice) -> Batch:
+        """Cut the next batch: the images of a slice of it, and all labels."""
+        indices = self.order.index_select(0, self.position + torch.arange(size, device=self.device))
+        self.position += size
+        images = self.split.augment_on_device(indices[local_slice], self.draws, self.margin)
+        return images, self.split.labels.index_select(0, indices)
 
 
 class AugmentationHash:
@@ -168,8 +228,9 @@ class EpochLoader:
 
     Attributes:
         order: example indices in the order of this epoch.
-        order_hash, augmentation_hash: of the order and the augmentation of the batches yielded so far.
-        num_examples_seen: examples yielded so far.
+        batch_sizes: of the global batches, in their order.
+        order_hash, augmentation_hash: of the order and the augmentation of all batches, once they are read.
+        num_examples_seen: examples of the batches that were read.
     """
 
     def __init__(
@@ -185,22 +246,73 @@ class EpochLoader:
         self.split, self.recipe, self.dp_rank = split, recipe, dp_rank or DataParallelRank()
         self.order = seeded_generator(seed, "order", epoch).permutation(len(split))
         self.params = sample_augmentation(recipe, seed, epoch, len(split), split.resolution, split.channels)
+        self.batch_sizes = recipe.batch_sizes(len(split))
+        self.buffers = split.buffers if isinstance(split, DataSplit) else None
         self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), AugmentationHash(), 0
 
     def __len__(self) -> int:
-        return len(self.recipe.batch_sizes(len(self.split)))
+        return len(self.batch_sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        stops = np.cumsum(self.recipe.batch_sizes(len(self.order)))
+        self.record_draws()
+        stops = np.cumsum(self.batch_sizes)
         global_batches = [self.order[start:stop] for start, stop in pairwise((0, *stops))]
         local_batches = [indices[self.dp_rank.local_slice(len(indices))] for indices in global_batches]
         augmented = self.split.augmented_images(local_batches, self.params)
         for indices, images in zip(global_batches, augmented, strict=True):
-            self.order_hash.update(indices.tobytes())
-            self.augmentation_hash.update(*self.params.to_bytes(indices))
-            self.num_examples_seen += len(indices)
             arranged = make_contiguous(images) if self.layout == "contiguous" else images
             yield arranged, self.split.labels[torch.from_numpy(indices).to(self.split.labels.device)]
+
+    def record_draws(self) -> None:
+        """Count and hash the examples and the augmentation of the epoch's batches."""
+        used = self.order[: sum(self.batch_sizes)]  # a recipe may drop the remainder
+        self.order_hash.update(used.tobytes())
+        self.augmentation_hash.update(*self.params.to_bytes(used))
+        self.num_examples_seen += len(used)
+
+    # -- the same batches, cut on the device -------------------------------------------------------------------------
+
+    @property
+    def device_epoch(self) -> EpochLoader | None:
+        """The epoch, if its examples lie on the device."""
+        return self if self.buffers else None
+
+    def load_draws(self) -> None:
+        """Send the epoch's order and augmentation to the device, and begin at its start."""
+        self.record_draws()
+        self._device_buffers.load(self.order, self.params)
+
+    def cut_batch(self, size: int) -> Batch:
+        """Cut the next batch, without reading a value on the host."""
+        return self._device_buffers.cut_batch(size, self.dp_rank.local_slice(size))
+
+    @property
+    def state_tensors(self) -> list[torch.Tensor]:
+        """The place of the next batch."""
+        return [self._device_buffers.position]
+
+    @property
+    def _device_buffers(self) -> EpochBuffers:
+        if self.buffers is None:
+            raise TypeError(f"the examples of a {type(self.split).__name__} do not lie on the device")
+        return self.buffers
+
+
+class WholeEpoch:
+    """An epoch as the only item of a loader, for a module that runs the steps itself.
+
+    Attributes:
+        num_steps: number of batches in the epoch.
+    """
+
+    def __init__(self, batches: EpochLoader) -> None:
+        self.batches, self.num_steps = batches, len(batches)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[EpochLoader]:
+        yield self.batches
 
 
 class SplitDataModule(TrialDataModule):
@@ -223,10 +335,11 @@ class SplitDataModule(TrialDataModule):
         """Digest of the indices that are held out for validation."""
         return hashlib.sha256(self.validation_indices.tobytes()).hexdigest()[:16]
 
-    def train_dataloader(self) -> EpochLoader:
+    def train_dataloader(self) -> EpochLoader | WholeEpoch:
         """Return the batches of the trainer's current epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return EpochLoader(self.train, self.recipe, self.seed, epoch, self.dp_rank, self.layout)
+        batches = EpochLoader(self.train, self.recipe, self.seed, epoch, self.dp_rank, self.layout)
+        return WholeEpoch(batches) if self.gives_whole_epochs else batches
 
 
 class InMemoryDataModule(SplitDataModule):

@@ -46,14 +46,14 @@ class PixelNormalization:
         rows = images.flatten(2).float().sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
-    def normalize_with_color_shift(self, images: torch.Tensor, coefficients: np.ndarray) -> torch.Tensor:
+    def normalize_with_color_shift(self, images: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
         """Normalize images and shift their colors.
 
         As :meth:`normalize`, with coefficients ``(batch, channels)`` of the color components.
 
         The shift is that of Krizhevsky et al. 2012, Sect. 4.1.
         """
-        shifts = torch.from_numpy(coefficients).to(images.device) @ self.color_components.T
+        shifts = coefficients @ self.color_components.T
         if images.device.type != "cpu":
             return self.normalize(images).add_((shifts / self.std)[:, :, None, None])
         # On a CPU in two passes over uint8, image by image in its cache: three times as fast as step by step.

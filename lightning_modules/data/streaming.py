@@ -150,7 +150,7 @@ class ImageFileSplit(StreamedSplit):
 
     def _cropped_images(self, index_batches: Sequence[Indices], crops: CropParams) -> Iterator[torch.Tensor]:
         for indices, images in zip(index_batches, self.cropped_images(index_batches, crops), strict=True):
-            coefficients = crops.color_coefficients[indices]
+            coefficients = torch.from_numpy(crops.color_coefficients[indices]).to(self.device)
             yield self.normalization.normalize_with_color_shift(images.to(self.device), coefficients)
 
     def _shifted_images(self, index_batches: Sequence[Indices], params: ShiftFlipParams) -> Iterator[torch.Tensor]:

@@ -77,9 +77,12 @@ class TrialDataModule(lightning.LightningDataModule):
 
     Attributes:
         layout: memory layout of the batches that the trainer is given.
+        gives_whole_epochs: whether the trainer is given a whole epoch as if it were one batch; a user's data module
+            gives batches all the same.
     """
 
     layout: MemoryLayout = "channels-last"
+    gives_whole_epochs = False
     train: ReadableSplit
     validation: ReadableSplit
     test: ReadableSplit

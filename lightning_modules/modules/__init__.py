@@ -1,4 +1,4 @@
-"""The LightningModules, their running metrics and learning-rate schedules.
+"""The LightningModules, their steps, running metrics and learning-rate schedules.
 
 Imports ``specs``, ``networks`` and ``distributed``.
 """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import pytorch_lightning as lightning
 import torch
@@ -12,24 +12,75 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.distributed import Batch, DataParallelRank, synchronize_layers
+from lightning_modules.modules.captured_steps import CapturedSteps, CaptureError, StepState
 from lightning_modules.modules.lr_schedule import Plateau, learning_rate_factor
 from lightning_modules.modules.metrics import RunningMetrics
+from lightning_modules.modules.step_rates import DeviceRates, HostRates, StepRates, allocate_momentum, make_sgd
+from lightning_modules.networks.layers import Dropout
 from lightning_modules.networks.memory_layout import MemoryLayout, set_layout
 from lightning_modules.networks.outputs import extract_logits
 from lightning_modules.specs.recipe import Recipe
 
 
+class DeviceEpoch(Protocol):
+    """An epoch of training batches that are cut on the device, at a place that the device keeps.
+
+    Attributes:
+        batch_sizes: of the global batches, in their order.
+    """
+
+    batch_sizes: Sequence[int]
+
+    def load_draws(self) -> None:
+        """Send the epoch's order and augmentation to the device, and begin at its start."""
+
+    def cut_batch(self, size: int) -> Batch:
+        """Cut the next batch, without reading a value on the host."""
+
+    @property
+    def state_tensors(self) -> list[torch.Tensor]:
+        """What cutting a batch changes."""
+
+
+class TrainingEpoch(Protocol):
+    """A whole epoch, which Lightning hands to the module as if it were one batch.
+
+    Attributes:
+        device_epoch: the same batches, cut on the device; ``None`` where the host makes them.
+    """
+
+    device_epoch: DeviceEpoch | None
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches."""
+
+
+def do_nothing() -> None:
+    """Ignore a step."""
+
+
 class Classifier(lightning.LightningModule):
     """Train a network under a recipe.
 
-    It is a :class:`lightning_modules.modules.trainable.Trainable`.
+    It is a :class:`lightning_modules.modules.trainable.Trainable`. Lightning's loop runs over epochs, and this module
+    over the steps of each: what Lightning does for a batch takes a small network as long as a tenth of its step, and
+    would keep a GPU waiting.
+
+    On a GPU the whole step is captured as a CUDA graph, if it can be
+    (:mod:`lightning_modules.modules.captured_steps`); a CPU computes the same function, called by the host.
 
     With several workers, every step has the loss and the gradient of the global batch, and so has every curve.
 
     Attributes:
         auxiliary_weight: factor of the auxiliary heads' losses; at 0, further outputs are ignored.
-        pending_microbatches: the batch's further microbatches, whose gradients :meth:`backward` adds.
+        layout: of the batches; a network of the other layout copies them itself.
+        has_device_steps: whether steps depend on nothing of the host: batches are cut, and rates are found, on the
+            device. So it is on a GPU.
+        on_step: called after every step.
+        why_not_captured: the reason, where steps of a GPU could not be captured.
     """
+
+    has_device_steps = False
 
     def __init__(
         self,
@@ -40,13 +91,21 @@ class Classifier(lightning.LightningModule):
         layout: MemoryLayout = "channels-last",
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.recipe, self.auxiliary_weight, self.dp_rank = recipe, auxiliary_weight, dp_rank or DataParallelRank()
-        self.layout: MemoryLayout = "channels-last"  # of the batches: a network of the other layout copies them itself
+        self.layout: MemoryLayout = "channels-last"
+        self.dropout_generator: torch.Generator | None = None
+        # Before several workers' layers take their places: those draw through the original ones.
+        self.dropout_layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
         self.network = set_layout(synchronize_layers(network, self.dp_rank), layout)
         self.all_parameters = list(self.network.parameters())  # collecting them takes 1 % of a small network's step
         self.metrics = RunningMetrics(torch.device("cpu"))
         self.plateau = Plateau(recipe.patience)
-        self.global_batch_size, self.pending_microbatches = 0, list[Batch]()
+        self.on_step: Callable[[], None] = do_nothing
+        self.captured_steps: CapturedSteps | None = None
+        self.why_not_captured = ""
+        self.device_epoch: DeviceEpoch | None = None
+        self.held_batches: dict[tuple[int, ...], Batch] = {}
 
     @property
     def module(self) -> Classifier:
@@ -75,23 +134,137 @@ class Classifier(lightning.LightningModule):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             return extract_logits(self.network(images))
 
-    def on_train_epoch_start(self) -> None:
-        """Reset the metrics."""
+    # -- the fit ---------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make SGD with momentum; the rates are set step by step."""
+        return make_sgd(self.all_parameters, self.recipe)
+
+    def on_train_start(self) -> None:
+        """Prepare the steps, after a checkpoint has been restored."""
+        # Lightning's own optimizer: its wrapper counts batches, and reads the device's rate on the host.
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self.optimizer: torch.optim.SGD = optimizer
         self.metrics = RunningMetrics(self.device)
+        self._set_dropout_generator(torch.Generator(self.device))
+        self.has_device_steps = self.has_device_steps or self.device.type == "cuda"
+        loader: Any = self.trainer.train_dataloader
+        self.steps_per_epoch = int(getattr(loader, "num_steps", len(loader)))  # a user's loader gives batches
+        self.rates: StepRates = HostRates(self.optimizer)
+        if self.has_device_steps:
+            self.rates = DeviceRates(self.optimizer, self.steps_per_epoch, self.device)
+        if self.device.type == "cuda" and self.dp_rank.is_single_worker:
+            self.captured_steps = CapturedSteps(self._find_step_state)
 
-    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:  # noqa: ARG002 - Lightning's signature
-        """Return this rank's term of the batch's mean loss, nats.
+    def on_train_end(self) -> None:
+        """Give back what only training needs: the captured steps hold a step's activations."""
+        self.captured_steps, self.device_epoch = None, None
+        self.held_batches.clear()
+        self._set_dropout_generator(None)
+        self.optimizer.zero_grad()
 
-        The loss is the cross-entropy, with weighted terms of auxiliary heads.
+    def _set_dropout_generator(self, generator: torch.Generator | None) -> None:
+        self.dropout_generator = generator
+        for layer in self.dropout_layers:
+            layer.generator = generator
 
-        Of a batch in microbatches, it is the term of the first one.
+    def seed_dropout(self, seed: int) -> None:
+        """Seed the masks of the next steps."""
+        if self.dropout_generator:
+            self.dropout_generator.manual_seed(seed)
+
+    def on_train_epoch_start(self) -> None:
+        """Reset the metrics, and set the rates of the epoch's steps."""
+        self.metrics.reset()
+        first_step = self.trainer.current_epoch * self.steps_per_epoch
+        self.rates.load_epoch([self._learning_rate(first_step + step) for step in range(self.steps_per_epoch)])
+
+    def training_step(self, work: Batch | TrainingEpoch, batch_index: int) -> None:  # noqa: ARG002 - Lightning's
+        """Take the steps of a whole epoch, or of one batch of a user's data module."""
+        if isinstance(work, (tuple, list)):
+            self._train_batch(*work)
+        elif self.has_device_steps and work.device_epoch:
+            self._train_on_device(work.device_epoch)
+        else:
+            for images, labels in work:
+                self._train_batch(images, labels)
+
+    def _train_batch(self, images: torch.Tensor, global_labels: torch.Tensor) -> None:
+        """Take one step on a batch that the host has made."""
+        if self.captured_steps:
+            images, global_labels = self._hold_batch(images, global_labels)
+        self._replay_step(tuple(images.shape), lambda: self._take_step(images, global_labels))
+        self._count_step(len(global_labels))
+
+    def _hold_batch(self, images: torch.Tensor, global_labels: torch.Tensor) -> Batch:
+        """Copy a batch to where the captured step of its shape reads it."""
+        batch = (images, global_labels)
+        held = self.held_batches.setdefault(tuple(images.shape), (images.clone(), global_labels.clone()))
+        for tensor, values in zip(held, batch, strict=True):
+            tensor.copy_(values)
+        return held
+
+    def _train_on_device(self, epoch: DeviceEpoch) -> None:
+        """Take an epoch's steps, without waiting for any of them."""
+        self.device_epoch = epoch
+        epoch.load_draws()
+        for size in epoch.batch_sizes:
+            self._replay_step((size,), lambda size=size: self._take_step(*epoch.cut_batch(size)))  # type: ignore[misc]
+            self._count_step(size)
+
+    def _replay_step(self, shape: tuple[int, ...], step: Callable[[], None]) -> None:
+        """Take a step by its captured graph, or by calling it where there are no graphs."""
+        if self.captured_steps:
+            try:
+                self.captured_steps.take((shape, self.metrics.counts_layer_gradients), step)
+                return
+            except CaptureError as error:
+                self.captured_steps, self.why_not_captured = None, str(error)
+        step()
+
+    def _find_step_state(self) -> StepState:
+        """What a step changes, on the device."""
+        tensors = [*self.network.parameters(), *self.network.buffers(), *allocate_momentum(self.optimizer)]
+        tensors += [*self.rates.state_tensors, *self.metrics.device_sums]
+        if self.device_epoch:
+            tensors = [*self.device_epoch.state_tensors, *tensors]
+        default_generator = torch.cuda.default_generators[self.device.index or 0]
+        generators = [generator for generator in (self.dropout_generator, default_generator) if generator]
+        return StepState(tensors, generators)
+
+    # -- one step: nothing here reads a value of the device on the host, nor counts on the host -----------------------
+
+    def _take_step(self, images: torch.Tensor, global_labels: torch.Tensor) -> None:
+        """Compute the gradient of a batch, clip it, and change the weights."""
+        self.accumulate_gradients(images, global_labels)
+        self.clip_global_norm()
+        self.rates.set_next()
+        self.optimizer.step()
+
+    def accumulate_gradients(self, images: torch.Tensor, global_labels: torch.Tensor) -> None:
+        """Compute the gradient of a batch's mean loss, microbatch by microbatch.
+
+        Args:
+            images: this rank's share of the batch.
+            global_labels: of the whole batch.
         """
-        images, global_labels = batch
-        self.global_batch_size = len(global_labels)
-        local_slice = self.dp_rank.begin_global_batch(len(global_labels))
-        microbatches = self._split_microbatches(images, global_labels[local_slice])
-        (images, labels), *self.pending_microbatches = microbatches
-        return self._compute_loss(images, labels, self.global_batch_size)
+        for parameter in self.all_parameters:
+            parameter.grad = None
+        local_labels = global_labels[self.dp_rank.begin_global_batch(len(global_labels))]
+        for microbatch_images, labels in self._split_microbatches(images, local_labels):
+            # Each forward only after the backward before it: one microbatch's activations are held at a time.
+            loss = self.compute_loss(microbatch_images, labels, len(global_labels))
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def clip_global_norm(self) -> None:
+        """Add up the ranks' gradients and clip the global norm.
+
+        The norm is recorded whether or not the recipe clips it.
+        """
+        self.dp_rank.all_reduce_gradients(self.all_parameters)
+        self.metrics.add_layer_gradients(self.network)
+        norm = nn.utils.clip_grad_norm_(self.all_parameters, self.recipe.clip_norm or math.inf)  # inf: only measured
+        self.metrics.add_gradient_norm(norm)
 
     def _split_microbatches(self, images: torch.Tensor, labels: torch.Tensor) -> list[Batch]:
         """Split the rank's share of a batch into microbatches.
@@ -103,11 +276,14 @@ class Classifier(lightning.LightningModule):
             return [(images, labels)]
         return list(zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True))
 
-    def _compute_loss(self, images: torch.Tensor, labels: torch.Tensor, global_batch_size: int) -> torch.Tensor:
-        """Return some examples' term of the mean loss; update the metrics."""
+    def compute_loss(self, images: torch.Tensor, labels: torch.Tensor, global_batch_size: int) -> torch.Tensor:
+        """Return some examples' term of the batch's mean loss, nats, and add it to the metrics.
+
+        The loss is the cross-entropy, with weighted terms of auxiliary heads.
+        """
         logits, *auxiliary_logits = self._forward_logits(images)
         loss = self._partial_mean_loss(logits, labels, global_batch_size)
-        self.metrics.update(loss, logits, labels, loss_denominator=global_batch_size)
+        self.metrics.add_to_sums(loss, logits, labels, global_batch_size)
         if self.auxiliary_weight > 0:
             for head_logits in auxiliary_logits:
                 loss = loss + self.auxiliary_weight * self._partial_mean_loss(head_logits, labels, global_batch_size)
@@ -120,87 +296,44 @@ class Classifier(lightning.LightningModule):
         # Terms of one mean, whose sum over microbatches and ranks is the global batch's, however unequal they are.
         return functional.cross_entropy(logits, labels, reduction="sum") / global_batch_size
 
-    def backward(self, loss: torch.Tensor, *_: Any, **__: Any) -> None:
-        """Accumulate the batch's gradient.
+    # -- the end of an epoch -----------------------------------------------------------------------------------------
 
-        First of the loss that the step returned, then of each further microbatch.
-        """
-        loss.backward()  # type: ignore[no-untyped-call]
-        for images, labels in self.pending_microbatches:
-            # Each forward only after the backward before it: one microbatch's activations are held at a time.
-            self._compute_loss(images, labels, self.global_batch_size).backward()  # type: ignore[no-untyped-call]
-        self.pending_microbatches = []
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Add up the ranks' gradients and clip the global norm.
-
-        The norm is recorded whether or not the recipe clips it.
-        """
-        self.dp_rank.all_reduce_gradients(self.all_parameters)
-        self.metrics.update_layer_gradients(self.network)
-        norm = nn.utils.clip_grad_norm_(self.all_parameters, self.recipe.clip_norm or math.inf)  # inf: only measured
-        self.metrics.update_gradient_norm(norm)
-
-    def optimizer_zero_grad(self, *_: Any, **__: Any) -> None:
-        """Drop the gradients, faster than the optimizer's own method."""
-        for parameter in self.all_parameters:
-            parameter.grad = None
-
-    def configure_optimizers(self) -> Any:
-        """Make SGD with momentum, and a schedule that steps once per batch.
-
-        Only weights are decayed.
-        """
-        # Biases and the scales of normalization layers have one dimension, and are not decayed.
-        weights = [parameter for parameter in self.all_parameters if parameter.dim() > 1]
-        biases_and_scales = [parameter for parameter in self.all_parameters if parameter.dim() <= 1]
-        optimizer = torch.optim.SGD(
-            [
-                {"params": weights, "weight_decay": self.recipe.weight_decay},
-                {"params": biases_and_scales, "weight_decay": 0.0},
-            ],
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-        )
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._learning_rate_factor(step, total_steps)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def _count_step(self, global_batch_size: int) -> None:
+        local_slice = self.dp_rank.local_slice(global_batch_size)
+        self.metrics.count_step(local_slice.stop - local_slice.start)
+        self.on_step()
 
     def epoch_metrics(self) -> dict[str, float]:
         """Return the epoch's training metrics by name.
 
         The learning rate is that of its last step.
         """
-        last_step, total_steps = self.trainer.global_step - 1, int(self.trainer.estimated_stepping_batches)
+        last_step = self.trainer.current_epoch * self.steps_per_epoch + self.metrics.num_steps - 1
         self.metrics.all_reduce(self.dp_rank)
         return {
             "train_loss": self.metrics.mean_loss,
             "train_error": self.metrics.error,
-            "learning_rate": self.recipe.learning_rate * self._learning_rate_factor(last_step, total_steps),
+            "learning_rate": self._learning_rate(last_step),
             **self.metrics.gradient_norms,
         }
 
-    def _learning_rate_factor(self, step: int, total_steps: int) -> float:
-        return learning_rate_factor(self.recipe, step, total_steps, self.plateau.divisions)
+    def _learning_rate(self, step: int) -> float:
+        """The rate of a step, counted from the start of the fit."""
+        total_steps = self.recipe.epochs * self.steps_per_epoch
+        factor = learning_rate_factor(self.recipe, step, total_steps, self.plateau.divisions)
+        return self.recipe.learning_rate * factor
 
     def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Return the batches as they are: the module has no transfer hooks of its own."""
         return batches
 
     def observe_validation_error(self, error: float) -> None:
-        """Divide the rate if a plateau schedule finds the error stagnant.
+        """Divide the rates from the next epoch on if a plateau schedule finds the error stagnant.
 
-        The error is in percent; the next step has the new rate.
+        The error is in percent.
         """
-        if self.recipe.schedule != "plateau" or not self.plateau.observe_error(error):
-            return
-        self.plateau.count_division()
-        # The schedule has set the next step's rate before this epoch's error was known.
-        schedule: Any = self.lr_schedulers()
-        for group, factor in zip(schedule.optimizer.param_groups, schedule.lr_lambdas, strict=True):
-            group["lr"] = group["initial_lr"] * factor(schedule.last_epoch)
+        if self.recipe.schedule == "plateau" and self.plateau.observe_error(error):
+            self.plateau.count_division()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the plateau schedule's state in a checkpoint."""

@@ -47,6 +47,9 @@ class ExternalTrainable(lightning.Callback):
         """Steps of all its optimizers in this epoch."""
         return self.metrics.num_steps
 
+    def seed_dropout(self, seed: int) -> None:
+        """Do nothing: the module draws from the process's generators."""
+
     def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Apply the module's transfer hooks, as the trainer does to the batches of its own loops."""
         module = self.module
@@ -82,8 +85,9 @@ class ExternalTrainable(lightning.Callback):
         gradients: list[torch.Tensor] = []
         for group in optimizer.param_groups:
             gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        self.metrics.update_layer_gradients(self.module)
-        self.metrics.update_gradient_norm(get_total_norm(gradients))
+        self.metrics.add_layer_gradients(self.module)
+        self.metrics.add_gradient_norm(get_total_norm(gradients))
+        self.metrics.num_steps += 1
         groups = trainer.optimizers[0].param_groups
         self.learning_rate = (
             float(groups[0]["lr"]) if groups else math.nan

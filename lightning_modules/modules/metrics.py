@@ -21,6 +21,8 @@ class RunningMetrics:
     """Sums over batches.
 
     They stay on the device and are read once per epoch: reading them at every step would make the host wait for it.
+    The sums are added to in place, so that a captured step adds to the same memory at every replay; what the host
+    counts (``num_examples``, ``num_steps``) is no part of a captured step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,22 +34,45 @@ class RunningMetrics:
         self.num_examples = self.num_steps = 0
         self.class_counts = self.class_hits = torch.zeros(1, dtype=torch.int64)
 
-    def update(
-        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, loss_denominator: int | None = None
-    ) -> None:
+    @property
+    def device_sums(self) -> list[torch.Tensor]:
+        """The sums that lie on the device."""
+        sums = [self.loss_sum, self.num_wrong, self.num_top5_wrong, self.gradient_norm_sum]
+        return [*sums, *self.layer_gradient_norm_sums.values()]
+
+    def reset(self) -> None:
+        """Start over, in the same memory."""
+        for device_sum in self.device_sums:
+            device_sum.zero_()
+        self.num_examples = self.num_steps = 0
+
+    def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Add a batch.
 
         Its mean ``loss`` (nats), ``logits`` (batch, classes) and ``labels`` (batch,).
+        """
+        self.add_to_sums(loss, logits, labels, len(labels))
+        self.num_examples += len(labels)
+
+    def add_to_sums(
+        self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, loss_denominator: int
+    ) -> None:
+        """Add the loss and the errors of a batch, or of a part of one, without counting its examples.
 
         Args:
-            loss_denominator: of a microbatch or a rank's share, the number by which ``loss``, a sum, was divided.
+            loss_denominator: the number by which ``loss``, a sum over examples, was divided.
         """
-        self.update_loss(loss, len(labels), loss_denominator)
+        self.loss_sum += loss.detach().float() * loss_denominator
         self.num_wrong += (logits.detach().argmax(1) != labels).sum()
 
-    def update_loss(self, loss: torch.Tensor, num_examples: int, loss_denominator: int | None = None) -> None:
+    def count_step(self, num_examples: int) -> None:
+        """Count a step of the optimizer and its examples."""
+        self.num_examples += num_examples
+        self.num_steps += 1
+
+    def update_loss(self, loss: torch.Tensor, num_examples: int) -> None:
         """Add a batch of which only the mean loss is known."""
-        self.loss_sum += loss.detach().float() * (num_examples if loss_denominator is None else loss_denominator)
+        self.loss_sum += loss.detach().float() * num_examples
         self.num_examples += num_examples
 
     def update_top5(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -74,22 +99,27 @@ class RunningMetrics:
         dp_rank.all_reduce(num_examples)
         self.num_examples = int(num_examples)
 
-    def update_gradient_norm(self, norm: torch.Tensor) -> None:
+    def add_gradient_norm(self, norm: torch.Tensor) -> None:
         """Add a step's gradient norm, before clipping."""
         self.gradient_norm_sum += norm.detach()
-        self.num_steps += 1
 
-    def update_layer_gradients(self, network: nn.Module) -> None:
+    def add_layer_gradients(self, network: nn.Module) -> None:
         """Add the gradient norms of the layers' weights, before clipping.
 
         Only in an epoch's first steps.
         """
-        if self.num_steps >= LAYER_GRADIENT_STEPS:
+        if not self.counts_layer_gradients:
             return
         for layer_path, layer in weight_layers(network):
             if layer.weight.grad is not None:
-                norm_so_far = self.layer_gradient_norm_sums.get(layer_path, 0)
-                self.layer_gradient_norm_sums[layer_path] = norm_so_far + layer.weight.grad.detach().norm()
+                norm = layer.weight.grad.detach().norm()
+                norm_sum = self.layer_gradient_norm_sums.setdefault(layer_path, torch.zeros_like(norm))
+                norm_sum += norm
+
+    @property
+    def counts_layer_gradients(self) -> bool:
+        """Whether the next step is among those whose gradients are counted layer by layer."""
+        return self.num_steps < LAYER_GRADIENT_STEPS
 
     @property
     def mean_loss(self) -> float:

@@ -46,6 +46,9 @@ class Trainable(Protocol):
     def num_steps(self) -> int:
         """Steps of the optimizer in this epoch."""
 
+    def seed_dropout(self, seed: int) -> None:
+        """Seed the masks of dropout layers that have a generator of their own."""
+
     def transfer_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Apply the module's own transfer hooks to the batches of an evaluation."""
 

@@ -77,6 +77,26 @@ def _sum_over_channels(maps: torch.Tensor, window_size: int, *, mirrored: bool =
     return total
 
 
+class Dropout(nn.Dropout):
+    """Dropout that can draw its masks from a generator of its own network.
+
+    Several networks that are trained in one process then do not shift each other's draws. For equal states of the
+    generators, the masks on a CPU are those of PyTorch's dropout, bit for bit.
+
+    Attributes:
+        generator: source of the masks, on the device of the values; ``None`` for the process's default generator.
+    """
+
+    generator: torch.Generator | None = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - PyTorch's name
+        """Drop units of a tensor of any shape while training."""
+        if not self.training or self.p == 0:
+            return input
+        kept = torch.empty_like(input).bernoulli_(1 - self.p, generator=self.generator)
+        return input * kept.div_(1 - self.p)
+
+
 def local_response_norm() -> nn.LocalResponseNorm:
     """AlexNet's local response norm: n = 5, k = 2, alpha = 1e-4, beta = 0.75 (Krizhevsky et al. 2012, Sect. 3.3)."""
     # PyTorch divides alpha by n, the paper does not: hence 5e-4.

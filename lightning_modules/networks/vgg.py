@@ -10,6 +10,7 @@ from lightning_modules.networks.layers import (
     ACTIVATIONS,
     NORMS_AFTER_ACTIVATION,
     NORMS_BEFORE_ACTIVATION,
+    Dropout,
     build_stem_7x7,
     halve_side,
     local_response_norm,
@@ -69,7 +70,7 @@ def _build_head(network: Vgg, in_features: int, num_classes: int) -> nn.Sequenti
     for number, width in enumerate(network.head.widths, 1):
         layers[f"fc{number}"] = nn.Linear(in_features, width)
         layers[f"{network.activation}{number}"] = ACTIVATIONS[network.activation]()
-        layers[f"dropout{number}"] = nn.Dropout(network.head.dropout)
+        layers[f"dropout{number}"] = Dropout(network.head.dropout)
         in_features = width
     layers[f"fc{len(network.head.widths) + 1}"] = nn.Linear(in_features, num_classes)
     return nn.Sequential(layers)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytorch_lightning as lightning
 
+from lightning_modules.data.datamodule import WholeEpoch
 from lightning_modules.data.trial_data import TrialDataModule
 from lightning_modules.distributed import DataParallelRank
 from lightning_modules.modules.metrics import evaluate_network
@@ -91,11 +92,12 @@ class TrainingRecorder(lightning.Callback):
         if self.dp_rank.is_rank_zero and self.history.num_epochs and is_due:
             self.save_checkpoint(trainer)
         # Dropout draws from (seed, epoch), so a resumed fit draws what an uninterrupted one does.
-        seed_everything(seeded_generator(self.seed, "dropout", trainer.current_epoch))
+        seed = seed_everything(seeded_generator(self.seed, "dropout", trainer.current_epoch))
+        self.trainable.seed_dropout(seed)
         self.epoch_started_at = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Send a heartbeat."""
+        """Send a heartbeat: a whole epoch of the module's own steps sends one for each of them."""
         self.callbacks.heartbeat()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -113,6 +115,8 @@ class TrainingRecorder(lightning.Callback):
         self.trainable.observe_validation_error(validation.error)
 
         loader: Any = trainer.train_dataloader
+        if isinstance(loader, WholeEpoch):
+            loader = loader.batches
         record = EpochRecord(
             order_hash=loader.order_hash.hexdigest(),
             augmentation_hash=loader.augmentation_hash.hexdigest(),

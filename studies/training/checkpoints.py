@@ -129,21 +129,22 @@ def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         pickle.UnpicklingError: where loading it would execute code.
     """
-    with torch.serialization.safe_globals(safe_globals()):
-        # Memory-mapped: a check of the schema reads no tensor.
-        loaded: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    allow_number_types()
+    # Memory-mapped: a check of the schema reads no tensor.
+    loaded: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return loaded
 
 
-def safe_globals() -> list[Any]:
-    """NumPy's constructors of numbers and arrays; none executes code.
+def allow_number_types() -> None:
+    """Let PyTorch load NumPy's numbers and arrays from a checkpoint; none of their constructors executes code.
 
-    A module's state may hold such values beside tensors.
+    A module's state may hold such values beside tensors. They stay allowed in this process: another thread may be
+    loading one.
 
     PyTorch's own list (``torch.serialization``) covers tensors and plain containers only.
     """
     # Taken from what pickling calls, since their modules' names differ between NumPy 1 and 2.
-    reconstruct_scalar = np.float64(0).__reduce__()[0]
-    reconstruct_array = np.zeros(0).__reduce__()[0]
+    reconstruct_scalar: Any = np.float64(0).__reduce__()[0]
+    reconstruct_array: Any = np.zeros(0).__reduce__()[0]
     dtype_classes = {type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
-    return [reconstruct_scalar, reconstruct_array, np.ndarray, np.dtype, *dtype_classes]
+    torch.serialization.add_safe_globals([reconstruct_scalar, reconstruct_array, np.ndarray, np.dtype, *dtype_classes])

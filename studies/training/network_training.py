@@ -5,9 +5,11 @@ Fit it, from its own checkpoint where there is one, and evaluate every split.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import torch
 
 from lightning_modules.data.trial_data import ReadableSplit, TrialDataModule
 from lightning_modules.distributed import DataParallelRank
+from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.external import ExternalTrainable
 from lightning_modules.modules.metrics import TOP_K, evaluate_network
 from lightning_modules.modules.trainable import Trainable, make_trainable
@@ -23,7 +26,7 @@ from lightning_modules.rng import seed_everything, seeded_generator
 from lightning_modules.user_code.logger import RecordingLogger
 from studies.hardware import PeakMemory
 from studies.training.callback import TrainingRecorder
-from studies.training.checkpoints import CheckpointRejected, drop_checkpoint, safe_globals, usable_checkpoint
+from studies.training.checkpoints import CheckpointRejected, allow_number_types, drop_checkpoint, usable_checkpoint
 from studies.training.history import TrainingHistory
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.progress import do_nothing, with_heartbeats
@@ -53,8 +56,15 @@ def train_network(context: TrialContext) -> TrialOutcome:
     # A stream of its own: what dropout draws must not depend on how many numbers initialization drew.
     seed_everything(seeded_generator(trial.seed, "dropout", "start"))
     data.layout = trainable.layout
+    if isinstance(trainable, Classifier):
+        data.gives_whole_epochs, trainable.on_step = True, context.callbacks.heartbeat
     trainer = _make_trainer(context, (*trainable.callbacks, recorder), logger)
     _fit_from_checkpoint(trainer, trainable, context, recorder)
+    if isinstance(trainable, Classifier) and trainable.why_not_captured:
+        context.callbacks.log(
+            f"the steps could not be captured as a CUDA graph ({trainable.why_not_captured}): they were launched one "
+            "by one, which takes a small network several times as long"
+        )
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
@@ -108,6 +118,21 @@ def _make_trainer(
     )
 
 
+@contextmanager
+def ignore_expected_warnings() -> Iterator[None]:
+    """Ignore what Lightning warns of although it is meant.
+
+    Python's filters belong to the process: where several threads train, whoever starts them ignores it for all.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def _fit_from_checkpoint(
     trainer: lightning.Trainer, trainable: Trainable, context: TrialContext, recorder: TrainingRecorder
 ) -> None:
@@ -118,9 +143,8 @@ def _fit_from_checkpoint(
     """
     checkpoint = usable_checkpoint(context.folder, context.callbacks)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(safe_globals()):
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
+        allow_number_types()
+        with ignore_expected_warnings():
             trainer.fit(
                 trainable.module,
                 datamodule=context.data,

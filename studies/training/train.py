@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,23 +82,24 @@ def train_trial(
     callbacks = TrialCallbacks(on_epoch=on_epoch, log=log, heartbeat=heartbeat, checkpoint_seconds=checkpoint_seconds)
     try:
         _configure_torch(machine)
-        context = TrialContext(
-            trial=trial,
-            data=_open_data(trial, examples, machine, dp_rank),
-            folder=trial_folder,
-            dependency_folders=dependency_folders,
-            machine=machine,
-            callbacks=callbacks,
-            dp_rank=dp_rank,
-            count_multiply_adds=count_multiply_adds,
-        )
-        try:
-            outcome = _run_trial(context)
-        except CheckpointRejected:
-            if not dp_rank.is_single_worker:  # the others may have restored it: all must start over
-                raise
-            context = replace(context, data=_open_data(trial, examples, machine, dp_rank))
-            outcome = _run_trial(context)
+        with _own_stream(machine):
+            context = TrialContext(
+                trial=trial,
+                data=_open_data(trial, examples, machine, dp_rank),
+                folder=trial_folder,
+                dependency_folders=dependency_folders,
+                machine=machine,
+                callbacks=callbacks,
+                dp_rank=dp_rank,
+                count_multiply_adds=count_multiply_adds,
+            )
+            try:
+                outcome = _run_trial(context)
+            except CheckpointRejected:
+                if not dp_rank.is_single_worker:  # the others may have restored it: all must start over
+                    raise
+                context = replace(context, data=_open_data(trial, examples, machine, dp_rank))
+                outcome = _run_trial(context)
         result = result_from_outcome(context, outcome, digests)
         _release_data(context)
     except Exception as error:  # a failed trial is a result too, with its traceback
@@ -115,9 +117,21 @@ def train_trial(
 def _configure_torch(machine: Machine) -> None:
     # The number of threads decides how sums are split, and so their rounding.
     torch.set_num_threads(machine.num_threads)
-    if machine.device == "cuda" and machine.gpu_memory_fraction < 1:
+    if machine.device != "cuda":
+        return
+    # Deterministic algorithms do not need it, and it is 200 launches in each step of VGG-D.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if machine.gpu_memory_fraction < 1:
         # Several trials share the GPU: each runs out of memory by itself, instead of taking it from another.
         torch.cuda.set_per_process_memory_fraction(machine.gpu_memory_fraction)
+
+
+def _own_stream(machine: Machine) -> AbstractContextManager[object]:
+    """The CUDA stream of a trial: those of one process then run at once, and a step can be captured."""
+    if machine.device != "cuda":
+        return nullcontext()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return torch.cuda.stream(stream)
 
 
 def _open_data(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from studies.storage.trial_folder import TrialFolder
+from studies.training.checkpoints import load_checkpoint
 from tests.faults import ground
 from tests.faults.ground import EPOCHS, Ground, Key, Place
 from tests.faults.kinds import FAULTS, OK, Told
@@ -108,16 +109,9 @@ def checkpoints(at: Place) -> dict[str, list[float]]:
             continue
         if (trial / "result.json").exists():
             continue
-        with torch.serialization.safe_globals(_globals()):
-            loaded = torch.load(copy, weights_only=True)
+        loaded = load_checkpoint(copy)
         found[trial.name] = next(state["times"] for state in loaded["callbacks"].values() if "times" in state)
     return found
-
-
-def _globals() -> list[Any]:
-    from studies.training.checkpoints import safe_globals
-
-    return safe_globals()
 
 
 def judge_checkpoints(at: Place, notes: dict[str, list[float]], outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from lightning_modules.data.augmentation import ShiftFlipParams, _shift_by_gathering, shift_and_flip
+from lightning_modules.data.augmentation import ShiftFlipParams, shift_and_flip, shift_by_gathering
 from lightning_modules.data.datamodule import EpochLoader, InMemoryDataModule
 from lightning_modules.data.datasets import prepare_dataset, split_train_validation, stratified_mask
 from lightning_modules.data.normalization import channel_statistics
@@ -187,8 +187,8 @@ def test_windows_on_a_cpu_are_pixel_by_pixel_what_a_gpu_gathers_and_what_is_mean
     shifts, flips = random.integers(0, 2 * margin + 1, (19, 2)), random.random(19) < 0.5
     before = images.clone()
     fast = shift_and_flip(images, torch.from_numpy(shifts), torch.from_numpy(flips), margin)
+    gathered = shift_by_gathering(images, torch.from_numpy(shifts), torch.from_numpy(flips), margin)
     padded = functional.pad(images, (0, 0, margin, margin, margin, margin))
-    gathered = _shift_by_gathering(padded, torch.from_numpy(shifts), torch.from_numpy(flips), margin)
     meant = [
         np.flip(window, 1) if flip else window
         for flip, window in (

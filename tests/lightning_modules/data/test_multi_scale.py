@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_sample_images
 
-from lightning_modules.data.augmentation import CropParams, _crop_by_matrices, crop_batch, sample_augmentation
+from lightning_modules.data.augmentation import CropParams, crop_batch, crop_by_matrices, sample_augmentation
 from lightning_modules.data.datamodule import EpochLoader, InMemoryDataModule
 from lightning_modules.data.datasets import split_train_validation
 from lightning_modules.data.decoding import crop_square, crop_starts
@@ -141,7 +141,9 @@ def test_the_shorter_side_is_rescaled_and_the_longer_keeps_its_share():
 def test_matrices_on_a_gpu_show_what_a_cpu_shows():
     images = torch.from_numpy(np.stack([photograph(48, left) for left in range(0, 120, 10)]))
     crops, chosen = sample_augmentation(JITTERED, 0, 0, 12, 32, 3), np.arange(12)
-    shown, gathered = (way(images, crops, chosen, 32).float() for way in (crop_batch, _crop_by_matrices))
+    drawn = {name: torch.from_numpy(array) for name, array in crops.device_arrays(32).items()}
+    shown = crop_batch(images, crops, chosen, 32).float()
+    gathered = crop_by_matrices(images, drawn["sides"], drawn["first_pixels"], drawn["flips"], 32)
     assert (shown - gathered).abs().max() <= 1
     assert (shown - gathered).abs().mean() < 0.3  # a CPU rounds after each of the two directions
 
@@ -214,9 +216,7 @@ def test_principal_components_are_numpys_and_a_shift_goes_along_them():
         assert found[np.abs(found[:, column]).argmax(), column] > 0
     pixels = PixelNormalization.on_device(mean, deviation, found, torch.device("cpu"))
     image = torch.from_numpy(images[:1])
-    moved = pixels.normalize_with_color_shift(image, np.array([[0.1, 0.0, 0.0]], dtype=np.float32)) - pixels.normalize(
-        image
-    )
+    moved = pixels.normalize_with_color_shift(image, torch.tensor([[0.1, 0.0, 0.0]])) - pixels.normalize(image)
     meant = np.broadcast_to((0.1 * found[:, 0] / deviation)[:, None, None], (3, 32, 32))
     np.testing.assert_allclose(moved[0], meant, atol=1e-5)
 

@@ -20,8 +20,8 @@ def gradients(setup, microbatch):
     random = torch.Generator().manual_seed(0)
     images, labels = torch.randn(20, 1, 32, 32, generator=random), torch.arange(20) % 10
     torch.manual_seed(0)  # of dropout
-    module.on_train_epoch_start()
-    module.backward(module.training_step((images, labels), 0))
+    module.accumulate_gradients(images, labels)
+    module.metrics.count_step(len(labels))
     found = {name: parameter.grad for name, parameter in module.named_parameters()}
     return found, (module.metrics.mean_loss, module.metrics.error, module.metrics.num_examples)
 

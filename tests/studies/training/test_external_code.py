@@ -596,7 +596,7 @@ def test_googlenets_auxiliary_heads_count_in_its_loss():
         model = make_trainable(replace(given, network=replace(GOOGLENET, auxiliary_weight=weight)), 0).module
         images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(0)
-        loss = model.training_step((images, torch.arange(4)), 0)
+        loss = model.compute_loss(images, torch.arange(4), 4)
         loss.backward()
         losses.append(float(loss.detach()))
         heads = [parameter for name, parameter in model.network.named_parameters() if name.startswith("aux")]

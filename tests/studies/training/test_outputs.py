@@ -101,7 +101,7 @@ def test_logits_that_come_first_are_enough_and_auxiliary_ones_may_count(given):
 def test_further_outputs_are_ignored_where_they_do_not_count():
     images, labels = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
     plain, with_features = (make_trainable(setup(more=more), 0).module for more in ("", "features"))
-    losses = [model.training_step((images, labels), 0).detach() for model in (plain, with_features)]
+    losses = [model.compute_loss(images, labels, len(labels)).detach() for model in (plain, with_features)]
     assert torch.equal(*losses)
 
 
@@ -110,13 +110,13 @@ def test_auxiliary_outputs_count_by_their_weight():
     model = make_trainable(setup(0.5, more="auxiliary"), 0).module
     logits, further = model.network(images)
     expected = functional.cross_entropy(logits, labels) + 0.5 * functional.cross_entropy(further, labels)
-    assert torch.equal(model.training_step((images, labels), 0), expected)
+    assert torch.equal(model.compute_loss(images, labels, len(labels)), expected)
 
 
 def test_where_the_timed_step_fails_its_error_is_told():
     one = replace(setup(norm=True), recipe=Recipe(batch_size=1))
     with pytest.raises(ValueError, match="Expected more than 1 value"):
-        make_trainable(one, 0).module.training_step((torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.long)), 0)
+        make_trainable(one, 0).module.accumulate_gradients(torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.long))
     with pytest.raises(UserError, match=r"a training step on 1 images of 1 x 8 x 8 fails: Expected more than 1 value"):
         estimate_trial_seconds(replace(one, data=protocols.load("digits").setup.data))
 

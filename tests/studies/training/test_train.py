@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import studies
+from lightning_modules.modules.classifier import Classifier
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.setup import Setup
 from studies.design.trial import Trial
@@ -230,3 +231,30 @@ def test_a_new_network_ablation_or_profiling_rule_leaves_the_code_digest_and_an_
         assert digest_in(tree) == before, name
     append_line(tree / VGG, "PLANTED = 1\n")
     assert digest_in(tree) != before
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"augmentation": "shift-flip", "microbatch": 24, "remainder": "join"},
+        {"schedule": "plateau", "patience": 1, "epochs": 4, "warmup": 0.0, "learning_rate": 0.2},
+        {"precision": "bfloat16", "augmentation": "none", "momentum": 0.0, "clip_norm": 0.0},
+    ],
+    ids=["warm-up", "microbatches", "plateau", "bfloat16"],
+)
+def test_steps_that_depend_on_nothing_of_the_host_give_the_same_bits(small, digits, tmp_path, monkeypatch, recipe):
+    """As on a GPU, where the step is captured: batches are cut and rates are found on the device."""
+    trial = Trial(arm="A", setup=replace(small, recipe=replace(small.recipe, **recipe)), seed=1)
+    results = []
+    for on_device in (False, True):
+        monkeypatch.setattr(Classifier, "has_device_steps", on_device)
+        folder = tmp_path / str(on_device)
+        result = train_trial(trial, digits, folder, digests={}, machine=Machine())
+        weights = torch.load(folder / "weights.pt", weights_only=True)
+        results.append((result, weights))
+    (result, weights), (other, other_weights) = results
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+    assert result.evidence == other.evidence
+    assert {**result.curves, "seconds": ()} == {**other.curves, "seconds": ()}
+    assert result.metrics == other.metrics

@@ -1,0 +1,146 @@
+"""Training steps as CUDA graphs: captured once, then replayed by one call of the host each.
+
+A step of a small network is hundreds of kernels of a few microseconds, and launching them one by one takes the host
+several times as long as the GPU needs to run them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+WARM_UP_STEPS = 2  # libraries make their handles and workspaces in the first, which a capture must not contain
+RELATIVE_TOLERANCE = 0.02  # of a tensor's norm, between a captured and an ordinary step in bfloat16
+
+# Captures of one process one after the other: the allocator and the libraries' handles are shared by its threads.
+_capture_lock = threading.Lock()
+
+
+class CaptureError(RuntimeError):
+    """A step that cannot be captured; the text says why."""
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What a step changes: tensors in place, and generators.
+
+    Attributes:
+        tensors: weights, buffers, momentum, sums of the metrics, places in tables.
+        generators: from which the step draws.
+    """
+
+    tensors: Sequence[torch.Tensor]
+    generators: Sequence[torch.Generator]
+
+    def copy(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Copy all tensors, and the states of the generators."""
+        copies = [tensor.detach().clone() for tensor in self.tensors]
+        return copies, [generator.get_state() for generator in self.generators]
+
+    def restore(self, copies: tuple[list[torch.Tensor], list[torch.Tensor]]) -> None:
+        """Set everything to what :meth:`copy` returned, in place."""
+        tensors, generator_states = copies
+        with torch.no_grad():
+            for tensor, copied in zip(self.tensors, tensors, strict=True):
+                tensor.copy_(copied)
+        for generator, state in zip(self.generators, generator_states, strict=True):
+            generator.set_state(state)
+
+
+class CapturedSteps:
+    """Steps on the current CUDA stream, each captured when it is first taken.
+
+    Args:
+        find_state: returns what a step changes, in an order to which a step can only append.
+    """
+
+    def __init__(self, find_state: Callable[[], StepState]) -> None:
+        self.find_state = find_state
+        self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+
+    def take(self, key: Hashable, step: Callable[[], None]) -> None:
+        """Take a step: replay the graph of the key, captured from ``step`` where there is none yet.
+
+        Args:
+            key: what distinguishes this step from the others in shapes and kernels: the size of the batch, say.
+            step: launches the step's work on the device, and changes nothing on the host.
+
+        Raises:
+            CaptureError: where the step cannot be captured, or its graph does something else; nothing has changed then.
+        """
+        if key not in self.graphs:
+            with _capture_lock:
+                self.graphs[key] = capture_step(step, self.find_state)
+        self.graphs[key].replay()
+
+
+def capture_step(step: Callable[[], None], find_state: Callable[[], StepState]) -> torch.cuda.CUDAGraph:
+    """Capture a step on the current stream, and compare a replay with an ordinary step.
+
+    The state is restored after each of them, so that every step that counts is a replay: a fit that was resumed, and
+    captured its steps anew, then has the bits of one that was not.
+
+    Raises:
+        CaptureError: where the step cannot be captured, or the replay changes the state in another way.
+    """
+    state = _settle_state(step, find_state)
+    before = state.copy()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        for _ in range(WARM_UP_STEPS):
+            step()
+            expected, _ = state.copy()
+            state.restore(before)
+        for generator in state.generators:
+            if generator not in torch.cuda.default_generators:  # a capture registers these by itself
+                graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+            step()
+        graph.replay()
+        replayed, _ = state.copy()
+    except RuntimeError as error:
+        raise CaptureError(str(error).strip().splitlines()[0]) from error
+    finally:
+        state.restore(before)
+    require_same_change(expected, replayed)
+    return graph
+
+
+def _settle_state(step: Callable[[], None], find_state: Callable[[], StepState]) -> StepState:
+    """Take a step and undo it, so that what the first step allocates is part of the state.
+
+    Raises:
+        CaptureError: where a step puts new tensors in the place of old ones.
+    """
+    first_state = find_state()
+    before = first_state.copy()
+    step()
+    state = find_state()
+    if any(old is not new for old, new in zip(first_state.tensors, state.tensors, strict=False)):
+        raise CaptureError("a buffer is replaced by a new tensor in every step; expected a change in place")
+    first_state.restore(before)
+    for allocated in state.tensors[len(first_state.tensors) :]:
+        allocated.zero_()  # sums by layer
+    return state
+
+
+def require_same_change(expected: Sequence[torch.Tensor], replayed: Sequence[torch.Tensor]) -> None:
+    """Compare the state after a replay with the one after an ordinary step.
+
+    Raises:
+        CaptureError: where a tensor differs by more than rounding.
+    """
+    if len(expected) != len(replayed):
+        raise CaptureError(f"a replay has {len(replayed)} tensors, and an ordinary step {len(expected)}")
+    for index, (wanted, found) in enumerate(zip(expected, replayed, strict=True)):
+        is_finite = wanted.isfinite()  # a step may overflow, and its replay then does too
+        difference = float((wanted.double() - found.double())[is_finite].norm())
+        scale = float(wanted.double()[is_finite].norm())
+        if not difference <= RELATIVE_TOLERANCE * scale or not torch.equal(is_finite, found.isfinite()):
+            raise CaptureError(
+                f"tensor {index} of the shape {tuple(wanted.shape)} differs by {difference:.3g} of {scale:.3g} between "
+                "an ordinary step and the replay of a captured one"
+            )
