@@ -19,12 +19,14 @@ class Machine:
     Attributes:
         device: ``cpu`` or ``cuda``.
         num_threads: threads of PyTorch's CPU kernels.
-        gpu_memory_fraction: fraction of the GPU's memory; below 1 where several trials share it.
+        gpu_memory_fraction: fraction of the GPU's memory; below 1 where the processes of several trials share it.
+        bundle_size: trials that the trial's process trains at once, itself included.
     """
 
     device: str = "cpu"
     num_threads: int = 1
     gpu_memory_fraction: float = 1.0
+    bundle_size: int = 1
 
 
 def count_cores() -> int:

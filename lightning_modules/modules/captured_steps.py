@@ -101,6 +101,8 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState]) 
             step()
         graph.replay()
         replayed, _ = state.copy()
+    except torch.OutOfMemoryError:  # nothing that an ordinary step would not meet
+        raise
     except RuntimeError as error:
         raise CaptureError(str(error).strip().splitlines()[0]) from error
     finally:

@@ -23,13 +23,11 @@ from lightning_modules.specs.recipe import Recipe
 
 
 class DeviceEpoch(Protocol):
-    """An epoch of training batches that are cut on the device, at a place that the device keeps.
+    """An epoch of training batches that are cut on the device, at a place that the device keeps."""
 
-    Attributes:
-        batch_sizes: of the global batches, in their order.
-    """
-
-    batch_sizes: Sequence[int]
+    @property
+    def batch_sizes(self) -> Sequence[int]:
+        """Sizes of the global batches, in their order."""
 
     def load_draws(self) -> None:
         """Send the epoch's order and augmentation to the device, and begin at its start."""
@@ -43,13 +41,11 @@ class DeviceEpoch(Protocol):
 
 
 class TrainingEpoch(Protocol):
-    """A whole epoch, which Lightning hands to the module as if it were one batch.
+    """A whole epoch, which Lightning hands to the module as if it were one batch."""
 
-    Attributes:
-        device_epoch: the same batches, cut on the device; ``None`` where the host makes them.
-    """
-
-    device_epoch: DeviceEpoch | None
+    @property
+    def device_epoch(self) -> DeviceEpoch | None:
+        """The same batches, cut on the device; ``None`` where the host makes them."""
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches."""
@@ -144,15 +140,18 @@ class Classifier(lightning.LightningModule):
         """Prepare the steps, after a checkpoint has been restored."""
         # Lightning's own optimizer: its wrapper counts batches, and reads the device's rate on the host.
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        self.optimizer: torch.optim.SGD = optimizer
+        loader: Any = self.trainer.train_dataloader
+        self.prepare_steps(optimizer, int(getattr(loader, "num_steps", len(loader))))  # a user's loader gives batches
+
+    def prepare_steps(self, optimizer: torch.optim.SGD, steps_per_epoch: int) -> None:
+        """Prepare the steps on the module's device, under an optimizer of its parameters."""
+        self.optimizer, self.steps_per_epoch = optimizer, steps_per_epoch
         self.metrics = RunningMetrics(self.device)
         self._set_dropout_generator(torch.Generator(self.device))
         self.has_device_steps = self.has_device_steps or self.device.type == "cuda"
-        loader: Any = self.trainer.train_dataloader
-        self.steps_per_epoch = int(getattr(loader, "num_steps", len(loader)))  # a user's loader gives batches
-        self.rates: StepRates = HostRates(self.optimizer)
+        self.rates: StepRates = HostRates(optimizer)
         if self.has_device_steps:
-            self.rates = DeviceRates(self.optimizer, self.steps_per_epoch, self.device)
+            self.rates = DeviceRates(optimizer, steps_per_epoch, self.device)
         if self.device.type == "cuda" and self.dp_rank.is_single_worker:
             self.captured_steps = CapturedSteps(self._find_step_state)
 
@@ -174,9 +173,13 @@ class Classifier(lightning.LightningModule):
             self.dropout_generator.manual_seed(seed)
 
     def on_train_epoch_start(self) -> None:
+        """Begin the trainer's current epoch."""
+        self.begin_epoch(self.trainer.current_epoch)
+
+    def begin_epoch(self, epoch: int) -> None:
         """Reset the metrics, and set the rates of the epoch's steps."""
         self.metrics.reset()
-        first_step = self.trainer.current_epoch * self.steps_per_epoch
+        first_step = epoch * self.steps_per_epoch
         self.rates.load_epoch([self._learning_rate(first_step + step) for step in range(self.steps_per_epoch)])
 
     def training_step(self, work: Batch | TrainingEpoch, batch_index: int) -> None:  # noqa: ARG002 - Lightning's

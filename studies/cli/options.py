@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from studies import protocols
-from studies.cli.parameters import ArmResourcesParam, LooksParam, OverrideParam, SeedsParam
+from studies.cli.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
 from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Settings
@@ -100,11 +100,18 @@ RESOURCE_OPTIONS = (
     ray_address_option,
     click.option(
         "--gpus-per-trial",
-        type=click.FloatRange(min=0),
-        default=0.0,  # a float, since several trials may share a GPU
-        show_default=True,
+        type=AutoNumberParam(click.FloatRange(min=0)),  # a float, since several trials may share a GPU
+        default="auto",
         metavar="N",
-        help="GPUs of a trial: a share of one (0.5), one, or several with a worker on each.",
+        help="GPUs of a trial: a share of one (0.5), one, or several with a worker on each.  [default: auto: one if "
+        "there is a GPU]",
+    ),
+    click.option(
+        "--bundle-size",
+        type=AutoNumberParam(click.IntRange(min=1)),
+        default="auto",
+        metavar="N",
+        help="Seeds of an arm that one process trains at once on its GPU.  [default: auto: as many as use it best]",
     ),
     click.option(
         "--cpus-per-trial",
@@ -276,7 +283,7 @@ def study_options(command: Command) -> Command:
 
 def resource_options(command: Command) -> Command:
     """Add the options of a trial's resources; the command receives them as ``resources``."""
-    names = (*REQUEST_FIELDS.values(), "max_concurrent")
+    names = (*REQUEST_FIELDS.values(), "bundle_size", "max_concurrent")
 
     @wraps(command)
     def call_command(for_arm: Any, ray_address: str | None, **values: Any) -> Any:

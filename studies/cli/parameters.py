@@ -101,3 +101,16 @@ class ArmResourcesParam(click.ParamType):  # type: ignore[type-arg]  # generic i
         if not (arm and request):
             self.fail(f"{value!r} is not of the form ARM:gpus=2,cpus=4 ({', '.join(REQUEST_FIELDS)}).", param, ctx)
         return arm, request
+
+
+class AutoNumberParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A number, or the word ``auto``."""
+
+    name = "N|auto"
+
+    def __init__(self, number: click.ParamType) -> None:  # type: ignore[type-arg]
+        self.number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the number by its own type."""
+        return value if value == "auto" else self.number.convert(value, param, ctx)

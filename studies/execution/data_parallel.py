@@ -20,12 +20,11 @@ from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.distributed import DataParallelRank
-from studies.execution.jobs import TrialJob
+from studies.execution.jobs import FINAL_KINDS, MessageKind, TrialJob, TrialMessage
 from studies.execution.resources import ResourceRequest
+from studies.execution.trial_handle import describe_hang
 from studies.execution.trial_process import (
     LEASE_LOST_EXIT_CODE,
-    TrialMessage,
-    describe_hang,
     find_training_process,
     prepare_process,
     train_job,
@@ -40,7 +39,7 @@ POLL_SECONDS = 60.0  # how long one call waits for a message; hang detection nee
 
 
 class DataParallelWorkers:
-    """Handle of a trial's workers, with the interface of :class:`studies.execution.trial_process.TrialProcess`."""
+    """Handle of a trial's workers, with the interface of :class:`studies.execution.trial_handle.TrialProcess`."""
 
     def __init__(
         self, job: TrialJob, settings: Settings, request: ResourceRequest, scratch: Path, *, loopback: bool
@@ -55,7 +54,13 @@ class DataParallelWorkers:
         self.trainer_actor: Any = actor_class.remote()
         self.trainer_actor.train.remote(self.trainer_actor, job, settings, request, scratch, loopback)
         self.has_started = False
+        self.last_kind: MessageKind = "beat"
         self.last_heartbeat_at = time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last message said how the trial ended."""
+        return self.last_kind in FINAL_KINDS
 
     def listen(self) -> list[TrialMessage]:
         """Wait for the next message other than a heartbeat; dead workers and workers that hang are a fault."""
@@ -65,9 +70,11 @@ class DataParallelWorkers:
                 continue
             self.has_started = True
             self.last_heartbeat_at = time.monotonic()
+            self.last_kind = message.kind
             if message.kind != "beat":
                 return [message]
         self.stop()
+        self.last_kind = "fault"
         return [TrialMessage("fault", describe_hang(self.hang_after_seconds))]
 
     def stop(self) -> None:

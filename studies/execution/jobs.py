@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from studies.design.trial import Trial
+
+MessageKind = Literal["epoch", "beat", "note", "ended", "elsewhere", "fault"]
+FINAL_KINDS: tuple[MessageKind, ...] = ("ended", "elsewhere", "fault")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,26 @@ class TrialJob:
     import_paths: tuple[str, ...] = ()
     device_models: tuple[str, ...] = ()
     retrain: bool = False
+
+
+@dataclass(frozen=True)
+class TrialMessage:
+    """Message from a trial's process to its worker.
+
+    Attributes:
+        kind: ``epoch``: an epoch has ended; ``beat``: heartbeat; ``note``: a message for the user; ``ended``: the
+            result is written; ``elsewhere``: another process trains this trial; ``fault``: the process died, hung, or
+            met a fault of the machine, so the trial has no result and is started again.
+        text: of an epoch the node's name, of a note the message, of ``elsewhere`` the other process, of a fault the
+            reason or the traceback.
+        values: the metrics of an epoch.
+        position: of the trial in its bundle.
+    """
+
+    kind: MessageKind
+    text: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    position: int = 0
 
 
 class TrialListener(Protocol):

@@ -15,6 +15,25 @@ from studies.storage.trial_folder import TrialFolder
 SHARE_TOLERANCE = 1e-6  # rounding: three jobs that take a third each must fit together
 POLL_SECONDS = 1.0
 
+Bundle = tuple[int, ...]  # jobs that one process trains at once
+
+
+def bundle_jobs(jobs: Sequence[TrialJob], size_of: Callable[[TrialJob], int]) -> list[Bundle]:
+    """Put jobs of one arm under several seeds together, in the order of each bundle's first job.
+
+    Args:
+        size_of: how many trials like a job one process may train at once.
+    """
+    bundles: list[list[int]] = []
+    open_bundles: dict[str, list[int]] = {}
+    for index, job in enumerate(jobs):
+        bundle = open_bundles.get(job.trial.arm)
+        if bundle is None or len(bundle) >= size_of(job):
+            bundle = open_bundles[job.trial.arm] = []
+            bundles.append(bundle)
+        bundle.append(index)
+    return [tuple(bundle) for bundle in bundles]
+
 
 class TrialQueue:
     """First-in, first-out queue of jobs with dependencies and a limit on what runs at once.
@@ -22,12 +41,12 @@ class TrialQueue:
     A job is ready once every job of this queue that it depends on has ended. No backfilling: the first ready job blocks
     the queue until it fits, so large jobs cannot starve.
 
-    A job is named by its index in ``jobs``.
+    A job is named by its index in ``jobs``. Jobs are started in bundles, which one process trains; most are of one.
 
     Attributes:
         fault_counts: how many faults of the machine each job has met.
-        waiting: indices of the jobs that have not started, in the order in which they may start.
-        running: indices of the jobs that run now.
+        waiting: bundles of jobs that have not started, in the order in which they may start.
+        running: the jobs that run now, each with its bundle.
         unfinished: folders of all jobs that have not ended here, those trained elsewhere included.
         trained_elsewhere: folders of the jobs that another process trains.
     """
@@ -38,72 +57,88 @@ class TrialQueue:
         cluster_share: Callable[[TrialJob], float],
         max_running: int = 0,
         max_retries: int = 0,
+        bundles: Sequence[Bundle] | None = None,
     ) -> None:
         """Queue all jobs in their order.
 
         Args:
             jobs: the jobs to run; a job may depend on a later one.
-            cluster_share: the share of all present machines that a job takes, from 0 to 1.
+            cluster_share: the share of all present machines that a job takes, from 0 to 1; a bundle takes as much.
             max_running: how many jobs may run at once; 0 for as many as fit.
             max_retries: how often a job that met a fault of the machine is started again.
+            bundles: which jobs start together; each alone where none are given.
         """
         self.jobs = tuple(jobs)
         self.cluster_share = cluster_share
         self.max_running = max_running
         self.max_retries = max_retries
         self.fault_counts: Counter[int] = Counter()
-        self.waiting = list(range(len(self.jobs)))
-        self.running: set[int] = set()
+        single_jobs: list[Bundle] = [(index,) for index in range(len(self.jobs))]
+        self.waiting = single_jobs if bundles is None else list(bundles)
+        self.running: dict[int, Bundle] = {}
         self.unfinished = {job.folder for job in self.jobs}
         self.trained_elsewhere: set[Path] = set()
 
-    def start_next(self) -> int | None:
-        """Start the next job and return its index; ``None`` where none can start now."""
+    def start_next(self) -> Bundle | None:
+        """Start the next bundle and return it; ``None`` where none can start now."""
         if self.max_running and len(self.running) >= self.max_running:
             return None
-        index = self._first_ready()
-        if index is None or not self._has_room_for(index):
+        bundle = self._first_ready()
+        if bundle is None or not self._has_room_for(bundle):
             return None
-        self.waiting.remove(index)
-        self.running.add(index)
-        return index
+        self.waiting.remove(bundle)
+        self.running.update(dict.fromkeys(bundle, bundle))
+        return bundle
 
-    def _first_ready(self) -> int | None:
-        for index in self.waiting:
-            if not self._has_dependency_in(self.unfinished, index):
-                return index
+    def _first_ready(self) -> Bundle | None:
+        for bundle in self.waiting:
+            if not any(self._has_dependency_in(self.unfinished, index) for index in bundle):
+                return bundle
         return None
 
     def _has_dependency_in(self, folders: Collection[Path], index: int) -> bool:
         return any(dependency in folders for dependency in self.jobs[index].dependency_folders)
 
-    def _has_room_for(self, index: int) -> bool:
+    def _has_room_for(self, bundle: Bundle) -> bool:
         if not self.running:
             return True  # also where a node left the cluster and the job now takes more than all the others
-        taken = sum(self.cluster_share(self.jobs[running]) for running in self.running)
-        return taken + self.cluster_share(self.jobs[index]) <= 1 + SHARE_TOLERANCE
+        running_bundles = set(self.running.values())
+        taken = sum(self._share_of(running) for running in running_bundles)
+        return taken + self._share_of(bundle) <= 1 + SHARE_TOLERANCE
+
+    def _share_of(self, bundle: Bundle) -> float:
+        return self.cluster_share(self.jobs[bundle[0]])
 
     def mark_ended(self, index: int, *, is_elsewhere: bool = False) -> None:
         """Record that a job has ended here, or that another process trains it."""
-        self.running.discard(index)
+        self.running.pop(index, None)
         if is_elsewhere:
             self.trained_elsewhere.add(self.jobs[index].folder)
         else:
             self.unfinished.discard(self.jobs[index].folder)
 
-    def record_fault(self, index: int) -> int:
-        """Record a fault of the machine; queue the job again unless its retries are used up.
+    def record_faults(self, indices: Sequence[int]) -> list[int]:
+        """Record a fault of the machine that jobs of a bundle have met; queue again those with retries left.
+
+        They start together once more, and alone after that: the bundle may have been too large for the memory.
 
         Returns:
-            How many starts of the job have failed, if it is started again; 0 where it is given up.
+            Of each job, how many of its starts have failed, if it is started again; 0 where it is given up.
         """
-        self.fault_counts[index] += 1
-        if self.fault_counts[index] > self.max_retries:
-            self.mark_ended(index)  # unblocks the jobs that depend on it; they fail for want of its weights
-            return 0
-        self.running.discard(index)
-        self.waiting.insert(0, index)
-        return self.fault_counts[index]
+        failed_starts: list[int] = []
+        retried: list[int] = []
+        for index in indices:
+            self.fault_counts[index] += 1
+            if self.fault_counts[index] > self.max_retries:
+                self.mark_ended(index)  # unblocks the jobs that depend on it; they fail for want of its weights
+                failed_starts.append(0)
+                continue
+            self.running.pop(index, None)
+            retried.append(index)
+            failed_starts.append(self.fault_counts[index])
+        is_first = all(self.fault_counts[index] == 1 for index in retried)
+        self.waiting[:0] = [tuple(retried)] if retried and is_first else [(index,) for index in retried]
+        return failed_starts
 
     @property
     def blocked_jobs(self) -> list[TrialJob]:
@@ -119,12 +154,13 @@ class TrialQueue:
     @property
     def is_over(self) -> bool:
         """Whether no waiting job can start any more."""
-        return not self.waiting or (bool(self.trained_elsewhere) and len(self.waiting) == len(self.blocked_jobs))
+        num_waiting = sum(map(len, self.waiting))
+        return not num_waiting or (bool(self.trained_elsewhere) and num_waiting == len(self.blocked_jobs))
 
     def _topological_order(self) -> list[int]:
         """Order the waiting jobs, each after the jobs that it depends on."""
         ordered: list[int] = []
-        remaining = list(self.waiting)
+        remaining = [index for bundle in self.waiting for index in bundle]
         while remaining:
             folders = {self.jobs[index].folder for index in remaining}
             later: list[int] = []

@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 from lightning_modules.specs.errors import InvalidValue, did_you_mean
 from lightning_modules.specs.values import check_fields, require_field
 from studies.hardware import count_cores, count_gpus, device_name, memory_gib
 
+Auto = Literal["auto"]
 REQUEST_FIELDS = {"cpus": "cpus_per_trial", "gpus": "gpus_per_trial", "workers": "workers_per_trial"}
 
 
@@ -101,7 +103,9 @@ class Resources:
 
     Attributes:
         cpus_per_trial: threads of a trial, or of each of its workers.
-        gpus_per_trial: GPUs of a trial, see :class:`ResourceRequest`.
+        gpus_per_trial: GPUs of a trial, see :class:`ResourceRequest`; ``auto``: one where a machine has a GPU, else 0.
+        bundle_size: trials of an arm, under as many seeds, that one process trains at once on a GPU, or on a CPU where
+            a number is given; ``auto``: on a GPU as many as use it best, on a CPU one.
         workers_per_trial: processes that train a trial data-parallel.
         max_concurrent: how many trials may run at once; 0 for as many as fit.
         arms: requests of the arms whose trials differ from the others.
@@ -113,14 +117,20 @@ class Resources:
     """
 
     cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: float | Auto = "auto"
     workers_per_trial: int = 1
+    bundle_size: int | Auto = "auto"
     max_concurrent: int = 0
     arms: Mapping[str, ResourceRequest] = field(default_factory=dict)
     address: str = ""
 
     def __post_init__(self) -> None:
         require_field(self.max_concurrent >= 0, self, "max_concurrent", "0 (as many as fit) or more")
+        is_size = isinstance(self.bundle_size, int) and self.bundle_size >= 1
+        require_field(is_size or self.bundle_size == "auto", self, "bundle_size", "auto, or 1 or more")
+        if not self.address:
+            self._choose_gpus([Node.this_machine()])
+        self._require_bundles_fit()
         devices = {request.device for request in self.requests}
         if len(devices) > 1:  # the arms would differ in their platform, whose results are not comparable bit for bit
             raise InvalidValue(
@@ -129,12 +139,33 @@ class Resources:
         if not self.address:
             self.require_capacity([Node.this_machine()])
 
+    def _choose_gpus(self, nodes: Sequence[Node]) -> None:
+        if self.gpus_per_trial == "auto":
+            has_gpu = self.workers_per_trial == 1 and any(node.gpus for node in nodes)
+            object.__setattr__(self, "gpus_per_trial", 1.0 if has_gpu else 0.0)  # the dataclass is frozen
+
+    def for_nodes(self, nodes: Sequence[Node]) -> Resources:
+        """Return the resources with ``auto`` decided by the nodes of a cluster."""
+        chosen = replace(self)
+        chosen._choose_gpus(nodes)
+        return chosen
+
+    def _require_bundles_fit(self) -> None:
+        if self.bundle_size in ("auto", 1):
+            return
+        for request in self.requests:
+            fits = request.workers_per_trial == 1 and request.gpus_per_trial in (0, 1)
+            allowed = (
+                "1 where a trial has a share of a GPU or several workers: a bundle is one process with a whole GPU"
+            )
+            require_field(fits, self, "bundle_size", allowed)
+
     @property
     def requests(self) -> tuple[ResourceRequest, ...]:
         """Requests of all kinds of trials; the default, of arms without one of their own, comes first."""
         default = ResourceRequest(
             cpus_per_trial=self.cpus_per_trial,
-            gpus_per_trial=self.gpus_per_trial,
+            gpus_per_trial=0.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial,
             workers_per_trial=self.workers_per_trial,
         )
         return (default, *self.arms.values())
@@ -241,4 +272,4 @@ def _describe_node(node: Node, resources: Resources) -> str:
     if not resources.requests[0].gpus_per_trial:
         return f"{cpu_and_memory}, no GPU"
     gpu = node.device_models.get("cuda", "GPU")
-    return f"{cpu_and_memory}, {resources.gpus_per_trial:g} of its {node.gpus:g} {gpu} per trial"
+    return f"{cpu_and_memory}, {resources.requests[0].gpus_per_trial:g} of its {node.gpus:g} {gpu} per trial"

@@ -1,4 +1,8 @@
-"""A trial in its own process, under its lease: the body of that process, and the handle of its worker."""
+"""A process that trains a trial, or a bundle of them at once: its body, and the handle of its worker.
+
+The trials of a bundle are those of one arm under several seeds. Each has a thread, and on a GPU a stream, to itself, so
+that their kernels run at once; each keeps its lease, folder, checkpoint and result, and ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,18 @@ import multiprocessing
 import os
 import platform
 import select
-import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ablations import protect_own_packages
-from studies.execution.fork_server import ForkClient
-from studies.execution.jobs import TrialJob
+from studies.execution.jobs import TrialJob, TrialMessage
 from studies.hardware import Machine, device_name
 from studies.records.digests import collect_class_paths, user_code_digest
 from studies.settings import INSTALL_ROOT, Settings
@@ -40,116 +43,41 @@ EDITED_CODE_HINT = (
 LEASE_LOST_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h; neither Python nor a signal ends a process with it
 PIPE_HEARTBEAT_SECONDS = 2.0  # a step takes milliseconds: a heartbeat for each would cost more than it tells
 
-# Each list of messages costs the driver some milliseconds, and small networks finish epochs faster than anybody reads.
-MESSAGE_BATCH_SECONDS = 0.5
-MessageKind = Literal["epoch", "beat", "note", "ended", "elsewhere", "fault"]
-FINAL_KINDS: tuple[MessageKind, ...] = ("ended", "elsewhere", "fault")
+_loading_lock = threading.Lock()  # file locks keep processes apart, and not the threads of one
 
 
 class HardwareMismatch(RuntimeError):
     """A node with another CPU or GPU model than the study was planned for."""
 
 
-@dataclass(frozen=True)
-class TrialMessage:
-    """Message from a trial's process to its worker.
-
-    Attributes:
-        kind: ``epoch``: an epoch has ended; ``beat``: heartbeat; ``note``: a message for the user; ``ended``: the
-            result is written; ``elsewhere``: another process trains this trial; ``fault``: the process died, hung, or
-            met a fault of the machine, so the trial has no result and is started again.
-        text: of an epoch the node's name, of a note the message, of ``elsewhere`` the other process, of a fault the
-            reason or the traceback.
-        values: the metrics of an epoch.
-    """
-
-    kind: MessageKind
-    text: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-class TrialProcess:
-    """Handle of a trial's process, held by its worker.
-
-    The process is no daemon: daemons may not have children, and a user's data loader may start workers.
-    """
-
-    def __init__(self, forks: ForkClient, job: TrialJob, settings: Settings, machine: Machine) -> None:
-        self.hang_after_seconds = settings.hang_after_seconds
-        self.process = forks.fork(run_trial_process, job, settings, machine)
-
-    def listen(self) -> list[TrialMessage]:
-        """Wait for the next message; return it with those that follow within half a second, heartbeats left out."""
-        messages = [self._next_message()]
-        batch_end = time.monotonic() + MESSAGE_BATCH_SECONDS
-        while messages[-1].kind not in FINAL_KINDS:
-            remaining_seconds = max(0.0, batch_end - time.monotonic())
-            if not self.process.connection.poll(remaining_seconds):
-                break
-            message = self._receive()
-            if message.kind != "beat":
-                messages.append(message)
-        return messages
-
-    def _next_message(self) -> TrialMessage:
-        """Wait for the next message other than a heartbeat; kill a process that hangs, which is a fault."""
-        timeout_seconds = self.hang_after_seconds or None  # 0: never taken to hang
-        while self.process.connection.poll(timeout_seconds):
-            message = self._receive()
-            if message.kind != "beat":
-                return message
-        self.stop()
-        return TrialMessage("fault", describe_hang(self.hang_after_seconds))
-
-    def _receive(self) -> TrialMessage:
-        try:
-            message: TrialMessage = self.process.connection.recv()
-        except (EOFError, ConnectionError):
-            return self._exit_message()
-        return message
-
-    def stop(self) -> None:
-        """Kill the process; its files stay."""
-        self.process.kill()
-
-    def _exit_message(self) -> TrialMessage:
-        exitcode = self.process.join()
-        if exitcode == LEASE_LOST_EXIT_CODE:
-            return TrialMessage("elsewhere", "another process, which took over its lease")
-        if exitcode == -signal.SIGKILL:
-            return TrialMessage("fault", "the trial's process was killed (SIGKILL), probably because memory ran out")
-        return TrialMessage("fault", f"the trial's process ended with exit code {exitcode} and left no result")
-
-
-class FailedStart:
-    """Handle of a trial's process that could not be started."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def listen(self) -> list[TrialMessage]:
-        """Return the reason, as a fault."""
-        return [TrialMessage("fault", self.reason)]
-
-    def stop(self) -> None:
-        """Do nothing: there is no process."""
-
-
-def describe_hang(silent_seconds: float) -> str:
-    """Explain why a trial without heartbeats was killed."""
-    return (
-        f"the trial sent no heartbeat for {silent_seconds:g} s (no training step, no evaluated batch) and was killed. "
-        "If a single step may take longer, set a larger --hang-after."
-    )
-
-
-def run_trial_process(job: TrialJob, settings: Settings, machine: Machine, sender: Connection) -> None:
-    """Train a job in this process, unless another one trains it, and send how it ended.
+def run_trial_process(jobs: Sequence[TrialJob], settings: Settings, machine: Machine, sender: Connection) -> None:
+    """Train the jobs of a bundle in this process, each unless another one trains it, and send how they ended.
 
     A lost lease ends the process at once, without cleanup: another process owns the trial's folder now.
     """
-    prepare_process(job)
-    send = _message_sender(sender)
+    prepare_process(jobs[0])
+    machine = replace(machine, bundle_size=len(jobs))
+    senders = _message_senders(sender, len(jobs))
+    if len(jobs) == 1:
+        _run_job(jobs[0], settings, machine, sender, senders[0])
+        return
+    from studies.training.network_training import ignore_expected_warnings
+
+    with ignore_expected_warnings():  # for all threads: Python's filters belong to the process
+        threads = [
+            threading.Thread(target=_run_job, args=(job, settings, machine, sender, send), name=job.folder.name)
+            for job, send in zip(jobs, senders, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _run_job(
+    job: TrialJob, settings: Settings, machine: Machine, sender: Connection, send: Callable[[TrialMessage], None]
+) -> None:
+    """Train one job under its lease, and send how it ended."""
     try:
         lease = acquire_lease(job.folder)
         if lease is None:
@@ -212,9 +140,10 @@ def train_job(
     require_device_model(job, machine)
     if object_store:
         _fetch_remote_files(job, object_store, dp_rank)
-    if uses_data_root(job.trial.setup):
-        ensure_local_data(settings, heartbeat)
-    examples = load_dataset(job.trial.setup, settings.data_root, settings.cache_folder, lambda _: heartbeat())
+    with _loading_lock:
+        if uses_data_root(job.trial.setup):
+            ensure_local_data(settings, heartbeat)
+        examples = load_dataset(job.trial.setup, settings.data_root, settings.cache_folder, lambda _: heartbeat())
     train_trial(
         job.trial,
         examples,
@@ -280,16 +209,21 @@ def _file_stamp(file: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _message_sender(sender: Connection) -> Callable[[TrialMessage], None]:
-    """Make a function that sends messages to the worker, and ends the process if the worker is gone."""
+def _message_senders(sender: Connection, num_trials: int) -> list[Callable[[TrialMessage], None]]:
+    """Make a function for each trial that sends its messages, and ends the process if the worker is gone."""
+    lock = threading.Lock()  # two threads' messages must not mix in the pipe
 
-    def send(message: TrialMessage) -> None:
-        try:
-            sender.send(message)
-        except OSError:
-            os._exit(1)  # nothing is lost: the next attempt resumes from the checkpoint
+    def make_sender(position: int) -> Callable[[TrialMessage], None]:
+        def send(message: TrialMessage) -> None:
+            try:
+                with lock:
+                    sender.send(replace(message, position=position))
+            except OSError:
+                os._exit(1)  # nothing is lost: the next attempt resumes from the checkpoint
 
-    return send
+        return send
+
+    return [make_sender(position) for position in range(num_trials)]
 
 
 def _epoch_reporter(job: TrialJob, send: Callable[[TrialMessage], None]) -> Callable[[Mapping[str, float]], None]:

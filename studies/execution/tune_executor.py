@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -31,12 +31,13 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from studies.execution import fork_server, ray_cluster
+from studies.execution.bundles.bundle_size import can_join_bundle
 from studies.execution.fork_server import ForkClient, ForkError
 from studies.execution.interrupts import keep_interrupt_handler
-from studies.execution.jobs import TrialJob, TrialListener
-from studies.execution.queue import TrialQueue, wait_for_others
+from studies.execution.jobs import TrialJob, TrialListener, TrialMessage
+from studies.execution.queue import TrialQueue, bundle_jobs, wait_for_others
 from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
-from studies.execution.trial_process import FINAL_KINDS, FailedStart, TrialProcess
+from studies.execution.trial_handle import FailedStart, TrialProcess
 from studies.hardware import Machine
 from studies.scratch import process_folder
 from studies.settings import Settings
@@ -53,8 +54,12 @@ NEGLIGIBLE_AMOUNT = 0.001  # Tune wants a resource for each actor; a thousand da
 SWITCH_INTERVAL_SECONDS = 0.0005  # Python's default is ten times as long
 
 
-def dispatch_jobs(jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener) -> None:
+def dispatch_jobs(
+    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener, bundle_size: int = 1
+) -> None:
     """Run all jobs on the available CPUs and GPUs, in their order, each after the jobs that it depends on.
+
+    Up to ``bundle_size`` trials of an arm share a process and its GPU.
 
     Jobs that another process trains are waited for; those that it gives up are run here.
 
@@ -64,7 +69,7 @@ def dispatch_jobs(jobs: Sequence[TrialJob], settings: Settings, resources: Resou
     with ray_cluster.ray_session(resources, jobs[0].import_paths if jobs else ()), _short_switch_interval():
         remaining = list(jobs)
         while remaining:
-            queue = _run_queue(remaining, settings, resources, listener)
+            queue = _run_queue(remaining, settings, resources, listener, bundle_size)
             elsewhere = [job for job in remaining if job.folder in queue.trained_elsewhere]
             blocked = queue.blocked_jobs
             unfinished = wait_for_others(elsewhere, listener, return_on_first_end=bool(blocked))
@@ -83,11 +88,12 @@ def _short_switch_interval() -> Iterator[None]:
 
 
 def _run_queue(
-    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener
+    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener, bundle_size: int
 ) -> TrialQueue:
     """Run jobs with Tune, except those that another process trains and those that depend on one of these."""
     scratch = _scratch_folder(settings, resources)
-    queue = TrialQueue(jobs, _make_share_function(resources), resources.max_concurrent, MAX_RETRIES)
+    bundles = bundle_jobs(jobs, lambda job: bundle_size if can_join_bundle(job.trial.setup) else 1)
+    queue = TrialQueue(jobs, _make_share_function(resources), resources.max_concurrent, MAX_RETRIES, bundles)
     requests = [resources.request_of(job.trial.arm) for job in jobs]
     # Tune pickles these with every trial, so equal requests share one placement group.
     distinct_requests = list(dict.fromkeys(requests))
@@ -197,10 +203,10 @@ class _QueueSearcher(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Start the next job and return its configuration; ``None`` where none can start yet."""
-        index = self.queue.start_next()
-        if index is not None:
-            return {"job": index, "request": self.request_indices[index]}
+        """Start the next bundle and return its configuration; ``None`` where none can start yet."""
+        bundle = self.queue.start_next()
+        if bundle is not None:
+            return {"jobs": bundle, "request": self.request_indices[bundle[0]]}
         has_finished = self.queue.is_over and not self.queue.running  # a running job may meet a fault, and be retried
         return Searcher.FINISHED if has_finished else None
 
@@ -219,7 +225,7 @@ class _QueueSearcher(Searcher):
 
 
 class _TrialWorker(tune.Trainable):
-    """Ray actor that trains one trial after the other, each in a new process or by several workers.
+    """Ray actor that trains one trial or bundle after the other, each in a new process or by several workers.
 
     The process is forked from a server that has torch loaded: no trial sees the state that another one left behind, and
     none waits seconds for the imports.
@@ -246,11 +252,11 @@ class _TrialWorker(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         previous = self.trial_process
         if isinstance(previous, TrialProcess):
-            self._start_job(new_config)  # the new process starts while the previous one still frees its memory
+            self._start_jobs(new_config)  # the new process starts while the previous one still frees its memory
             previous.stop()
         else:
-            self._stop_job()  # first: the workers hold the CPUs and GPUs that the next trial may need
-            self._start_job(new_config)
+            self._stop_jobs()  # first: the workers hold the CPUs and GPUs that the next trial may need
+            self._start_jobs(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -258,11 +264,12 @@ class _TrialWorker(tune.Trainable):
 
         A fault of the machine ends the trial, not this actor: a new actor would take seconds.
         """
-        messages = (self.trial_process or self._start_job(self.config)).listen()
-        return {"messages": messages, "done": messages[-1].kind in FINAL_KINDS}
+        process = self.trial_process or self._start_jobs(self.config)
+        messages = process.listen()
+        return {"messages": messages, "done": process.has_ended}
 
     def cleanup(self) -> None:
-        self._stop_job()
+        self._stop_jobs()
         if "forks" in vars(self):  # do not start a server in order to close it
             self.forks.close()
 
@@ -271,29 +278,29 @@ class _TrialWorker(tune.Trainable):
         """Client of the fork server; created when the first single-process trial starts."""
         return ForkClient(self.server)
 
-    def _start_job(self, config: dict[str, Any]) -> TrialHandle:
-        job = self.jobs[config["job"]]
-        request = self.resources.request_of(job.trial.arm)
+    def _start_jobs(self, config: dict[str, Any]) -> TrialHandle:
+        jobs = [self.jobs[index] for index in config["jobs"]]
+        request = self.resources.request_of(jobs[0].trial.arm)
         if request.workers_per_trial > 1:
-            self.trial_process = self._start_data_parallel(job, request)
+            self.trial_process = self._start_data_parallel(jobs[0], request)
         else:
-            self.trial_process = self._start_process(job, request)
+            self.trial_process = self._start_process(jobs, request)
         return self.trial_process
 
-    def _stop_job(self) -> None:
+    def _stop_jobs(self) -> None:
         if self.trial_process:
             self.trial_process.stop()
 
-    def _start_process(self, job: TrialJob, request: ResourceRequest) -> TrialProcess | FailedStart:
+    def _start_process(self, jobs: Sequence[TrialJob], request: ResourceRequest) -> TrialProcess | FailedStart:
         machine = Machine(
             device=request.device,
             num_threads=request.cpus_per_trial,
             gpu_memory_fraction=min(1.0, request.gpus_per_trial or 1.0),
         )
         try:
-            return TrialProcess(self.forks, job, self.settings, machine)
+            return TrialProcess(self.forks, jobs, self.settings, machine)
         except ForkError as error:
-            return FailedStart(str(error))
+            return FailedStart(len(jobs), str(error))
 
     def _start_data_parallel(self, job: TrialJob, request: ResourceRequest) -> DataParallelWorkers:
         from studies.execution.data_parallel import DataParallelWorkers  # imports Ray Train: a second
@@ -313,40 +320,43 @@ class _ListenerCallback(tune.Callback):  # the signatures are Tune's
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.listener.on_start(self._job_of(trial))
+        for job in self._jobs_of(trial):
+            self.listener.on_start(job)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        job = self._job_of(trial)
-        for message in result["messages"]:
+        messages: list[TrialMessage] = result["messages"]
+        bundle: tuple[int, ...] = trial.config["jobs"]
+        for message in messages:
+            index = bundle[message.position]
+            job = self.queue.jobs[index]
             if message.kind == "epoch":
                 self.listener.on_epoch(job, message.values, message.text)
             elif message.kind == "note":
                 self.listener.on_note(job, message.text)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._job_of(trial)
-        message = trial.last_result["messages"][-1]
-        if message.kind == "fault":
-            self._handle_fault(trial, message.text)
-            return
-        self.queue.mark_ended(trial.config["job"], is_elsewhere=message.kind == "elsewhere")
-        if message.kind == "elsewhere":
-            self.listener.on_elsewhere(job, message.text)
-        else:
-            self.listener.on_end(job)
+            elif message.kind == "ended":
+                self.queue.mark_ended(index)
+                self.listener.on_end(job)
+            elif message.kind == "elsewhere":
+                self.queue.mark_ended(index, is_elsewhere=True)
+                self.listener.on_elsewhere(job, message.text)
+        faults = {bundle[message.position]: message.text for message in messages if message.kind == "fault"}
+        self._handle_faults(faults)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._handle_fault(trial, "the trial's worker died")
+        unfinished = [index for index in trial.config["jobs"] if index in self.queue.running]
+        self._handle_faults(dict.fromkeys(unfinished, "the trial's worker died"))
 
-    def _handle_fault(self, trial: Any, reason: str) -> None:
-        failed_starts = self.queue.record_fault(trial.config["job"])
-        if failed_starts:
-            self.listener.on_fault(self._job_of(trial), reason, failed_starts, 1 + MAX_RETRIES)
-        else:
-            self.listener.on_lost(self._job_of(trial), reason)
+    def _handle_faults(self, reasons: Mapping[int, str]) -> None:
+        """Handle faults of jobs of one bundle, by index."""
+        all_failed_starts = self.queue.record_faults(list(reasons))
+        for (index, reason), failed_starts in zip(reasons.items(), all_failed_starts, strict=True):
+            job = self.queue.jobs[index]
+            if failed_starts:
+                self.listener.on_fault(job, reason, failed_starts, 1 + MAX_RETRIES)
+            else:
+                self.listener.on_lost(job, reason)
 
-    def _job_of(self, trial: Any) -> TrialJob:
-        job: TrialJob = self.queue.jobs[trial.config["job"]]
-        return job
+    def _jobs_of(self, trial: Any) -> list[TrialJob]:
+        return [self.queue.jobs[index] for index in trial.config["jobs"]]

@@ -125,6 +125,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     for message in describe_data_parallel(arms, lambda arm: resources.request_of(arm).workers_per_trial):
         log(message)
     nodes = _survey_nodes(study, settings, resources, log, has_object_store=object_store is not None)
+    resources = resources.for_nodes(nodes)
     device_models = device_models_of(nodes, resources.device)
     trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in all_setups)
     extra_distributions = ("scikit-learn",) if trains_classifier else ()  # its solver fits the classifiers

@@ -141,6 +141,7 @@ class StageRunner:
 
     def train_trials(self, trials: Sequence[Trial]) -> None:
         """Train trials on Ray's workers, and log them as they run."""
+        from studies.execution.bundles.bundle_size import find_bundle_size
         from studies.execution.tune_executor import dispatch_jobs
 
         context = self.context
@@ -152,11 +153,14 @@ class StageRunner:
         costs = {arm: values["multiply_adds"] for arm, values in context.registration.properties.items()}
         # Longest first: a long trial that started last would keep one worker busy after all others.
         jobs = [self._make_job(trial) for trial in sort_longest_first(trials, costs)]
+        bundle_size = find_bundle_size(
+            jobs, context.resources, context.nodes, context.settings.cache_folder, context.log
+        )
         rows = status.read_status(study_folder, trials_folder).trials
         with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
             recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
             try:
-                dispatch_jobs(jobs, context.settings, context.resources, recorder)
+                dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size)
             finally:
                 self.trial_store.release_ended_trials(jobs)
 

@@ -86,6 +86,8 @@ def result_from_outcome(context: TrialContext, outcome: TrialOutcome, digests: M
 
 def _runtime_environment(machine: Machine, world_size: int) -> dict[str, str | int]:
     """Versions, device and threads of this process, and the world size."""
+    # Seconds and memory of a trial in a bundle are those of the bundle; a record of before has no such key.
+    bundle = {"bundle_size": machine.bundle_size} if machine.bundle_size > 1 else {}
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -97,4 +99,5 @@ def _runtime_environment(machine: Machine, world_size: int) -> dict[str, str | i
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": machine.num_threads,
         "workers": world_size,
+        **bundle,
     }

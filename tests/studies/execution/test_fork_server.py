@@ -12,7 +12,8 @@ import pytest
 
 from studies.execution import fork_server
 from studies.execution.fork_server import ForkClient, ForkedProcess, ForkError, ForkServer
-from studies.execution.trial_process import MESSAGE_BATCH_SECONDS, TrialMessage, TrialProcess
+from studies.execution.jobs import TrialMessage
+from studies.execution.trial_handle import MESSAGE_BATCH_SECONDS, TrialProcess
 
 SMALL = "json"  # to load; what trials need takes seconds
 
@@ -206,6 +207,7 @@ class Straight(TrialProcess):
 
     def __init__(self, fork, hang_after_seconds=0.0):
         self.process, self.hang_after_seconds = fork, hang_after_seconds
+        self.heard_at = {0: time.monotonic()}
 
 
 def test_what_a_trial_tells_within_half_a_second_is_heard_at_once(server):

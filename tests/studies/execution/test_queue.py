@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.execution.queue import TrialQueue
+from studies.execution.queue import TrialQueue, bundle_jobs
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ def line_of(*names, most=0, shares=None, retries=0):
 def started(line):
     """The names of all that can start now."""
     found = []
-    while (number := line.start_next()) is not None:
-        found.append(str(line.jobs[number].folder))
+    while (bundle := line.start_next()) is not None:
+        found += [str(line.jobs[number].folder) for number in bundle]
     return found
 
 
@@ -52,11 +52,11 @@ def test_no_more_start_at_once_than_were_allowed():
 def test_who_met_a_fault_starts_again_before_all_others_and_so_often_only():
     line = line_of(*"abc", "warm<a", most=1, retries=2)
     assert started(line) == ["a"]
-    assert line.record_fault(0) == 1
+    assert line.record_faults([0]) == [1]
     assert started(line) == ["a"]
-    assert line.record_fault(0) == 2
+    assert line.record_faults([0]) == [2]
     assert started(line) == ["a"]
-    assert line.record_fault(0) == 0
+    assert line.record_faults([0]) == [0]
     assert started(line) == ["b"]
     end(line, "b")
     end(line, *started(line))
@@ -111,7 +111,7 @@ def test_a_job_whose_donor_is_trained_elsewhere_is_given_back_and_the_others_go_
     assert started(line) == []
     assert line.is_over
     assert {str(job.folder) for job in line.blocked_jobs} == {"warm", "last"}
-    assert line.running == {3}
+    assert set(line.running) == {3}
 
 
 @pytest.mark.parametrize("names", [(), ("a",)])
@@ -120,3 +120,61 @@ def test_a_line_is_over_when_all_have_started(names):
     assert line.is_over == (not names)
     started(line)
     assert line.is_over
+
+
+def bundled(jobs, size):
+    """Bundles of jobs of two arms, three seeds each, seed by seed."""
+    return bundle_jobs(jobs, lambda _: size)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """As much of a trial as bundling looks at."""
+
+    arm: str
+
+
+@dataclass(frozen=True)
+class Job(Waiting):
+    """A job of an arm."""
+
+    trial: Arm = Arm("A")
+
+
+JOBS = [Job(Path(f"{arm}{seed}"), trial=Arm(arm)) for seed in range(3) for arm in "DE"]
+
+
+@pytest.mark.parametrize(
+    ("size", "bundles"),
+    [
+        (1, [(0,), (1,), (2,), (3,), (4,), (5,)]),
+        (2, [(0, 2), (1, 3), (4,), (5,)]),
+        (3, [(0, 2, 4), (1, 3, 5)]),
+        (8, [(0, 2, 4), (1, 3, 5)]),
+    ],
+)
+def test_seeds_of_an_arm_share_a_bundle_and_keep_their_order(size, bundles):
+    assert bundled(JOBS, size) == bundles
+
+
+def test_a_bundle_takes_the_room_of_one_trial_until_its_last_one_ends():
+    line = TrialQueue(JOBS, lambda _: 1.0, bundles=bundled(JOBS, 2))
+    assert line.start_next() == (0, 2)
+    assert line.start_next() is None
+    line.mark_ended(0)
+    assert line.start_next() is None
+    line.mark_ended(2)
+    assert line.start_next() == (1, 3)
+
+
+def test_a_bundle_that_met_a_fault_starts_together_once_more_and_then_one_by_one():
+    line = TrialQueue(JOBS, lambda _: 1.0, max_retries=2, bundles=bundled(JOBS, 3))
+    assert line.start_next() == (0, 2, 4)
+    line.mark_ended(2)
+    assert line.record_faults([0, 4]) == [1, 1]
+    assert line.start_next() == (0, 4)
+    assert line.record_faults([0, 4]) == [2, 2]
+    assert line.start_next() == (0,)
+    assert line.record_faults([0]) == [0]
+    assert line.start_next() == (4,)
+    assert not line.is_over

@@ -1,0 +1,101 @@
+"""Choose how many trials one process trains at once: measured once for a network, and kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.networks import Custom
+from lightning_modules.specs.serialization import to_json
+from lightning_modules.specs.setup import Setup
+from studies.execution.jobs import TrialJob
+from studies.execution.resources import Node, Resources
+from studies.storage.atomic import AtomicWriter
+
+DEFAULT_SIZE = 4  # where no GPU can be measured: best for VGG-D and near the best for ResNets on an H200
+MEASUREMENT_TIMEOUT_SECONDS = 300.0
+CACHE_FILE = "bundle_sizes.json"
+
+
+def can_join_bundle(setup: Setup) -> bool:
+    """Whether a trial can share its process: nothing in it draws from generators that all threads share.
+
+    That is certain of this package's networks, recipes and data, and not of a user's.
+    """
+    trains_network = setup.has_training and setup.recipe.trains == "network"
+    is_foreign = isinstance(setup.network, Custom) or isinstance(setup.data, ForeignData)
+    return trains_network and not is_foreign
+
+
+def find_bundle_size(
+    jobs: Sequence[TrialJob],
+    resources: Resources,
+    nodes: Sequence[Node],
+    cache_folder: Path,
+    log: Callable[[str], None],
+) -> int:
+    """Return how many trials of these jobs one process is to train at once.
+
+    Args:
+        jobs: those that are about to run.
+        nodes: the machines that train.
+        cache_folder: keeps what was measured.
+    """
+    if resources.bundle_size != "auto":
+        return int(resources.bundle_size)
+    setups = [job.trial.setup for job in jobs if can_join_bundle(job.trial.setup)]
+    shares_no_gpu = all(request.gpus_per_trial == 1 for request in resources.requests)
+    if not setups or not shares_no_gpu:
+        return 1
+    num_gpus = max(1, int(sum(node.gpus for node in nodes)))
+    largest = math.ceil(len(jobs) / num_gpus)  # a larger bundle would leave a GPU idle
+    if largest == 1:
+        return 1
+    size = DEFAULT_SIZE
+    if not resources.address:
+        from lightning_modules.profiling.profile import profile_spec
+
+        costliest = max(setups, key=lambda setup: profile_spec(setup.network, setup.scale).multiply_adds)
+        size = _cached_size(costliest, nodes[0].device_models.get("cuda", ""), cache_folder, log)
+    return min(size, largest)
+
+
+def _cached_size(setup: Setup, gpu: str, cache_folder: Path, log: Callable[[str], None]) -> int:
+    key = json.dumps(
+        [gpu, to_json(setup.network), to_json(setup.scale), setup.recipe.batch_size, setup.recipe.precision]
+    )
+    cache_file = cache_folder / CACHE_FILE
+    sizes: dict[str, int] = {}
+    if cache_file.exists():
+        try:
+            sizes = json.loads(cache_file.read_text())
+            if sizes[key] >= 1:
+                return sizes[key]
+        except (ValueError, KeyError, TypeError):  # damaged, or of another network
+            sizes = sizes if isinstance(sizes, dict) else {}
+    command = [sys.executable, "-m", "studies.execution.bundles.bundle_timing"]
+    try:
+        process = subprocess.run(
+            command,
+            input=pickle.dumps(setup),
+            capture_output=True,
+            timeout=MEASUREMENT_TIMEOUT_SECONDS,
+            check=True,
+        )
+        measured = json.loads(process.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        output = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        reason = (output or str(error)).splitlines()[-1]
+        log(f"the best bundle size could not be measured ({reason}): {DEFAULT_SIZE} is taken; --bundle-size sets it")
+        return DEFAULT_SIZE
+    size = int(measured["size"])
+    log(f"{size} seeds of an arm are trained at once on a GPU: {measured['description']}")
+    with AtomicWriter(cache_file) as partial:
+        partial.write_text(json.dumps({**sizes, key: size}, indent=1))
+    return size

@@ -1,0 +1,149 @@
+"""How many seeds share a process: what is asked for, what fits, and what is measured."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.networks import Custom
+from studies.design.trial import Trial
+from studies.execution.bundles import bundle_size, bundle_timing
+from studies.execution.bundles.bundle_size import DEFAULT_SIZE, can_join_bundle, find_bundle_size
+from studies.execution.bundles.bundle_timing import BundleTiming, choose_size, measure_bundle
+from studies.execution.jobs import TrialJob
+from studies.execution.resources import Node, Resources
+
+GPU_NODE = Node(name="node", cpus=16, gpus=1, device_models={"cpu": "CPU", "cuda": "H100"})
+
+
+@pytest.fixture
+def with_gpu(monkeypatch):
+    monkeypatch.setattr(Node, "this_machine", staticmethod(lambda: GPU_NODE))
+
+
+def make_jobs(small, count):
+    trials = [Trial(arm="A", setup=small, seed=seed) for seed in range(count)]
+    return [TrialJob(trial=trial, folder=Path(str(trial.seed)), digests={}) for trial in trials]
+
+
+def find(jobs, resources, folder, nodes=(GPU_NODE,)):
+    messages = []
+    return find_bundle_size(jobs, resources, nodes, folder, messages.append), messages
+
+
+def test_where_there_is_a_gpu_a_trial_gets_one_and_else_none(with_gpu):
+    assert Resources().gpus_per_trial == 1
+    assert Resources().device == "cuda"
+    assert Resources(gpus_per_trial=0).device == "cpu"
+    assert Resources(workers_per_trial=2).device == "cpu"
+
+
+def test_without_a_gpu_auto_means_the_cpu():
+    assert Resources().device == "cpu"
+
+
+def test_on_a_cluster_its_nodes_decide():
+    undecided = Resources(address="head:6379")
+    assert undecided.for_nodes([GPU_NODE]).device == "cuda"
+    assert undecided.for_nodes([replace(GPU_NODE, gpus=0)]).device == "cpu"
+    assert undecided.gpus_per_trial == "auto"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bundle_size": 0}, r"bundle_size is 0; expected auto, or 1 or more"),
+        ({"bundle_size": 2, "gpus_per_trial": 0.5}, r"bundle_size is 2; expected 1 where a trial has a share of a GPU"),
+        ({"bundle_size": 2, "workers_per_trial": 2}, r"bundle_size is 2; expected 1 where"),
+        ({"bundle_size": "many"}, r"bundle_size is 'many'; expected"),
+        ({"gpus_per_trial": "some"}, r"gpus_per_trial is 'some'; expected"),
+    ],
+)
+def test_bundles_that_cannot_be_are_refused(with_gpu, given, message):
+    with pytest.raises(InvalidValue, match=message):
+        Resources(**given)
+
+
+def test_only_what_draws_nothing_from_the_process_shares_one(small):
+    assert can_join_bundle(small)
+    assert not can_join_bundle(replace(small, network=Custom(class_path="torchvision.models.alexnet")))
+    assert not can_join_bundle(replace(small, data=ForeignData(class_path="mine.Data")))
+    assert not can_join_bundle(replace(small, recipe=replace(small.recipe, trains="linear classifier")))
+
+
+def test_a_number_is_taken_and_a_cpu_bundles_only_then(small, tmp_path):
+    assert find(make_jobs(small, 5), Resources(bundle_size=3), tmp_path) == (3, [])
+    assert find(make_jobs(small, 5), Resources(), tmp_path) == (1, [])
+
+
+def test_a_share_of_a_gpu_switches_bundles_off(with_gpu, small, tmp_path):
+    assert find(make_jobs(small, 8), Resources(gpus_per_trial=0.25), tmp_path) == (1, [])
+
+
+def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_path, monkeypatch):
+    calls = []
+
+    def measure(command, **_):
+        calls.append(command)
+        answer = json.dumps({"size": 8, "description": "a step takes each of them 1 ms with 8"})
+        return subprocess.CompletedProcess(command, 0, stdout=answer.encode(), stderr=b"")
+
+    monkeypatch.setattr(bundle_size.subprocess, "run", measure)
+    size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
+    assert (size, len(calls)) == (8, 1)
+    assert messages == ["8 seeds of an arm are trained at once on a GPU: a step takes each of them 1 ms with 8"]
+    assert find(make_jobs(small, 20), Resources(), tmp_path) == (8, [])
+    four = replace(GPU_NODE, gpus=4)
+    assert find(make_jobs(small, 20), Resources(), tmp_path, (four,)) == (5, [])  # 20 trials on four GPUs
+    assert len(calls) == 1
+    (tmp_path / bundle_size.CACHE_FILE).write_text("[torn")
+    assert find(make_jobs(small, 20), Resources(), tmp_path)[0] == 8
+    assert len(calls) == 2
+
+
+def test_where_nothing_can_be_measured_a_default_is_taken_and_said(with_gpu, small, tmp_path):
+    """The program runs for real, and finds no GPU on this machine."""
+    size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
+    assert size == DEFAULT_SIZE
+    assert "could not be measured" in messages[0]
+    assert "--bundle-size" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "gigabytes", "chosen"),
+    [
+        ((2.4, 1.9, 1.6, 1.7), (1, 2, 4, 8), 4),
+        ((2.3, 1.5, 1.16, 1.04), (1, 2, 4, 8), 8),
+        ((5.1, 5.0, 5.0, 5.0), (1, 2, 4, 8), 1),
+        ((2.3, 1.5, 1.16, 1.04), (20, 40, 80, 160), 2),
+        ((2.3, 1.5, 1.16, 1.04), (90, 180, 360, 720), 1),
+    ],
+)
+def test_the_smallest_bundle_that_gains_all_and_fits_is_chosen(milliseconds, gigabytes, chosen):
+    sizes = bundle_timing.SIZES
+    timings = {
+        size: BundleTiming(seconds / 1000, memory * 1e9)
+        for size, seconds, memory in zip(sizes, milliseconds, gigabytes, strict=True)
+    }
+    assert choose_size(timings, 80e9) == chosen
+
+
+def test_steps_of_several_networks_are_timed_together(small, monkeypatch):
+    monkeypatch.setattr(bundle_timing, "TIMED_STEPS", 8)
+    assert 0 < measure_bundle(small, "cpu", 2).seconds_per_step < 5
+
+
+def test_a_network_that_fails_ends_the_measurement(small):
+    broken = replace(small, network=Custom(class_path="torch.nn.Flatten"))
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        measure_bundle(broken, "cpu", 2)
+
+
+def test_a_driver_that_chooses_holds_no_gpu():
+    code = "import sys; import studies.execution.bundles.bundle_size; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
