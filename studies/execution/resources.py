@@ -258,6 +258,14 @@ def device_models_of(nodes: Sequence[Node], device: str) -> tuple[str, ...]:
     return tuple(sorted(models))
 
 
+def describe_device(node: Node, resources: Resources) -> str:
+    """Name the device that trials on a machine compute on."""
+    if resources.device == "cpu":
+        return f"CPU, {node.cpus:g} cores"
+    model = node.device_models.get("cuda", "GPU")
+    return model if node.gpus == 1 else f"{node.gpus:g} GPUs, {model}"
+
+
 def describe_nodes(nodes: Sequence[Node], resources: Resources) -> str:
     """Describe the machines in words, equal ones together."""
     counts = Counter(_describe_node(node, resources) for node in nodes)

@@ -91,6 +91,8 @@ def platform_digest(
     facts = [*_framework_versions(), device, " or ".join(device_models) or device_name(device), str(num_threads)]
     if num_workers > 1:  # left out for one worker: digests of earlier records stay valid
         facts.append(f"{num_workers} workers")
+    elif device == "cuda":
+        facts.append("captured steps")  # the kernels of a CUDA graph may be others than those of single launches
     for name in extra_distributions:
         facts.append(f"{name} {metadata.version(name)}")
     # 64 bits: enough to tell thousands of trials apart, and short enough for the name of a folder.

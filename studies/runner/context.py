@@ -22,7 +22,14 @@ from studies.design.batch_proof import describe_failing_batch, is_self_training
 from studies.design.study import Study, make_trials
 from studies.design.trial import hash_content
 from studies.design.verification import describe_data_parallel
-from studies.execution.resources import Node, ResourceRequest, Resources, configure_ray, device_models_of
+from studies.execution.resources import (
+    Node,
+    ResourceRequest,
+    Resources,
+    configure_ray,
+    describe_device,
+    device_models_of,
+)
 from studies.records.digests import code_digest, collect_class_paths, platform_digest, user_code_digest
 from studies.records.register import make_registration
 from studies.records.registration import Registration
@@ -117,6 +124,8 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     arms = study.setups()
     resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
 
+    if not resources.address:
+        log(f"device: {describe_device(Node.this_machine(), resources)}")
     all_setups = _all_setups(study)
     if any(uses_data_root(setup) for setup in all_setups):
         settings = with_local_data(settings, log)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.setup import Setup
+from studies.execution.fork_server import ForkClient, ForkError, server_address
 from studies.execution.jobs import TrialJob
 from studies.execution.resources import Node, Resources
 from studies.storage.atomic import AtomicWriter
@@ -79,23 +77,32 @@ def _cached_size(setup: Setup, gpu: str, cache_folder: Path, log: Callable[[str]
                 return sizes[key]
         except (ValueError, KeyError, TypeError):  # damaged, or of another network
             sizes = sizes if isinstance(sizes, dict) else {}
-    command = [sys.executable, "-m", "studies.execution.bundles.bundle_timing"]
-    try:
-        process = subprocess.run(
-            command,
-            input=pickle.dumps(setup),
-            capture_output=True,
-            timeout=MEASUREMENT_TIMEOUT_SECONDS,
-            check=True,
+    size, description = _measure_in_child(setup)
+    if not size:
+        log(
+            f"the best bundle size could not be measured ({description}): {DEFAULT_SIZE} is taken; --bundle-size sets it"
         )
-        measured = json.loads(process.stdout.splitlines()[-1])
-    except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        output = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
-        reason = (output or str(error)).splitlines()[-1]
-        log(f"the best bundle size could not be measured ({reason}): {DEFAULT_SIZE} is taken; --bundle-size sets it")
         return DEFAULT_SIZE
-    size = int(measured["size"])
-    log(f"{size} seeds of an arm are trained at once on a GPU: {measured['description']}")
+    log(f"{size} seeds of an arm are trained at once on a GPU: {description}")
     with AtomicWriter(cache_file) as partial:
         partial.write_text(json.dumps({**sizes, key: size}, indent=1))
     return size
+
+
+def _measure_in_child(setup: Setup) -> tuple[int, str]:
+    """Measure in a process of its own, as the driver must not hold a GPU; 0 and the reason where that fails."""
+    from studies.execution.bundles.bundle_timing import send_best_size
+
+    forks = ForkClient(server_address())
+    try:
+        child = forks.fork(send_best_size, setup, "cuda")
+        if not child.connection.poll(MEASUREMENT_TIMEOUT_SECONDS):
+            child.kill()
+            return 0, f"no answer within {MEASUREMENT_TIMEOUT_SECONDS:g} s"
+        answer: tuple[int, str] = child.connection.recv()
+        child.join()
+    except (ForkError, EOFError, OSError) as error:
+        return 0, f"{error or 'the process ended without an answer'}"
+    finally:
+        forks.close()
+    return answer

@@ -1,18 +1,13 @@
-"""Measure steps of several networks that are trained at once on one GPU.
-
-As a program it reads a setup on its standard input: the driver of a study must not hold a GPU itself.
-"""
+"""Measure steps of several networks that are trained at once on one GPU."""
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
@@ -130,12 +125,9 @@ def measure_best_size(setup: Setup, device_name: str) -> tuple[int, str]:
     return choose_size(timings, memory_bytes), "a step takes each of them " + ", ".join(milliseconds)
 
 
-def _main() -> None:
-    """Measure the setup on standard input, and print the best size as JSON."""
-    setup: Setup = pickle.load(sys.stdin.buffer)  # of the driver that started this program
-    size, description = measure_best_size(setup, "cuda")
-    sys.stdout.write(json.dumps({"size": size, "description": description}) + "\n")
-
-
-if __name__ == "__main__":
-    _main()
+def send_best_size(setup: Setup, device_name: str, sender: Connection) -> None:
+    """Measure in a child process, and send the best size with the figures, or the error in words."""
+    try:
+        sender.send(measure_best_size(setup, device_name))
+    except Exception as error:  # whatever a network or a driver raises
+        sender.send((0, f"{type(error).__name__}: {error}".splitlines()[0]))

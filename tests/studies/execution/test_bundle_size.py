@@ -1,6 +1,5 @@
 """How many seeds share a process: what is asked for, what fits, and what is measured."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -88,12 +87,11 @@ def test_a_share_of_a_gpu_switches_bundles_off(with_gpu, small, tmp_path):
 def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_path, monkeypatch):
     calls = []
 
-    def measure(command, **_):
-        calls.append(command)
-        answer = json.dumps({"size": 8, "description": "a step takes each of them 1 ms with 8"})
-        return subprocess.CompletedProcess(command, 0, stdout=answer.encode(), stderr=b"")
+    def measure(setup):
+        calls.append(setup)
+        return 8, "a step takes each of them 1 ms with 8"
 
-    monkeypatch.setattr(bundle_size.subprocess, "run", measure)
+    monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
     size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
     assert (size, len(calls)) == (8, 1)
     assert messages == ["8 seeds of an arm are trained at once on a GPU: a step takes each of them 1 ms with 8"]
@@ -107,10 +105,11 @@ def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_pa
 
 
 def test_where_nothing_can_be_measured_a_default_is_taken_and_said(with_gpu, small, tmp_path):
-    """The program runs for real, and finds no GPU on this machine."""
+    """The child is forked for real, and finds no GPU on this machine."""
     size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
     assert size == DEFAULT_SIZE
-    assert "could not be measured" in messages[0]
+    assert "could not be measured (" in messages[0]
+    assert "CUDA" in messages[0] or "NVIDIA" in messages[0]
     assert "--bundle-size" in messages[0]
 
 

@@ -16,8 +16,10 @@ def started(monkeypatch):
     names = []
 
     class Process:
-        def __init__(self, _, job, *__):
-            names.append(job.name)
+        has_ended = True
+
+        def __init__(self, _, jobs, *__):
+            names.append(jobs[0].name)
 
         def listen(self):
             return [TrialMessage("ended")]
@@ -33,7 +35,7 @@ def started(monkeypatch):
 def new_worker(tmp_path, job):
     """A worker that Tune has set up for one of two jobs, as in its actor."""
     worker = object.__new__(tune_executor._TrialWorker)
-    worker.config = {"job": job}
+    worker.config = {"jobs": (job,)}
     jobs = [SimpleNamespace(name=name, trial=SimpleNamespace(arm="arm")) for name in ("first", "second")]
     worker.setup(worker.config, jobs, Settings.from_environment(tmp_path), Resources(), tmp_path, "")
     return worker
@@ -49,7 +51,7 @@ def test_the_first_step_starts_the_trial_and_a_reset_starts_the_next(tmp_path, s
     assert worker.step()["done"]
     assert worker.step()["done"]
     assert started == ["first"]
-    assert worker.reset_config({"job": 1})
+    assert worker.reset_config({"jobs": (1,)})
     assert worker.step()["done"]
     assert [name for name in started if name != "stopped"] == ["first", "second"]
     assert started.count("stopped") == 1
