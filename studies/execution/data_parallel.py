@@ -20,9 +20,9 @@ from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.distributed import DataParallelRank
+from studies.execution.bundles.bundle_process import describe_hang
 from studies.execution.jobs import FINAL_KINDS, MessageKind, TrialJob, TrialMessage
 from studies.execution.resources import ResourceRequest
-from studies.execution.trial_handle import describe_hang
 from studies.execution.trial_process import (
     LEASE_LOST_EXIT_CODE,
     find_training_process,
@@ -39,7 +39,7 @@ POLL_SECONDS = 60.0  # how long one call waits for a message; hang detection nee
 
 
 class DataParallelWorkers:
-    """Handle of a trial's workers, with the interface of :class:`studies.execution.trial_handle.TrialProcess`."""
+    """Handle of a trial's workers, with the interface of :class:`studies.execution.bundles.bundle_process.TrialProcess`."""
 
     def __init__(
         self, job: TrialJob, settings: Settings, request: ResourceRequest, scratch: Path, *, loopback: bool

@@ -31,13 +31,13 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from studies.execution import fork_server, ray_cluster
+from studies.execution.bundles.bundle_process import FailedStart, TrialProcess
 from studies.execution.bundles.bundle_size import can_join_bundle
 from studies.execution.fork_server import ForkClient, ForkError
 from studies.execution.interrupts import keep_interrupt_handler
 from studies.execution.jobs import TrialJob, TrialListener, TrialMessage
 from studies.execution.queue import TrialQueue, bundle_jobs, wait_for_others
 from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
-from studies.execution.trial_handle import FailedStart, TrialProcess
 from studies.hardware import Machine
 from studies.scratch import process_folder
 from studies.settings import Settings

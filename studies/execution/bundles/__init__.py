@@ -1,4 +1,4 @@
-"""How many trials of an arm one process trains at once on a GPU.
+"""Trials that one process trains at once: how many, and the handle of their process.
 
 Imports what :mod:`studies.execution` may import.
 """

@@ -79,9 +79,7 @@ def _cached_size(setup: Setup, gpu: str, cache_folder: Path, log: Callable[[str]
             sizes = sizes if isinstance(sizes, dict) else {}
     size, description = _measure_in_child(setup)
     if not size:
-        log(
-            f"the best bundle size could not be measured ({description}): {DEFAULT_SIZE} is taken; --bundle-size sets it"
-        )
+        log(f"{DEFAULT_SIZE} seeds of an arm are trained at once, as the best number is not known: {description}")
         return DEFAULT_SIZE
     log(f"{size} seeds of an arm are trained at once on a GPU: {description}")
     with AtomicWriter(cache_file) as partial:

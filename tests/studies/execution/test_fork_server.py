@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from studies.execution import fork_server
+from studies.execution.bundles.bundle_process import MESSAGE_BATCH_SECONDS, TrialProcess
 from studies.execution.fork_server import ForkClient, ForkedProcess, ForkError, ForkServer
 from studies.execution.jobs import TrialMessage
-from studies.execution.trial_handle import MESSAGE_BATCH_SECONDS, TrialProcess
 
 SMALL = "json"  # to load; what trials need takes seconds
 
