@@ -130,11 +130,9 @@ latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex
 show-%: $(READY) ## Preview a study: arms, changes, trials, estimated time
 	@$(BIN)/ablate show $* $(STUDY)
 
-calibration: $(READY) ## Train every arm of depth under 200 seeds, and write the rule's error rates to docs/results (hours)
+calibration: $(READY) ## Train every arm of depth under 200 seeds, and write the rule's error rates to docs (hours)
 	@$(BIN)/ablate calibrate depth --protocol $(PROTOCOL) --seeds $(or $(SEEDS),200) $(STORE) --gpus-per-trial $(GPUS_PER_TRIAL)
-	@cd $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/calibration-depth-$(PROTOCOL)-error-rates && \
-		cp calibration.json $(CURDIR)/docs/results/calibration-$(PROTOCOL).json && \
-		cp calibration.md $(CURDIR)/docs/results/calibration-$(PROTOCOL).md
+	@$(BIN)/python docs/calibration.py $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/calibration-depth-$(PROTOCOL)-error-rates
 
 status: $(READY) ## Show the progress of all studies
 	@$(BIN)/ablate status $(STORE)

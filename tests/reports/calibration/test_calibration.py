@@ -1,6 +1,8 @@
 """Rates of a calibration, and their intervals."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from reports.content.calibration import summarize_calibration
 from reports.pages.calibration import calibration_files
 from tests.reports.calibration.trainings import make_trainings
 
+DOCS = Path(__file__).parents[3] / "docs"
 NUM_SEEDS = (2, 3, 5)  # a quantile of every size takes most of the time
 
 
@@ -95,3 +98,19 @@ def test_the_page_its_json_and_its_csv_tell_the_same_rates(calibration):
     assert summarize_calibration(calibration).partition(".")[0] in page
     assert found["errors"]["A"][0] == pytest.approx(calibration.trainings.errors[0, 0], abs=1e-4)
     assert found["paired_noise"]["deviation"]["value"] > 0
+
+
+def test_the_documentation_gets_the_measured_rates(calibration):
+    specification = importlib.util.spec_from_file_location("calibration_docs", DOCS / "calibration.py")
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    found = json.loads(calibration_files(calibration)["calibration.json"])
+    block = script.measured_rates(found)
+    assert block.startswith(summarize_calibration(calibration))
+    assert "| unpaired, A: each arm improves on the first | " in block
+    assert "- Correlation of two arms over seeds: " in block
+    page = script.replace_block((DOCS / "statistics.md").read_text(encoding="utf-8"), block)
+    assert block in page
+    assert page.count(script.END) == 1
+    with pytest.raises(ValueError, match="the page has no lines"):
+        script.replace_block("nothing", block)

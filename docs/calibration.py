@@ -1,0 +1,101 @@
+"""Writes the error rates of a calibration into docs/results/ and, beside the simulated ones, into docs/statistics.md.
+
+Command: ``make calibration``, or ``python docs/calibration.py FOLDER``: the folder of the page that
+``ablate calibrate`` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- written by docs/calibration.py -->", "<!-- end of the calibration -->"
+SEED_COUNTS = (2, 3, 5, 8, 10, 15, 20)
+
+
+def measured_rates(found: Mapping[str, Any]) -> str:
+    """The answer, the table of wrong verdicts, what the planned seeds found, and the noise, as Markdown."""
+    return "\n".join([found["answer"], "", *_wrong_verdict_rows(found), "", *_power_lines(found), *_noise_lines(found)])
+
+
+def _wrong_verdict_rows(found: Mapping[str, Any]) -> Iterator[str]:
+    """Percent of studies with a wrong verdict, the highest over numbers of arms, with its interval."""
+    yield f"| trainings, claims | {' | '.join(f'{count} seeds' for count in SEED_COUNTS)} |"
+    yield "|---" * (len(SEED_COUNTS) + 1) + "|"
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for rate in found["rates"]:
+        if rate["quantity"] != "wrong":
+            continue
+        trainings = f"{rate['world']}, {rate['arm']}" if rate["arm"] else rate["world"]
+        highest = groups.setdefault(f"{trainings}: {rate['claims']}", {})
+        known = highest.get(rate["seeds"])
+        if known is None or rate["percent"] > known["percent"]:
+            highest[rate["seeds"]] = rate
+    for name, highest in groups.items():
+        cells = [_format_rate(highest[count]) if count in highest else "" for count in SEED_COUNTS]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _power_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for rate in found["rates"]:
+        is_mean = not rate["arm"] or len(found["errors"]) == 2
+        if rate["quantity"] == "found" and is_mean:
+            yield (
+                f"- An improvement of {rate['shift']:g} points, for which {rate['seeds']} seeds are planned (80%), is "
+                f"found in {_format_rate(rate)}% of studies."
+            )
+        if rate["quantity"] == "found equivalence" and is_mean:
+            yield f"- Equal arms are found equivalent with the {rate['seeds']} planned seeds in {_format_rate(rate)}%."
+    wrong = [rate for rate in found["rates"] if rate["quantity"] == "wrong equivalence"]
+    if wrong:
+        highest = max(wrong, key=lambda rate: float(rate["percent"]))
+        yield (
+            f"- An arm that differs by ε is called equivalent in at most {_format_rate(highest)}% "
+            f"({highest['arm'] or 'mean over arms'}, {highest['seeds']} seeds)."
+        )
+
+
+def _noise_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for noise in found["arm_noise"]:
+        spread = f"mean {noise['mean']:.2f}%, SD {noise['deviation']['value']:.2f} points"
+        yield f"- {noise['arm']}: {spread}; {noise['shape']}."
+    if found["paired_noise"]:
+        correlation = found["paired_noise"]["correlation"]
+        limits = f"[{correlation['low']:.2f}, {correlation['high']:.2f}]"
+        yield f"- Correlation of two arms over seeds: {correlation['value']:.2f} {limits}."
+
+
+def _format_rate(rate: Mapping[str, Any]) -> str:
+    return f"{rate['percent']:.1f} [{rate['low']:.1f}, {rate['high']:.1f}]"
+
+
+def replace_block(text: str, block: str) -> str:
+    """The page with what stands between the two markers replaced.
+
+    Raises:
+        ValueError: where the page lacks a marker.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no lines {BEGIN} and {END}; add them where the rates belong.")
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Write both."""
+    (folder,) = map(Path, sys.argv[1:])
+    found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    for suffix in ("json", "md"):
+        content = (folder / f"calibration.{suffix}").read_bytes()
+        (DOCS / "results" / f"calibration-{found['protocol']}.{suffix}").write_bytes(content)
+    page = DOCS / "statistics.md"
+    page.write_text(replace_block(page.read_text(encoding="utf-8"), measured_rates(found)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
