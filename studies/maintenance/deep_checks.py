@@ -12,6 +12,7 @@ from studies.maintenance.sync import load_planned_result
 from studies.settings import Settings
 from studies.storage.lease import verify_lease
 from studies.storage.manifest import ManifestEntry, StudyManifest, find_lost_result
+from studies.storage.search_journal import verify_journal
 from studies.storage.status_files import read_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import report_store_outage
@@ -23,7 +24,7 @@ LOG_NAMES = ("attempts.jsonl", "faults.jsonl")
 
 
 def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
-    """Verify every trial's files, and the leases; one error per damaged file.
+    """Verify every trial's files, leases and journals of searches; one error per damaged file.
 
     Damaged manifests, results and status files are found by the check of the runs folder itself.
     """
@@ -31,17 +32,36 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
     reported = {str(damage.file) for damage in index.damages}
     plans = _group_plans(index)
     num_damaged = 0
+    for damage in _find_journal_damages(settings):
+        num_damaged += 1
+        yield _to_error(damage)
     for name in sorted(index.trials):
         folder = TrialFolder(index.trials[name].folder)
         for damage in (*_find_trial_damages(folder), *_find_plan_damages(settings, plans.get(name, ()))):
             if str(damage.file) not in reported:
                 reported.add(str(damage.file))
                 num_damaged += 1
-                finding = f"{damage.file} cannot be used: {damage.reason}"
-                yield HealthCheck(area="stored content", level="error", finding=finding, advice=damage.remedy)
+                yield _to_error(damage)
     if not num_damaged:
         finding = f"the files of {len(index.trials)} trials agree with their checksums and plans"
         yield HealthCheck(area="stored content", level="ok", finding=finding)
+
+
+def _to_error(damage: DamagedFileError) -> HealthCheck:
+    finding = f"{damage.file} cannot be used: {damage.reason}"
+    return HealthCheck(area="stored content", level="error", finding=finding, advice=damage.remedy)
+
+
+def _find_journal_damages(settings: Settings) -> Iterator[DamagedFileError]:
+    for file in sorted((settings.runs_folder / "tuning").glob("*.log")):
+        try:
+            num_bytes = verify_journal(file)
+        except DamagedFileError as error:
+            yield error
+            continue
+        if num_bytes == 0 or num_bytes < file.stat().st_size:
+            reason = "its last line was cut off" if num_bytes else "it holds no line"
+            yield DamagedFileError(file, reason, "The next start of the search drops it, and goes on from there.")
 
 
 def check_stored_artifacts(settings: Settings) -> Iterator[HealthCheck]:

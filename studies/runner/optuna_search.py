@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import warnings
@@ -21,16 +20,14 @@ from optuna.trial import FrozenTrial, TrialState
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, flatten_fields
-from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_json
+from lightning_modules.stored_files import CHECKSUM_KEY
 from studies.design.tuning import Choice, Dimension, Sampler, TuningBudget
+from studies.storage.search_journal import JOURNAL_REMEDY, add_checksum, verify_journal
 
 MIN_CANDIDATES_FOR_IMPORTANCE = 8  # completed; below that the top quantile holds fewer than two
 
 # Share of candidates, the best ones, whose values are compared with those of all: PED-ANOVA's target quantile.
 TARGET_QUANTILE = 0.25
-
-
-JOURNAL_REMEDY = "It is moved aside; the search asks for the same candidates, and those that ended are not retrained."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +54,13 @@ class CheckedJournal(JournalFileBackend):
 
     def __init__(self, file: Path) -> None:
         super().__init__(str(file))
-        *lines, cut_off = file.read_bytes().split(b"\n")
-        if cut_off:
-            os.truncate(file, file.stat().st_size - len(cut_off))
-        for number, line in enumerate(lines, start=1):
-            try:
-                # As it was when its checksum was taken: Optuna leaves the spaces out.
-                self._verify_line(json.dumps(json.loads(line)).encode())
-            except ValueError as error:
-                reason = f"line {number}: {getattr(error, 'reason', error)}"
-                raise DamagedFileError(file, reason, JOURNAL_REMEDY) from error
-
-    def _verify_line(self, line: bytes) -> None:
-        if f'"{CHECKSUM_KEY}": '.encode() not in line:
-            raise ValueError("it has no checksum")
-        parse_json(line, {"*": object}, self._file_path, JOURNAL_REMEDY)
+        num_bytes = verify_journal(file)
+        if num_bytes < file.stat().st_size:
+            os.truncate(file, num_bytes)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries, each with its checksum."""
-        super().append_logs([json.loads(dump_json(log)) for log in logs])
+        super().append_logs([add_checksum(log) for log in logs])
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # only iterated
         """Read the entries from a number on, without their checksums."""

@@ -66,6 +66,7 @@ KINDS = {
     "trial: attempts": StoredKind("trials/*/attempts.jsonl", (DOCTOR,), True),
     "trial: progress": StoredKind("trials/*/progress.json", (DOCTOR,), True, may_be_absent=True),
     "trial: lease": StoredKind("trials/*/lease-*.json", (DOCTOR,), True, may_be_absent=True),
+    "search: journal": StoredKind("tuning/*.log", (DOCTOR,), may_be_absent=True),
     "study: manifest": StoredKind("studies/depth-*/study.json", (DOCTOR, SYNC, EXPORT)),
     "study: labels": StoredKind("studies/depth-*/test_labels.npy", (DOCTOR, SYNC, EXPORT)),
     "study: status": StoredKind("studies/depth-*/board.json", (DOCTOR, STATUS)),
@@ -166,8 +167,12 @@ def train_studies(runs: Path) -> None:
 
 
 def prepare(runs: Path) -> None:
-    """Add what an undisturbed study does not leave behind: a checkpoint, a lease, an archive."""
+    """Add what an undisturbed study does not leave behind: a checkpoint, a lease, a search's journal, an archive."""
     import torch
+
+    from studies.design.declare import declare
+    from studies.design.tuning import TuningBudget
+    from studies.runner.optuna_search import ArmSearch
 
     (plan,) = runs.glob("studies/depth-*/study.json")
     folders = sorted({entry["folder"] for entry in json.loads(plan.read_text())["entries"]})
@@ -176,6 +181,12 @@ def prepare(runs: Path) -> None:
         checkpoint = folder / "checkpoint.ckpt"
         torch.save({"schema": 1, "trial": folder.name, "state_dict": {"x": torch.ones(2000)}}, checkpoint)
         append_checksum(checkpoint)
+    study = declare("lrn", "digits", 2, tuning=TuningBudget(trials=4))
+    assert study.tuning
+    (runs / "tuning").mkdir()
+    search = ArmSearch(study.tuning, study.setups()["A"], runs / "tuning" / "search.log", "A")
+    for candidate in search.first_candidates(4):
+        search.tell(candidate.number, 10.0 + candidate.number)
     holder = replace(LeaseHolder.of_this_process(), born="1")  # a process that ended
     (third / "lease-000001.json").write_bytes(dump_json(vars(holder)))
     call(("export", "depth", "-o", "depth.zip", "--weights"), runs)

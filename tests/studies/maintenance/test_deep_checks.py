@@ -11,6 +11,7 @@ from lightning_modules.stored_files import dump_json
 from studies.maintenance.deep_checks import check_stored_artifacts, check_stored_content
 from studies.settings import Settings
 from studies.storage.lease import LeaseHolder
+from studies.storage.search_journal import add_checksum
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -91,6 +92,24 @@ def test_a_result_that_its_plan_contradicts_is_told(settings, folders):
     (text,) = errors(list(check_stored_content(settings)))
     assert text.startswith(str(file))
     assert "but its predictions are wrong for" in text
+
+
+def test_a_damaged_journal_of_a_search_is_told(settings):
+    journal = settings.runs_folder / "tuning" / "search.log"
+    journal.parent.mkdir()
+    line = json.dumps(add_checksum({"op_code": 0, "study_name": "A"})).encode() + b"\n"
+    journal.write_bytes(2 * line)
+    (sound,) = check_stored_content(settings)
+    assert sound.level == "ok"
+    for content, reason in (
+        (line + line.replace(b'"A"', b'"B"'), "line 2: its checksum does not match its content"),
+        (line + b'{"op_code":0}\n', "line 2: it has no checksum"),
+        (line + line[:-5], "its last line was cut off"),
+        (b"", "it holds no line"),
+    ):
+        journal.write_bytes(content)
+        (text,) = errors(list(check_stored_content(settings)))
+        assert text == f"{journal} cannot be used: {reason}"
 
 
 def test_a_damaged_artifact_is_one_error_and_all_others_are_still_read(settings, copied):
