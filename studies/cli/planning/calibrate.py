@@ -146,7 +146,7 @@ def write_and_print(record: StudyRecord, study: Study, settings: Settings, *, as
         calibration = calibrate_rule(trainings, report_progress=report_progress)
     page = write_calibration(calibration, settings.report_folder(f"{report_name(record)}-error-rates"))
     if as_json:
-        print_json(calibration_to_json(calibration))
+        print_json(calibration_to_json(calibration) | {"page": str(page)})
         return
     click.echo(f"{summarize_calibration(calibration)}\n")
     _print_tables(calibration)

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +16,8 @@ from studies.cli.planning import calibrate
 from studies.design.declare import declare, declare_calibration
 from studies.settings import Settings
 from tests.reports.records import record
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "commands.schema.json"
 
 
 def run_command(*arguments):
@@ -76,7 +80,9 @@ def test_a_table_and_the_page_or_json_alone(small_calibration, tmp_path, capsys,
     page = tmp_path / "reports" / "calibration-depth-digits-with-recipe.epochs=30-error-rates" / "index.html"
     assert page.exists()
     if as_json:
-        assert json.loads(printed)["study"] == "depth"
+        shown = json.loads(printed)
+        jsonschema.validate(shown, json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["calibrate"])
+        assert (shown["study"], shown["page"]) == ("depth", str(page))
     else:
         assert printed.splitlines()[0].startswith("Where no arm differs, ")
         assert "the study's own claims" in printed
