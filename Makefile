@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
 NAMES := $(ABLATIONS:ablations/%.py=%)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
-BENCHMARKS_OF_A_GPU := overhead loader step gpu
+# Two parts of at most four minutes each: make bench-gpu PART=step, and PART=study.
+comma := ,
+BENCHMARKS_OF_A_GPU := $(if $(filter step,$(PART)),gpu,$(if $(filter study,$(PART)),gpu_study,overhead loader step gpu gpu_study))
+GPU_PARTS := $(if $(filter step,$(PART)),--parts ceiling$(comma)trial$(comma)bundle$(comma)step)
 
 PROTOCOL ?= digits
 SEEDS ?=
@@ -23,7 +26,8 @@ DATA_ROOT ?=
 RUNS ?=
 STORAGE ?=
 TRACKING_URI ?=
-GPUS_PER_TRIAL ?= 0
+GPUS_PER_TRIAL ?= auto
+BUNDLE_SIZE ?= auto
 CPUS_PER_TRIAL ?= 1
 WORKERS_PER_TRIAL ?= 1
 FOR_ARM ?=
@@ -39,7 +43,7 @@ TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(i
 STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit)) \
 	$(if $(LOOKS),--looks $(LOOKS)) $(TUNING)
 RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
-	--gpus-per-trial $(GPUS_PER_TRIAL) --cpus-per-trial $(CPUS_PER_TRIAL) --workers-per-trial $(WORKERS_PER_TRIAL) \
+	--gpus-per-trial $(GPUS_PER_TRIAL) --bundle-size $(BUNDLE_SIZE) --cpus-per-trial $(CPUS_PER_TRIAL) --workers-per-trial $(WORKERS_PER_TRIAL) \
 	--max-concurrent $(MAX_CONCURRENT) $(foreach arm,$(FOR_ARM),--for-arm '$(arm)') \
 	$(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
 
@@ -58,7 +62,7 @@ REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 # A variable of a misspelled name would be ignored, and the default study run in place of the wanted one. Refused are only
 # those given on make's own command line; the environment's, and make's own, are none of ours.
 VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
-	GPUS_PER_TRIAL CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS DEVICE FULL WRITE PYTHON \
+	GPUS_PER_TRIAL BUNDLE_SIZE CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS PART DEVICE FULL WRITE PYTHON \
 	VENV BIN
 VARIABLES_OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKESHELL MAKE_TERMOUT MAKE_TERMERR CURDIR VPATH SUFFIXES .SHELLFLAGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
@@ -90,7 +94,7 @@ help: ## List the targets
 	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR|URI"
 	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
-	@echo "           GPUS_PER_TRIAL=0.5  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
+	@echo "           GPUS_PER_TRIAL=0.5  BUNDLE_SIZE=4  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
 	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR|URI  TRACKING_URI=URI  PORT=5000"
 
 $(READY): pyproject.toml constraints.txt
@@ -182,7 +186,7 @@ bench: $(READY) ## Run quick benchmarks, or full ones with FULL=1; WRITE=1 saves
 
 bench-gpu: ## Run the GPU benchmarks with any Python that has torch and Lightning: make bench-gpu PYTHON=python3
 	@for name in $(BENCHMARKS_OF_A_GPU); do echo "== $$name"; PYTHONPATH=. \
-		$(PYTHON) -W ignore benchmarks/$$name.py --device $(DEVICE) $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
+		$(PYTHON) -W ignore benchmarks/$$name.py --device $(DEVICE) $(GPU_PARTS) $(if $(FULL),,--quick) $(if $(WRITE),--write) || exit 1; done
 
 docs: study-depth ## Regenerate the tables of the docs and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py

@@ -8,6 +8,7 @@ batches have 128 images; bfloat16 autocast, channels-last. Parts:
 - ``ceiling``: multiply-adds per second of a large bfloat16 matrix product. Every share below is of this rate, with
   three times a network's forward multiply-adds per training image.
 - ``trial``: one trial of this project (:func:`studies.training.train.train_trial`).
+- ``bundle``: several seeds of a network at once in one process, each a whole trial in a thread; time per network.
 - ``profile``: kernel launches per step of such a trial, and the GPU's own time (GPU only).
 - ``step``: a bare training step, eager; on a GPU also captured as one CUDA graph, and several networks as branches of
   one graph.
@@ -22,6 +23,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ from studies.design.trial import Trial
 from studies.hardware import Machine
 from studies.training.train import train_trial
 
-PARTS = ("ceiling", "trial", "profile", "step", "compile", "large", "stock")
+PARTS = ("ceiling", "trial", "bundle", "profile", "step", "compile", "large", "stock")
 NETWORKS = ("vgg-a", "vgg-d", "resnet-20", "resnet-56")
 LARGE_NETWORKS = ("vgg-a", "vgg-d", "resnet-50")
 BATCH = 128
@@ -66,6 +68,7 @@ class Sizes:
         self.num_images = 600 if smallest else 50_000
         self.width = 0.0625 if smallest else 1.0
         self.networks = NETWORKS[:1] if smallest else NETWORKS
+        self.bundle_sizes = (1, 2) if smallest else (1, 2, 4, 8)
         self.large_networks = LARGE_NETWORKS[:1] if smallest else LARGE_NETWORKS
         self.large_batch = 1 if smallest else 256
         self.epochs = 2 if smallest else 4
@@ -128,7 +131,7 @@ def make_setup(name: str, epochs: int, sizes: Sizes) -> Setup:
     return Setup(network=find_network(name), scale=sizes.scale(), recipe=recipe, data=data)
 
 
-def run_trial(setup: Setup, dataset: InMemoryDataset, device: str) -> dict[str, Any]:
+def run_trial(setup: Setup, dataset: InMemoryDataset, device: str, seed: int = 0) -> dict[str, Any]:
     """Train one trial; seconds of every epoch's training and of whole epochs, and the trial's peak memory."""
     training_seconds: list[float] = []
     ends: list[float] = []
@@ -139,7 +142,7 @@ def run_trial(setup: Setup, dataset: InMemoryDataset, device: str) -> dict[str, 
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        trial = Trial(arm="measured", setup=setup, seed=0)
+        trial = Trial(arm="measured", setup=setup, seed=seed)
         machine = Machine(device=device)
         result = train_trial(trial, dataset, Path(folder), digests=DIGESTS, machine=machine, on_epoch=record_epoch)
         whole = time.perf_counter() - began
@@ -177,6 +180,44 @@ def measure_trials(sizes: Sizes, ceiling: float) -> list[dict[str, Any]]:
             f"whole trial {row['whole_seconds']:.1f} s, peak {row['peak_mebibytes']:,.0f} MiB",
             flush=True,
         )
+    return rows
+
+
+def run_bundle(setup: Setup, dataset: InMemoryDataset, device: str, size: int) -> list[dict[str, Any]]:
+    """Train as many seeds at once as in a bundle's process: each in a thread."""
+    with ThreadPoolExecutor(size) as threads:
+        seeds = [threads.submit(run_trial, setup, dataset, device, seed) for seed in range(size)]
+        return [seed.result() for seed in seeds]
+
+
+def measure_bundles(sizes: Sizes, ceiling: float) -> list[dict[str, Any]]:
+    """Time of a step and an epoch per network, by the number of seeds that train at once."""
+    dataset = make_dataset(sizes.num_images)
+    trained_images = (1 - VALIDATION_FRACTION) * sizes.num_images
+    steps = np.ceil(trained_images / BATCH)
+    rows: list[dict[str, Any]] = []
+    for name in sizes.networks:
+        setup = make_setup(name, sizes.epochs, sizes)
+        multiply_adds = profile_spec(setup.network, setup.scale).multiply_adds
+        for size in sizes.bundle_sizes:
+            trials = run_bundle(setup, dataset, sizes.device, size)
+            train_seconds = max(trial["train_seconds"] for trial in trials) / size
+            epoch_seconds = max(trial["epoch_seconds"] for trial in trials) / size
+            row = {
+                "network": name,
+                "size": size,
+                "step_ms": 1000 * train_seconds / steps,
+                "epoch_seconds": epoch_seconds,
+                "whole_seconds": max(trial["whole_seconds"] for trial in trials) / size,
+                "share_of_ceiling": 3 * multiply_adds * trained_images / train_seconds / ceiling,
+            }
+            rows.append(row)
+            print(
+                f"bundle   {name:<10} of {size}: {row['step_ms']:8.2f} ms a step and network "
+                f"{row['share_of_ceiling']:7.1%} of ceiling, whole epoch {epoch_seconds:.2f} s, "
+                f"whole trial {row['whole_seconds']:.1f} s",
+                flush=True,
+            )
     return rows
 
 
@@ -392,7 +433,21 @@ class StockModule(lightning.LightningModule):
 
 def measure_stock(sizes: Sizes) -> list[dict[str, Any]]:
     """Seconds per epoch of VGG-D, validation included, by the number of loading processes."""
+    cores = len(os.sched_getaffinity(0))
+    rows = []
+    for workers in (0,) if sizes.smallest else sorted({max(1, cores // 2), max(1, cores - 1)}):
+        fit = fit_stock("vgg-d", sizes, workers)
+        rows.append({"network": "vgg-d", "workers": workers, "epoch_seconds": fit["epoch_seconds"]})
+        print(f"stock    vgg-d      {workers:3} loading processes {fit['epoch_seconds']:8.2f} s an epoch, "
+              "validation included", flush=True)  # fmt: skip
+    return rows
+
+
+def fit_stock(name: str, sizes: Sizes, workers: int) -> dict[str, float]:
+    """Fit a network by an ordinary Lightning script; seconds of an epoch, and all seconds beside its epochs."""
     from torchvision import transforms
+
+    began = time.perf_counter()
 
     dataset = make_dataset(sizes.num_images)
     split = int((1 - VALIDATION_FRACTION) * sizes.num_images)
@@ -404,34 +459,32 @@ def measure_stock(sizes: Sizes) -> list[dict[str, Any]]:
     plain = transforms.Compose([transforms.ToTensor(), normalize])
     training = StockDataset(dataset.train_images[:split], dataset.train_labels[:split], augmented)
     validation = StockDataset(dataset.train_images[split:], dataset.train_labels[split:], plain)
-    cores = len(os.sched_getaffinity(0))
-    rows = []
-    for workers in (0,) if sizes.smallest else sorted({max(1, cores // 2), max(1, cores - 1)}):
-        options: dict[str, Any] = {
-            "num_workers": workers, "pin_memory": sizes.on_gpu, "persistent_workers": workers > 0
-        }  # fmt: skip
-        module = StockModule(build_initialized_network(find_network("vgg-d"), sizes.scale(), seed=0))
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = lightning.Trainer(
-                max_epochs=2 if sizes.smallest else 3,
-                accelerator="gpu" if sizes.on_gpu else "cpu",
-                precision="bf16-mixed",
-                gradient_clip_val=1.0,
-                default_root_dir=folder,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                logger=False,
-            )
-            trainer.fit(
-                module,
-                DataLoader(training, BATCH, shuffle=True, **options),
-                DataLoader(validation, BATCH, **options),
-            )
-        seconds = float(min(np.diff(module.epoch_ends)))
-        rows.append({"network": "vgg-d", "workers": workers, "epoch_seconds": seconds})
-        print(f"stock    vgg-d      {workers:3} loading processes {seconds:8.2f} s an epoch, validation included",
-              flush=True)  # fmt: skip
-    return rows
+    options: dict[str, Any] = {
+        "num_workers": workers, "pin_memory": sizes.on_gpu, "persistent_workers": workers > 0
+    }  # fmt: skip
+    module = StockModule(build_initialized_network(find_network(name), sizes.scale(), seed=0))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = lightning.Trainer(
+            max_epochs=2 if sizes.smallest else 3,
+            accelerator="gpu" if sizes.on_gpu else "cpu",
+            precision="bf16-mixed",
+            gradient_clip_val=1.0,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=False,
+        )
+        trainer.fit(
+            module,
+            DataLoader(training, BATCH, shuffle=True, **options),
+            DataLoader(validation, BATCH, **options),
+        )
+    epoch_seconds = float(min(np.diff(module.epoch_ends)))
+    whole_seconds = time.perf_counter() - began
+    return {
+        "epoch_seconds": epoch_seconds,
+        "fixed_seconds": max(0.0, whole_seconds - len(module.epoch_ends) * epoch_seconds),
+    }
 
 
 def main() -> None:
@@ -443,6 +496,7 @@ def main() -> None:
     found: dict[str, Any] = {"where": where(), "ceiling_multiply_adds_per_second": ceiling}
     measures: dict[str, Callable[[], Any]] = {
         "trial": lambda: measure_trials(sizes, ceiling),
+        "bundle": lambda: measure_bundles(sizes, ceiling),
         "profile": lambda: profile_trial(sizes),
         "step": lambda: measure_steps(sizes, ceiling),
         "compile": lambda: measure_compiled(sizes, ceiling),

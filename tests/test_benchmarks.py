@@ -26,6 +26,7 @@ runpy.run_path({file!r}, run_name="__main__")
         ("step", "channels-last"),
         ("jpeg", "originals / ordinary"),
         ("gpu", "loading processes"),
+        ("gpu_study", "times as fast"),
     ],
 )
 def test_a_benchmark_of_a_gpu_needs_neither_engine(name, says, tmp_path):

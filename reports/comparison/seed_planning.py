@@ -34,7 +34,7 @@ from reports.statistics.power import (
 )
 from studies.design.study import Study
 from studies.hardware import count_cores
-from studies.records.study_record import StudyRecord
+from studies.records.study_record import RecordedTrial, StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +316,13 @@ def _seconds_per_seed(pilot: StudyRecord | None) -> float | None:
     """Median training time of one trial of every arm, summed over arms; ``None`` where an arm has no trial."""
     if pilot is None:
         return None
-    seconds = tabulate_trials(pilot, partial(read_cost, name="train_seconds"))
+    seconds = tabulate_trials(pilot, _own_seconds)
     if not np.isfinite(seconds).any(axis=1).all():
         return None
     return float(np.nanmedian(seconds, axis=1).sum())
+
+
+def _own_seconds(trial: RecordedTrial) -> float:
+    """Training time of a trial; of one that trained in a bundle, its share of the bundle's time."""
+    bundle_size = trial.result.environment.get("bundle_size", 1) if trial.result else 1
+    return read_cost(trial, "train_seconds") / int(bundle_size)

@@ -41,7 +41,8 @@ POLL_SECONDS = 60.0  # how long one call waits for a message; hang detection nee
 class DataParallelWorkers:
     """Handle of a trial's workers.
 
-    It has the interface of :class:`studies.execution.bundles.bundle_process.TrialProcess`."""
+    It has the interface of :class:`studies.execution.bundles.bundle_process.TrialProcess`.
+    """
 
     def __init__(
         self, job: TrialJob, settings: Settings, request: ResourceRequest, scratch: Path, *, loopback: bool

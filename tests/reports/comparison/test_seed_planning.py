@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,19 @@ def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():
     further = answer["seeds"] - 5
     assert answer["cost"]["trials"] == 4 * further
     assert answer["cost"]["hours"] == pytest.approx(further * np.sum(spent) / 5 / 3600)
+
+
+def test_a_trial_of_a_bundle_costs_its_share_of_the_time():
+    pilot = pilot_of()
+    bundled = replace(
+        pilot,
+        trials=tuple(
+            replace(trial, result=replace(trial.result, environment={**trial.result.environment, "bundle_size": 5}))
+            for trial in pilot.trials
+        ),
+    )
+    (alone,), (shared,) = (plan_seeds(declare("depth"), each, difference=0.3)["answers"] for each in (pilot, bundled))
+    assert shared["cost"]["hours"] == pytest.approx(alone["cost"]["hours"] / 5)
 
 
 def test_a_calibration_with_more_seeds_than_the_pilot_gives_the_noise():

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 import studies
+from lightning_modules.modules import captured_steps
+from lightning_modules.modules.captured_steps import CaptureError
+from lightning_modules.specs.catalogue import RESNET_20, VGG_A, VGG_A_LRN
 from studies.design.trial import Trial
+from studies.execution.bundles.bundle_process import TrialProcess
+from studies.execution.bundles.bundle_timing import SIZES, measure_best_size
+from studies.execution.fork_server import ForkClient
+from studies.execution.jobs import TrialJob
 from studies.execution.resources import Resources
 from studies.hardware import Machine
+from studies.settings import Settings
 from studies.training.train import train_trial
 from tests.studies.conftest import SHORT
 
@@ -38,6 +46,59 @@ def test_a_share_of_a_gpu_limits_the_memory_of_a_trial(small, digits, tmp_path):
             train_trial(fit, digits, tmp_path, digests=DIGESTS, machine=machine)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def weights_of(folder):
+    return torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
+
+
+@pytest.mark.parametrize("network", [VGG_A, VGG_A_LRN, RESNET_20], ids=["vgg", "lrn", "residual"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_steps_give_the_bits_of_steps_that_are_launched_one_by_one(
+    small, digits, tmp_path, monkeypatch, network, precision
+):
+    recipe = replace(small.recipe, epochs=3, precision=precision, augmentation="shift-flip")
+    trial = Trial(arm="A", setup=replace(small, network=network, recipe=recipe), seed=0)
+    logged: list[str] = []
+    machine = Machine(device="cuda")
+    captured = train_trial(trial, digits, tmp_path / "1", digests=DIGESTS, machine=machine, log=logged.append)
+    assert logged == []  # nothing was said of a step that could not be captured
+
+    def refuse(*_):
+        raise CaptureError("not in this test")
+
+    monkeypatch.setattr(captured_steps, "capture_step", refuse)
+    launched = train_trial(trial, digits, tmp_path / "2", digests=DIGESTS, machine=machine, log=logged.append)
+    assert "not in this test" in logged[0]
+    first, second = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
+    differing = [name for name in first if not torch.equal(first[name], second[name])]
+    assert differing == []
+    assert captured.metrics == launched.metrics
+
+
+def test_a_bundle_on_a_gpu_gives_the_bits_of_trials_alone(small, digits, tmp_path):
+    setup = replace(small, recipe=replace(small.recipe, epochs=3))
+    trials = [Trial(arm="A", setup=setup, seed=seed) for seed in range(4)]
+    jobs = [TrialJob(trial=trial, folder=tmp_path / f"{trial.seed}", digests=DIGESTS) for trial in trials]
+    forks = ForkClient("")
+    try:
+        process = TrialProcess(forks, jobs, Settings.from_environment(tmp_path / "runs"), Machine(device="cuda"))
+        while not process.has_ended:
+            process.listen()
+        process.stop()
+    finally:
+        forks.close()
+    for job in jobs:
+        alone = tmp_path / f"alone-{job.trial.seed}"
+        train_trial(job.trial, digits, alone, digests=DIGESTS, machine=Machine(device="cuda"))
+        bundled_weights, weights = weights_of(job.folder), weights_of(alone)
+        assert [name for name in weights if not torch.equal(weights[name], bundled_weights[name])] == []
+
+
+def test_the_best_size_of_a_bundle_is_measured(small):
+    size, description = measure_best_size(small, "cuda")
+    assert size in SIZES
+    assert "ms with 1" in description
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices here")
