@@ -31,7 +31,7 @@ from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.lease import find_holder
 from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
-from studies.storage.registration_copies import (
+from studies.storage.registration.copies import (
     RegistrationCopy,
     check_registration,
     copy_of_manifest,

@@ -7,11 +7,13 @@ import pytest
 
 from ablations import DoesNotHelp
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.stored_files import dump_json
 from reports.comparison.comparison import compare_arms
 from reports.pages.gate import gate_comparison
 from reports.renderers import html
 from studies.design.declare import declare
 from studies.execution.resources import Resources
+from studies.maintenance.tracking_checks import check_tracking_store
 from studies.records.registration_log import (
     RegistrationEntry,
     declaration_of,
@@ -23,7 +25,7 @@ from studies.records.serialization import registration_to_json
 from studies.runner.context import prepare_study
 from studies.runner.driver import register_study
 from studies.settings import Settings
-from studies.storage.registration_copies import RegistrationCopy, check_registration, read_page_digests
+from studies.storage.registration.copies import RegistrationCopy, check_registration, read_page_digests
 from tests.reports.records import record, registration
 
 STUDY_FOLDER = "depth-0123456789abcdef"
@@ -177,3 +179,14 @@ def test_a_study_is_registered_amended_and_compared(tmp_path):
     assert amended.registration_check.entries[0].digest == registered.digest
     assert [type(claim).__name__ for claim in amended.registration.claims] == ["DoesNotHelp"]
     assert any(text.startswith("The registration was amended by") for text in compare_arms(amended).cautions)
+    # One character of one copy, its checksum computed again.
+    (file,) = (tmp_path / "runs").glob("artifacts/**/registration.json")
+    content = {
+        name: value for name, value in json.loads(file.read_text(encoding="utf-8")).items() if name != "checksum"
+    }
+    file.write_bytes(dump_json({**content, "smallest_effect": content["smallest_effect"] + 1}))
+    forged = first.store.reader.read_study("pair")
+    assert gate_comparison(forged, compare_arms(forged)).exit_code == 30
+    assert any("smallest effect from" in text for text in compare_arms(forged).cautions)
+    (error,) = [check for check in check_tracking_store(settings) if check.level == "error"]
+    assert (error.area, "smallest effect from" in error.finding) == ("registration", True)

@@ -1,0 +1,4 @@
+"""Copies of registrations, and their comparison.
+
+Imports the manifest, and what ``studies.storage`` may import.
+"""
