@@ -45,7 +45,8 @@ def measure_arm(name: str, sizes: Sizes) -> dict[str, Any]:
 
 def study_seconds(rows: list[dict[str, Any]], way: str, epochs: int) -> float:
     """Seconds of all trials of the study."""
-    return sum(NUM_SEEDS * (row[way]["fixed_seconds"] + epochs * row[way]["epoch_seconds"]) for row in rows)
+    trial_seconds = [float(row[way]["fixed_seconds"] + epochs * row[way]["epoch_seconds"]) for row in rows]
+    return NUM_SEEDS * sum(trial_seconds)
 
 
 def main() -> None:

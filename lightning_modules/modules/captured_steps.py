@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -60,6 +61,8 @@ class CapturedSteps:
     def __init__(self, find_state: Callable[[], StepState]) -> None:
         self.find_state = find_state
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        # One pool of memory for all: no two of them run at once, and none reads what another left in the pool.
+        self.pool = torch.cuda.graph_pool_handle()
 
     def take(self, key: Hashable, step: Callable[[], None]) -> None:
         """Take a step: replay the graph of the key, captured from ``step`` where there is none yet.
@@ -73,12 +76,14 @@ class CapturedSteps:
         """
         if key not in self.graphs:
             with _capture_lock:
-                self.graphs[key] = capture_step(step, self.find_state)
+                self.graphs[key] = capture_step(step, self.find_state, self.pool)
         self.graphs[key].replay()
 
 
-def capture_step(step: Callable[[], None], find_state: Callable[[], StepState]) -> torch.cuda.CUDAGraph:
-    """Capture a step on the current stream, and compare a replay with an ordinary step.
+def capture_step(
+    step: Callable[[], None], find_state: Callable[[], StepState], pool: Any
+) -> torch.cuda.CUDAGraph:
+    """Capture a step on the current stream, with its tensors in a pool, and compare a replay with an ordinary step.
 
     The state is restored after each of them, so that every step that counts is a replay: a fit that was resumed, and
     captured its steps anew, then has the bits of one that was not.
@@ -97,7 +102,8 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState]) 
         for generator in state.generators:
             if generator not in torch.cuda.default_generators:  # a capture registers these by itself
                 graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+        stream = torch.cuda.current_stream()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             step()
         graph.replay()
         replayed, _ = state.copy()
