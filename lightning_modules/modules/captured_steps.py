@@ -80,9 +80,7 @@ class CapturedSteps:
         self.graphs[key].replay()
 
 
-def capture_step(
-    step: Callable[[], None], find_state: Callable[[], StepState], pool: Any
-) -> torch.cuda.CUDAGraph:
+def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], pool: Any) -> torch.cuda.CUDAGraph:
     """Capture a step on the current stream, with its tensors in a pool, and compare a replay with an ordinary step.
 
     The state is restored after each of them, so that every step that counts is a replay: a fit that was resumed, and

@@ -88,7 +88,7 @@ RECIPES = {
     "microbatches": {"microbatch": 24, "remainder": "join"},
     "bfloat16": {"precision": "bfloat16"},
 }
-QUICK = {("vgg", "warm-up"), ("residual", "crops")}
+QUICK = {("vgg", "warm-up")}
 GRID = [
     pytest.param(network, recipe, marks=[] if (network, recipe) in QUICK else [pytest.mark.slow])
     for network in NETWORKS
