@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, DoesNotHelp, Endpoint, Metric
+from ablations import Claim, DoesNotHelp, Endpoint, HelpsBy, Metric
 from reports.analysis.endpoints import endpoint_values, smallest_effect
 from reports.analysis.interim import study_alpha
 from reports.analysis.placebos import without_placebos
@@ -160,7 +160,10 @@ class _SeedNoise:
 
     def count_seeds(self, claim: Claim) -> int:
         """Seeds that the claim takes, if more than there are; else, and where it is unknown, 0."""
-        effect = self.smallest_effect or min(self._observed_differences(claim), default=0.0)
+        if isinstance(claim, HelpsBy):
+            effect = claim.within  # its own margin, whatever the study's
+        else:
+            effect = self.smallest_effect or min(self._observed_differences(claim), default=0.0)
         sensitivity = estimate_sensitivity(self.values, self.design)
         has_noise = math.isfinite(sensitivity.standard_deviation) and sensitivity.standard_deviation > 0
         if not (effect > 0 and has_noise):

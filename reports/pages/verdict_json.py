@@ -86,6 +86,7 @@ def describe_gate(outcome: GateOutcome, source: str) -> dict[str, Any]:
         "exit_code": outcome.exit_code,
         "finding": outcome.finding,
         "seeds_needed": outcome.seeds_needed,
+        "takes_more_than_500_seeds": outcome.takes_too_many_seeds,
         "claims": claims,
         "registration": outcome.registration and describe_registration(outcome.registration),
     }

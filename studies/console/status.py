@@ -119,10 +119,13 @@ def recorded_status(record: StudyRecord) -> StudyStatus:
             trials.append(_recorded_trial_status(f"{trial.arm}, tuned", trial.seed, trial))
         trials += map(_candidate_status, record.tuning.candidates)
     starts = [datetime.fromisoformat(start.time).timestamp() for start in record.starts]
+    state = "ended" if record.trials or record.tuning else "registered"
+    if any(trial.state == "running" for trial in trials):
+        state = "running"
     return StudyStatus(
         study=registration.study,
         protocol=registration.protocol,
-        state="running" if any(trial.state == "running" for trial in trials) else "ended",
+        state=state,
         owner="",
         planned_at=max(starts, default=0.0),
         trials=tuple(trials),

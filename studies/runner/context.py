@@ -124,11 +124,11 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     arms = study.setups()
     resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
 
-    if not resources.address:
-        log(f"device: {describe_device(Node.this_machine(), resources)}")
     all_setups = _all_setups(study)
     if any(uses_data_root(setup) for setup in all_setups):
         settings = with_local_data(settings, log)
+    if not resources.address:
+        log(f"device: {describe_device(Node.this_machine(), resources)}")
     inventories = _read_inventories(study, settings, log)
     inventory = _study_inventory(study, inventories)
     for message in describe_data_parallel(arms, lambda arm: resources.request_of(arm).workers_per_trial):

@@ -78,7 +78,8 @@ class StudyStatus:
     """The present state of a study.
 
     Attributes:
-        state: ``running``; ``died`` where its process ended without releasing its lease; else ``ended``.
+        state: ``running``; ``died`` where its process ended without releasing its lease; ``registered`` where nothing
+            has been trained yet; else ``ended``.
         owner: the process that runs it; empty where none does.
         planned_at: when the study was last planned, in seconds since 1970.
         damages: one line per file of its trials that cannot be used.

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from studies.cli.judging.table_options import JudgeTable, table_options
-from studies.cli.options import format_examples, json_option, protocol_option, settings_options
+from studies.cli.judging.table_options import TABLE_PARAMETERS, JudgeTable, table_options
+from studies.cli.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.reports import read_study
 from studies.console.tables import print_json
 
@@ -30,10 +31,17 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".ndjson")
 @click.option(
     "--accept", type=click.Choice(["equivalent"]), help="Pass where two arms are practically equivalent as well."
 )
+@run_id_option
 @json_option
 @settings_options()
 def gate(
-    source: str, protocol: str, judge_table: JudgeTable, accept: str | None, as_json: bool, settings: Settings
+    source: str,
+    protocol: str,
+    judge_table: JudgeTable,
+    accept: str | None,
+    run_id: str | None,
+    as_json: bool,
+    settings: Settings,
 ) -> None:
     r"""Print the worst verdict in one line, with an exit code for it.
 
@@ -54,15 +62,37 @@ def gate(
 
     accept_equivalent = accept == "equivalent"
     if is_table(source):
+        if run_id:
+            raise click.UsageError("--run is a run of a study, and a table of results has none.")
         outcome = gate_judgement(judge_table(source, settings), accept_equivalent=accept_equivalent)
     else:
-        record = read_study(source, protocol, settings)
+        _refuse_table_options(source)
+        record = read_study(source, protocol, settings, run_id)
         outcome = gate_comparison(record, compare_arms(record), accept_equivalent=accept_equivalent)
     if as_json:
         print_json(describe_gate(outcome, source))
     else:
         click.echo(outcome.sentence)
     click.get_current_context().exit(outcome.exit_code)
+
+
+def _refuse_table_options(study: str) -> None:
+    """Refuse options of a table where a study is judged: its registration holds what they would say.
+
+    Raises:
+        click.UsageError: naming those that were given.
+    """
+    context = click.get_current_context()
+    given: list[str] = []
+    for parameter in context.command.params:
+        is_of_tables = parameter.name in TABLE_PARAMETERS
+        if is_of_tables and context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE:
+            given.append(parameter.opts[0])
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)}: only for a table of results; {study} is a study, whose claims, baseline and smallest "
+            "effect are registered."
+        )
 
 
 def is_table(source: str) -> bool:

@@ -54,6 +54,19 @@ TABLE_OPTIONS = (
     ),
 )
 
+# Names of the values of these options.
+TABLE_PARAMETERS = (
+    "metric",
+    "arm_column",
+    "seed_column",
+    "baseline",
+    "higher_is_better",
+    "smallest_effect",
+    "claims",
+    "unit",
+    "resolution",
+)
+
 
 def table_options(command: Command) -> Command:
     """Add the options of a table of results; the command receives a function ``judge_table`` of a source."""

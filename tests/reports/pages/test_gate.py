@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations import Helps
+from ablations import Helps, HelpsBy
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
 from reports.pages.gate import gate_comparison, gate_judgement
@@ -79,6 +79,22 @@ def test_the_seeds_of_a_claim_follow_from_the_noise_of_its_own_endpoint():
     assert outcome.word == "inconclusive"
     # A difference of 5% at an SD of 4·√2 seconds, taken at its upper limit.
     assert 10 < outcome.seeds_needed < 120
+
+
+def test_a_claim_with_a_margin_of_its_own_takes_the_seeds_of_that_margin():
+    needed = []
+    for within in (3.0, 2.0):
+        random = np.random.default_rng(1)
+        study = record(arms=("A", "B"), claims=(HelpsBy(arm="B", over="A", by=0.0, within=within),))
+        trials = []
+        for trial in study.trials:
+            metrics = {**trial.result.metrics, "test_error": 10 + random.normal(0, 3)}
+            trials.append(replace(trial, result=replace(trial.result, metrics=metrics)))
+        noisy = replace(study, trials=tuple(trials))
+        outcome = gate_comparison(noisy, compare_arms(noisy))
+        assert outcome.word == "inconclusive"
+        needed.append(outcome.seeds_needed)
+    assert 5 < needed[0] < needed[1]
 
 
 def test_a_study_is_gated_on_its_registered_claims():

@@ -85,6 +85,18 @@ def test_the_gate_ends_with_the_code_of_the_worst_verdict(results, options, code
     assert shown in call("gate", results, *options, code=code)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("depth", "--smallest-effect", "9"), "--smallest-effect: only for a table of results; depth is a study"),
+        (("depth", "--claim", "B helps over A", "--baseline", "A"), "--baseline, --claim: only for a table"),
+        (("results.csv", "--run", "78d9"), "a table of results has none"),
+    ],
+)
+def test_a_gate_refuses_options_that_say_nothing_of_its_source(arguments, told):
+    assert told in call("gate", *arguments, code=2)
+
+
 def test_a_gate_on_one_seed_does_not_judge(tmp_path):
     file = tmp_path / "one.csv"
     file.write_text("arm,seed,loss\nA,0,1\nB,0,2\n", encoding="utf-8")
