@@ -328,6 +328,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_tracking_server_that_does_not_answer_is_one_clear_line(tmp_path):
     line = command("run", "depth", "--tracking-uri", "http://127.0.0.1:9", runs=tmp_path / "runs")
     shown = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

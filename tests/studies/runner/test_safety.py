@@ -201,6 +201,7 @@ def test_neither_a_password_nor_the_environment_reaches_record_or_report(recorde
 # -- servers stay on loopback --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_ui_listens_on_loopback_and_hides_the_address_of_its_store(copied):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -91,6 +91,7 @@ def test_what_is_no_bucket_is_one_line(address, words):
         ObjectStore(address).require_writable()
 
 
+@pytest.mark.slow
 def test_a_bucket_out_of_reach_is_one_line_before_anything_is_trained(tmp_path):
     uri = f"s3://{s3.KEY}:{s3.SECRET}@kept/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
     shown = call("run", "depth", "--runs", tmp_path / "runs", "--storage", uri, code=2)
