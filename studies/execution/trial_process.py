@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -140,7 +141,7 @@ def train_job(
     require_device_model(job, machine)
     if object_store:
         _fetch_remote_files(job, object_store, dp_rank)
-    with _loading_lock:
+    with _loading_turn(heartbeat):
         if uses_data_root(job.trial.setup):
             ensure_local_data(settings, heartbeat)
         examples = load_dataset(job.trial.setup, settings.data_root, settings.cache_folder, lambda _: heartbeat())
@@ -160,6 +161,17 @@ def train_job(
         dp_rank=dp_rank,
         count_multiply_adds=inference_multiply_adds,
     )
+
+
+@contextmanager
+def _loading_turn(heartbeat: Callable[[], None]) -> Iterator[None]:
+    """Load data while no other trial of this process does, with heartbeats while waiting for that."""
+    while not _loading_lock.acquire(timeout=PIPE_HEARTBEAT_SECONDS):
+        heartbeat()
+    try:
+        yield
+    finally:
+        _loading_lock.release()
 
 
 def _start_attempt(job: TrialJob, lease: Lease, object_store: ObjectStore | None) -> bool:

@@ -10,6 +10,7 @@ import torch
 from lightning_modules.specs.catalogue import PLAIN_20, RESNET_18, RESNET_20, VGG_A, VGG_A_LRN, VGG_B_5X5
 from lightning_modules.specs.data import Data
 from studies.design.trial import Trial
+from studies.execution import trial_process
 from studies.execution.bundles.bundle_process import TrialProcess
 from studies.execution.fork_server import ForkClient, ForkServer
 from studies.execution.jobs import FINAL_KINDS, TrialJob
@@ -158,3 +159,18 @@ def test_a_killed_process_is_a_fault_of_every_trial_that_had_not_ended(forks, sm
     faults = {message.position: message.kind for message in process.listen() if message.kind in FINAL_KINDS}
     assert faults == {1: "fault", 2: "fault"}
     assert process.has_ended
+
+
+def test_a_trial_that_waits_for_anothers_data_sends_heartbeats(monkeypatch):
+    beats = []
+
+    def beat():
+        beats.append("beat")
+        trial_process._loading_lock.release()
+
+    monkeypatch.setattr(trial_process, "PIPE_HEARTBEAT_SECONDS", 0.01)
+    trial_process._loading_lock.acquire()
+    with trial_process._loading_turn(beat):
+        assert beats == ["beat"]
+        assert trial_process._loading_lock.locked()
+    assert not trial_process._loading_lock.locked()
