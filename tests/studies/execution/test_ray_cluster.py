@@ -149,6 +149,7 @@ def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code_digests(tmp_path):
     gathered = tmp_path / "sent"
     ray_cluster.collect_code([str(EXAMPLE.parent)], gathered)

@@ -89,15 +89,11 @@ RECIPES = {
     "microbatches": {"microbatch": 24, "remainder": "join"},
     "bfloat16": {"precision": "bfloat16"},
 }
-QUICK = {("vgg", "warm-up")}
-GRID = [
-    pytest.param(network, recipe, marks=[] if (network, recipe) in QUICK else [pytest.mark.slow])
-    for network in NETWORKS
-    for recipe in RECIPES
-]
 
 
-@pytest.mark.parametrize(("network", "recipe"), GRID)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_three_seeds_at_once_are_three_trials_alone_to_the_bit(forks, digits, small, tmp_path, network, recipe):
     setup = replace(small, network=NETWORKS[network], recipe=replace(small.recipe, **RECIPES[recipe]))
     jobs = make_jobs([setup] * len(SEEDS), tmp_path / "bundle")
