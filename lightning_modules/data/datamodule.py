@@ -247,7 +247,6 @@ class EpochLoader:
         self.order = seeded_generator(seed, "order", epoch).permutation(len(split))
         self.params = sample_augmentation(recipe, seed, epoch, len(split), split.resolution, split.channels)
         self.batch_sizes = recipe.batch_sizes(len(split))
-        self.buffers = split.buffers if isinstance(split, DataSplit) else None
         self.order_hash, self.augmentation_hash, self.num_examples_seen = hashlib.sha256(), AugmentationHash(), 0
 
     def __len__(self) -> int:
@@ -275,7 +274,7 @@ class EpochLoader:
     @property
     def device_epoch(self) -> EpochLoader | None:
         """The epoch, if its examples lie on the device."""
-        return self if self.buffers else None
+        return self if isinstance(self.split, DataSplit) else None
 
     def load_draws(self) -> None:
         """Send the epoch's order and augmentation to the device, and begin at its start."""
@@ -293,9 +292,9 @@ class EpochLoader:
 
     @property
     def _device_buffers(self) -> EpochBuffers:
-        if self.buffers is None:
+        if not isinstance(self.split, DataSplit):
             raise TypeError(f"the examples of a {type(self.split).__name__} do not lie on the device")
-        return self.buffers
+        return self.split.buffers
 
 
 class WholeEpoch:
