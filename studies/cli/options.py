@@ -13,6 +13,7 @@ from studies import protocols
 from studies.cli.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
+from studies.runner.plan import REUSE_POLICIES
 from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ run_id_option = click.option(
     metavar="RUN_ID",
     help="Run of the study in MLflow, whosever it is; its first characters are enough.  "
     "[default: the latest of this runs folder, those with --set changes last]",
+)
+
+reuse_option = click.option(
+    "--reuse",
+    type=click.Choice(REUSE_POLICIES),
+    default="matching",
+    show_default=True,
+    help="Ended trials to reuse: matching code, data and platform; any code of this package and any platform; or none.",
 )
 
 report_option = click.option("--report", "with_report", is_flag=True, help="Compile the report at the end.")

@@ -20,6 +20,7 @@ from studies.cli.options import (
     protocol_option,
     report_option,
     resource_options,
+    reuse_option,
     run_id_option,
     settings_options,
     study_options,
@@ -28,7 +29,7 @@ from studies.cli.parameters import SeedsParam
 from studies.console.tables import print_json, print_table
 from studies.design.study import MAX_NUM_SEEDS
 from studies.records.schema import PRINTED_SCHEMA
-from studies.runner.plan import REUSE_POLICIES, ReusePolicy
+from studies.runner.plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import describe_full_disk, is_full_disk, require_room
 
@@ -90,13 +91,7 @@ def _detectable_difference(study: Study) -> float | None:
 @study_options
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
-@click.option(
-    "--reuse",
-    type=click.Choice(REUSE_POLICIES),
-    default="matching",
-    show_default=True,
-    help="Ended trials to reuse: matching code, data and platform; any code of this package and any platform; or none.",
-)
+@reuse_option
 @click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
 @click.option(
     "--max-seeds",

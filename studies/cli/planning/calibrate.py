@@ -14,12 +14,13 @@ from studies.cli.options import (
     json_option,
     protocol_option,
     resource_options,
+    reuse_option,
     settings_options,
 )
 from studies.cli.parameters import OverrideParam, SeedsParam
 from studies.cli.run import complete_study, explain_full_disk, prestart_processes, print_dry_run, print_failed_trials
 from studies.console.tables import print_json, print_table
-from studies.runner.plan import REUSE_POLICIES, ReusePolicy
+from studies.runner.plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import require_room
 
@@ -60,13 +61,7 @@ NUM_SEEDS = 200
 )
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
-@click.option(
-    "--reuse",
-    type=click.Choice(REUSE_POLICIES),
-    default="matching",
-    show_default=True,
-    help="Ended trials to reuse: matching code, data and platform; any code of this package and any platform; or none.",
-)
+@reuse_option
 @click.option("--dry-run", is_flag=True, help="List the trainings and exit.")
 @json_option
 def calibrate(
