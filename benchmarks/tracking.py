@@ -25,8 +25,8 @@ from unittest import mock
 from _side_by_side import asked, in_turn, keep, ratio, told, where
 
 import studies
-from studies.execution.fork_server import prestart_fork_server
-from studies.execution.ray_cluster import ray_session
+from studies.execution.cluster.ray_cluster import ray_session
+from studies.execution.processes.fork_server import prestart_fork_server
 from studies.hardware import count_cores
 from studies.tracking.writer import StudyWriter
 

@@ -14,7 +14,7 @@ from reports.renderers import markdown
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
 from studies.settings import Settings
-from studies.storage.archive import is_archive_name, read_archived_record
+from studies.storage.copies.archive import is_archive_name, read_archived_record
 from studies.tracking.store import open_store
 
 

@@ -11,12 +11,11 @@ import click
 
 import ablations
 from studies import protocols
-from studies.cli import archive, maintenance, networks, reports, run, status
-from studies.cli.errors import CommandGroup, run_and_exit
-from studies.cli.judging import gate, judge
-from studies.cli.options import format_examples, json_option
-from studies.cli.planning import calibrate
-from studies.cli.starts import register
+from studies.cli import archive, maintenance, networks
+from studies.cli.common.errors import CommandGroup, run_and_exit
+from studies.cli.common.options import format_examples, json_option
+from studies.cli.reporting import gate, judge, reports, status
+from studies.cli.running import calibrate, register, run
 from studies.console.tables import print_json, print_table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
-from studies.cli.options import format_examples, json_option, protocol_option, settings_options
+from studies.cli.common.options import format_examples, json_option, protocol_option, settings_options
 from studies.console.tables import print_json
 from studies.records.schema import PRINTED_SCHEMA
 
@@ -39,7 +39,7 @@ def export_study(
     """
     from reports.pages.study import report_files
     from studies.maintenance.cleanup import format_size
-    from studies.storage.archive import collect_content, write_archive
+    from studies.storage.copies.archive import collect_content, write_archive
     from studies.tracking.store import open_store
 
     study = ablations.ablation_name(name)
@@ -83,7 +83,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     """
     from studies.maintenance.sync import sync_studies
     from studies.runner.provenance import make_sync_start
-    from studies.storage.archive import open_archive, unpack_trials
+    from studies.storage.copies.archive import open_archive, unpack_trials
     from studies.tracking.store import open_store
 
     with open_archive(file) as archive:

@@ -10,8 +10,8 @@ import click
 
 import ablations
 from studies import protocols
-from studies.cli.errors import EXIT_FAILURE
-from studies.cli.options import format_examples, json_option, settings_options
+from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.options import format_examples, json_option, settings_options
 from studies.console.tables import print_json, print_table
 from studies.records.schema import PRINTED_SCHEMA
 from studies.settings import Settings, redact_credentials

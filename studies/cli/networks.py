@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lightning_modules.specs.test import TEST_MODES
-from studies.cli.options import format_examples, json_option
-from studies.cli.parameters import NumbersParam
+from studies.cli.common.options import format_examples, json_option
+from studies.cli.common.parameters import NumbersParam
 from studies.console.tables import print_json, print_table
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ def check_data(settings: Settings, protocol_name: str) -> Iterator[HealthCheck]:
 
 def check_cluster(settings: Settings, address: str) -> Iterator[HealthCheck]:
     """Check that a Ray cluster's nodes respond, are alike, and reach the runs folder or the object store."""
-    from studies.execution.ray_cluster import survey_nodes
+    from studies.execution.cluster.ray_cluster import survey_nodes
     from studies.execution.resources import configure_ray
 
     configure_ray(address)

@@ -283,7 +283,9 @@ def _survey_nodes(
     """The machines that train, each checked for the folders that trials need there."""
     if not resources.address:
         return (Node.this_machine(),)
-    from studies.execution.ray_cluster import survey_nodes  # loading Ray takes a second, which this machine can save
+    from studies.execution.cluster.ray_cluster import (
+        survey_nodes,  # loading Ray takes a second, which this machine can save
+    )
 
     log(f"asking the nodes of the cluster {resources.address}")
     # Without an object store all nodes share the trials folder; with one, each has its own.

@@ -16,7 +16,7 @@ from studies import protocols
 from studies.design.declare import declare
 from studies.design.study import make_trials
 from studies.design.tuning import TuningBudget
-from studies.execution import prestart
+from studies.execution.cluster import prestart
 from studies.execution.resources import Resources
 from studies.records.study_record import StudyRecord
 from studies.runner.context import StudyContext, prepare_study

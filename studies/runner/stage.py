@@ -10,7 +10,7 @@ from lightning_modules.specs.errors import DamagedFileError
 from studies.console.progress import StudyProgress
 from studies.design.study import sort_longest_first
 from studies.design.trial import Trial
-from studies.execution import prestart
+from studies.execution.cluster import prestart
 from studies.execution.jobs import TrialJob
 from studies.runner.plan import ReusePolicy, StudyPlan, describe_plan, merge_plans, plan_trials, retrain_missing_weights
 from studies.runner.recorder import RunRecorder
@@ -134,15 +134,15 @@ class StageRunner:
     def _ensure_ray(self) -> None:
         prestart.wait_for_ray()
         if not self.has_started_ray:
-            from studies.execution.ray_cluster import ray_session  # a study that has ended never loads Ray
+            from studies.execution.cluster.ray_cluster import ray_session  # a study that has ended never loads Ray
 
             self.exit_stack.enter_context(ray_session(self.context.resources, self.context.study.import_paths))
             self.has_started_ray = True
 
     def train_trials(self, trials: Sequence[Trial]) -> None:
         """Train trials on Ray's workers, and log them as they run."""
-        from studies.execution.bundles.bundle_size import find_bundle_size
-        from studies.execution.tune_executor import dispatch_jobs
+        from studies.execution.cluster.tune_executor import dispatch_jobs
+        from studies.execution.processes.bundle_size import find_bundle_size
 
         context = self.context
         study_folder, trials_folder = context.study_folder, context.settings.trials_folder

@@ -18,7 +18,7 @@ from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationCheck, RegistrationEntry
 from studies.records.results import LEGACY_STATUS, UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
-from studies.storage.registration.copies import (
+from studies.storage.copies.registration import (
     RegistrationCopy,
     check_registration,
     find_page_digests,

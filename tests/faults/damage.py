@@ -217,7 +217,9 @@ def without_pages() -> Iterator[None]:
         return "\n".join((f"{len(record.trials)} trials", *comparison.cautions, str(errors)))
 
     with (
-        mock.patch("studies.cli.reports._compile_named_report", lambda _, record, *__, **___: compile_report(record)),
+        mock.patch(
+            "studies.cli.reporting.reports._compile_named_report", lambda _, record, *__, **___: compile_report(record)
+        ),
         mock.patch("reports.pages.study.report_files", return_value={}),
     ):
         yield

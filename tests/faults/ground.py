@@ -20,13 +20,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from studies.execution import fork_server
+from studies.execution.processes import fork_server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PRELOADED = (
     "uvicorn", "sklearn.datasets", "ray.tune", "mlflow", "mlflow.server.fastapi_app", "studies.cli.app",
-    "studies.runner.driver", "studies.training.train", "studies.execution.trial_process", "reports",
+    "studies.runner.driver", "studies.training.train", "studies.execution.processes.trial_process", "reports",
     "tests.faults.ground",
 )  # fmt: skip
 SEEDS, EPOCHS = (0, 1), 8

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import studies
-from studies.execution import fork_server
+from studies.execution.processes import fork_server
 from studies.execution.resources import Resources
 from studies.records.study_record import StudyRecord
 from studies.settings import Settings
@@ -45,7 +45,7 @@ def one_server_of_processes() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
     """Ray, started once for all the studies that run in this process: most of such a study's time is its start."""
-    from studies.execution.ray_cluster import ray_session
+    from studies.execution.cluster.ray_cluster import ray_session
 
     with ray_session():
         yield

@@ -12,7 +12,7 @@ from ablations import InvalidAblation, load
 from reports.calibration import calibration as rates
 from reports.calibration import sampling_plan
 from studies.cli.app import main
-from studies.cli.planning import calibrate
+from studies.cli.running import calibrate
 from studies.design.declare import declare, declare_calibration
 from studies.settings import Settings
 from tests.reports.records import record

@@ -166,7 +166,7 @@ def test_an_interrupt_names_the_way_on_only_where_there_is_one(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("studies.cli.options.StudyOptions.declare_study", interrupt)
+    monkeypatch.setattr("studies.cli.common.options.StudyOptions.declare_study", interrupt)
     assert call("show", "depth", code=130).splitlines() == ["Interrupted."]
     assert "the same command resumes from there" in call("run", "depth", "--dry-run", code=130)
 
@@ -236,7 +236,7 @@ def test_a_report_of_everything_adds_a_summary(recorded):
 
 
 def test_one_study_without_a_report_is_named_and_does_not_stop_the_others(recorded, monkeypatch):
-    from studies.cli import reports
+    from studies.cli.reporting import reports
 
     real = reports.read_study
 

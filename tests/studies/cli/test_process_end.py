@@ -31,7 +31,7 @@ def test_a_runs_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_sigterm_ends_the_program_also_where_a_script_runs_it_in_the_background(is_in_background):
     lines = [
         "import signal, time",
-        "from studies.cli.errors import run_and_exit",
+        "from studies.cli.common.errors import run_and_exit",
         # A shell without job control lets background processes ignore SIGINT.
         "signal.signal(signal.SIGINT, signal.SIG_IGN)" if is_in_background else "",
         "def wait():",
@@ -52,7 +52,7 @@ def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_do
     lines = [
         "import os, sys",
         "from pathlib import Path",
-        "from studies.execution.ray_cluster import divert_native_output",
+        "from studies.execution.cluster.ray_cluster import divert_native_output",
         f"divert_native_output(Path({str(tmp_path / 'log')!r}))",
         "os.write(1, b'a stack '), os.write(2, b'of C++')",
         "print('one line', file=sys.stderr)",

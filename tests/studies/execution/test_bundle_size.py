@@ -11,10 +11,10 @@ from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.networks import Custom
 from studies.design.trial import Trial
-from studies.execution.bundles import bundle_size, bundle_timing
-from studies.execution.bundles.bundle_size import DEFAULT_SIZE, can_join_bundle, find_bundle_size
-from studies.execution.bundles.bundle_timing import BundleTiming, choose_size, measure_bundle
 from studies.execution.jobs import TrialJob
+from studies.execution.processes import bundle_size, bundle_timing
+from studies.execution.processes.bundle_size import DEFAULT_SIZE, can_join_bundle, find_bundle_size
+from studies.execution.processes.bundle_timing import BundleTiming, choose_size, measure_bundle
 from studies.execution.resources import Node, Resources
 
 GPU_NODE = Node(name="node", cpus=16, gpus=1, device_models={"cpu": "CPU", "cuda": "H100"})
@@ -143,5 +143,5 @@ def test_a_network_that_fails_ends_the_measurement(small):
 
 
 def test_a_driver_that_chooses_holds_no_gpu():
-    code = "import sys; import studies.execution.bundles.bundle_size; assert 'torch' not in sys.modules"
+    code = "import sys; import studies.execution.processes.bundle_size; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

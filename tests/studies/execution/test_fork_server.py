@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from studies.execution import fork_server
-from studies.execution.bundles.bundle_process import MESSAGE_BATCH_SECONDS, TrialProcess
-from studies.execution.fork_server import ForkClient, ForkedProcess, ForkError, ForkServer
 from studies.execution.jobs import TrialMessage
+from studies.execution.processes import fork_server
+from studies.execution.processes.bundle_process import MESSAGE_BATCH_SECONDS, TrialProcess
+from studies.execution.processes.fork_server import ForkClient, ForkedProcess, ForkError, ForkServer
 
 SMALL = "json"  # to load; what trials need takes seconds
 
 OWNER = """
 import os, signal, sys
-from studies.execution.fork_server import ForkedProcess, ForkServer
+from studies.execution.processes.fork_server import ForkedProcess, ForkServer
 from tests.studies.execution.test_fork_server import sleep
 
 server = ForkServer("json")

@@ -10,10 +10,10 @@ from lightning_modules.modules import captured_steps
 from lightning_modules.modules.captured_steps import CaptureError
 from lightning_modules.specs.catalogue import RESNET_20, VGG_A, VGG_A_LRN
 from studies.design.trial import Trial
-from studies.execution.bundles.bundle_process import TrialProcess
-from studies.execution.bundles.bundle_timing import SIZES, measure_best_size
-from studies.execution.fork_server import ForkClient
 from studies.execution.jobs import TrialJob
+from studies.execution.processes.bundle_process import TrialProcess
+from studies.execution.processes.bundle_timing import SIZES, measure_best_size
+from studies.execution.processes.fork_server import ForkClient
 from studies.execution.resources import Resources
 from studies.hardware import Machine
 from studies.settings import Settings

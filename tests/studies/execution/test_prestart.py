@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from studies.design.declare import declare
-from studies.execution import fork_server
-from studies.execution.prestart import prestart_ray, wait_for_ray
+from studies.execution.cluster.prestart import prestart_ray, wait_for_ray
+from studies.execution.processes import fork_server
 from studies.execution.resources import Resources
 from studies.settings import Settings
 
 SCRIPT = """
 import sys, threading
-from studies.execution import fork_server as forks
-from studies.execution.prestart import prestart_ray, wait_for_ray
+from studies.execution.processes import fork_server as forks
+from studies.execution.cluster.prestart import prestart_ray, wait_for_ray
 from studies.design.declare import declare
 from studies.execution.resources import Resources
 from studies.settings import Settings
@@ -52,7 +52,7 @@ def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
     no_folder = "from pathlib import Path; from studies import scratch; "
     no_folder += "scratch._make_folder = lambda: Path('/proc/no-such-folder')\n"
     # The server of processes needs a folder as well, and is not what this is about.
-    no_server = "import studies.execution.prestart as prestart; from contextlib import nullcontext; "
+    no_server = "import studies.execution.cluster.prestart as prestart; from contextlib import nullcontext; "
     no_server += "prestart.prestart_fork_server = nullcontext\n"
     shown = lines_of(no_folder + no_server + SCRIPT, tmp_path)
     assert shown.returncode == 1
@@ -62,7 +62,7 @@ def test_what_keeps_ray_from_starting_is_raised_to_who_waits_for_it(tmp_path):
 @pytest.mark.parametrize("what", ["a cluster", "nothing new"])
 def test_neither_ray_nor_a_server_of_processes_is_started_for(tmp_path, monkeypatch, what):
     study, settings = declare("lrn"), Settings.from_environment(tmp_path)
-    monkeypatch.setattr("studies.execution.prestart.threading.Thread", None)  # whoever starts one fails
+    monkeypatch.setattr("studies.execution.cluster.prestart.threading.Thread", None)  # whoever starts one fails
     monkeypatch.setattr(fork_server, "_server_addresses", [])
     resources = Resources(address="there:1") if what == "a cluster" else Resources()
     for fit in study.trials() if what == "nothing new" else ():

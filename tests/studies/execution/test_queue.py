@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.execution.queue import TrialQueue, bundle_jobs
+from studies.execution.cluster.queue import TrialQueue, bundle_jobs
 
 
 @dataclass(frozen=True)

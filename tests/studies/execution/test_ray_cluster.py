@@ -14,7 +14,7 @@ import yaml
 
 import studies
 from studies.cli.app import main
-from studies.execution import ray_cluster
+from studies.execution.cluster import ray_cluster
 from studies.execution.resources import Resources
 from studies.records.digests import code_digest, user_code_digest
 from studies.settings import Settings, SettingsError
@@ -156,7 +156,7 @@ def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code
     (users,) = ray_cluster.sent_import_paths([str(EXAMPLE.parent)])
     code = (
         f"import sys; sys.path.insert(0, {str(gathered / users)!r})\n"
-        "import studies.training.train, studies.execution.trial_process\n"
+        "import studies.training.train, studies.execution.processes.trial_process\n"
         "from studies.records.digests import code_digest, user_code_digest\n"
         "print(studies.training.train.__file__, code_digest(), user_code_digest(['my_networks.Smoothed']))"
     )

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from studies.execution import tune_executor
+from studies.execution.cluster import tune_executor
+from studies.execution.processes.trial_process import TrialMessage
 from studies.execution.resources import Resources
-from studies.execution.trial_process import TrialMessage
 from studies.settings import Settings
 
 

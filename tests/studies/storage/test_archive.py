@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import reports
 from studies.cli.app import main
 from studies.settings import Settings, SettingsError
-from studies.storage.archive import MANIFEST_FILE, open_archive, read_archived_record
+from studies.storage.copies.archive import MANIFEST_FILE, open_archive, read_archived_record
 from studies.tracking.store import open_store
 
 pytestmark = pytest.mark.xdist_group("one recorded study")

@@ -16,8 +16,8 @@ from lightning_modules.specs.catalogue import VGG_B
 from lightning_modules.specs.setup import WarmStart
 from studies.cli.app import main
 from studies.design.trial import Trial
-from studies.execution import trial_process
 from studies.execution.jobs import TrialJob
+from studies.execution.processes import trial_process
 from studies.hardware import Machine
 from studies.records.results import failed_result
 from studies.settings import Settings, SettingsError

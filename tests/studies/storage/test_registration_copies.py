@@ -25,7 +25,7 @@ from studies.records.serialization import registration_to_json
 from studies.runner.context import prepare_study
 from studies.runner.driver import register_study
 from studies.settings import Settings
-from studies.storage.registration.copies import RegistrationCopy, check_registration, read_page_digests
+from studies.storage.copies.registration import RegistrationCopy, check_registration, read_page_digests
 from tests.reports.records import record, registration
 
 STUDY_FOLDER = "depth-0123456789abcdef"

@@ -10,10 +10,10 @@ import torch
 from lightning_modules.specs.catalogue import PLAIN_20, RESNET_18, RESNET_20, VGG_A, VGG_A_LRN, VGG_B_5X5
 from lightning_modules.specs.data import Data
 from studies.design.trial import Trial
-from studies.execution import trial_process
-from studies.execution.bundles.bundle_process import TrialProcess
-from studies.execution.fork_server import ForkClient, ForkServer
 from studies.execution.jobs import FINAL_KINDS, TrialJob
+from studies.execution.processes import trial_process
+from studies.execution.processes.bundle_process import TrialProcess
+from studies.execution.processes.fork_server import ForkClient, ForkServer
 from studies.hardware import Machine
 from studies.settings import Settings
 from studies.storage.trial_folder import TrialFolder

@@ -174,7 +174,7 @@ def test_the_code_digest_covers_what_trains_and_nothing_that_records():
     } <= modules
     assert not modules & {
         "studies.tracking.store",
-        "studies.execution.tune_executor",
+        "studies.execution.cluster.tune_executor",
         "studies.cli.app",
         "studies.design.study",
         "ablations",

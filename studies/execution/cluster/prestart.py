@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from studies.design.study import Study
-from studies.execution.fork_server import prestart_fork_server
 from studies.execution.interrupts import record_interrupts
+from studies.execution.processes.fork_server import prestart_fork_server
 from studies.execution.resources import Resources, configure_ray
 from studies.scratch import remove_abandoned
 from studies.settings import Settings
@@ -79,7 +79,7 @@ def release_ray() -> None:
 def _hold_ray(started: Future[None], may_end: threading.Event) -> None:
     """Keep a Ray session open until it may end; the body of the background thread."""
     try:
-        from studies.execution import ray_cluster
+        from studies.execution.cluster import ray_cluster
 
         with ray_cluster.ray_session():
             started.set_result(None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from studies.cli.errors import EXIT_FAILURE
-from studies.cli.options import (
+from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.options import (
     format_examples,
     json_option,
     protocol_option,
@@ -17,8 +17,14 @@ from studies.cli.options import (
     reuse_option,
     settings_options,
 )
-from studies.cli.parameters import OverrideParam, SeedsParam
-from studies.cli.run import complete_study, explain_full_disk, prestart_processes, print_dry_run, print_failed_trials
+from studies.cli.common.parameters import OverrideParam, SeedsParam
+from studies.cli.running.run import (
+    complete_study,
+    explain_full_disk,
+    prestart_processes,
+    print_dry_run,
+    print_failed_trials,
+)
 from studies.console.tables import print_json, print_table
 from studies.runner.plan import ReusePolicy
 from studies.scratch import process_folder
@@ -118,7 +124,7 @@ def _require_enough_seeds(seeds: tuple[int, ...]) -> None:
 def _train_seeds(
     study: Study, settings: Settings, resources: Resources, reuse: ReusePolicy, log: partial[None]
 ) -> StudyRecord:
-    from studies.execution.prestart import prestart_ray
+    from studies.execution.cluster.prestart import prestart_ray
 
     with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
         return complete_study(study, settings, resources, reuse, log=log)

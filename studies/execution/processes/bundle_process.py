@@ -6,9 +6,9 @@ import signal
 import time
 from collections.abc import Sequence
 
-from studies.execution.fork_server import ForkClient
 from studies.execution.jobs import FINAL_KINDS, MessageKind, TrialJob, TrialMessage
-from studies.execution.trial_process import LEASE_LOST_EXIT_CODE, run_trial_process
+from studies.execution.processes.fork_server import ForkClient
+from studies.execution.processes.trial_process import LEASE_LOST_EXIT_CODE, run_trial_process
 from studies.hardware import Machine
 from studies.settings import Settings
 

@@ -1,7 +1,7 @@
 """Dispatch of jobs over CPUs and GPUs by Ray Tune, which is used in this file alone.
 
-The order is decided by :class:`studies.execution.queue.TrialQueue` instead of Tune, and each trial writes its own
-result, so that nothing is lost with Tune's state.
+The order is decided by :class:`studies.execution.cluster.queue.TrialQueue` instead of Tune, and each trial writes its
+own result, so that nothing is lost with Tune's state.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow holds
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")  # the queue starts only jobs that fit
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.execution.ray_cluster
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.execution.cluster.ray_cluster
 
 from ray import tune
 from ray.tune.search import Searcher
 
-from studies.execution import fork_server, ray_cluster
-from studies.execution.bundles.bundle_process import FailedStart, TrialProcess
-from studies.execution.bundles.bundle_size import can_join_bundle
-from studies.execution.fork_server import ForkClient, ForkError
+from studies.execution.cluster import ray_cluster
+from studies.execution.cluster.queue import TrialQueue, bundle_jobs, wait_for_others
 from studies.execution.interrupts import keep_interrupt_handler
 from studies.execution.jobs import TrialJob, TrialListener, TrialMessage
-from studies.execution.queue import TrialQueue, bundle_jobs, wait_for_others
+from studies.execution.processes import fork_server
+from studies.execution.processes.bundle_process import FailedStart, TrialProcess
+from studies.execution.processes.bundle_size import can_join_bundle
+from studies.execution.processes.fork_server import ForkClient, ForkError
 from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
 from studies.hardware import Machine
 from studies.scratch import process_folder
 from studies.settings import Settings
 
 if TYPE_CHECKING:
-    from studies.execution.data_parallel import DataParallelWorkers
+    from studies.execution.processes.data_parallel import DataParallelWorkers
 
     TrialHandle = TrialProcess | FailedStart | DataParallelWorkers
 
@@ -303,7 +304,7 @@ class _TrialWorker(tune.Trainable):
             return FailedStart(len(jobs), str(error))
 
     def _start_data_parallel(self, job: TrialJob, request: ResourceRequest) -> DataParallelWorkers:
-        from studies.execution.data_parallel import DataParallelWorkers  # imports Ray Train: a second
+        from studies.execution.processes.data_parallel import DataParallelWorkers  # imports Ray Train: a second
 
         return DataParallelWorkers(job, self.settings, request, self.scratch, loopback=not self.resources.address)
 

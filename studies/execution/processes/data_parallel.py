@@ -20,15 +20,15 @@ from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.distributed import DataParallelRank
-from studies.execution.bundles.bundle_process import describe_hang
 from studies.execution.jobs import FINAL_KINDS, MessageKind, TrialJob, TrialMessage
-from studies.execution.resources import ResourceRequest
-from studies.execution.trial_process import (
+from studies.execution.processes.bundle_process import describe_hang
+from studies.execution.processes.trial_process import (
     LEASE_LOST_EXIT_CODE,
     find_training_process,
     prepare_process,
     train_job,
 )
+from studies.execution.resources import ResourceRequest
 from studies.hardware import Machine
 from studies.settings import Settings
 from studies.storage.lease import Heartbeat, Lease, acquire_lease, find_holder
@@ -41,7 +41,7 @@ POLL_SECONDS = 60.0  # how long one call waits for a message; hang detection nee
 class DataParallelWorkers:
     """Handle of a trial's workers.
 
-    It has the interface of :class:`studies.execution.bundles.bundle_process.TrialProcess`.
+    It has the interface of :class:`studies.execution.processes.bundle_process.TrialProcess`.
     """
 
     def __init__(

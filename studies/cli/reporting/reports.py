@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
-from studies.cli.errors import EXIT_FAILURE
-from studies.cli.options import (
+from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.options import (
     StudyOptions,
     format_examples,
     json_option,
@@ -146,7 +146,7 @@ def read_study(
     Raises:
         TrackingError: if there is none, or the tracking store does not respond.
     """
-    from studies.storage.archive import is_archive_name, read_archived_record
+    from studies.storage.copies.archive import is_archive_name, read_archived_record
     from studies.tracking.store import open_store
 
     if is_archive_name(name):
@@ -201,7 +201,7 @@ def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
 def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
     """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
     from reports.pages.study import write_report
-    from studies.storage.archive import is_archive_name
+    from studies.storage.copies.archive import is_archive_name
 
     if not is_archive_name(name):
         return compile_report(record, settings, by_id=by_id)
@@ -310,7 +310,7 @@ def plan(
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.comparison.seed_planning import plan_seeds
-    from studies.cli.planning.plan import estimate_arm_seconds, print_plan
+    from studies.cli.reporting.plan import estimate_arm_seconds, print_plan
 
     study = options.declare_study(name)
     seed_plan = plan_seeds(

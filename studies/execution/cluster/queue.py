@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from studies.execution.jobs import TrialJob
-from studies.execution.trial_process import find_training_process
+from studies.execution.processes.trial_process import find_training_process
 from studies.storage.trial_folder import TrialFolder
 
 SHARE_TOLERANCE = 1e-6  # rounding: three jobs that take a third each must fit together

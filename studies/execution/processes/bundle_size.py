@@ -11,8 +11,8 @@ from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.setup import Setup
-from studies.execution.fork_server import ForkClient, ForkError, server_address
 from studies.execution.jobs import TrialJob
+from studies.execution.processes.fork_server import ForkClient, ForkError, server_address
 from studies.execution.resources import Node, Resources
 from studies.storage.atomic import AtomicWriter
 
@@ -89,7 +89,7 @@ def _cached_size(setup: Setup, gpu: str, cache_folder: Path, log: Callable[[str]
 
 def _measure_in_child(setup: Setup) -> tuple[int, str]:
     """Measure in a process of its own, as the driver must not hold a GPU; 0 and the reason where that fails."""
-    from studies.execution.bundles.bundle_timing import send_best_size
+    from studies.execution.processes.bundle_timing import send_best_size
 
     forks = ForkClient(server_address())
     try:

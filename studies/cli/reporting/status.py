@@ -10,8 +10,8 @@ import click
 
 import ablations
 from studies import protocols
-from studies.cli import reports
-from studies.cli.options import format_examples, json_option, settings_options
+from studies.cli.common.options import format_examples, json_option, settings_options
+from studies.cli.reporting import reports
 from studies.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from studies.cli.judging.table_options import JudgeTable, table_options
-from studies.cli.options import format_examples, json_option, settings_options
+from studies.cli.common.options import format_examples, json_option, settings_options
+from studies.cli.common.table_options import JudgeTable, table_options
 from studies.console.tables import print_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from studies.cli.options import StudyOptions, format_examples, json_option, settings_options, study_options
+from studies.cli.common.options import StudyOptions, format_examples, json_option, settings_options, study_options
 from studies.console.tables import print_json
 from studies.records.schema import PRINTED_SCHEMA
 

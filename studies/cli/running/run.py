@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from studies.cli import reports
-from studies.cli.errors import EXIT_FAILURE
-from studies.cli.options import (
+from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.options import (
     StudyOptions,
     format_examples,
     json_option,
@@ -25,7 +24,8 @@ from studies.cli.options import (
     settings_options,
     study_options,
 )
-from studies.cli.parameters import SeedsParam
+from studies.cli.common.parameters import SeedsParam
+from studies.cli.reporting import reports
 from studies.console.tables import print_json, print_table
 from studies.design.study import MAX_NUM_SEEDS
 from studies.records.schema import PRINTED_SCHEMA
@@ -129,7 +129,7 @@ def run(
     settings.require_creatable_folders()  # a refusal should come before the imports
     require_room(settings)
     if detach:
-        from studies.cli.starts.detach import detach_run
+        from studies.cli.running.detach import detach_run
 
         detach_run(options.declare_study(name), settings, as_json=as_json)
         return
@@ -170,7 +170,7 @@ def prestart_processes(name: str, settings: Settings, resources: Resources) -> A
     Otherwise there may be nothing to train, and the fork server starts only once that is known. The nodes of a
     cluster have their own.
     """
-    from studies.execution.fork_server import prestart_fork_server
+    from studies.execution.processes.fork_server import prestart_fork_server
 
     is_new = not any(settings.studies_folder.glob(f"{Path(name).stem}-*"))
     return prestart_fork_server() if is_new and not resources.address else nullcontext()
@@ -193,7 +193,7 @@ def _run_study(
         resumed_run_id: MLflow run of the study that must be continued; empty for its latest or a new one.
         by_id: whether the user named that run.
     """
-    from studies.execution.prestart import prestart_ray
+    from studies.execution.cluster.prestart import prestart_ray
 
     def log(line: str) -> None:
         click.echo(line, err=as_json)

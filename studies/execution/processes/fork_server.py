@@ -27,7 +27,7 @@ from typing import Any
 
 from studies.scratch import process_folder, remove_abandoned
 
-PRELOAD_MODULE = "studies.execution.preload"
+PRELOAD_MODULE = "studies.execution.processes.preload"
 FORK_REQUEST = "fork"
 LOAD_TIMEOUT_SECONDS = 300.0  # loading takes seconds, but minutes on a file system that many nodes read at once
 REQUEST_TIMEOUT_SECONDS = 1.0  # a client sends its request right after it connects; a silent one must not block others
@@ -65,7 +65,7 @@ class ForkServer:
             listener.bind(self.address)
             listener.listen(128)
             code = (
-                f"import sys; sys.path[:] = {sys.path!r}; from studies.execution import fork_server; "
+                f"import sys; sys.path[:] = {sys.path!r}; from studies.execution.processes import fork_server; "
                 f"fork_server.run_server({listener.fileno()}, {preload_module!r})"
             )
             self.process = subprocess.Popen(

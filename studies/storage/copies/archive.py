@@ -29,14 +29,14 @@ from studies.records.study_record import StudyRecord
 from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
-from studies.storage.lease import find_holder
-from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
-from studies.storage.registration.copies import (
+from studies.storage.copies.registration import (
     RegistrationCopy,
     check_registration,
     copy_of_manifest,
     read_page_digests,
 )
+from studies.storage.lease import find_holder
+from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
 from studies.storage.trial_folder import TrialFolder
 
 MANIFEST_FILE = "archive.json"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from studies.cli.judging.table_options import TABLE_PARAMETERS, JudgeTable, table_options
-from studies.cli.options import format_examples, json_option, protocol_option, run_id_option, settings_options
-from studies.cli.reports import read_study
+from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
+from studies.cli.common.table_options import TABLE_PARAMETERS, JudgeTable, table_options
+from studies.cli.reporting.reports import read_study
 from studies.console.tables import print_json
 
 if TYPE_CHECKING:

@@ -1,4 +1,0 @@
-"""Copies of registrations, and their comparison.
-
-Imports the manifest, and what ``studies.storage`` may import.
-"""
