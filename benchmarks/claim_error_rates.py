@@ -2,7 +2,7 @@
 
 Cost: about five minutes on one core. Command: ``python benchmarks/claim_error_rates.py [--write]``; with ``--write``
 the rates, each with its Clopper-Pearson interval, go to ``benchmarks/results/claim_error_rates.json``, and two tables
-to ``docs/statistics.md``.
+to ``docs/explanation/statistics.md``.
 
 Studies are judged by the table that the report uses, on intervals of whole batches
 (``reports.calibration.batched_verdicts``); a test compares the words with those of ``judge_claims``. A verdict
@@ -36,7 +36,7 @@ Truths = npt.NDArray[np.bool_]  # one value per study
 Draw = Callable[[np.random.Generator, int, int, int], Array]  # (random, studies, arms, seeds) to values
 
 RESULTS = Path(__file__).parent / "results" / "claim_error_rates.json"
-DOCS = Path(__file__).parents[1] / "docs" / "statistics.md"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation" / "statistics.md"
 SEEDS, ARMS = (2, 3, 5, 10), (2, 3, 4, 5, 6)
 DEVIATION, SMALLEST_EFFECT, LARGE = 0.2, 0.3, 30.0  # points; LARGE is found in every study
 NAMES = "ABCDEF"

@@ -1,4 +1,4 @@
-"""Writes docs/architecture.svg: the packages and which imports which, from the real imports.
+"""Writes docs/explanation/architecture.svg: the packages and which imports which, from the real imports.
 
 Command: ``make docs`` or ``python docs/architecture.py``.
 
@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PICTURE = Path(__file__).with_name("architecture.svg")
+PICTURE = ROOT / "docs" / "explanation" / "architecture.svg"
 LAYERS = {
     "lightning_modules": "what is trained",
     "ablations": "what changes",

@@ -1,4 +1,4 @@
-"""Writes the error rates of a calibration into docs/results/ and, beside the simulated ones, into docs/statistics.md.
+"""Writes the error rates of a calibration into docs/results/, and into docs/explanation/statistics.md.
 
 Command: ``make calibration``, or ``python docs/calibration.py FOLDER``: the folder of the page that
 ``ablate calibrate`` wrote.
@@ -93,7 +93,7 @@ def main() -> None:
     for suffix in ("json", "md"):
         content = (folder / f"calibration.{suffix}").read_bytes()
         (DOCS / "results" / f"calibration-{found['protocol']}.{suffix}").write_bytes(content)
-    page = DOCS / "statistics.md"
+    page = DOCS / "explanation" / "statistics.md"
     page.write_text(replace_block(page.read_text(encoding="utf-8"), measured_rates(found)), encoding="utf-8")
 
 

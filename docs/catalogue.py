@@ -1,4 +1,4 @@
-"""Writes docs/networks.md and docs/ablations.md from the catalogue and from the ablations' own files.
+"""Writes the networks and ablations of docs/reference from the catalogue and from the ablations' own files.
 
 Command: ``make docs`` or ``python docs/catalogue.py``.
 """
@@ -130,5 +130,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 
 if __name__ == "__main__":
-    (DOCS / "networks.md").write_text(networks(), encoding="utf-8")
-    (DOCS / "ablations.md").write_text(catalogue(), encoding="utf-8")
+    (DOCS / "reference" / "networks.md").write_text(networks(), encoding="utf-8")
+    (DOCS / "reference" / "ablations.md").write_text(catalogue(), encoding="utf-8")

@@ -17,7 +17,7 @@ from studies.records.registration_log import RegistrationCheck
 from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 
-# With ten seeds, unequal correlation brings at most 6.2% of wrong studies (docs/statistics.md).
+# With ten seeds, unequal correlation brings at most 6.2% of wrong studies (docs/explanation/statistics.md).
 SUFFICIENT_SEEDS = 10
 MAX_LISTED_DAMAGES = 5
 

@@ -3,7 +3,8 @@
 ``critical_values``: Dunnett and max-t quantiles. ``contrasts``: paired, simultaneous intervals. ``factorial``: effects
 of two crossed factors. ``proportions``: Clopper-Pearson and Fisher. ``random_effects``: seeds crossed with images.
 ``paired_networks``: McNemar. ``families``, ``evidence`` and ``verdicts``: from intervals to words. ``simulation``
-and ``power``: the seeds that a question takes. Why these methods, and their measured error rates: docs/statistics.md.
+and ``power``: the seeds that a question takes. Why these methods, and their measured error rates:
+docs/explanation/statistics.md.
 """
 
 from reports.statistics.contrasts import (

@@ -3,7 +3,7 @@
 Dunnett's method generalized to any family of contrasts (max-t), on the residual mean square of the additive model
 ``y ~ arm + seed``; where the arms differ in noise, a guard widens an interval to the contrast's own t interval.
 
-Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008; the rule and its error rates: docs/statistics.md.
+Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008. Error rates: docs/explanation/statistics.md.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def estimate_combinations(
     Returns:
         One estimate per row; below two complete seeds its interval is infinite, and it is not part of the family.
 
-    Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008; the rule and its error rates: docs/statistics.md.
+    Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008. Error rates: docs/explanation/statistics.md.
     """
     table, weights = _mask_nonfinite(values), np.asarray(coefficients, dtype=np.float64)
     complete = np.zeros((len(weights), table.shape[1]), dtype=bool)

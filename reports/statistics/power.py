@@ -246,7 +246,7 @@ def variance_excess(values: npt.ArrayLike, design: FamilyDesign) -> VarianceExce
     """Compare the variance of a family's differences with that of the additive model ``y ~ arm + seed``.
 
     Where it is larger, the pooled variance has fewer degrees of freedom than the critical value assumes, and intervals
-    are too narrow; the rates are in docs/statistics.md.
+    are too narrow; the rates are in docs/explanation/statistics.md.
 
     Args:
         values: arms x seeds; seeds with a missing value are left out.

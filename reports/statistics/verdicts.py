@@ -31,7 +31,7 @@ equivalence where they lost unequal numbers. A statement that may not be made is
 of the row is tried.
 
 Source: Dunnett 1955; Schuirmann 1987 (equivalence by two one-sided tests); Berger 1982; why, and the measured error
-rates: docs/statistics.md.
+rates: docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

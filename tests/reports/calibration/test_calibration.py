@@ -109,7 +109,7 @@ def test_the_documentation_gets_the_measured_rates(calibration):
     assert block.startswith(summarize_calibration(calibration))
     assert "| unpaired, A: each arm improves on the first | " in block
     assert "- Correlation of two arms over seeds: " in block
-    page = script.replace_block((DOCS / "statistics.md").read_text(encoding="utf-8"), block)
+    page = script.replace_block((DOCS / "explanation" / "statistics.md").read_text(encoding="utf-8"), block)
     assert block in page
     assert page.count(script.END) == 1
     with pytest.raises(ValueError, match="the page has no lines"):

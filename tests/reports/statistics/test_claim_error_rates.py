@@ -23,7 +23,7 @@ SIZE_CLAIM = "each improves by 0.6 ± 0.3"
 
 
 def documented_rate(name, noise, seeds):
-    """The highest rate that docs/statistics.md names for such studies, percent."""
+    """The highest rate that docs/explanation/statistics.md names for such studies, percent."""
     if noise in ("baseline independent", "two groups"):
         return {2: 9.8, 3: 9.1, 5: 8.0, 10: 7.6}[seeds]
     if name == SIZE_CLAIM:  # exactly at a border of its range
