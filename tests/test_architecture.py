@@ -32,7 +32,7 @@ STATISTICS = {"reports.formatting"}
 ANALYSIS = STATISTICS | {"reports.statistics"}
 COMPARISON = ANALYSIS | {"reports.analysis"}
 FIGURES = COMPARISON | {"reports.comparison", "reports.external", "reports.calibration"}
-CONTENT = FIGURES | {"reports.figures"}
+CONTENT = FIGURES | {"reports.figures", "reports.document"}
 RENDERERS = CONTENT | {"reports.content"}
 
 # What a package may import of its own layer, beside itself; of the layers below a package may import everything, but
@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies.maintenance": TRAINING | {"studies.training", "studies.tracking", "studies.execution", "studies.runner"},
     "studies": {"studies.design", "studies.execution", "studies.runner"},  # what users import
     "reports.formatting": set(),
+    "reports.document": {"reports.formatting"},
     "reports.statistics": STATISTICS,
     "reports.analysis": ANALYSIS,
     "reports.comparison": COMPARISON,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.calibration.calibration import NUM_RESAMPLES, NUM_STUDIES
 from reports.calibration.cases import Calibration, Case, MeasuredRate
-from reports.content.document import Cell, Column, Section, Table, nonempty_tables, text_cell
+from reports.document import Cell, Column, Section, Table, nonempty_tables, text_cell
 from reports.formatting import Interval, format_count, format_fixed, format_integer, format_interval, join_words
 
 NOMINAL_PERCENT = 5.0

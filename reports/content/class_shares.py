@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from reports.analysis.chance import ConstantAnswer
 from reports.comparison.comparison import Comparison
-from reports.content.document import Cell, Column, Row, Table, text_cell
+from reports.document import Cell, Column, Row, Table, text_cell
 from reports.formatting import format_count, format_fixed
 
 MAX_CLASSES = 20  # listed; of more classes, the largest and the smallest ones

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from ablations import PROPERTY_LABELS, Difference
 from reports.analysis.setting_changes import SettingChange, collapse_changes, collapse_held_settings
 from reports.comparison.comparison import Comparison
-from reports.content.document import MAX_UNFOLDED_ROWS, Column, Row, Section, Table, nonempty_tables, text_cell
 from reports.content.layer_labels import module_differences
+from reports.document import MAX_UNFOLDED_ROWS, Column, Row, Section, Table, nonempty_tables, text_cell
 from reports.formatting import MISSING, format_contrast, format_count, join_words
 from studies.records.registration import Registration
 

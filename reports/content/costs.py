@@ -10,7 +10,7 @@ from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.endpoints import read_cost, read_metric
 from reports.analysis.trials import find_failures
 from reports.comparison.comparison import Comparison
-from reports.content.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, number_cell, text_cell
+from reports.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, number_cell, text_cell
 from reports.figures.study import error_decimals
 from reports.formatting import (
     MISSING,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ablations import ENDPOINT_LABELS
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
-from reports.content.document import Cell, Column, Row, Section, Table, interval_cell, mean_cell, text_cell
+from reports.document import Cell, Column, Row, Section, Table, interval_cell, mean_cell, text_cell
 from reports.formatting import format_count, join_words
 
 INTERACTION_FIGURE = "interaction"  # the figure that is shown in this section, not with the other figures

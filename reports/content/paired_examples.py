@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.analysis.sensitivity import SeedPair
-from reports.content.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, text_cell
+from reports.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, text_cell
 from reports.formatting import Interval, format_fixed, format_interval
 
 DIFFERENCE_DECIMALS = 2  # of a difference, points: its interval is over images

@@ -14,7 +14,7 @@ from reports.comparison.replications import (
     describe_obstacle,
     describe_replications,
 )
-from reports.content.document import MISSING_CELL, Cell, Column, Row, Table, interval_cell, text_cell
+from reports.document import MISSING_CELL, Cell, Column, Row, Table, interval_cell, text_cell
 from reports.figures.study import error_decimals
 from reports.formatting import format_contrast, format_fixed
 

@@ -15,7 +15,12 @@ from reports.content.costs import (
     has_evaluations,
     networks_table,
 )
-from reports.content.document import (
+from reports.content.factorial import INTERACTION_FIGURE, factorial_section
+from reports.content.paired_examples import examples_table
+from reports.content.replications import replications_table
+from reports.content.results import contrasts_table, results_table
+from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
+from reports.document import (
     MAX_UNFOLDED_ROWS,
     Cell,
     Column,
@@ -26,11 +31,6 @@ from reports.content.document import (
     nonempty_tables,
     text_cell,
 )
-from reports.content.factorial import INTERACTION_FIGURE, factorial_section
-from reports.content.paired_examples import examples_table
-from reports.content.replications import replications_table
-from reports.content.results import contrasts_table, results_table
-from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
 from reports.figures.study import error_decimals
 from reports.figures.style import Figure
 from reports.formatting import (

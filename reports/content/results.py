@@ -9,7 +9,8 @@ from dataclasses import replace
 from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.content.costs import FilledColumn, arm_table, test_cost_columns
-from reports.content.document import (
+from reports.content.replications import replication_column
+from reports.document import (
     MAX_UNFOLDED_ROWS,
     Cell,
     Column,
@@ -19,7 +20,6 @@ from reports.content.document import (
     number_cell,
     text_cell,
 )
-from reports.content.replications import replication_column
 from reports.figures.study import error_decimals
 from reports.formatting import format_contrast, format_published
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from reports.analysis.arms import ArmSummary
 from reports.analysis.tuning_budgets import ArmTuningSummary
 from reports.comparison.comparison import Comparison, TunedComparison
-from reports.content.document import (
+from reports.document import (
     Cell,
     Column,
     Row,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ablations import capitalize_first
 from reports.comparison.claims import count_verdicts
-from reports.content.document import (
+from reports.content.report import VERDICT_SYMBOLS
+from reports.document import (
     MAX_UNFOLDED_ROWS,
     Column,
     Section,
@@ -17,7 +18,6 @@ from reports.content.document import (
     nonempty_tables,
     text_cell,
 )
-from reports.content.report import VERDICT_SYMBOLS
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
 from reports.figures.judgement import changes_by_pair, describe_metric, judgement_figure
 from reports.formatting import (

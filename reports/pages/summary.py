@@ -12,8 +12,8 @@ from urllib.parse import quote
 from reports.analysis.arms import ArmSummary
 from reports.comparison.claims import VERDICT_ORDER
 from reports.comparison.comparison import Comparison, compare_arms
-from reports.content.document import MISSING_CELL, Cell, Column, Section, Table, mean_cell, text_cell
 from reports.content.report import VERDICT_SYMBOLS, describe_run
+from reports.document import MISSING_CELL, Cell, Column, Section, Table, mean_cell, text_cell
 from reports.formatting import choose_decimals, format_count, format_published, join_words
 from reports.pages.study import PAGE_FILE, replace_folder
 from reports.renderers import html, latex, markdown

@@ -9,7 +9,8 @@ from typing import Literal
 from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.comparison.two_runs import ClaimInBothRuns, TwoRunComparison
-from reports.content.document import (
+from reports.content.report import VERDICT_SYMBOLS
+from reports.document import (
     MISSING_CELL,
     Cell,
     Column,
@@ -21,7 +22,6 @@ from reports.content.document import (
     nonempty_tables,
     text_cell,
 )
-from reports.content.report import VERDICT_SYMBOLS
 from reports.figures.two_runs import arms_by_name, common_decimals, differences_figure
 from reports.formatting import (
     NO_INTERVAL,

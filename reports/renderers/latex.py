@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reports.comparison.comparison import Comparison
-from reports.content.document import Column, Section, Table, text_with_mark
 from reports.content.report import claims_table, report_sections, study_facts
 from reports.content.results import results_table
+from reports.document import Column, Section, Table, text_with_mark
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from reports.comparison.comparison import Comparison
-from reports.content.document import Column, Section, Table, text_with_mark
 from reports.content.report import VERDICT_SYMBOLS, claims_table, report_sections, study_facts
+from reports.document import Column, Section, Table, text_with_mark
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
 

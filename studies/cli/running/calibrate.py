@@ -32,7 +32,7 @@ from studies.storage.machine_limits import require_room
 
 if TYPE_CHECKING:
     from reports.calibration.cases import Calibration
-    from reports.content.document import Table
+    from reports.document import Table
     from studies.design.study import Study
     from studies.execution.resources import Resources
     from studies.records.study_record import StudyRecord
@@ -170,7 +170,7 @@ def _print_tables(calibration: Calibration) -> None:
 
 
 def _print_report_table(table: Table) -> None:
-    from reports.content.document import text_with_mark
+    from reports.document import text_with_mark
 
     click.echo(table.caption)
     headings = [f"{column.title} {column.unit}".strip() for column in table.columns]
