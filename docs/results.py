@@ -1,5 +1,7 @@
 """Writes reports of recorded studies into docs/results/: as Markdown, without figures and without this machine's paths.
 
+The index, docs/results/README.md, is made of the heads of the pages: no sentence in it says more than its verdict.
+
 Commands::
 
     python docs/results.py --runs DIR --protocol cifar10-cpu residual kernel_size lrn
@@ -9,8 +11,9 @@ Commands::
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -22,6 +25,12 @@ from reports.renderers import markdown
 from studies.tracking.errors import TrackingError
 
 RESULTS = Path(__file__).parent / "results"
+INDEX_FACTS = ("- Seeds: ", "- Trained: ", "- Data: ", "- Set for every arm alike: ")  # what the index repeats
+INTRODUCTION = (
+    "Written by `python docs/results.py` from the heads of the pages: every sentence is a verdict, its reason, or a",
+    "caution of the report. Each page names its commands, versions and hardware; a page that an earlier revision wrote",
+    "lacks what reports have gained since.",
+)
 
 
 def published(comparison: Comparison) -> Comparison:
@@ -33,29 +42,105 @@ def published(comparison: Comparison) -> Comparison:
     return replace(comparison, starts=starts, tracking_uri="the store of the machine that ran it")
 
 
-def replace_verdicts(text: str, name: str, comparison: Comparison) -> str:
-    """The page with the sentences between a study's two markers written anew from its verdicts.
+@dataclass(frozen=True, kw_only=True)
+class PageHead:
+    """What the index of the results says of a study: the head of its page, and nothing else.
 
-    Raises:
-        ValueError: where the page has no such markers.
+    Attributes:
+        question: the study's question.
+        study: its name.
+        protocol: name of the protocol.
+        answer: how many claims have which verdict.
+        facts: lines on seeds, trials, data, and settings that differ from the protocol's.
+        claims: rows of the table of claims: claim, verdict, why, literature.
+        cautions: what a reader is to know first.
     """
-    start, end = f"<!-- verdicts: {name} -->", f"<!-- end: {name} -->"
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise ValueError(f"the page has no section for {name}; add the lines {start} and {end} where it belongs.")
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    return "\n".join([before + start, *verdict_lines(comparison), end]) + after
+
+    question: str
+    study: str
+    protocol: str
+    answer: str
+    facts: tuple[str, ...]
+    claims: tuple[tuple[str, ...], ...]
+    cautions: tuple[str, ...]
 
 
-def verdict_lines(comparison: Comparison) -> Iterator[str]:
-    """One line per claim: its verdict, the claim, what decided, and the literature."""
-    for claim in comparison.claims:
-        agreement = f"; {claim.agreement}" if claim.agreement else ""
-        words = f"{claim.sentence} {claim.reason[0].upper()}{claim.reason[1:]}{agreement}."
-        yield f"- **{claim.word.capitalize()}**: {markdown.escape_text(words)}"
-        yield from (f"  {markdown.escape_text(caveat)}" for caveat in claim.caveats)
-    if not comparison.claims:
+def read_head(text: str) -> PageHead | None:
+    """The head of a study's page; ``None`` for a page of another kind."""
+    head, _, _ = text.partition("\n## ")
+    blocks = [block for block in head.split("\n\n") if block]
+    names = re.fullmatch(r"\*Ablation study · (\S+) · protocol (\S+)\*", blocks[1]) if len(blocks) > 2 else None
+    if names is None:
+        return None
+    lists_by_title = {title: block.splitlines() for title, block in pairwise(blocks)}
+    (facts,) = [block.splitlines() for block in blocks if block.startswith("- Arms: ")]
+    settings = re.findall(r"^- Set for every arm alike: .*$", text, flags=re.MULTILINE)
+    claims = lists_by_title.get("**Registered claims and their verdicts**", [])
+    return PageHead(
+        question=blocks[0].removeprefix("# "),
+        study=names[1],
+        protocol=names[2],
+        answer=blocks[2].strip("*"),
+        facts=tuple(line.removeprefix("- ") for line in [*facts, *settings] if line.startswith(INDEX_FACTS)),
+        claims=tuple(_split_row(line) for line in claims[2:]),
+        cautions=tuple(lists_by_title.get("**Before you read on**", ())),
+    )
+
+
+def _split_row(line: str) -> tuple[str, ...]:
+    """The cells of a row of a Markdown table, in which a bar of the text is escaped."""
+    return tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")))
+
+
+def results_index(texts_by_name: Mapping[str, str]) -> str:
+    """The index of the results, made of the heads of their pages.
+
+    Args:
+        texts_by_name: the pages' Markdown, by name of the file without its ending.
+    """
+    studies_by_protocol: dict[str, list[str]] = {}
+    others = []
+    for name, text in sorted(texts_by_name.items()):
+        head = read_head(text)
+        if head is None:
+            title = text.splitlines()[0].removeprefix("# ")
+            others.append(f"- [{title}]({name}.md)")
+        else:
+            studies_by_protocol.setdefault(head.protocol, []).extend(_index_entry(name, head))
+    lines = ["# Results", "", *INTRODUCTION, "", *others, ""]
+    for protocol, entries in studies_by_protocol.items():
+        lines += [f"## Protocol `{protocol}`", "", *entries]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _index_entry(name: str, head: PageHead) -> Iterator[str]:
+    yield f"### [{head.study}]({name}.md): {head.question}"
+    yield ""
+    yield f"{head.answer} {'; '.join(head.facts).rstrip('.')}."
+    yield ""
+    for sentence, word, reason, *literature in head.claims:
+        agreement = "".join(f"; {words}" for words in literature if words not in ("", "–"))
+        yield f"- **{word.capitalize()}**: {sentence} {reason[0].upper()}{reason[1:]}{agreement}."
+    if not head.claims:
         yield "- No claim was registered."
+    yield from (f"- Caution: {caution.removeprefix('- ')}" for caution in head.cautions)
+    yield ""
+
+
+def write_index() -> Path:
+    """Write the index anew from the pages that lie beside it."""
+    index = RESULTS / "README.md"
+    texts_by_name = {page.stem: page.read_text(encoding="utf-8") for page in RESULTS.glob("*.md") if page != index}
+    index.write_text(results_index(texts_by_name), encoding="utf-8")
+    return index
+
+
+def write_page(comparison: Comparison) -> Path:
+    """Write a study's page, without figures and without this machine's paths."""
+    registration = comparison.registration
+    file = RESULTS / f"{registration.study}-{registration.protocol}.md"
+    file.write_text(markdown.render_report(published(comparison), ()), encoding="utf-8")
+    return file
 
 
 def summary(protocol: str, comparisons: Iterable[Comparison]) -> str:
@@ -116,20 +201,13 @@ def _recorded(protocol: str, runs: str) -> Iterator[Comparison]:
 def main(runs: str, protocol: str, as_summary: bool, names: tuple[str, ...]) -> None:
     """Write a file for each study, or one for all; print its path."""
     RESULTS.mkdir(exist_ok=True)
-    readme = RESULTS / "README.md"
-    page = readme.read_text(encoding="utf-8")
-    texts = {}
     for name in names:
-        comparison = published(reports.load(name, protocol, runs=runs).comparison)
-        texts[f"{name}-{protocol}"] = markdown.render_report(comparison, ())
-        page = replace_verdicts(page, f"{name}-{protocol}", comparison)
-    readme.write_text(page, encoding="utf-8")
+        click.echo(write_page(reports.load(name, protocol, runs=runs).comparison))
     if as_summary:
-        texts[protocol] = summary(protocol, list(_recorded(protocol, runs)))
-    for name, text in texts.items():
-        file = RESULTS / f"{name}.md"
-        file.write_text(text, encoding="utf-8")
+        file = RESULTS / f"{protocol}.md"
+        file.write_text(summary(protocol, list(_recorded(protocol, runs))), encoding="utf-8")
         click.echo(file)
+    click.echo(write_index())
 
 
 if __name__ == "__main__":

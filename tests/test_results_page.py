@@ -1,13 +1,15 @@
-"""The sentences of docs/results/README.md come from verdicts."""
+"""The index of the results, docs/results/README.md, is made of the pages' heads, which hold verdicts."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
 from reports.comparison.comparison import compare_arms
+from reports.renderers import markdown
 from tests.reports.records import record
 
 ROOT = Path(__file__).parent.parent
@@ -17,28 +19,28 @@ ROOT = Path(__file__).parent.parent
 def results():
     spec = importlib.util.spec_from_file_location("docs_results", ROOT / "docs" / "results.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_lines_between_the_markers_are_the_verdicts(results):
-    comparison = compare_arms(record())
-    page = "Before.\n<!-- verdicts: depth-digits -->\n- **Supported**: old.\n<!-- end: depth-digits -->\nAfter.\n"
-    written = results.replace_verdicts(page, "depth-digits", comparison)
-    assert written.startswith("Before.\n<!-- verdicts: depth-digits -->\n- **")
-    assert written.endswith("<!-- end: depth-digits -->\nAfter.\n")
-    assert "**Supported**: old." not in written
+def test_the_index_says_of_each_claim_what_its_verdict_says(results):
+    comparison = results.published(compare_arms(record()))
+    head = results.read_head(markdown.render_report(comparison, ()))
+    assert (head.study, head.protocol) == ("depth", "digits")
+    index = results.results_index({"depth-digits": markdown.render_report(comparison, ()), "other": "# Another page\n"})
+    assert comparison.claims
     for claim in comparison.claims:
-        assert f"**{claim.word.capitalize()}**: {claim.sentence}" in written
-    assert results.replace_verdicts(written, "depth-digits", comparison) == written
+        assert f"- **{claim.word.capitalize()}**: {markdown.escape_text(claim.sentence)}" in index
+    assert f"### [depth](depth-digits.md): {markdown.escape_text(comparison.registration.question)}" in index
+    assert "- [Another page](other.md)" in index
 
 
-def test_a_page_without_the_markers_is_refused(results):
-    with pytest.raises(ValueError, match="no section for depth-digits"):
-        results.replace_verdicts("", "depth-digits", compare_arms(record()))
+def test_a_bar_in_a_cell_is_no_end_of_the_cell(results):
+    assert results._split_row(r"| a \| b | c |  |") == (r"a \| b", "c", "")
 
 
-def test_every_committed_study_has_its_markers():
-    page = (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
-    for report in (ROOT / "docs" / "results").glob("*-*.md"):
-        assert f"<!-- verdicts: {report.stem} -->" in page
+def test_the_committed_index_is_made_of_the_committed_pages(results):
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in results.RESULTS.glob("*.md")}
+    index = pages.pop("README")
+    assert results.results_index(pages) == index
