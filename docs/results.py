@@ -127,18 +127,19 @@ def _index_entry(name: str, head: PageHead) -> Iterator[str]:
     yield ""
 
 
-def write_index() -> Path:
+def write_index(folder: Path = RESULTS) -> Path:
     """Write the index anew from the pages that lie beside it."""
-    index = RESULTS / "README.md"
-    texts_by_name = {page.stem: page.read_text(encoding="utf-8") for page in RESULTS.glob("*.md") if page != index}
+    index = folder / "README.md"
+    texts_by_name = {page.stem: page.read_text(encoding="utf-8") for page in folder.glob("*.md") if page != index}
     index.write_text(results_index(texts_by_name), encoding="utf-8")
     return index
 
 
-def write_page(comparison: Comparison) -> Path:
+def write_page(comparison: Comparison, folder: Path = RESULTS) -> Path:
     """Write a study's page, without figures and without this machine's paths."""
     registration = comparison.registration
-    file = RESULTS / f"{registration.study}-{registration.protocol}.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{registration.study}-{registration.protocol}.md"
     file.write_text(markdown.render_report(published(comparison), ()), encoding="utf-8")
     return file
 

@@ -213,7 +213,7 @@ def test_modules_import_each_other_in_no_cycle():
 
 
 def folder_of(module: str) -> str:
-    """The folder that holds a module; a package itself, and a module beside the layers' facades, stand for themselves."""
+    """The folder that holds a module; a package, and a module beside a layer's facade, stand for themselves."""
     parent = module.rpartition(".")[0]
     return module if FILES[module].name == "__init__.py" or parent == layer_of(module) else parent
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lightning_modules.distributed import Batch, DataParallelRank, synchronize_layers
 from lightning_modules.modules.captured_steps import CapturedSteps, CaptureError, StepState
+from lightning_modules.modules.compilation import compile_network
 from lightning_modules.modules.lr_schedule import Plateau, learning_rate_factor
 from lightning_modules.modules.metrics import RunningMetrics
 from lightning_modules.modules.step_rates import DeviceRates, HostRates, StepRates, allocate_momentum, make_sgd
@@ -94,6 +95,10 @@ class Classifier(lightning.LightningModule):
         # Before several workers' layers take their places: those draw through the original ones.
         self.dropout_layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
         self.network = set_layout(synchronize_layers(network, self.dp_rank), layout)
+        # A function and no module, which would be registered, and so stored, a second time.
+        self.compute_outputs: Callable[[torch.Tensor], Any] = self.network.__call__
+        if recipe.compiled:
+            self.compute_outputs = compile_network(self.network)
         self.all_parameters = list(self.network.parameters())  # collecting them takes 1 % of a small network's step
         self.metrics = RunningMetrics(torch.device("cpu"))
         self.plateau = Plateau(recipe.patience)
@@ -128,7 +133,7 @@ class Classifier(lightning.LightningModule):
     def _forward_logits(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the logits, then those of auxiliary heads, if any."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            return extract_logits(self.network(images))
+            return extract_logits(self.compute_outputs(images))
 
     # -- the fit ---------------------------------------------------------------------------------------------------
 

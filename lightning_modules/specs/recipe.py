@@ -46,6 +46,8 @@ class Recipe:
             them, ``drop`` leaves them out, others in every epoch, and ``join`` adds them to the last whole batch. With
             the latter two, the remainder of a batch in microbatches joins the last microbatch.
         precision: of the forward and backward pass; weights and their updates are float32.
+        compiled: whether training compiles the network (``torch.compile``), in every arm alike. Its rounding is not
+            that of the uncompiled network, and compiling takes a minute or more of every trial.
         trains: the ``network``, or a ``linear classifier`` on the penultimate activations of the network at its initial
             weights. The latter takes no epochs; of the recipe, only the treatment of images affects it.
     """
@@ -65,7 +67,9 @@ class Recipe:
     microbatch: int = 0
     precision: Precision = "float32"
     trains: TrainingTarget = "network"
-    remainder: Remainder = field(default="keep", metadata=OMIT_DEFAULT)  # later than the records of many trials
+    # Later than the records of many trials, whose fingerprints lack them.
+    remainder: Remainder = field(default="keep", metadata=OMIT_DEFAULT)
+    compiled: bool = field(default=False, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_fields(self)

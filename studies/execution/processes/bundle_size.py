@@ -24,9 +24,10 @@ CACHE_FILE = "bundle_sizes.json"
 def can_join_bundle(setup: Setup) -> bool:
     """Whether a trial can share its process: nothing in it draws from generators that all threads share.
 
-    That is certain of this package's networks, recipes and data, and not of a user's.
+    That is certain of this package's networks, recipes and data, and not of a user's. Compiled networks train alone:
+    ``torch.compile`` keeps what it has compiled by process, and one thread's compilation would stop the others.
     """
-    trains_network = setup.has_training and setup.recipe.trains == "network"
+    trains_network = setup.has_training and setup.recipe.trains == "network" and not setup.recipe.compiled
     is_foreign = isinstance(setup.network, Custom) or isinstance(setup.data, ForeignData)
     return trains_network and not is_foreign
 
