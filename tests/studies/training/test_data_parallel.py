@@ -100,11 +100,13 @@ def test_two_workers_come_to_what_one_comes_to(by_one, by_two, name):
     assert set(two.curves) == set(one.curves)
 
 
+@pytest.mark.slow
 def test_a_result_says_how_many_workers_gave_it(by_one, by_two):
     assert by_one["dropout"].environment["workers"] == 1
     assert by_two["dropout"].environment["workers"] == 2
 
 
+@pytest.mark.slow
 def test_dropout_matters_in_these_comparisons(by_one, digits, tmp_path):
     """Else they would not notice a mask by worker."""
     without = replace(SMALL, network=replace(SMALL.network, head=replace(SMALL.network.head, dropout=0.0)))
