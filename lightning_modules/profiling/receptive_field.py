@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+# Names of the two factors in ATen's schemas; a product sees what its factors see.
 MATRIX_OPERANDS = {
     "mm": ("self", "mat2"),
     "addmm": ("mat1", "mat2"),
@@ -54,6 +55,7 @@ class AxisInterval:
 
         ``None`` if their steps differ.
         """
+        # Fields of unequal steps drift apart from position to position: no one interval describes their union.
         if self.jump != other.jump:
             return None
         return AxisInterval(
@@ -91,6 +93,7 @@ class SpatialField:
         flattened = (math.prod(self.shape),)
         for position_shape in (self.shape, flattened):
             length = len(position_shape)
+            # From the last dimensions backwards, where maps have their positions in PyTorch's own layout.
             for start in range(len(shape) - length, -1, -1):
                 end = start + length
                 # The size alone is ambiguous: channels may be as many as rows. What follows in memory tells them apart.

@@ -23,6 +23,7 @@ from reports.calibration.resampling import (
 from reports.statistics.critical_values import Array
 from reports.statistics.power import FamilyDesign, seeds_for_difference, seeds_for_equivalence
 
+# What studies have in practice: two seeds are the least that have a spread, and above 20 the rates no longer move.
 SEED_COUNTS = tuple(range(2, 21))
 ARM_COUNTS = tuple(range(2, 7))
 EQUIVALENCE_SEED_COUNTS = (3, 5, 8, 10, 15, 20)  # beside the planned ones
@@ -56,6 +57,7 @@ class SamplingPlan:
         self.unpaired_sizes = []
         for num_arms in ARM_COUNTS:
             for num_seeds in SEED_COUNTS:
+                # Dealt without replacement: a training that stood in two arms would correlate them.
                 if num_arms * num_seeds <= trainings.num_trainings:
                     self.unpaired_sizes.append((num_arms, num_seeds))
         self.paired_arm_counts = [count for count in ARM_COUNTS if count <= num_recorded]
@@ -68,6 +70,7 @@ class SamplingPlan:
     def _plan_seeds(self) -> None:
         """Plan seeds as ``ablate plan`` does, for the claims that each arm improves on the baseline."""
         trainings = self.trainings
+        # Fixed for the bootstrap as well: replanned in every resample, the rate would be that of many plans.
         deviation = paired_deviation(trainings.errors)
         if not deviation > 0:
             return
@@ -109,12 +112,14 @@ class SamplingPlan:
         seeds = draw_seeds(centered.shape[1], num_studies, SEED_COUNTS[-1], random)
         shares: Shares = {}
         for num_arms in self.paired_arm_counts:
+            # The same seeds for every number of arms: their rates differ by the arms alone, not by the draw.
             values = take_paired_studies(centered, seeds, num_arms)
             is_whole_study = num_arms == len(centered)
             arms = self.trainings.arms if is_whole_study else PSEUDO_ARMS[:num_arms]
             for num_seeds in SEED_COUNTS:
                 own_claims = self.trainings.claims if is_whole_study else ()
                 for name, rule in self._null_rules(arms, num_seeds, own_claims):
+                    # The first seeds of one long draw are a draw of fewer: twenty sizes for the price of one.
                     wrong = rule.find_wrong(rule.estimate_intervals(values[:, :, :num_seeds]), [0.0] * num_arms)
                     case = _null_case("paired", name, num_arms, num_seeds)
                     shares[case] = Share.of_hits(wrong)
@@ -138,6 +143,7 @@ class SamplingPlan:
         all_values = _draw_whole_studies(centered, num_studies, max(seed_counts), random)
         shares: Shares = {}
         for num_seeds in sorted(seed_counts):
+            # The limits of the margin: inside it, an equivalence would be true; farther out, it is rarer.
             for shift in (-effect, effect):
                 values = all_values[:, :, :num_seeds]
                 shares |= self._count_words("wrong equivalence", "practically equivalent", values, shift)
@@ -220,6 +226,7 @@ class SamplingPlan:
     ) -> Iterator[tuple[str, BatchedRule]]:
         """The rules under which studies without differences are judged, by the claims in words."""
         yield "each arm improves on the first", self._make_rule(_each_improves(arms), arms, num_seeds)
+        # With two arms, a fall is the improvement of one: the same claim in other words.
         if len(arms) > 2:
             yield "the error falls along the arms", self._make_rule((FallsWith(order=arms),), arms, num_seeds)
         if own_claims:

@@ -178,6 +178,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     trials, dependencies = planned_trials(record), dependency_trials(record)
     errors = endpoint_values(record, "test_error")
     schedule = interim_schedule(record)
+    # Placebos are controls of the study, not arms of the question: they must not widen its intervals.
     claimed = without_placebos(record)
     verdicts = judge_record(claimed, schedule)
     misclassified = misclassified_examples(record)
@@ -190,6 +191,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     claims = tuple(to_judged_claim(record, verdict, identical) for verdict in verdicts)
     missing_learning = describe_missing_learning(record, trials)
     if missing_learning:
+        # Where no arm learned, arms are alike for a reason that says nothing of the change.
         claims = tuple(withhold_verdict(claim) for claim in claims)
     checks = check_pairing(registration, trials, dependencies)
     controls = judge_controls(record)
@@ -209,6 +211,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
             claimed,
             endpoint_values(claimed, "test_error"),
             [difference for difference in differences if not difference.is_control],
+            # Predictions of placebos are left out too: the noise of images is estimated over the arms.
             {arm: misclassified[arm] for arm in claimed.registration.arms},
         ),
         controls=controls,

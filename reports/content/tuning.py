@@ -81,6 +81,7 @@ def _recipe_dependence(comparison: Comparison, tuned_comparison: Comparison | No
     if tuned_comparison is None or not tuned_comparison.claims:
         return ()
     assert comparison.tuned is not None
+    # An arm that no candidate trained has no recipe of its own: equal verdicts would then be no evidence.
     untrained = comparison.tuned.tuning_summary.untrained_arms
     if untrained:
         return (*untrained.values(), "So whether the verdicts depend on the recipe cannot be told.")
@@ -113,6 +114,7 @@ def _results_by_recipe_table(comparison: Comparison, tuned_comparison: Compariso
         Column(title="Completed, tuned", unit="of ended trials"),
     )
     rows = []
+    # Both comparisons are of one registration, and so have the same arms in the same order.
     for shared, tuned in zip(comparison.arms, tuned_comparison.arms, strict=True):
         rows.append(
             (
@@ -175,6 +177,7 @@ def _budget_table(tuned: TunedComparison) -> Table:
         Column(title="At chance", unit="trials", kind="number"),
         Column(title="Failed", unit="trials", kind="number"),
     ]
+    # Only studies of transfer train networks for their candidates to start from.
     if has_sources:
         columns.insert(4, Column(title="Epochs of source networks", kind="number"))
     rows = tuple(_budget_row(budget, has_sources) for budget in arms)
@@ -242,6 +245,7 @@ def _importance_table(tuned: TunedComparison) -> Table:
     columns += [Column(title=path.removeprefix("recipe."), kind="number") for path in tuning.paths]
     rows = []
     for budget in tuned.tuning_summary.arms:
+        # Empty where too few candidates ended for an analysis of variance.
         if budget.importance:
             cells = [number_cell(budget.importance.get(path, math.nan), 2) for path in tuning.paths]
             rows.append((text_cell(budget.arm, "strong"), *cells))

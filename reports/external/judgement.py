@@ -124,10 +124,12 @@ def judge(
     )
     parsed = _parse_claims(claims, table, smallest_effect)
     step = table.resolution if resolution is None else resolution
+    # As in a study of this package: only differences that claims read share the error rate, and widen each other.
     family = claimed_family(parsed, table.metric)
     differences = _estimate_differences(table, family, step)
     design = FamilyDesign.of_family(family, table.arms)
     sensitivity = estimate_sensitivity(table.falling_values, design)
+    # Without a smallest effect, the question of a reviewer: was the study large enough for what it seems to show?
     effect = smallest_effect or max((abs(item.estimate) for item in differences if item.num_pairs), default=0.0)
     seeds_needed = count_seeds_needed(effect, sensitivity, design)
     return Judgement(
@@ -158,6 +160,7 @@ def _make_evidence(table: ResultsTable, smallest_effect: float, resolution: floa
 def change_interval(contrast: Contrast, *, higher_is_better: bool) -> tuple[float, float, float]:
     """Change of the metric from ``over`` to ``arm`` with its interval: positive where the metric rises."""
     if higher_is_better:
+        # Contrasts are improvements; a reader of accuracies thinks of the metric itself.
         return contrast.estimate, contrast.low, contrast.high
     return -contrast.estimate, -contrast.high, -contrast.low
 
@@ -180,6 +183,7 @@ def _parse_claims(claims: Sequence[str | Claim], table: ResultsTable, smallest_e
 
 def _estimate_differences(table: ResultsTable, claimed: ContrastFamily, resolution: float) -> tuple[Contrast, ...]:
     """Estimate the differences that claims read, then, as their own family, those of other arms to the baseline."""
+    # The remaining arms are shown without a verdict; as a family of their own they cost the claims no width.
     others = [arm for arm in table.arms[1:] if not claimed.has_pair(table.baseline, arm)]
     exploratory = make_family((table.baseline, arm) for arm in others)
     differences: list[Contrast] = []
@@ -212,6 +216,7 @@ def _describe_sensitivity(
         sensitivity, table.values, name="values", unit=unit, largest_difference=table.largest_difference
     )
     deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
+    # One seed tells nothing of the noise, and equal values none of it: neither gives a number of seeds.
     if math.isnan(deviation) or not deviation or not effect:
         return
     what = "the smallest effect" if smallest_effect else "a difference as large as the largest observed one"

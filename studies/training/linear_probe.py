@@ -57,6 +57,7 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
         setup.network, setup.scale, redraw_seed(context.trial.seed, setup.redraws, setup.redraw_name)
     )
     inherited = copy_source_layers(network, context)
+    # After the source's layers are copied: paired trials must agree in the network that is read, not in what was drawn.
     weight_hashes = hash_initial_weights(network)
     probe = _fit_and_evaluate(network, context)
     if context.dp_rank.is_rank_zero:
@@ -86,6 +87,7 @@ def _fit_and_evaluate(network: nn.Module, context: TrialContext) -> _ProbeFit:
     preload_sklearn()
     setup, data, heartbeat = context.trial.setup, context.data, context.callbacks.heartbeat
     memory, started_at = PeakMemory(context.machine.device), time.perf_counter()
+    # The layout in which its sources were trained: convolutions round differently in the other one.
     network = network.to(context.device).to(memory_format=torch.channels_last)
     scorer, view_scheme = Scorer(network, setup.network, setup.recipe).eval(), ViewScheme.from_setup(setup)
 
@@ -94,6 +96,7 @@ def _fit_and_evaluate(network: nn.Module, context: TrialContext) -> _ProbeFit:
 
     train, validation = read_features(data.train), read_features(data.validation)
     classifier = None
+    # scikit-learn refuses NaN and infinity; a network that overflows is a result, though, and no error.
     if train.is_finite and validation.is_finite:
         classifier = fit_linear_classifier(train, validation, context.machine.num_threads, heartbeat)
     seconds = time.perf_counter() - started_at
@@ -119,6 +122,7 @@ def _fit_and_evaluate(network: nn.Module, context: TrialContext) -> _ProbeFit:
             predictions = classes.numpy().astype(np.uint16)
             cost["inference_images_per_second"] = tally.num_examples / (time.perf_counter() - started_at)
             cost["inference_peak_memory_bytes"] = memory.peak_bytes()
+            # With five classes or fewer, the top-5 error is 0 whatever the network answers.
             if setup.scale.classes > TOP_K:
                 metrics["test_top5_error"] = tally.top5_error
     return _ProbeFit(classifier=classifier, metrics=metrics, cost=cost, predictions=predictions)
