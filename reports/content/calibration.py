@@ -35,11 +35,13 @@ def summarize_calibration(calibration: Calibration) -> str:
         f"wrong verdict; the rule promises at most 5%. The highest rate is {format_rate(highest)}%: "
         f"{describe_case(highest.case)}."
     ]
+    # By the interval and not the rate: of hundreds of rates at 5%, half lie above it by chance.
     if above:
         sentences.append(f"In {len(above)} of {len(wrong)} cases the interval lies above 5%.")
     else:
         sentences.append("In no case does the interval lie above 5%.")
     for rate in calibration.select_rates("found"):
+        # The mean over arms; with two arms there is but one, and no mean is listed.
         if not rate.case.arm or len(calibration.trainings.arms) == 2:
             sentences.append(
                 f"An improvement of {rate.case.shift:g} points is found in {format_rate(rate)}% of studies with the "
@@ -130,6 +132,7 @@ def all_rates_table(calibration: Calibration) -> Table:
         case = rate.case
         groups.setdefault((case.world, case.arm, case.claims, case.num_arms), []).append(rate)
     rows = []
+    # One rate per number of seeds is left in each group: the highest of one is that one.
     for (world, arm, claims, num_arms), rates in groups.items():
         cells = [_highest_cell(rates, num_seeds) for num_seeds in SHOWN_SEED_COUNTS]
         arms = Cell(text=str(num_arms), sort=num_arms)
@@ -264,6 +267,7 @@ def _describe_pairing(calibration: Calibration) -> tuple[str, ...]:
     noise = calibration.paired_noise
     if noise is None:
         return ()
+    # Seeds needed go with the variance of the difference (Student's t at a fixed power).
     saved = 1 - (noise.deviation.value / noise.unpaired_deviation) ** 2
     effect = f"saves {saved:.0%} of the seeds" if saved > 0 else "saves no seeds"
     return (

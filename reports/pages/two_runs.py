@@ -49,6 +49,7 @@ def write_run_comparison(two_runs: TwoRunComparison, folder: Path) -> Path:
 def run_comparison_files(two_runs: TwoRunComparison) -> dict[str, bytes]:
     """Every file of the comparison by its path below the folder."""
     figure = differences_figure(two_runs)
+    # No figure where the runs have no difference of arms in common.
     figures = {figure.name: figure} if figure else {}
     sections = _comparison_sections(two_runs, tuple(figures))
     title, question = _comparison_title(two_runs), two_runs.first.registration.question
@@ -127,6 +128,7 @@ def _describe_conditions(two_runs: TwoRunComparison) -> tuple[str, ...]:
             "The same setup under the same seed gave exactly the same test error in "
             f"{two_runs.num_equal} of {trials} that finished in both runs."
         )
+    # Trials are reused wherever all that decides their bits agrees, so two runs may hold one training twice.
     if two_runs.num_shared:
         trials, verb = format_count(two_runs.num_shared, "trial"), "is" if two_runs.num_shared == 1 else "are"
         sentences.append(
@@ -197,6 +199,7 @@ def _arms_table(two_runs: TwoRunComparison) -> Table:
         errors = (_error_cell(first, digits), _error_cell(other, digits))
         rows.append((text_cell(name, "strong"), *errors, _outcome_cell(first), _outcome_cell(other)))
         published_cells.append(_published_cell(first, other))
+    # A column of dashes would suggest a publication that does not exist.
     if any(math.isfinite(cell.sort) for cell in published_cells):
         columns.append(Column(title="Published", unit="%, other data", kind="number"))
         rows = [(*row, cell) for row, cell in zip(rows, published_cells, strict=True)]
@@ -231,6 +234,7 @@ def _differences_table(two_runs: TwoRunComparison) -> Table:
         Column(title="Intervals"),
     )
     rows = []
+    # Each run's intervals are a family of their own; none is given for the difference between the two runs.
     for contrast in two_runs.contrasts:
         rows.append(
             (

@@ -38,6 +38,7 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
     for name in sorted(index.trials):
         folder = TrialFolder(index.trials[name].folder)
         for damage in (*_find_trial_damages(folder), *_find_plan_damages(settings, plans.get(name, ()))):
+            # A file that several studies plan is checked under each plan, and is still one file to mend.
             if str(damage.file) not in reported:
                 reported.add(str(damage.file))
                 num_damaged += 1
@@ -59,6 +60,7 @@ def _find_journal_damages(settings: Settings) -> Iterator[DamagedFileError]:
         except DamagedFileError as error:
             yield error
             continue
+        # A driver that was killed leaves half a line: no loss, but a reader of the file should know.
         if num_bytes == 0 or num_bytes < file.stat().st_size:
             reason = "its last line was cut off" if num_bytes else "it holds no line"
             yield DamagedFileError(file, reason, "The next start of the search drops it, and goes on from there.")
@@ -87,6 +89,7 @@ def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:
             folder.verify_file(file)
         except DamagedFileError as error:
             yield error
+    # Logs are appended to and have no checksum: their lines are parsed one by one.
     for name in LOG_NAMES:
         yield from folder.find_log_damage(name)
     progress_file = folder.folder / "progress.json"

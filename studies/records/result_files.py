@@ -42,6 +42,7 @@ def _result_shape() -> dict[str, Shape]:
     shape: dict[str, Shape] = {}
     for field in fields(Result):
         if field.name != "predictions":  # beside it, as a NumPy file
+            # Fields that later versions added are optional: a result of before them is as good as it was.
             key = field.name if field.name in _REQUIRED else f"{field.name}?"
             shape[key] = _KNOWN_SHAPES.get(field.name, object)
     return shape
@@ -121,6 +122,7 @@ def _contradictions_in_numbers(result: Result) -> Iterator[str]:
     for name, cost in result.cost.items():
         if cost is not None and not cost >= 0:
             yield f"{name} is {cost:g}; expected 0 or more"
+    # Times are of the clock, seconds since 1970; a machine without one begins there.
     if any(time <= 0 for time in result.times):
         yield "a time is not after 1970"
 
@@ -128,12 +130,14 @@ def _contradictions_in_numbers(result: Result) -> Iterator[str]:
 def _is_possible(name: str, value: float) -> bool:
     """Whether a metric can have a value; errors are percentages."""
     if name.endswith("_error") and not name.startswith(LOGGED_PREFIX):
+        # What a user's module logs may be called an error and be none of a classifier's.
         return 0 <= value <= MAX_ERROR_PERCENT
     return math.isfinite(value)
 
 
 def _contradictions_in_curves(result: Result, max_epochs: int | None) -> Iterator[str]:
     num_epochs = len(result.times)
+    # Fewer are possible: a trial that became non-finite stops, and a pruned candidate too.
     if max_epochs is not None and num_epochs > max_epochs:
         yield f"it has {num_epochs} epochs; its recipe has {max_epochs}"
     for name, values in result.curves.items():

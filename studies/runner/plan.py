@@ -59,11 +59,13 @@ def plan_trials(
         if own and own[-1] in candidates:  # a report reads the newest run of a trial
             recorded.append(trial)
         elif candidates:
+            # The newest, as everywhere: where two agree in all that decides their bits, either would do.
             reusable.append((trial, candidates[-1]))
         elif reuse != "none" and has_stored_result(trial):
             unlogged.append(trial)  # the store failed, or the driver was killed before it logged
         else:
             to_train.append(trial)
+            # Said only where the user did not ask for it: under ``none``, all is trained again on purpose.
             if same_setup and reuse == "matching":
                 outdated.append(trial)
     return StudyPlan(
@@ -103,6 +105,7 @@ def retrain_missing_weights(plan: StudyPlan, has_weights: Callable[[Trial], bool
     Recursive: a source network that is trained again needs the weights of those that it starts from.
     """
     needed = {source.fingerprint for trial in plan.to_train for source in trial.dependencies}
+    # Weights are optional (`ablate gc` removes them), so that an ended trial may have none left.
     ended = (*plan.recorded, *(trial for trial, _ in plan.reusable), *plan.unlogged)
     retrained = tuple(trial for trial in ended if trial.fingerprint in needed and not has_weights(trial))
     if not retrained:
