@@ -14,7 +14,7 @@ from studies import protocols
 from studies.cli import archive, maintenance, networks
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
-from studies.cli.reporting import gate, judge, reports, status
+from studies.cli.reporting import gate, judge, reports, status, ui
 from studies.cli.running import calibrate, register, run
 from studies.console.tables import print_json, print_table
 
@@ -77,7 +77,7 @@ def _summarize_protocol(name: str) -> ProtocolSummary:
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
 
 
-COMMAND_MODULES = (run, register, reports, calibrate, judge, gate, status, networks, archive, maintenance)
+COMMAND_MODULES = (run, register, reports, calibrate, judge, gate, status, ui, networks, archive, maintenance)
 
 # The help lists commands by name, whatever the order here.
 for module in COMMAND_MODULES:

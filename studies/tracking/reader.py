@@ -26,6 +26,7 @@ from studies.storage.copies.registration import (
 )
 from studies.tracking.artifacts import ArtifactReader, DamageListener, has_trial_tags, planned_seeds, require_trial_tags
 from studies.tracking.errors import report_unreachable_store
+from studies.tracking.interface.metric_names import to_curves
 from studies.tracking.runs import CHECKSUM_TAG, PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
 from studies.tracking.searches import SearchRuns
 from studies.tracking.study_index import RecordedStudy, StudyIndex
@@ -227,7 +228,7 @@ class StudyReader:
             reused_from=tags.get("reused_from", ""),
             num_attempts=int(tags.get("attempts", 1)),
             faults=tuple(json.loads(tags.get("faults", "[]"))),
-            progress={} if has_ended else dict(run.data.metrics),
+            progress={} if has_ended else to_curves(run.data.metrics),
             recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
             # A reused trial bears the tags of the study that reuses it, not of the start that trained it.
             revision="" if "reused_from" in tags else tags.get("revision", ""),

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -32,6 +32,7 @@ MAX_BATCH_SIZES = {"metrics": 1000, "params": 100}
 # Characters. MLflow cuts longer values without a word, and PostgreSQL refuses longer names.
 MAX_TAG_LENGTH = 8000
 MAX_PARAM_LENGTH = 6000
+MAX_EXPERIMENT_TAG_LENGTH = 5000
 MAX_RUN_NAME_LENGTH = 250
 PAGE_SIZE = 1000  # runs or experiments per search request
 MAX_SINGLE_SEARCHES = (
@@ -42,6 +43,7 @@ CHECKSUM_TAG = "checksum."  # followed by the path of an artifact that does not 
 STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
 OVERRIDES_TAG = "overrides"  # on a study's run: its ``--set`` changes
 NO_OVERRIDES = "none"
+DEFAULT_EXPERIMENT = "Default"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens as training, not as a chat bot
 
 
@@ -77,7 +79,9 @@ class MlflowRuns:
             if self.settings.tracking_uri.startswith("sqlite"):
                 location = f"{self.settings.artifacts_folder.as_uri()}/{quote(name)}"
             try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+                created = self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+                self._hide_empty_default()
+                return str(created)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -89,6 +93,26 @@ class MlflowRuns:
                 if self.client.get_experiment(experiment.experiment_id).lifecycle_stage == "deleted":
                     raise  # else another process was first
         return str(experiment.experiment_id)
+
+    def _hide_empty_default(self) -> None:
+        """Delete the experiment ``Default`` of the runs folder's own database where nothing is logged to it.
+
+        MLflow makes it with every database, would make it again if it were not there at all, and can restore it.
+        """
+        if not self.settings.has_own_database:
+            return
+        default = self.client.get_experiment_by_name(DEFAULT_EXPERIMENT)
+        if default is None or default.lifecycle_stage != "active":
+            return
+        if not self.client.search_runs([default.experiment_id], run_view_type=ViewType.ALL, max_results=1):
+            self.client.delete_experiment(default.experiment_id)
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set those tags of an experiment that it does not have: a user may have changed them."""
+        present = self.client.get_experiment(experiment_id).tags
+        for name, value in tags.items():
+            if name not in present:
+                self.client.set_experiment_tag(experiment_id, name, value[:MAX_EXPERIMENT_TAG_LENGTH])
 
     def experiment_of(self, run_id: str) -> str:
         """Id of the experiment that a run belongs to."""

@@ -88,6 +88,12 @@ class StudyIndex:
         *others, chosen = sorted(candidates, key=rank)
         return chosen, tuple(self._to_study(run) for run in reversed(others))
 
+    def find_latest_run(self) -> Run | None:
+        """The run of the study that was started last: of this runs folder, else of whomever; ``None`` without any."""
+        runs = self.runs.search(self.runs.all_experiments(), {"kind": "study"})
+        candidates = [run for run in runs if self.runs.owner.owns(run)] or runs
+        return max(candidates, key=lambda run: (_start_time(run), creation_order(run)), default=None)
+
     def find_run(self, study: str, run_id: str) -> Run:
         """The run of a study with this id, or with the only id that begins so.
 

@@ -34,6 +34,8 @@ from studies.records.study_record import StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.artifacts import REGISTRATION_LOG, STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
+from studies.tracking.interface.metric_names import metric_name
+from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
     MAX_TAG_LENGTH,
@@ -82,6 +84,7 @@ class StudyWriter:
         """
         run = self.runs.client.get_run(run_id) if run_id else self._find_or_create_run(registration, conditions, tags)
         run_id = str(run.info.run_id)
+        self.describe_experiment(run, registration)
         if "kind" in run.data.tags:
             self.add_seeds(run_id, registration.seeds)
             if is_start:
@@ -93,6 +96,11 @@ class StudyWriter:
         # The tags that a study is found by come last, so that an incomplete registration is never found.
         self.runs.set_tags(run_id, {"kind": "study", "conditions": conditions})
         return run_id
+
+    def describe_experiment(self, study_run: Run, registration: Registration) -> None:
+        """Give a study's experiment its question as a description, and a view of the study's trials."""
+        views = view_tags(str(study_run.info.run_id), is_tuned=registration.tuning is not None)
+        self.runs.tag_experiment(study_run.info.experiment_id, {DESCRIPTION_TAG: registration.question, **views})
 
     def _find_or_create_run(self, registration: Registration, conditions: str, tags: Mapping[str, str]) -> Run:
         run = self.runs.find_own_run(registration.study, conditions)
@@ -223,7 +231,7 @@ class StudyWriter:
         }
         run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
-        self.runs.log_params(run_id, flatten_fields(trial.setup) | {"seed": trial.seed})
+        self.runs.log_params(run_id, {"arm": trial.arm, "seed": trial.seed} | flatten_fields(trial.setup))
         self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         return run_id
 
@@ -236,7 +244,7 @@ class StudyWriter:
                 continue
             for name, value in values.items():
                 if name not in ("epoch", "time"):
-                    metrics.append(Metric(name, value, time_ms, epoch))
+                    metrics.append(Metric(metric_name(name), value, time_ms, epoch))
         self.runs.log_metrics(run_id, metrics)
 
     def log_curves(self, run_id: str, result: Result) -> None:
@@ -247,7 +255,7 @@ class StudyWriter:
             for epoch, value in enumerate(values):
                 if not is_logged(epoch) and epoch != len(values) - 1:
                     continue
-                metrics.append(Metric(name, value, times_ms[epoch], epoch))
+                metrics.append(Metric(metric_name(name), value, times_ms[epoch], epoch))
         self.runs.log_metrics(run_id, metrics)
 
     def end_trial(self, run_id: str, result: Result, attempts: int = 1, faults: Sequence[str] = ()) -> None:

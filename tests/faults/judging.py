@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from studies.storage.trial_folder import TrialFolder
+from studies.tracking.interface.metric_names import metric_name
 from studies.training.checkpoints import load_checkpoint
 from tests.faults import ground
 from tests.faults.ground import EPOCHS, Ground, Key, Place
@@ -201,7 +202,7 @@ def unlike_spool(at: Place, run: dict[str, Any]) -> list[str]:
     if steps != list(range(EPOCHS)):
         unlike.append(f"epochs recorded: {steps}")
     for name, values in result.curves.items():
-        found = [value for _, value in sorted(run["history"].get(name, []))]
+        found = [value for _, value in sorted(run["history"].get(metric_name(name), []))]
         if found != list(values):
             unlike.append(f"curve {name}")
     if [value for _, value in run["history"].get("test_error", [])] != [result.metrics["test_error"]]:

@@ -1,9 +1,7 @@
-"""Commands that show studies as they are recorded: status, ui."""
+"""The command that shows studies as they are recorded: status."""
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -16,9 +14,6 @@ from studies.settings import SettingsError
 
 if TYPE_CHECKING:
     from studies.settings import Settings
-
-
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command(epilog=format_examples("ablate status", "ablate status depth --watch", "ablate status depth --record"))
@@ -65,42 +60,4 @@ def _fetch_manifests(settings: Settings) -> None:
         click.echo(f"{error} Showing the local copies:", err=True)
 
 
-@click.command(epilog=format_examples("ablate ui", "ablate ui --runs /shared/runs --port 8080"))
-@settings_options()
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
-)
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
-def ui(settings: Settings, port: int, host: str) -> None:
-    """Open the MLflow UI on the tracking store.
-
-    Ctrl-C stops it.
-    """
-    if settings.tracking_uri.startswith("http"):
-        click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
-        return
-    settings.require_creatable_folders()
-    if settings.database_file and not settings.database_file.exists():
-        # MLflow would create an empty one, which later looks like a record that was lost.
-        raise SettingsError(f"there is no tracking store {settings.database_file}: nothing has been run there yet.")
-    click.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C stops it)")
-    if host not in LOOPBACK_HOSTS:
-        warning = f"The UI asks for no password: anyone who can reach {host}:{port} can read, change and delete runs."
-        click.echo(warning, err=True)
-    store_uri = settings.tracking_uri
-    if settings.database_file:
-        from studies.tracking.artifact_addresses import relocate_artifacts
-
-        relocate_artifacts(settings)  # MLflow's server reads the addresses as they are stored
-        # Relative, since MLflow's server would take a path with ``%20`` in it for another one.
-        os.chdir(settings.database_file.parent)
-        store_uri = f"sqlite:///{settings.database_file.name}"
-    # By the environment, since the arguments of a process are visible to every user of the machine.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store_uri
-    # One worker serves one person; each further one would import MLflow again.
-    server = ("mlflow", "server", "--workers", "1", "--host", host, "--port", str(port))
-    # Replaces this process, so that Ctrl-C and signals reach the server directly.
-    os.execv(sys.executable, [sys.executable, "-m", *server])
-
-
-COMMANDS = (status, ui)
+COMMANDS = (status,)
