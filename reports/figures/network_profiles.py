@@ -18,7 +18,8 @@ from matplotlib.patches import Patch
 from reports.figures import style
 from reports.figures.style import INK, MUTED, PAPER, RC_PARAMS, shorten_name
 from reports.formatting import format_integer, format_significant, metric_prefix
-from studies.inspection.network_profiles import NetworkProfile, ProfileSection, group_sections, merge_orders
+from studies.inspection.named_profile import ProfileSection
+from studies.inspection.network_profiles import NetworkProfile, group_sections, merge_orders
 
 WIDTH_INCHES, ROW_INCHES, FRAME_INCHES, LEGEND_ROW_INCHES, FIELD_PLOT_INCHES = 6.4, 0.36, 0.75, 0.2, 3.4
 LEGEND_COLUMNS = 6

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lightning_modules.specs.test import TEST_MODES
 from studies.cli.common.options import format_examples, json_option
@@ -15,6 +16,7 @@ from studies.console.tables import print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from studies.inspection.block_profiles import BlockProfile
     from studies.inspection.folder_evaluation import FolderEvaluation
     from studies.inspection.network_profiles import NetworkProfile
 
@@ -38,6 +40,7 @@ channels_option = click.option(
         "ablate profile vgg-d",
         "ablate profile depth --resolution 32 --classes 10",
         "ablate profile vgg-e resnet-34 --pictures figures",
+        "ablate profile 'conv 11x11 64->128' 'conv 3x3 64->128 | conv 3x3 128->128 | conv 3x3 128->128'",
     )
 )
 @click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
@@ -47,7 +50,7 @@ channels_option = click.option(
     default=224,
     show_default=True,
     metavar="PIXELS",
-    help="Side of the input image, pixels.",
+    help="Side of the input image, pixels; of a block, of its input map.",
 )
 @click.option(
     "--classes", type=click.IntRange(2, 10**7), default=1000, show_default=True, metavar="N", help="Number of classes."
@@ -72,11 +75,23 @@ def profile(
     One network is shown layer by layer, several are compared side by side.
 
     NETWORK is a network of the catalogue (vgg-d), an arm of an ablation (depth/E), or an ablation, for all its arms.
-    """
+    It may also be a block, in quotes: layers between bars, from the input on.
+
+    \b
+      conv KxK IN->OUT [stride N] [groups N] [dilation N] [no-bias]
+      maxpool KxK [stride N]    avgpool KxK [stride N]    batchnorm    relu
+
+    Windows are padded so that stride alone shrinks the map. Multiply-adds of a block are those of one position of its
+    output map, or with --resolution those of an input map of that side.
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from lightning_modules.specs.scale import Scale
     from studies.console.profiles import print_profile, print_profiles
+    from studies.inspection.block_profiles import is_block
     from studies.inspection.network_profiles import expand_names, profile_network
 
+    if any(map(is_block, names)):
+        _profile_blocks(names, as_json=as_json)
+        return
     scale = Scale(resolution=resolution, classes=classes, channels=channels, width=width)
     # No data are read and no weights are allocated: profiling runs on the meta device.
     profiles = [profile_network(name, scale) for name in expand_names(names)]
@@ -92,6 +107,50 @@ def profile(
         click.echo(path)
 
 
+def _profile_blocks(texts: Sequence[str], *, as_json: bool) -> None:
+    """Profile blocks of layers, which state their own channels and have no classes.
+
+    Raises:
+        click.UsageError: for a network among them, or an option that blocks do not take.
+    """
+    from studies.console.profiles import print_profile, print_profiles
+    from studies.inspection.block_profiles import is_block, profile_block
+
+    for text in texts:
+        if not is_block(text):
+            raise click.UsageError(
+                f"{text!r} is no block of layers, and blocks are counted per position of their output; profile "
+                "networks and blocks in two commands."
+            )
+    given = _options_given("resolution", "classes", "channels", "width", "pictures")
+    refused = [f"--{name}" for name in given if name != "resolution"]
+    if refused:
+        raise click.UsageError(f"{', '.join(refused)}: only for networks; a block states its own channels.")
+    resolution = given.get("resolution")
+    profiles = [profile_block(text, resolution) for text in dict.fromkeys(texts)]
+    if as_json:
+        _print_profiles_json(profiles, ())
+        return
+    if len(profiles) == 1:
+        print_profile(profiles[0])
+    else:
+        print_profiles(profiles)
+    if resolution:
+        click.echo(f"Multiply-adds: of an input map of {resolution} x {resolution}.")
+    else:
+        click.echo("Multiply-adds: of one position of the output map; --resolution PIXELS counts a whole map.")
+
+
+def _options_given(*names: str) -> dict[str, Any]:
+    """Values of the options that the command line itself has, without defaults."""
+    context = click.get_current_context()
+    return {
+        name: context.params[name]
+        for name in names
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+
+
 def _draw_profiles(profiles: Sequence[NetworkProfile], folder: Path | None) -> list[str]:
     if folder is None:
         return []
@@ -100,7 +159,7 @@ def _draw_profiles(profiles: Sequence[NetworkProfile], folder: Path | None) -> l
     return list(map(str, write_profile_figures(profiles, folder)))
 
 
-def _print_profiles_json(profiles: Sequence[NetworkProfile], figure_paths: Sequence[str]) -> None:
+def _print_profiles_json(profiles: Sequence[NetworkProfile | BlockProfile], figure_paths: Sequence[str]) -> None:
     """Print the profile itself where there is one, so that a script need not unpack a list."""
     if len(profiles) == 1:
         data = profiles[0].as_data()

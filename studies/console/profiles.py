@@ -9,12 +9,13 @@ import click
 
 from ablations import PROPERTY_LABELS
 from studies.console.tables import print_table
-from studies.inspection.network_profiles import NetworkProfile, merge_orders
+from studies.inspection.named_profile import NamedProfile
+from studies.inspection.network_profiles import merge_orders
 
 UNKNOWN = "unknown"
 
 
-def print_profile(network_profile: NetworkProfile) -> None:
+def print_profile(network_profile: NamedProfile) -> None:
     """Print a network layer by layer, section by section, and in total."""
     profile = network_profile.profile
     layer_rows = []
@@ -37,7 +38,7 @@ def print_profile(network_profile: NetworkProfile) -> None:
         click.echo(f"{name:<26}{value:>16}")
 
 
-def print_profiles(profiles: Sequence[NetworkProfile]) -> None:
+def print_profiles(profiles: Sequence[NamedProfile]) -> None:
     """Print networks side by side: properties, the same relative to the first network, and shares of sections."""
     labels = (*PROPERTY_LABELS.values(), "weights, MB")
     first_values = _property_values(profiles[0])
@@ -56,7 +57,7 @@ def print_profiles(profiles: Sequence[NetworkProfile]) -> None:
             click.echo(f"{network_profile.name}: {name} {value}")
 
 
-def _print_shares(attribute: Literal["parameters", "multiply_adds"], profiles: Sequence[NetworkProfile]) -> None:
+def _print_shares(attribute: Literal["parameters", "multiply_adds"], profiles: Sequence[NamedProfile]) -> None:
     """Print which share of a network's parameters or multiply-adds each of its sections has."""
     shares: dict[str, dict[str, str]] = {}
     nonzero_sections = set()
@@ -78,7 +79,7 @@ def _print_shares(attribute: Literal["parameters", "multiply_adds"], profiles: S
     print_table((title, *shares), rows)
 
 
-def _format_totals(network_profile: NetworkProfile) -> Mapping[str, str]:
+def _format_totals(network_profile: NamedProfile) -> Mapping[str, str]:
     properties = network_profile.profile.properties()
     totals = {}
     for name, label in PROPERTY_LABELS.items():
@@ -88,7 +89,7 @@ def _format_totals(network_profile: NetworkProfile) -> Mapping[str, str]:
     return totals | _format_remarks(network_profile)
 
 
-def _format_remarks(network_profile: NetworkProfile) -> dict[str, str]:
+def _format_remarks(network_profile: NamedProfile) -> dict[str, str]:
     """What only some networks have: parameters without use in inference, functions, operations without a rule."""
     profile = network_profile.profile
     remarks = {}
@@ -101,7 +102,7 @@ def _format_remarks(network_profile: NetworkProfile) -> dict[str, str]:
     return remarks
 
 
-def _property_values(network_profile: NetworkProfile) -> list[float | None]:
+def _property_values(network_profile: NamedProfile) -> list[float | None]:
     properties = network_profile.profile.properties()
     return [*map(properties.get, PROPERTY_LABELS), network_profile.weights_megabytes]
 
@@ -120,7 +121,9 @@ def _num_decimals(value: float) -> int:
 
 
 def _format_ratio(value: float | None, first: float | None) -> str:
-    return f"{value / first:.3g}" if value is not None and first else UNKNOWN
+    if value is None or first is None:
+        return UNKNOWN
+    return f"{value / first:.3g}" if first else "–"
 
 
 def _format_percent(value: int, total: int) -> str:

@@ -8,63 +8,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ablations
-from lightning_modules.profiling.profile import Profile, profile_spec
+from lightning_modules.profiling.profile import profile_spec
 from lightning_modules.specs.catalogue import NETWORKS, VGG_A, find_network
 from lightning_modules.specs.errors import InvalidValue, did_you_mean
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
-
-BYTES_PER_WEIGHT = 4  # float32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileSection:
-    """A top-level module of a network, such as ``stage3`` or ``head``, with its cost."""
-
-    name: str
-    parameters: int
-    multiply_adds: int
-
-    def add_cost(self, parameters: int, multiply_adds: int) -> ProfileSection:
-        """The section with the cost of a further module."""
-        return ProfileSection(
-            name=self.name,
-            parameters=self.parameters + parameters,
-            multiply_adds=self.multiply_adds + multiply_adds,
-        )
+from studies.inspection.named_profile import NamedProfile, ProfileSection
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkProfile:
+class NetworkProfile(NamedProfile):
     """A named network's profile at a scale."""
 
-    name: str
     scale: Scale
-    profile: Profile
-
-    @property
-    def sections(self) -> tuple[ProfileSection, ...]:
-        """Top-level modules in the order in which they run, without those that cost nothing."""
-        sections: dict[str, ProfileSection] = {}
-        for layer in self.profile.layers:
-            name = layer.place.partition(".")[0]
-            section = sections.get(name, ProfileSection(name=name, parameters=0, multiply_adds=0))
-            sections[name] = section.add_cost(layer.parameters, layer.multiply_adds)
-        return tuple(section for section in sections.values() if section.parameters or section.multiply_adds)
-
-    @property
-    def weights_megabytes(self) -> float:
-        """Size of the weights in float32, millions of bytes."""
-        return self.profile.parameters * BYTES_PER_WEIGHT / 1e6
 
     def as_data(self) -> dict[str, Any]:
         """The profile under the keys of `ablate profile --json`."""
-        return asdict(self.profile) | {
-            "network": self.name,
-            "scale": asdict(self.scale),
-            "parts": [asdict(section) for section in self.sections],
-            "weights_megabytes": self.weights_megabytes,
-        }
+        return self.common_data() | {"scale": asdict(self.scale)}
 
 
 def expand_names(names: Iterable[str]) -> tuple[str, ...]:

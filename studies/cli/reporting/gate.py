@@ -43,7 +43,7 @@ def gate(
     as_json: bool,
     settings: Settings,
 ) -> None:
-    r"""Print the worst verdict in one line, with an exit code for it.
+    """Print the worst verdict in one line, with an exit code for it.
 
     Judges a recorded study, or a table of results as `ablate judge` does.
 
@@ -55,7 +55,7 @@ def gate(
       20  inconclusive: more seeds are needed
       30  not judged: one seed, nothing trained, no claim, or a registration that does not match
        2  wrong usage or unreadable results; 1 any other error
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from reports.comparison.comparison import compare_arms
     from reports.pages.gate import gate_comparison, gate_judgement
     from reports.pages.verdict_json import describe_gate

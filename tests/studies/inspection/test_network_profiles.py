@@ -11,8 +11,8 @@ from torch import nn
 from lightning_modules.profiling.profile import profile_module
 from lightning_modules.specs.scale import Scale
 from studies.cli.app import main
+from studies.inspection.named_profile import ProfileSection
 from studies.inspection.network_profiles import (
-    ProfileSection,
     expand_names,
     group_sections,
     merge_orders,
