@@ -48,7 +48,7 @@ def networks() -> str:
             "tells it layer by layer.",
             "",
             "A block of layers without a head is profiled by its text, in quotes (grammar: `ablate profile --help`).",
-            "Five 3×3 convolutions, not three, see as much as one of 11×11. Multiply-adds: of one position of the output map.",
+            "Five 3×3 convolutions, not three, see as much as one of 11×11. Multiply-adds: of one output position.",
             "",
             "    $ ablate profile 'conv 11x11 64->128' 'conv 3x3 64->128 | conv 3x3 128->128 | conv 3x3 128->128'",
             "",
