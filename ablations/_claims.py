@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Literal, Self, get_args
 
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.notebook_html import render_line, render_view
 from lightning_modules.specs.values import check_fields, require_field
 
 Endpoint = Literal["test_error", "balanced_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
@@ -129,6 +130,11 @@ class Claim:
     def endpoints(self) -> tuple[Endpoint | Metric, ...]:
         """The endpoints that the claim reads, each once, in order."""
         return tuple(dict.fromkeys(conjunct.endpoint for conjunct in self.conjuncts))
+
+    def _repr_html_(self) -> str:
+        source = f"Source: {self.source}" if self.source else ""
+        caveat = self.caveat.text if isinstance(self.caveat, Caveat) else self.caveat
+        return render_view(self.sentence, render_line(source, quiet=True), render_line(caveat, quiet=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import ClassVar
 
-from ablations._arms import DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
+from ablations._arms import DEFAULT_SETUP, DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
 from ablations._claims import Claim
 from ablations._conditional import CONDITIONAL_VALUES, ByResolution
-from ablations._differences import compare_setups
+from ablations._differences import compare_setups, summarize_differences
 from ablations._errors import InvalidAblation, NotASingleChange
 from ablations._factorial import Factorial
 from ablations._paths import is_within, paths_overlap
@@ -27,6 +27,7 @@ from ablations._property_contrast import Property
 from ablations._reference import Reference
 from ablations._replications import Replication
 from lightning_modules.specs.errors import did_you_mean
+from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, edit_field, edit_fields, flatten_fields
 
@@ -93,6 +94,26 @@ class Ablation:
                     f"`{name}` is {value!r}; expected a tuple of {item_type.__name__} objects, each with a comma."
                 )
             object.__setattr__(self, name, tuple(items))  # the class is frozen
+
+    def __repr__(self) -> str:
+        names = [f"{self.baseline.name} (baseline)", *(arm.name for arm in self.arms)]
+        return f"<Ablation of {', '.join(self.varies)} in {len(names)} arms: {', '.join(names)}>"
+
+    def _repr_html_(self) -> str:
+        setups = self.setups(DEFAULT_SETUP)
+        rows = [(self.baseline.name, "baseline")]
+        for arm in self.arms:
+            changes = summarize_differences(compare_setups(setups[self.baseline.name], setups[arm.name]))
+            rows.append((arm.name, "; ".join(changes)))
+        claims = [claim.sentence for claim in self.claims]
+        return render_view(
+            self.question.strip(),
+            render_table(("arm", "changes from the baseline"), rows),
+            render_line(f"May vary: {', '.join(self.varies)}."),
+            render_list(f"Forced: {path}: {reason}" for path, reason in self.forced.items()),
+            render_line("Claims:" if claims else ""),
+            render_list(claims),
+        )
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:

@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies.console": TRAINING | {"studies.inspection"},
     "studies.runner": TRAINING | {"studies.training", "studies.tracking", "studies.execution", "studies.console"},
     "studies.maintenance": TRAINING | {"studies.training", "studies.tracking", "studies.execution", "studies.runner"},
-    "studies": {"studies.design", "studies.execution", "studies.runner"},  # what users import
+    "studies": {"studies.design", "studies.execution", "studies.protocols", "studies.runner"},  # what users import
     "reports.formatting": set(),
     "reports.document": {"reports.formatting"},
     "reports.statistics": STATISTICS,
@@ -98,8 +98,9 @@ ENGINES = {
 }
 HEAVY = ("torch", "pytorch_lightning", "ray", "mlflow", "optuna", "pandas", "matplotlib", "scipy")
 ENTRY_POINTS = {
-    "ablations.load", "ablations.names", "studies.declare", "studies.run", "studies.protocols.load",
-    "studies.protocols.names", "reports.judge", "reports.load", "reports.unresolved",
+    "ablations.load", "ablations.names", "studies.declare", "studies.run", "studies.show", "studies.protocols.load",
+    "studies.protocols.names", "reports.judge", "reports.load", "reports.plan",
+    "reports.unresolved",
 }  # fmt: skip
 
 

@@ -38,6 +38,11 @@ MIN_SIMILARITY = 0.5  # difflib's ratio; its default, 0.6, suggests nothing wher
 class UserError(ValueError):
     """Something that a user gave cannot be used; the text says what was given, what is expected and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        from lightning_modules.specs.notebook_html import render_one_line_error
+
+        return render_one_line_error(self)
+
 
 class InvalidValue(UserError):
     """A value that its field does not accept; the text says what was given and what is expected."""
@@ -62,6 +67,11 @@ class DamagedFileError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.file} cannot be used: {self.reason}. {self.remedy}"
+
+    def _render_traceback_(self) -> list[str]:
+        from lightning_modules.specs.notebook_html import render_one_line_error
+
+        return render_one_line_error(self)
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

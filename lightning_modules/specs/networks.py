@@ -93,6 +93,25 @@ class Vgg:
         check_fields(self)
         require_field(len(self.stages) >= 1, self, "stages", "at least one stage")
 
+    def _repr_html_(self) -> str:
+        from lightning_modules.specs.notebook_html import render_line, render_table, render_view
+
+        rows = []
+        for number, stage in enumerate(self.stages, start=1):
+            kernels = [f"{conv.kernel}×{conv.kernel}{'' if conv.activate else ' linear'}" for conv in stage.convs]
+            rows.append((number, stage.width, ", ".join(kernels)))
+        head_layers = " → ".join(map(str, (*self.head.widths, "classes")))
+        num_layers = sum(len(stage.convs) for stage in self.stages) + len(self.head.widths) + 1
+        return render_view(
+            f"Vgg of {num_layers} weight layers",
+            render_table(("stage", "width", "convolutions"), rows, numbers=(1,)),
+            render_line(f"head: pooling {self.head.pooling}; {head_layers}; dropout {self.head.dropout:g}"),
+            render_line(
+                f"stem {self.stem}; norm {self.norm}; activation {self.activation}; pooling {self.pooling}; "
+                f"init {self.init}"
+            ),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
@@ -145,6 +164,19 @@ class ResNet:
             "widths that do not shrink from stage to stage: an identity shortcut adds zero channels, and drops none",
         )
 
+    def _repr_html_(self) -> str:
+        from lightning_modules.specs.notebook_html import render_line, render_table, render_view
+
+        rows = [(number, stage.width, stage.count) for number, stage in enumerate(self.stages, start=1)]
+        layers_per_block = {"basic": 2, "bottleneck": 3}[self.block]
+        num_layers = layers_per_block * sum(stage.count for stage in self.stages) + 2  # and the stem's and the head's
+        kind = "Plain network" if self.shortcut == "none" else "ResNet"
+        return render_view(
+            f"{kind} of {num_layers} weight layers",
+            render_table(("stage", "width", f"{self.block} blocks"), rows, numbers=(1, 2)),
+            render_line(f"stem {self.stem}; shortcut {self.shortcut}; halve_by {self.halve_by}; init {self.init}"),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Custom:
@@ -169,6 +201,11 @@ class Custom:
         check_fields(self)
         require_class_path(self)
         require_field(self.auxiliary_weight >= 0, self, "auxiliary_weight", "0 or more")
+
+    def _repr_html_(self) -> str:
+        from lightning_modules.specs.notebook_html import render_table, render_view
+
+        return render_view(self.class_path, render_table(("argument", "value"), list(self.init_args.items())))
 
 
 Network = Vgg | ResNet | Custom

@@ -19,7 +19,14 @@ from reports.analysis.endpoints import (
     source_train_seconds,
     tabulate_trials,
 )
-from reports.formatting import NO_INTERVAL, Interval, clip_interval
+from reports.formatting import (
+    NO_INTERVAL,
+    Interval,
+    clip_interval,
+    format_contrast,
+    format_interval,
+    format_plus_minus,
+)
 from reports.statistics import arm_interval
 from studies.records.study_record import RecordedTrial, StudyRecord
 
@@ -55,6 +62,9 @@ class ArmDifference:
     image_standard_error: float
     network_changes: NetworkChanges
     is_control: bool = False
+
+    def __repr__(self) -> str:
+        return f"<ArmDifference {format_contrast(self.over, self.arm)}: {format_interval(self.estimate, 2)} points>"
 
     def reverse(self) -> ArmDifference:
         """Return the same difference, asked for the other way round; what changed is told as it was."""
@@ -156,6 +166,11 @@ class ArmSummary:
     published_value: float
     top5: Interval
     evaluated_arms: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"<ArmSummary {self.name}: test error {format_plus_minus(self.mean_error, 2)} %, {self.describe_outcomes}>"
+        )
 
     @property
     def num_ended(self) -> int:

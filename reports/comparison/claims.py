@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint, Metric
+from lightning_modules.specs.notebook_html import render_line, render_list, render_view
 from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.chance import describe_identical_arms
 from reports.analysis.confounds import network_changes_between
@@ -66,6 +67,17 @@ class JudgedClaim:
     agreement: str
     confounds: tuple[str, ...]
     under_tuning: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self.word}: {self.finding}>"
+
+    def _repr_html_(self) -> str:
+        return render_view(
+            f"{self.word}: {self.finding}.",
+            render_line(f"Claim: {self.sentence}", quiet=True),
+            render_line(f"{self.reason[:1].upper()}{self.reason[1:]}."),
+            render_list(self.all_notes),
+        )
 
     @property
     def explanation(self) -> str:

@@ -109,6 +109,9 @@ class Comparison:
     controls: tuple[JudgedControl, ...] = ()
     replications: tuple[ReplicatedDifference, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.arms)} arms of {self.registration.study}: {self.answer}>"
+
     @property
     def confidence_level(self) -> str:
         """Confidence of the simultaneous intervals, as printed."""

@@ -109,7 +109,7 @@ def _judgement_sections(judgement: Judgement) -> tuple[Section, ...]:
         Section(
             name="numbers",
             title="Results",
-            tables=nonempty_tables(_arms_table(judgement), _differences_table(judgement)),
+            tables=nonempty_tables(arms_table(judgement), _differences_table(judgement)),
             figures=("results",),
         ),
         Section(name="sensitivity", title="What these seeds could have found", points=judgement.sensitivity),
@@ -145,7 +145,8 @@ def _mean_interval(arm: ExternalArm) -> Interval:
     return Interval(value=arm.mean.mean, low=low, high=high)
 
 
-def _arms_table(judgement: Judgement) -> Table:
+def arms_table(judgement: Judgement) -> Table:
+    """Mean, change from the baseline and seeds, arm by arm."""
     decimals = _value_decimals(judgement)
     changes = changes_by_pair(judgement)
     rows = []

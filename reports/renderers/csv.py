@@ -38,6 +38,11 @@ def arms_csv(comparison: Comparison) -> str:
 
     Computed values have eight significant digits: the later ones of an interval depend on the processor.
     """
+    return format_csv(arm_rows(comparison), SIGNIFICANT_DIGITS)
+
+
+def arm_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
+    """Rows of :func:`arms_csv`, numbers unrounded."""
     has_top5 = any(math.isfinite(arm.top5.value) for arm in comparison.arms)
     rows = []
     for arm in comparison.arms:
@@ -45,12 +50,12 @@ def arms_csv(comparison: Comparison) -> str:
         if has_top5:
             row[TOP5_PERCENT] = arm.top5.value
         rows.append(row)
-    return format_csv(rows, SIGNIFICANT_DIGITS)
+    return rows
 
 
 def trials_csv(comparison: Comparison) -> str:
     """One row per started trial, then one per source or evaluated network."""
-    return format_csv(_trial_rows(comparison))
+    return format_csv(trial_rows(comparison))
 
 
 def effects_csv(comparison: Comparison) -> str:
@@ -72,7 +77,7 @@ def trials_parquet(comparison: Comparison) -> bytes:
     """Rows of :func:`trials_csv` with their types, null for no number."""
     import pandas as pd
 
-    rows = _trial_rows(comparison)
+    rows = trial_rows(comparison)
     frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["arm", "seed", "state"])
     if rows:
         trials = (*comparison.trials, *comparison.dependencies)
@@ -168,7 +173,8 @@ def _factor_columns(prefix: str, factor: Factor, level: str | None) -> dict[str,
     return {f"{prefix}_factor": name, f"{prefix}_from": first_level, f"{prefix}_to": level or ""}
 
 
-def _trial_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
+def trial_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
+    """Rows of :func:`trials_csv`."""
     trials = (*comparison.trials, *comparison.dependencies)
     has_top5 = any(TOP5_METRIC in trial.result.metrics for trial in trials if trial.result)
     metric_names = (*METRICS, TOP5_METRIC) if has_top5 else METRICS

@@ -90,6 +90,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<{self.word}: {self.finding}>"
+
 
 @dataclass(frozen=True)
 class VerdictOption:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -71,6 +71,25 @@ def estimate_trial_seconds(setup: Setup) -> float | None:
     # Validation after every epoch; at the end all training examples once more, for the final training error.
     num_evaluated = epochs * num_validation + num_used + num_test
     return TRIAL_OVERHEAD_SECONDS + epochs * num_train * train_seconds + num_evaluated * inference_seconds
+
+
+def estimate_seconds_per_seed(setups: Iterable[Setup], log: Callable[[str], None]) -> float | None:
+    """Estimate the time of one trial of every setup, on one core of this machine; ``None`` where one's is unknown.
+
+    Args:
+        log: receives why a time is unknown.
+    """
+    total = 0.0
+    for setup in setups:
+        try:
+            seconds = estimate_trial_seconds(setup)
+        except UserError as error:
+            log(f"time unknown: {error}")
+            return None
+        if seconds is None:
+            return None
+        total += seconds
+    return total
 
 
 def estimate_study_seconds(trial_seconds: float, num_workers: int) -> float:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablations import Property, PropertyContrast, compare_properties, confounding_forced_paths, summarize_differences
+from ablations import (
+    PROPERTY_LABELS,
+    Property,
+    PropertyContrast,
+    compare_properties,
+    confounding_forced_paths,
+    summarize_differences,
+)
 from lightning_modules.data.inventory import count_training_examples
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf
 from studies.design.batch_proof import describe_failing_batch, describe_single_image_failure, is_self_training
-from studies.design.declare import changed_and_held_settings
+from studies.design.declare import changed_and_held_settings, declare
 from studies.design.estimate import estimate_study_seconds, estimate_trial_seconds
 from studies.design.instantiation import InstantiatedNetwork, compare_modules
 from studies.design.study import Study
+from studies.design.tuning import TuningBudget
 from studies.design.verification import build_verified_networks
 from studies.hardware import count_cores
+from studies.protocols import DEFAULT_PROTOCOL
+from studies.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +107,61 @@ class StudyPreview:
     num_workers: int
     seconds: float | None
     detectable_difference: float | None = None
+
+    def __repr__(self) -> str:
+        duration = "time unknown" if self.seconds is None else f"about {self.seconds / 60:.1f} minutes"
+        return f"<StudyPreview {self.study} under {self.protocol}: {self.num_trials} trials, {duration}>"
+
+    def _repr_html_(self) -> str:
+        properties = [name for name in PROPERTY_LABELS if any(name in arm.properties for arm in self.arms.values())]
+        header = ("arm", *(PROPERTY_LABELS[name] for name in properties), "seconds per trial", "changes")
+        rows = []
+        for name, arm in self.arms.items():
+            counts = [f"{arm.properties[key]:,}" if key in arm.properties else "unknown" for key in properties]
+            seconds = "unknown" if arm.seconds is None else f"{arm.seconds:.0f}"
+            changes = "baseline" if name == self.baseline else "; ".join(arm.changes)
+            rows.append((name, *counts, seconds, changes))
+        notes = []
+        for name, arm in self.arms.items():
+            sentences = (*arm.unknowns, *arm.notes, *((f"fails: {arm.failure}",) if arm.failure else ()))
+            notes += [f"{name}: {sentence}" for sentence in sentences]
+        duration = "unknown" if self.seconds is None else f"about {self.seconds / 60:.1f} minutes"
+        time_line = (
+            f"{self.num_trials} trials, seeds {list(self.seeds)}; time {duration} on {self.num_workers} CPU cores."
+        )
+        return render_view(
+            f"{self.study} under {self.protocol}: {self.question}",
+            render_table(header, rows, numbers=range(1, len(properties) + 2)),
+            render_line(time_line),
+            render_list(notes),
+            render_line("Claims:" if self.claims else ""),
+            render_list(self.claims),
+        )
+
+
+def show(
+    name: str,
+    protocol: str = DEFAULT_PROTOCOL,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    overrides: Mapping[str, Leaf] | None = None,
+    tuning: TuningBudget | int | None = None,
+    looks: Sequence[int] = (),
+    data_root: str | Path | None = None,
+) -> StudyPreview:
+    """Preview a study: networks, changes, claims, trials and estimated time. Nothing is trained.
+
+    It takes seconds: the networks of all arms are built and compared, and a training step of each is timed.
+
+    Args:
+        name, protocol, seeds, overrides, tuning, looks: see :func:`studies.declare`.
+        data_root: folder of the image data; by default that of ``ABLATE_DATA_ROOT``.
+
+    Raises:
+        UserError: see :func:`studies.declare`; or where the networks are not what the arms declare.
+    """
+    study = declare(name, protocol, seeds, overrides, tuning, looks)
+    return preview_study(study, Settings.from_environment(data_root=data_root).data_root)
 
 
 def preview_study(

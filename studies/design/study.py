@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from ablations import Ablation, paths_overlap
+from ablations import Ablation, compare_setups, paths_overlap, summarize_differences
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, flatten_fields
 from studies.design.trial import Trial, hash_content, with_dependencies
@@ -65,6 +66,29 @@ class Study:
             self._check_tuning_seeds_disjoint(self.tuning)
             # Bounds in numbers from here on: they are part of the conditions digest. The class is frozen.
             object.__setattr__(self, "tuning", self.tuning.resolve_for_study(setups, self.varied_paths))
+
+    def __repr__(self) -> str:
+        num_arms, num_seeds = len(self.ablation.all_arms), len(self.seeds)
+        settings = "".join(f", {path}={value}" for path, value in self.overrides.items())
+        return f"<Study {self.name} under {self.protocol.name}{settings}: {num_arms} arms × {num_seeds} seeds>"
+
+    def _repr_html_(self) -> str:
+        setups = self.setups()
+        (baseline, baseline_setup), *others = setups.items()
+        rows = [(baseline, "baseline")]
+        for arm, setup in others:
+            rows.append((arm, "; ".join(summarize_differences(compare_setups(baseline_setup, setup)))))
+        settings = ", ".join(f"{path}={value}" for path, value in self.overrides.items())
+        facts = f"Protocol {self.protocol.name}{f' with {settings}' if settings else ''}; seeds {list(self.seeds)}; "
+        facts += f"{len(self.trials())} trials; smallest effect of interest {self.protocol.smallest_effect:g} points."
+        claims = [claim.sentence for claim in self.ablation.claims]
+        return render_view(
+            f"{self.name}: {self.ablation.question.strip()}",
+            render_table(("arm", "changes from the baseline"), rows),
+            render_line(facts),
+            render_line("Claims:" if claims else ""),
+            render_list(claims),
+        )
 
     @property
     def varied_paths(self) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ INSTALLED_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 def code_digest(entry: str = TRAINING_MODULE) -> str:
     """Digest the syntax trees of a module and of all first-party modules that it imports, directly or indirectly.
 
-    Docstrings, comments and layout do not count. Package ``__init__`` files count only where they are imported by name.
+    Docstrings, comments, layout and the views of a notebook do not count. Package ``__init__`` files count only where
+    they are imported by name.
     """
     return _hash_modules(imported_modules(entry))
 
@@ -137,7 +138,7 @@ def _imported_names(name: str) -> list[str]:
     source = _read_source(spec) if spec else ""
     package = spec.parent or "" if spec else ""
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_parse_training_code(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -219,12 +220,26 @@ def _distribution_version(root: str) -> str:
 
 
 def _normalized_source(source: str) -> str:
-    """Return the syntax tree without docstrings, as text; ``ast.dump`` leaves comments and layout out."""
+    """Return the syntax tree of what may train as text; ``ast.dump`` leaves comments and layout out."""
+    return ast.dump(_parse_training_code(source))
+
+
+def _parse_training_code(source: str) -> ast.Module:
+    """Parse a module without its docstrings, and without the methods that only a notebook calls."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
             node.body = node.body[1:]
-    return ast.dump(tree)
+        if isinstance(node, ast.ClassDef):
+            node.body = [statement for statement in node.body if not _is_notebook_view(statement)]
+    return tree
+
+
+def _is_notebook_view(statement: ast.stmt) -> bool:
+    """Whether a statement defines a method by which IPython shows an object or an error: ``_repr_html_``."""
+    if not isinstance(statement, ast.FunctionDef):
+        return False
+    return statement.name.startswith("_repr_") or statement.name == "_render_traceback_"
 
 
 def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

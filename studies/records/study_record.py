@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.values import Leaf
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationCheck
@@ -16,6 +18,7 @@ from studies.records.results import Result
 
 # What training came to is a result of the arm, a failure one of the machine or the code: only that is tried again.
 TrialState = Literal["finished", "non-finite", "at chance", "failed", "running"]
+MAX_SHOWN_SEEDS = 10  # columns of the table that a notebook shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,11 @@ class RecordedTrial:
     faults: tuple[str, ...] = ()
     revision: str = ""
     working_tree: str = ""
+
+    def __repr__(self) -> str:
+        error = self.result.metrics.get("test_error", math.nan) if self.result else math.nan
+        outcome = self.state if math.isnan(error) else f"{self.state}, test error {error:.2f} %"
+        return f"<RecordedTrial {self.arm}, seed {self.seed}: {outcome}>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +167,39 @@ class StudyRecord:
     other_runs: tuple[str, ...] = ()
     registration_check: RegistrationCheck | None = None
 
+    def __repr__(self) -> str:
+        registration = self.registration
+        num_planned = len(registration.arms) * len(registration.seeds)
+        title = f"{registration.study} under {registration.protocol}"
+        return f"<StudyRecord {title}: {self._count_finished()} of {num_planned} trials finished>"
+
+    def _repr_html_(self) -> str:
+        registration, errors = self.registration, self.metric_table()
+        rows = []
+        for arm, errors_of_arm in zip(registration.arms, errors, strict=True):
+            rows.append(
+                (arm, *map(_format_error, errors_of_arm[:MAX_SHOWN_SEEDS]), _format_error(_mean(errors_of_arm)))
+            )
+        shown_seeds = registration.seeds[:MAX_SHOWN_SEEDS]
+        num_hidden = len(registration.seeds) - len(shown_seeds)
+        hidden = f" Of {len(registration.seeds)} seeds the first {MAX_SHOWN_SEEDS} are shown." if num_hidden else ""
+        header = ("arm", *(f"seed {seed}" for seed in shown_seeds), "mean")
+        return render_view(
+            f"{registration.study} under {registration.protocol}: {registration.question}",
+            render_line(f"Test error, %: {self._count_finished()} of {errors.size} trials finished.{hidden}"),
+            render_table(header, rows, numbers=range(1, len(header))),
+            render_list(self.damages),
+            render_line(
+                f"reports.load({registration.study!r}, {registration.protocol!r}) gives the verdicts.", quiet=True
+            ),
+        )
+
+    def _count_finished(self) -> int:
+        """Finished trials among the planned ones, the source networks of arms left out."""
+        arms, seeds = self.registration.arms, self.registration.seeds
+        finished = {(trial.arm, trial.seed) for trial in self.trials if trial.state == "finished"}
+        return sum((arm, seed) in finished for arm in arms for seed in seeds)
+
     @property
     def owner(self) -> str:
         """User and host that started the study; empty for older records, which do not tell."""
@@ -184,6 +225,15 @@ class StudyRecord:
                 if trial and trial.state == "finished" and trial.result and metric in trial.result.metrics:
                     table[row, column] = trial.result.metrics[metric]
         return table
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else math.nan
+
+
+def _format_error(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def list_starters(starts: Iterable[StudyStart]) -> tuple[str, ...]:

@@ -22,6 +22,11 @@ MAX_REASON_LENGTH = 200  # characters; MLflow quotes whole SQL statements and we
 class TrackingError(RuntimeError):
     """The tracking store does not answer, or does not hold what was asked for."""
 
+    def _render_traceback_(self) -> list[str]:
+        from lightning_modules.specs.notebook_html import render_one_line_error
+
+        return render_one_line_error(self)
+
 
 class NotRecordedError(TrackingError, UserError):
     """The tracking store does not hold the study or the run that was asked for."""

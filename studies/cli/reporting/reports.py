@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -310,7 +311,8 @@ def plan(
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.comparison.seed_planning import plan_seeds
-    from studies.cli.reporting.plan import estimate_arm_seconds, print_plan
+    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds
+    from studies.cli.reporting.plan import print_plan
 
     study = options.declare_study(name)
     seed_plan = plan_seeds(
@@ -324,12 +326,12 @@ def plan(
         price_per_gpu_hour=price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
         # Called only where no pilot has recorded its times.
-        estimate_arm_seconds=lambda: estimate_arm_seconds(study),
+        estimate_arm_seconds=lambda: estimate_arm_seconds(study, partial(click.echo, err=True)),
     )
     if as_json:
         print_json(seed_plan)
         return
-    print_plan(seed_plan, click.echo, print_table)
+    print_plan(SeedPlan.of_data(seed_plan), click.echo, print_table)
 
 
 def _read_pilot(name: str, study: Study, settings: Settings, run_id: str | None) -> StudyRecord | None:

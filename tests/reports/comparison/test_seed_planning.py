@@ -11,6 +11,7 @@ from scipy import stats
 from lightning_modules.specs.errors import UserError
 from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.statistics import estimate_sensitivity
+from reports.pages.seed_plan import SeedPlan
 from studies.cli.reporting.plan import print_plan
 from studies.design.declare import declare
 from tests.reports.records import record
@@ -108,7 +109,7 @@ def test_a_question_far_below_the_noise_is_told_as_such(capsys):
     found = plan_seeds(declare("lrn"), None, standard_deviation=5.0, difference=0.1)
     assert found["answers"][0]["seeds"] is None
     shown = []
-    print_plan(found, shown.append, lambda _, rows: shown.extend(map(str, rows)))
+    print_plan(SeedPlan.of_data(found), shown.append, lambda _, rows: shown.extend(map(str, rows)))
     assert any("over 500" in line for line in shown)
     json.dumps(found)
 

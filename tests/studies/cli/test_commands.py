@@ -258,7 +258,7 @@ def test_a_notebook_reads_the_same_report(recorded):
     import reports
 
     report = reports.load("depth", runs=recorded.runs)
-    assert len(report.frame()) == 8
+    assert len(report.trials()) == 8
     assert report.comparison.registration.question in report.markdown()
 
 

@@ -85,7 +85,7 @@ def test_a_study_and_its_report_go_through_a_server_on_postgresql(server, folder
     assert in_the_database(folder, "SELECT count(*) FROM tags WHERE key = 'kind' AND value = 'fit'") == [(2,)]
     assert list((folder / "artifacts").rglob("predictions.npy"))
     report = reports.load("lrn", tracking_uri=server, runs=tmp_path / "elsewhere")
-    assert len(report.frame()) == 2
+    assert len(report.trials()) == 2
     page = report.write(tmp_path / "report")
     assert "A-LRN" in Path(page).read_text(encoding="utf-8")
     found = list(tracking_checks.check_tracking_store(Settings.from_environment(tmp_path, tracking_uri=server)))

@@ -192,6 +192,20 @@ def test_the_code_digest_ignores_docstrings_and_comments_and_sees_code(tmp_path,
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_the_code_digest_ignores_how_a_notebook_shows_an_object(tmp_path, monkeypatch):
+    package = tmp_path / "studies_shown.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for view in (
+        "",
+        "    def _repr_html_(self):\n        import studies.settings\n",
+        "    def __call__(self):\n        return 1\n",
+    ):
+        package.write_text(f"class Network:\n    width = 1\n{view}")
+        digests.append(code_digest("studies_shown"))
+    assert digests[0] == digests[1] != digests[2]
+
+
 # -- in a copy of the sources ------------------------------------------------------------------------------------------
 
 ROOT = Path(studies.__file__).parent.parent

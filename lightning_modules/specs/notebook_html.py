@@ -1,0 +1,89 @@
+"""HTML views of values in a notebook, and errors as one line there.
+
+The standard library suffices, so that a spec shows itself without a framework. All text is escaped. Colors are those of
+the notebook, light or dark.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+
+MAX_ROWS = 60  # of a table; a study of a thousand seeds must not fill a notebook
+
+# JupyterLab and VS Code set these variables; elsewhere the values after the comma hold. The names are those that inline
+# figures use (``reports.figures.style.CSS_VARIABLES``).
+_COLORS = {
+    "ink": ("--jp-content-font-color1", "--vscode-foreground", "#1b1f24"),
+    "muted": ("--jp-content-font-color2", "--vscode-descriptionForeground", "#68717c"),
+    "rule": ("--jp-border-color2", "--vscode-widget-border", "#d5dae0"),
+    "band": ("--jp-layout-color2", "--vscode-editor-inactiveSelectionBackground", "#e6ebf1"),
+    "paper": ("--jp-layout-color0", "--vscode-editor-background", "#fffffe"),
+}
+_VARIABLES = "".join(
+    f"--{name}:var({first},var({second},{value}));" for name, (first, second, value) in _COLORS.items()
+)
+_STYLE = (
+    f".ablate-view{{{_VARIABLES}color:var(--ink);font-size:13px;line-height:1.45;max-width:62em}}"
+    ".ablate-view p{margin:.25em 0}.ablate-view .head{font-size:15px;font-weight:600}"
+    ".ablate-view .quiet{color:var(--muted)}.ablate-view ul{margin:.25em 0;padding-left:1.3em}"
+    ".ablate-view table{border-collapse:collapse;margin:.5em 0;border:0;font-size:13px}"
+    ".ablate-view th,.ablate-view td{text-align:left;vertical-align:top;padding:.2em 1.2em .2em 0;border:0;"
+    "border-bottom:1px solid var(--rule);max-width:36em;white-space:normal;background:none}"
+    ".ablate-view th{color:var(--muted);font-weight:500}"
+    ".ablate-view .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
+    ".ablate-view .panels{display:flex;flex-wrap:wrap;gap:1em}.ablate-view .panels svg{width:27em;max-width:100%}"
+)
+
+
+def render_view(head: str, *blocks: str) -> str:
+    """Render a heading, which is escaped, and blocks of HTML as one view."""
+    return f'<style>{_STYLE}</style><div class="ablate-view"><p class="head">{escape(head)}</p>{"".join(blocks)}</div>'
+
+
+def render_line(text: str, *, quiet: bool = False) -> str:
+    """Render a paragraph; empty for no text."""
+    style = ' class="quiet"' if quiet else ""
+    return f"<p{style}>{escape(text)}</p>" if text else ""
+
+
+def render_list(items: Iterable[str]) -> str:
+    """Render a list; empty for no items."""
+    points = "".join(f"<li>{escape(item)}</li>" for item in items)
+    return f"<ul>{points}</ul>" if points else ""
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Collection[int] = ()) -> str:
+    """Render a table of at most 60 rows; empty without rows.
+
+    Args:
+        numbers: indices of the columns that are aligned right.
+    """
+    if not rows:
+        return ""
+    body = "".join(_render_row("td", row, numbers) for row in rows[:MAX_ROWS])
+    hidden = len(rows) - MAX_ROWS
+    more = render_line(f"and {hidden} more rows", quiet=True) if hidden > 0 else ""
+    return f"<table><thead>{_render_row('th', header, numbers)}</thead><tbody>{body}</tbody></table>{more}"
+
+
+def render_one_line_error(error: BaseException) -> list[str]:
+    """The lines that IPython prints of an error: its type and text; the whole traceback under ``%xmode Verbose``.
+
+    For ``_render_traceback_``, which IPython calls on an exception.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None and shell.InteractiveTB.mode == "Verbose":
+        traceback = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+        return [str(line) for line in traceback]
+    return [f"{type(error).__name__}: {error}"]
+
+
+def _render_row(tag: str, cells: Sequence[object], numbers: Collection[int]) -> str:
+    texts = []
+    for index, cell in enumerate(cells):
+        style = ' class="number"' if index in numbers else ""
+        texts.append(f"<{tag}{style}>{escape(str(cell))}</{tag}>")
+    return f"<tr>{''.join(texts)}</tr>"

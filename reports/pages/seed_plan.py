@@ -1,0 +1,271 @@
+"""Seed plans: made from what is recorded, and shown on a terminal or in a notebook."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from lightning_modules.specs.notebook_html import render_line, render_table, render_view
+from lightning_modules.specs.values import Leaf
+from reports.comparison.seed_planning import plan_seeds
+from reports.formatting import format_count, format_duration, format_significant
+from reports.statistics.power import MAX_SEEDS
+from studies.design.declare import CALIBRATION_PREFIX, declare
+from studies.design.study import Study
+from studies.protocols import DEFAULT_PROTOCOL
+from studies.records.study_record import StudyRecord
+from studies.settings import Settings
+from studies.tracking.errors import TrackingError
+from studies.tracking.store import open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PlannedNoise(TypedDict):
+    """Noise that is planned with, percentage points; ``cautious`` is ``None`` for a stated spread."""
+
+    deviation: float
+    cautious: float | None
+    source: str
+
+
+class PlannedCost(TypedDict):
+    """Cost of the trials that are added; what is unknown is ``None``."""
+
+    trials: int
+    hours: float | None
+    wall_hours: float | None
+    gpu_hours: float | None
+    money: float | None
+
+
+class PlannedAnswer(TypedDict):
+    """Seeds that a question takes, ``None`` for more than ``MAX_SEEDS``; ``power_now`` is that of the seeds at hand."""
+
+    question: str
+    seeds: int | None
+    cautious: int | None
+    power_now: float
+    cost: PlannedCost | None
+    cautious_cost: PlannedCost | None
+
+
+class SeedPlanData(TypedDict):
+    """A seed plan under the keys of `ablate plan --json`; see :func:`reports.comparison.seed_planning.plan_seeds`."""
+
+    study: str
+    protocol: str
+    arms: int
+    contrasts: int
+    alpha: float
+    power: float
+    spread: PlannedNoise
+    seeds_at_hand: int
+    detectable_at_hand: float | None
+    smallest_effect: float
+    difference: float | None
+    equivalence: float | None
+    answers: list[PlannedAnswer]
+
+
+@dataclass(frozen=True, repr=False)
+class SeedPlan:
+    """Seeds that the questions to a study take.
+
+    Attributes:
+        data: the plan as plain data, under the keys of `ablate plan --json`.
+    """
+
+    data: SeedPlanData
+
+    @classmethod
+    def of_data(cls, data: dict[str, Any]) -> SeedPlan:
+        """Make a plan of what :func:`reports.comparison.seed_planning.plan_seeds` returns."""
+        return cls(cast("SeedPlanData", data))
+
+    @property
+    def has_pilot(self) -> bool:
+        """Whether the noise was measured, so that there is a cautious plan as well."""
+        return self.data["spread"]["cautious"] is not None
+
+    @property
+    def noise_line(self) -> str:
+        """The noise that is planned with, in a line."""
+        noise = self.data["spread"]
+        line = f"SD of a paired difference {format_significant(noise['deviation'], 2)} points, {noise['source']}"
+        if noise["cautious"]:
+            line += f"; its upper 90% limit is {format_significant(noise['cautious'], 2)}"
+        return line
+
+    @property
+    def family_line(self) -> str:
+        """The family of differences and its confidence level, in a line."""
+        level = f"{100 * (1 - self.data['alpha']):.3g}%"
+        differences = format_count(self.data["contrasts"], "registered difference")
+        return f"{differences} of {self.data['arms']} arms, {level} simultaneous confidence"
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Column titles of :attr:`rows`."""
+        titles = [f"question, at {self.data['power']:.0%} power", "seeds"]
+        if self.has_pilot:
+            titles.append("cautious")
+        # With a pilot, the cost shown is the higher one: a budget should not run out.
+        costs = "the cautious plan adds" if self.has_pilot else "the plan adds"
+        return (*titles, f"power with {self.data['seeds_at_hand']}", costs)
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row of cells per question."""
+        return [_answer_row(answer, has_pilot=self.has_pilot) for answer in self.data["answers"]]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the seeds at hand detect, and how to read the plan."""
+        plan, notes = self.data, []
+        seeds_at_hand, detectable = plan["seeds_at_hand"], plan["detectable_at_hand"]
+        if detectable is not None:
+            notes.append(
+                f"Smallest difference that {format_count(seeds_at_hand, 'seed')} detect at {plan['power']:.0%} power: "
+                f"{format_significant(detectable, 2)} points; the smallest effect of interest is "
+                f"{plan['smallest_effect']:g}."
+            )
+        if plan["difference"] is not None and plan["difference"] < plan["smallest_effect"]:
+            notes.append(
+                "A difference below the smallest effect of interest may be detected and still be practically "
+                "equivalent."
+            )
+        if self.has_pilot:
+            notes.append(
+                "Cautious: planned with the upper limit of the noise, since a pilot of few seeds may underestimate it."
+            )
+        return tuple(notes)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per question: ``seeds`` and ``cautious_seeds`` (missing above 500), ``power_now`` (0 to 1)."""
+        import pandas as pd
+
+        rows = []
+        for answer in self.data["answers"]:
+            row: dict[str, object] = {"question": answer["question"], "seeds": answer["seeds"]}
+            row |= {"cautious_seeds": answer["cautious"], "power_now": answer["power_now"]}
+            cost = answer["cautious_cost"] if self.has_pilot else answer["cost"]
+            rows.append(row | {f"added_{name}": value for name, value in (cost or {}).items()})
+        return pd.DataFrame(rows).astype({"seeds": "Int64", "cautious_seeds": "Int64"})
+
+    def __repr__(self) -> str:
+        answers = []
+        for answer in self.data["answers"]:
+            seeds = answer["cautious"] if self.has_pilot else answer["seeds"]
+            answers.append(f"{_format_num_seeds(seeds)} seeds for {answer['question']}")
+        return f"<SeedPlan {self.data['study']} under {self.data['protocol']}: {'; '.join(answers)}>"
+
+    def _repr_html_(self) -> str:
+        return render_view(
+            f"Seeds for {self.data['study']} under {self.data['protocol']}",
+            render_table(self.header, self.rows, numbers=range(1, len(self.header) - 1)),
+            *map(render_line, self.notes),
+            render_line(f"Noise: {self.noise_line}. Family: {self.family_line}.", quiet=True),
+        )
+
+
+def plan(
+    name: str,
+    protocol: str = DEFAULT_PROTOCOL,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    overrides: Mapping[str, Leaf] | None = None,
+    difference: float | None = None,
+    equivalence: float | None = None,
+    power: float = 0.8,
+    spread: float | None = None,
+    price_per_gpu_hour: float | None = None,
+    gpus_per_trial: float = 0.0,
+    runs: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> SeedPlan:
+    """Plan how many seeds a study takes, and what they cost.
+
+    The noise is that of the recorded study, taken as a pilot, or of its calibration, whichever has more seeds.
+
+    Args:
+        name, protocol, seeds, overrides: see :func:`studies.declare`.
+        difference: true difference to be found, percentage points.
+        equivalence: margin within which equal arms are to be shown equivalent, percentage points; without both, each
+            is the protocol's smallest effect.
+        power: required power, between 0 and 1.
+        spread: SD of a paired difference, percentage points, instead of a recorded one.
+        price_per_gpu_hour: in any currency.
+        gpus_per_trial: may be a fraction.
+        runs, tracking_uri: where the pilot is recorded; see :class:`studies.settings.Settings`.
+
+    Raises:
+        UserError: with neither a spread nor a pilot of at least two seeds and arms; or see :func:`studies.declare`.
+    """
+    study = declare(name, protocol, seeds, overrides)
+    settings = Settings.from_environment(runs, None, tracking_uri)
+    seed_plan = plan_seeds(
+        study,
+        None if spread else _read_recorded(study, study.name, settings),
+        calibration=None if spread else _read_calibration(study, settings),
+        standard_deviation=spread,
+        difference=difference,
+        equivalence=equivalence,
+        power=power,
+        price_per_gpu_hour=price_per_gpu_hour,
+        gpus_per_trial=gpus_per_trial,
+        # Called only where no pilot has recorded its times.
+        estimate_arm_seconds=lambda: estimate_arm_seconds(study, warnings.warn),
+    )
+    return SeedPlan.of_data(seed_plan)
+
+
+def estimate_arm_seconds(study: Study, log: Callable[[str], None]) -> float | None:
+    """Estimate the time of one trial of every arm, on one core of this machine; ``None`` where an arm's is unknown."""
+    from studies.design.estimate import estimate_seconds_per_seed  # imports torch
+
+    return estimate_seconds_per_seed(study.setups().values(), log)
+
+
+def _read_recorded(study: Study, name: str, settings: Settings) -> StudyRecord | None:
+    """A record under the study's protocol, with its overrides where there is such a run; ``None`` where none is."""
+    try:
+        reader = open_store(settings, create=False).reader
+        return reader.read_study(name, study.protocol.name, None, study.overrides)
+    except TrackingError:
+        return None
+
+
+def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
+    record = _read_recorded(study, f"{CALIBRATION_PREFIX}{study.name}", settings)
+    # With other settings the noise is another.
+    has_same_settings = record is not None and dict(record.registration.overrides) == dict(study.overrides)
+    return record if has_same_settings else None
+
+
+def _answer_row(answer: PlannedAnswer, *, has_pilot: bool) -> tuple[str, ...]:
+    cells = [answer["question"], _format_num_seeds(answer["seeds"])]
+    if has_pilot:
+        cells.append(_format_num_seeds(answer["cautious"]))
+    cost = answer["cautious_cost"] if has_pilot else answer["cost"]
+    cells += [f"{answer['power_now']:.0%}", _format_cost(cost) if cost else ""]
+    return tuple(cells)
+
+
+def _format_num_seeds(num_seeds: int | None) -> str:
+    return f"over {MAX_SEEDS}" if num_seeds is None else str(num_seeds)
+
+
+def _format_cost(cost: PlannedCost) -> str:
+    items = [format_count(cost["trials"], "trial")]
+    if cost["wall_hours"] is not None:
+        items.append(f"about {format_duration(3600 * cost['wall_hours'])}")
+    if cost["gpu_hours"] is not None:
+        items.append(f"{format_significant(cost['gpu_hours'], 2)} GPU hours")
+    if cost["money"] is not None:
+        items.append(f"for {cost['money']:,.2f}")
+    return ", ".join(items)
