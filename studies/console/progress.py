@@ -1,4 +1,4 @@
-"""Live progress of a running study: tables that stay in place on a terminal, plain lines elsewhere."""
+"""Live progress of a running study: tables that stay in place on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from studies.console.notebook_progress import NotebookProgress
 from studies.console.study_view import MAX_GROUPS, STATE_STYLES, render_study, state_symbols
 from studies.storage.status import TrialStatus
 
@@ -19,7 +20,8 @@ from studies.storage.status import TrialStatus
 class StudyProgress:
     """The live view of a study, a context manager.
 
-    On a terminal it redraws the tables; anywhere else it only prints a line per ended trial, as a log needs.
+    On a terminal it redraws the tables, in a notebook it replaces its output; anywhere else it only prints a line per
+    ended trial, as a log needs.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class StudyProgress:
         self.epoch_seconds: dict[str, list[float]] = {}
         self.num_trials, self.num_ended = num_trials, 0
         # transient: the tables vanish at the end, and the lines of ended trials stay.
+        self.notebook = NotebookProgress() if self.console.is_jupyter and not quiet else None
         self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> StudyProgress:
         if self.console.is_terminal:
             self.live.start()
+        self._update_notebook()
         return self
 
     def __exit__(
@@ -44,6 +48,11 @@ class StudyProgress:
     ) -> None:
         if self.console.is_terminal:
             self.live.stop()
+        self._update_notebook(has_ended=True)
+
+    def _update_notebook(self, *, has_ended: bool = False) -> None:
+        if self.notebook:
+            self.notebook.update(self.trials, has_ended=has_ended)
 
     def start_trial(self, folder: str) -> None:
         """Show a trial as running: a worker has started it."""
@@ -51,6 +60,7 @@ class StudyProgress:
         # The node is known only with the first epoch.
         trial.state, trial.num_attempts, trial.node = "running", trial.num_attempts + 1, ""
         self.started_at[folder] = time.monotonic()
+        self._update_notebook()
 
     def wait_for_trial(self, folder: str) -> None:
         """Show a trial as waiting again: another process trains it, and nothing was started here."""
@@ -66,12 +76,16 @@ class StudyProgress:
         # Epochs count from 0 in the curves, and are shown as the number of trained ones.
         trial.epoch, trial.error, trial.node = int(values["epoch"]) + 1, values["validation_error"], node
         trial.seconds_per_epoch = sum(seconds) / len(seconds)
+        self._update_notebook()
 
     def finish_trial(self, folder: str, state: str, error: float | None) -> None:
         """Show a trial as ended, and print a lasting line with its final error, in percent."""
         trial = self.trials[folder]
         trial.state, trial.epoch, trial.error = state, trial.epochs, math.nan if error is None else error
         self.num_ended += 1
+        if self.notebook:  # its table counts the trial; a line for each would fill the cell
+            self._update_notebook()
+            return
         line = f"[{self.num_ended:>3}/{self.num_trials}] {trial.arm}, seed {trial.seed}: {state}"
         if trial.num_attempts > 1:
             line += f" (attempt {trial.num_attempts})"
@@ -84,6 +98,10 @@ class StudyProgress:
 
     def print_message(self, text: str) -> None:
         """Print a lasting line."""
+        if self.notebook:
+            self.notebook.messages.append(text)
+            self._update_notebook()
+            return
         self.console.print(Text(text, style="yellow"), highlight=False, soft_wrap=True)
 
     def render(self) -> Group:

@@ -89,7 +89,7 @@ def render_totals(
     num_ended = sum(trial.has_ended for trial in trials)
     cells: list[RenderableType] = [
         f"{done}/{total} epochs, {num_ended}/{len(trials)} trials",
-        _format_time_left(remaining_seconds(trials)) if is_running else "",
+        format_time_left(remaining_seconds(trials)) if is_running else "",
     ]
     if symbols is STATE_SYMBOLS:  # a console without these symbols has no characters for a bar either
         cells.insert(0, ProgressBar(total=max(1, total), completed=done, width=30))
@@ -107,9 +107,7 @@ def _make_table(columns: Iterable[str]) -> Table:
 
 def render_arms(trials: Sequence[TrialStatus], symbols: Mapping[str, str], max_groups: int = 0) -> Table:
     """Render one line per arm, or per rung of an arm's search: its trials' states and their mean error."""
-    groups: dict[str, list[TrialStatus]] = {}
-    for trial in trials:
-        groups.setdefault(trial.group, []).append(trial)
+    groups = group_trials(trials)
     table = _make_table(("arm", "trials", "", "mean error"))
     selected = _select_groups(groups, max_groups)
     omitted: list[TrialStatus] = []
@@ -118,11 +116,19 @@ def render_arms(trials: Sequence[TrialStatus], symbols: Mapping[str, str], max_g
             omitted += members
             continue
         strip = _symbol_strip(members, symbols) if len(members) <= MAX_SYMBOLS else Text(f"{len(members)}")
-        table.add_row(name, strip, count_states(members), _mean_error(members))
+        table.add_row(name, strip, count_states(members), format_mean_error(members))
     if omitted:
         num_omitted = len(groups) - len(selected)
         table.add_row(f"and {num_omitted} more", f"{len(omitted)}", count_states(omitted), "", style="dim")
     return table
+
+
+def group_trials(trials: Iterable[TrialStatus]) -> dict[str, list[TrialStatus]]:
+    """The trials of each arm, or of each rung of an arm's search, in order."""
+    groups: dict[str, list[TrialStatus]] = {}
+    for trial in trials:
+        groups.setdefault(trial.group, []).append(trial)
+    return groups
 
 
 def _select_groups(groups: Mapping[str, Sequence[TrialStatus]], max_groups: int) -> set[str]:
@@ -146,7 +152,8 @@ def _symbol_strip(trials: Iterable[TrialStatus], symbols: Mapping[str, str]) -> 
     return strip
 
 
-def _mean_error(trials: Sequence[TrialStatus]) -> str:
+def format_mean_error(trials: Sequence[TrialStatus]) -> str:
+    """Mean final error of the trials that have ended; empty without one."""
     errors = [trial.error for trial in trials if trial.has_ended and not math.isnan(trial.error)]
     return f"{sum(errors) / len(errors):.2f} %" if errors else ""
 
@@ -158,13 +165,14 @@ def _render_running(trials: Sequence[TrialStatus], max_rows: int) -> Table:
     table = _make_table([*columns, "node"] if has_remote else columns)
     shown = trials[:max_rows] if max_rows else trials
     for trial in shown:
-        table.add_row(*_running_cells(trial)[: len(table.columns)], style=STATE_STYLES[trial.state])
+        table.add_row(*running_cells(trial)[: len(table.columns)], style=STATE_STYLES[trial.state])
     if len(shown) < len(trials):
         table.add_row(f"and {len(trials) - len(shown)} more", style="dim")
     return table
 
 
-def _running_cells(trial: TrialStatus) -> tuple[str, ...]:
+def running_cells(trial: TrialStatus) -> tuple[str, ...]:
+    """Trial, state, epoch, validation error, time left and node of a running trial."""
     is_retry = trial.num_attempts > 1
     return (
         f"{trial.arm}, seed {trial.seed}",
@@ -176,7 +184,8 @@ def _running_cells(trial: TrialStatus) -> tuple[str, ...]:
     )
 
 
-def _format_time_left(seconds: float) -> str:
+def format_time_left(seconds: float) -> str:
+    """``about 12 min left``; empty where it is unknown."""
     return "" if math.isnan(seconds) or not seconds else f"about {_format_duration(seconds)} left"
 
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 from lightning_modules.specs.errors import UserError
 from reports.comparison.seed_planning import family_design, plan_seeds
-from reports.statistics import estimate_sensitivity
 from reports.pages.seed_plan import SeedPlan
+from reports.statistics import estimate_sensitivity
 from studies.cli.reporting.plan import print_plan
 from studies.design.declare import declare
 from tests.reports.records import record

@@ -1,10 +1,13 @@
 """What a person sees while a study runs: one line per trial that lasts, and a screen for any number of them."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from studies.console import notebook_progress
 from studies.console.progress import StudyProgress
 from studies.console.study_view import (
     ASCII_SYMBOLS,
@@ -114,3 +117,63 @@ def test_more_trials_than_signs_fit_are_counted():
 def test_signs_are_such_as_the_terminal_can_show(encoding, signs):
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     assert state_symbols(console) == signs
+
+
+# -- in a notebook -----------------------------------------------------------------------------------------------------
+
+
+class FakeOutput:
+    """The output of a cell: what it shows now."""
+
+    def __init__(self):
+        self.html = []
+
+    def update(self, shown):
+        self.html.append(shown)
+
+
+@pytest.fixture
+def output(monkeypatch):
+    shown = FakeOutput()
+    display = SimpleNamespace(HTML=str, display=lambda *_, **__: shown)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(notebook_progress, "SECONDS_BETWEEN_UPDATES", 0.0)
+    return shown
+
+
+def notebook_trials():
+    return [TrialStatus(arm=arm, seed=seed, epochs=2, folder=f"{arm}{seed}") for arm in ("A", "<B>") for seed in (0, 1)]
+
+
+def test_a_notebook_replaces_one_output_and_prints_no_line(output, capsys):
+    console = Console(force_jupyter=True, stderr=True)
+    with StudyProgress(notebook_trials(), 4, console) as progress:
+        progress.start_trial("A0")
+        progress.log_epoch("A0", {"epoch": 0, "seconds": 1.0, "validation_error": 20.0})
+        running = output.html[-1]
+        progress.finish_trial("A0", "finished", 10.0)
+        progress.print_message("trial A1 failed and is tried again")
+    assert "0 of 4 trials, 1 of 8 epochs" in running
+    assert "<td>A, seed 0</td>" in running
+    assert "20.00 %" in running
+    ended = output.html[-1]
+    assert "1 of 4 trials, 2 of 8 epochs" in ended
+    assert "<li>trial A1 failed and is tried again</li>" in ended
+    assert "&lt;B&gt;" in ended
+    assert not any("\x1b" in html or "<B>" in html for html in output.html)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_updates_of_a_notebook_are_limited_and_the_last_one_is_shown(output, monkeypatch):
+    monkeypatch.setattr(notebook_progress, "SECONDS_BETWEEN_UPDATES", 3600.0)
+    with StudyProgress(notebook_trials(), 4, Console(force_jupyter=True)) as progress:
+        for epoch in range(2):
+            progress.log_epoch("A0", {"epoch": epoch, "seconds": 1.0, "validation_error": 20.0})
+    assert len(output.html) <= 2
+    assert "2 of 8 epochs" in output.html[-1]
+
+
+def test_a_quiet_study_shows_nothing_in_a_notebook(output):
+    with StudyProgress(notebook_trials(), 4, Console(force_jupyter=True, quiet=True), quiet=True) as progress:
+        progress.finish_trial("A0", "finished", 10.0)
+    assert output.html == []
