@@ -39,6 +39,8 @@ class Cell:
         sort: number by which a page sorts the column; NaN sorts by text.
         tone: emphasis.
         is_clipped: whether it shows an interval that was cut at what is possible.
+        anchor: id by which a page links to the row; unique within the page.
+        links: parts of the page that it refers to, each with a few words and its address; on pages alone.
     """
 
     text: str
@@ -46,6 +48,8 @@ class Cell:
     sort: float = math.nan
     tone: Tone = ""
     is_clipped: bool = False
+    anchor: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 Row = tuple[Cell, ...]
@@ -91,6 +95,11 @@ class Section:
     links: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to show."""
+        return not (self.paragraphs or self.points or self.links or self.tables or self.figures)
 
 
 MAX_UNFOLDED_ROWS = 12  # rows beyond which a table of details is folded

@@ -11,7 +11,7 @@ from reports.analysis.endpoints import read_cost, read_metric
 from reports.analysis.trials import find_failures
 from reports.comparison.comparison import Comparison
 from reports.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, number_cell, text_cell
-from reports.figures.study import error_decimals
+from reports.figures.seeds import error_decimals
 from reports.formatting import (
     MISSING,
     byte_unit,

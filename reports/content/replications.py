@@ -15,7 +15,7 @@ from reports.comparison.replications import (
     describe_replications,
 )
 from reports.document import MISSING_CELL, Cell, Column, Row, Table, interval_cell, text_cell
-from reports.figures.study import error_decimals
+from reports.figures.seeds import error_decimals
 from reports.formatting import format_contrast, format_fixed
 
 SYMBOLS = {"reproduces": "✓", "differs": "✗", "cannot tell": "?", "other data": "–", "other networks": "–"}

@@ -31,7 +31,7 @@ from reports.document import (
     nonempty_tables,
     text_cell,
 )
-from reports.figures.study import error_decimals
+from reports.figures.seeds import DECISIVE_FIGURE, error_decimals
 from reports.figures.style import Figure
 from reports.formatting import (
     MISSING,
@@ -52,8 +52,8 @@ VERDICT_SYMBOLS = {
     "no verdict": "–",
 }
 
-# Figures that are shown in the section that they belong to, not among the others.
-FIGURES_OF_SECTIONS = (INTERACTION_FIGURE, SEARCH_FIGURE)
+# Figures that are shown with the verdicts or in the section that they belong to, not among the others.
+FIGURES_OF_SECTIONS = (DECISIVE_FIGURE, INTERACTION_FIGURE, SEARCH_FIGURE)
 
 
 def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section, ...]:

@@ -9,18 +9,20 @@ from dataclasses import replace
 from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.content.costs import FilledColumn, arm_table, test_cost_columns
+from reports.content.links import arm_anchor, arm_links
 from reports.content.replications import replication_column
 from reports.document import (
     MAX_UNFOLDED_ROWS,
     Cell,
     Column,
+    Row,
     Table,
     interval_cell,
     mean_cell,
     number_cell,
     text_cell,
 )
-from reports.figures.study import error_decimals
+from reports.figures.seeds import error_decimals
 from reports.formatting import format_contrast, format_published
 
 BASELINE_LABEL = "baseline"
@@ -41,7 +43,15 @@ def results_table(comparison: Comparison) -> Table:
         *_published_columns(comparison),
         *filter(None, (replication_column(comparison),)),
     ]
-    return arm_table(arms, "results", "Test error and outcomes of the trials", columns, _result_notes(comparison))
+    table = arm_table(arms, "results", "Test error and outcomes of the trials", columns, _result_notes(comparison))
+    return replace(table, rows=tuple(_link_row(comparison, index, row) for index, row in enumerate(table.rows)))
+
+
+def _link_row(comparison: Comparison, index: int, row: Row) -> Row:
+    """Give an arm's row an anchor, and the claims that read the arm."""
+    name, *others = row
+    links = arm_links(comparison, comparison.arms[index].name)
+    return (replace(name, anchor=arm_anchor(index), links=links), *others)
 
 
 def _error_column(arms: Sequence[ArmSummary], digits: int) -> FilledColumn:

@@ -146,8 +146,10 @@ def _draw_gradient_norms(norms: _ArmNorms, limits: tuple[float, float], axes: Ax
     axes.set_ylim(*limits)
     style.set_log_scale(axes)
     color = style.arm_color(norms.index)
-    _draw_epoch(axes, norms.first_epoch, color, hollow=True)
-    _draw_epoch(axes, norms.last_epoch, color, hollow=False)
+    for table, epoch in ((norms.first_epoch, "first epoch"), (norms.last_epoch, "last epoch")):
+        _draw_epoch(axes, table, color, hollow=epoch == "first epoch")
+        for layer, mean in _mean_by_layer(layers, table).items():
+            style.add_mark(axes, layers.index(layer), mean, layer, f"{epoch}: {format_significant(mean)}", norms.index)
     for untrained_trial in norms.untrained:
         axes.plot(range(len(layers)), untrained_trial, color=color, linewidth=0.8, linestyle=(0, (1, 1.5)), marker="x",
                   markersize=3.5)  # fmt: skip

@@ -63,6 +63,8 @@ def _draw_interaction(analysis: FactorialAnalysis, axes: Axes) -> None:
             seed_x = x + (SEED_OFFSET if shift >= 0 else -SEED_OFFSET)
             axes.plot([seed_x] * len(seeds), seeds, linestyle="", marker="o", markersize=3.4,
                       color=style.arm_color(index), alpha=0.4, markeredgewidth=0, zorder=2)  # fmt: skip
+            label = f"{rows.levels[index]}, {columns.levels[positions.index(x)]}"
+            style.add_mark(axes, x, mean.value, label, f"mean {format_plus_minus(mean, analysis.num_decimals)}")
             if mean.is_bounded:
                 axes.plot([x, x], [mean.low, mean.high], color=style.arm_color(index), linewidth=1.4, zorder=3)
         end = _draw_means(axes, index, positions, means)

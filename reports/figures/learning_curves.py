@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from reports.comparison.comparison import Comparison
@@ -24,7 +25,9 @@ METRIC_TITLES = (
 
 MAX_RANGE_POINTS = 200  # of either edge of the shade
 MAX_ARMS = 12  # lines that can be told apart, and labels that fit at their ends
+MAX_MARKS = 80  # epochs of an arm whose values a page shows
 Curves = npt.NDArray[np.float64]
+Epochs = npt.NDArray[np.int_]
 CurvesByArm = Mapping[int, Curves]  # by the index of the arm
 
 
@@ -53,7 +56,7 @@ def learning_curves_figure(comparison: Comparison) -> Figure | None:
         "seeds at chance or non-finite, not part of any mean. Errors are on a square-root axis, which spreads small "
         "values."
     ) + style.describe_choice(len(indices), len(with_curves))
-    return Figure(name="learning", title="Learning curves", caption=caption, panels=tuple(panels))
+    return Figure(name="learning", title="Learning curves", caption=caption, panels=tuple(panels), is_switchable=True)
 
 
 def _has_curves(comparison: Comparison, arm: str) -> bool:
@@ -88,39 +91,60 @@ def _draw_curves(comparison: Comparison, curves_by_arm: CurvesByArm, metric: str
         style.set_log_scale(axes)
     line_ends = []
     for index, curves in curves_by_arm.items():
-        _draw_untrained(axes, untrained_by_arm[index], index)
+        artists = _draw_untrained(axes, untrained_by_arm[index], index)
         if np.isfinite(curves).any():
-            end_height = _draw_arm(axes, curves, index)
+            lines, end_height = _draw_arm(axes, curves, index)
+            artists += lines
+            _mark_epochs(axes, curves, index, comparison.arms[index].name)
             line_ends.append((shorten_name(comparison.arms[index].name), index, end_height))
-    style.label_line_ends(axes, line_ends)
+        style.assign_to_arm(artists, index)
+    for (_, index, _), label in zip(line_ends, style.label_line_ends(axes, line_ends), strict=True):
+        style.assign_to_arm([label], index)
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
     axes.set_axisbelow(True)
 
 
-def _draw_arm(axes: Axes, curves: Curves, index: int) -> float:
-    """Draw mean and range over seeds; returns the mean's last height."""
+def _summarize_epochs(curves: Curves) -> tuple[Epochs, Curves, Curves, Curves]:
+    """Epochs that any trial logged, with mean, lowest and highest value over the trials."""
     has_value = np.isfinite(curves).any(axis=0)
     epochs = np.arange(1, curves.shape[1] + 1)[has_value]
     logged = curves[:, has_value]
-    mean, low, high = np.nanmean(logged, axis=0), np.nanmin(logged, axis=0), np.nanmax(logged, axis=0)
+    return epochs, np.nanmean(logged, axis=0), np.nanmin(logged, axis=0), np.nanmax(logged, axis=0)
+
+
+def _mark_epochs(axes: Axes, curves: Curves, index: int, arm: str) -> None:
+    epochs, mean, low, high = _summarize_epochs(curves)
+    for position in style.thin_curve(mean, MAX_MARKS):
+        text = f"epoch {epochs[position]}: {format_significant(float(mean[position]))}"
+        if low[position] < high[position]:
+            limits = [format_significant(float(value)) for value in (low[position], high[position])]
+            text += f" ({limits[0]} to {limits[1]})"
+        style.add_mark(axes, float(epochs[position]), float(mean[position]), arm, text, index)
+
+
+def _draw_arm(axes: Axes, curves: Curves, index: int) -> tuple[list[Artist], float]:
+    """Draw mean and range over seeds; returns what was drawn, and the mean's last height."""
+    epochs, mean, low, high = _summarize_epochs(curves)
     color = style.arm_color(index)
     shown = np.union1d(style.thin_curve(low, MAX_RANGE_POINTS), style.thin_curve(high, MAX_RANGE_POINTS))
-    axes.fill_between(epochs[shown], low[shown], high[shown], color=color, alpha=0.13, linewidth=0)
+    shade = axes.fill_between(epochs[shown], low[shown], high[shown], color=color, alpha=0.13, linewidth=0)
     marker = "o" if len(epochs) == 1 else ""  # a line of one point would be invisible
     shown = style.thin_curve(mean)
-    axes.plot(epochs[shown], mean[shown], color=color, linestyle=style.arm_line_style(index), marker=marker)
-    return float(mean[-1])
+    lines = axes.plot(epochs[shown], mean[shown], color=color, linestyle=style.arm_line_style(index), marker=marker)
+    return [shade, *lines], float(mean[-1])
 
 
-def _draw_untrained(axes: Axes, curves: Curves, index: int) -> None:
+def _draw_untrained(axes: Axes, curves: Curves, index: int) -> list[Artist]:
     color = style.arm_color(index)
+    artists: list[Artist] = []
     for curve in curves:
         epochs = np.flatnonzero(np.isfinite(curve))
         if len(epochs):
             shown = epochs[style.thin_curve(curve[epochs])]
-            axes.plot(shown + 1, curve[shown], color=color, linewidth=0.8, linestyle=(0, (1, 1.5)))
-            axes.plot([epochs[-1] + 1], [curve[epochs[-1]]], marker="x", markersize=4.5, color=color)
+            artists += axes.plot(shown + 1, curve[shown], color=color, linewidth=0.8, linestyle=(0, (1, 1.5)))
+            artists += axes.plot([epochs[-1] + 1], [curve[epochs[-1]]], marker="x", markersize=4.5, color=color)
+    return artists
 
 
 def _describe_curves(comparison: Comparison, curves_by_arm: CurvesByArm, title: str) -> str:

@@ -1,4 +1,4 @@
-"""All figures of a report; errors, costs and published values."""
+"""All figures of a report; costs and published values."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from ablations import FallsWith, SaturatesAt
-from reports.analysis.arms import ArmDifference, ArmSummary
+from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.gradient_norms import gradient_norms_figure
 from reports.figures.interaction import interaction_figure
 from reports.figures.learning_curves import learning_curves_figure
 from reports.figures.receptive_fields import receptive_fields_figure
-from reports.figures.style import BAND, INK, MUTED, PAPER, RULE, Figure, Panel, shorten_name
+from reports.figures.seeds import error_decimals, has_error, seeds_figure
+from reports.figures.style import INK, MUTED, PAPER, Figure, Panel, shorten_name
 from reports.figures.tuning_curves import search_curves_figure
 from reports.formatting import (
-    choose_decimals,
     format_fixed,
-    format_interval,
     format_plus_minus,
     format_significant,
     metric_prefix,
@@ -29,14 +29,13 @@ from reports.formatting import (
 )
 
 MAX_LABELED_POINTS = 12  # arms beyond which only those on the Pareto front and the baseline are named
-MAX_DENSE_ROWS = 24  # rows of a panel beyond which labels have one line
 UnitChoice = Callable[[list[float]], tuple[float, str]]  # values to (factor, name of the unit)
 
 
 def report_figures(comparison: Comparison) -> tuple[Figure, ...]:
     """All figures that the comparison has numbers for."""
     candidates = (
-        _seeds_figure(comparison),
+        seeds_figure(comparison),
         interaction_figure(comparison),
         learning_curves_figure(comparison),
         gradient_norms_figure(comparison),
@@ -48,146 +47,8 @@ def report_figures(comparison: Comparison) -> tuple[Figure, ...]:
     return tuple(figure for figure in candidates if figure is not None)
 
 
-def error_decimals(comparison: Comparison) -> int:
-    """Decimals of errors and of their differences throughout the report."""
-    half_widths = [arm.mean_error.half_width for arm in comparison.arms]
-    half_widths += [difference.estimate.half_width for difference in comparison.differences]
-    return choose_decimals(half_widths, minimum=1)
-
-
-def _has_error(arm: ArmSummary) -> bool:
-    return math.isfinite(arm.mean_error.value)
-
-
 def _make_panel(name: str, title: str, alternative: str, draw: Callable[[Axes], None], height: float = 2.7) -> Panel:
     return Panel(name=name, title=title, alternative=alternative, draw=draw, height_inches=height)
-
-
-# Test error by seed, and the differences
-
-
-def _seeds_figure(comparison: Comparison) -> Figure | None:
-    if not any(map(_has_error, comparison.arms)):
-        return None
-    differences = []
-    for difference in comparison.differences:
-        if math.isfinite(difference.estimate.value):
-            differences.append(difference)
-    # Both panels have the same height, so that their rows have the same distance side by side.
-    height = style.panel_height(max(len(comparison.arms), len(differences)))
-    draw_errors = partial(_draw_errors, comparison)
-    panels = [_make_panel("errors", "Test error, %", _describe_errors(comparison), draw_errors, height)]
-    caption = (
-        "Left: each dot is one seed; a faint line connects the trials of one seed. Below the dots: the arm's mean with "
-        "its own 95% interval."
-    )
-    if differences:
-        title = "Error reduction by the second arm, points"
-        description = _describe_differences(comparison, differences)
-        draw_differences = partial(_draw_differences, comparison, differences)
-        panels.append(_make_panel("differences", title, description, draw_differences, height))
-        caption += (
-            f" Right: mean difference over the pairs of seeds with its simultaneous {comparison.confidence_level} "
-            "interval; positive: the second arm has the lower error. Shaded band: the smallest effect of interest, "
-            f"±{comparison.registration.smallest_effect:g} points. Hollow: not part of a registered claim."
-        )
-    return Figure(name="seeds", title="Test error by seed, and differences", caption=caption, panels=tuple(panels))
-
-
-def _draw_errors(comparison: Comparison, axes: Axes) -> None:
-    arms = comparison.arms
-    heights = _row_positions(len(arms))
-    _draw_row_lines(axes, heights)
-    _draw_seed_lines(axes, arms, heights)
-    for index, (arm, height) in enumerate(zip(arms, heights, strict=True)):
-        color = style.arm_color(index)
-        mean = arm.mean_error
-        interval_height = height - 0.24  # below the dots: on their line, the interval would hide them
-        if mean.is_bounded:
-            axes.plot([mean.low, mean.high], [interval_height] * 2, color=color, linewidth=1.8, zorder=3)
-        if math.isfinite(mean.value):
-            tick = [interval_height - 0.11, interval_height + 0.11]
-            axes.plot([mean.value] * 2, tick, color=color, linewidth=1.8, zorder=3)
-        # Translucent: seeds with equal errors darken instead of hiding each other.
-        axes.plot(arm.errors, [height] * len(arm.errors), linestyle="", marker="o", markersize=4.2, color=color,
-                  alpha=0.55, markeredgewidth=0, zorder=4)  # fmt: skip
-    _label_rows(axes, heights, _arm_labels(arms))
-
-
-def _draw_seed_lines(axes: Axes, arms: Sequence[ArmSummary], heights: Sequence[float]) -> None:
-    """Connect the trials of one seed by a faint line: they are paired."""
-    for errors_of_seed in zip(*(arm.errors for arm in arms), strict=True):
-        axes.plot(errors_of_seed, heights, color=MUTED, linewidth=0.5, alpha=0.45, zorder=2)
-
-
-def _draw_differences(comparison: Comparison, differences: Sequence[ArmDifference], axes: Axes) -> None:
-    heights = _row_positions(len(differences))
-    effect = comparison.registration.smallest_effect
-    axes.axvspan(-effect, effect, color=BAND, linewidth=0, zorder=0)
-    axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
-    for difference, height in zip(differences, heights, strict=True):
-        estimate = difference.estimate
-        color = style.arm_color(comparison.registration.arms.index(difference.arm))
-        if estimate.is_bounded:
-            axes.plot([estimate.low, estimate.high], [height] * 2, color=color, linewidth=1.8, zorder=3)
-        # Shape and fill both tell registered from exploratory: fill alone is lost in small prints.
-        marker, fill = ("o", color) if difference.is_registered else ("D", PAPER)
-        axes.plot([estimate.value], [height], marker=marker, color=color, markersize=5.5, markeredgewidth=1.4,
-                  markerfacecolor=fill, zorder=4)  # fmt: skip
-    is_dense = len(differences) > MAX_DENSE_ROWS
-    labels = []
-    for difference in differences:
-        labels.append(style.contrast_label(difference.over, difference.arm, is_dense=is_dense))
-    _label_rows(axes, heights, labels)
-    # Rounded first: ticks such as 0.30000000000000004 come out of the locator's arithmetic.
-    axes.xaxis.set_major_formatter(lambda value, _: style.format_signed(round(value, 6)))
-    _widen_limits(axes, effect)
-
-
-def _widen_limits(axes: Axes, effect: float) -> None:
-    """Show the whole band of the smallest effect, with a margin."""
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, -1.4 * effect), max(high, 1.4 * effect))
-
-
-def _arm_labels(arms: Iterable[ArmSummary]) -> list[str]:
-    return [shorten_name(arm.name) for arm in arms]
-
-
-def _row_positions(count: int) -> list[float]:
-    """Heights of rows from the top down."""
-    return list(map(float, reversed(range(count))))
-
-
-def _label_rows(axes: Axes, heights: Sequence[float], labels: Sequence[str]) -> None:
-    style.label_rows(axes, heights, labels)
-    axes.set_ylim(-0.6, len(heights) - 0.4)
-    axes.locator_params(axis="x", nbins=6)
-
-
-def _draw_row_lines(axes: Axes, heights: Sequence[float]) -> None:
-    for height in heights:
-        axes.axhline(height, color=RULE, linewidth=0.6, zorder=0)
-
-
-def _describe_errors(comparison: Comparison) -> str:
-    digits = error_decimals(comparison)
-    descriptions = []
-    for arm in comparison.arms:
-        error = format_plus_minus(arm.mean_error, digits) if _has_error(arm) else "none"
-        descriptions.append(f"{arm.name} {error}")
-    errors = style.join_descriptions(descriptions)
-    return f"Test error in percent, mean and half-width of the 95% interval per arm: {errors}."
-
-
-def _describe_differences(comparison: Comparison, differences: Sequence[ArmDifference]) -> str:
-    digits = error_decimals(comparison)
-    descriptions = []
-    for difference in differences:
-        interval = format_interval(difference.estimate, digits)
-        descriptions.append(f"{difference.over} to {difference.arm} {interval}")
-    intervals = f"simultaneous {comparison.confidence_level} intervals"
-    return f"Differences in percentage points with {intervals}: {style.join_descriptions(descriptions)}."
 
 
 # Error against cost
@@ -251,24 +112,31 @@ def _plottable_arms(comparison: Comparison, costs: Sequence[float]) -> list[tupl
     """Cost, index and row of the arms that have both a cost and an error."""
     plottable = []
     for index, (cost, arm) in enumerate(zip(costs, comparison.arms, strict=True)):
-        if math.isfinite(cost) and _has_error(arm):
+        if math.isfinite(cost) and has_error(arm):
             plottable.append((cost, index, arm))
     return plottable
 
 
 def _draw_cost(comparison: Comparison, costs: list[float], label: str, axes: Axes) -> None:
     plottable = _plottable_arms(comparison, costs)
+    digits = error_decimals(comparison)
     points = [(cost, arm.mean_error.value) for cost, _, arm in plottable]
     front = pareto_front(points)
     for cost, index, arm in plottable:
         color = style.arm_color(index)
         error = arm.mean_error
+        artists: list[Artist] = []
         if error.is_bounded:
-            axes.plot([cost, cost], [error.low, error.high], color=color, linewidth=1.2, zorder=2)
-        axes.plot([cost], [error.value], marker=style.arm_marker(index), markersize=5.5, color=color, zorder=3)
+            artists += axes.plot([cost, cost], [error.low, error.high], color=color, linewidth=1.2, zorder=2)
+        artists += axes.plot([cost], [error.value], marker=style.arm_marker(index), markersize=5.5, color=color,
+                             zorder=3)  # fmt: skip
+        text = f"{format_plus_minus(error, digits)}% at {format_significant(cost)} {label.rpartition(', ')[2]}"
+        style.add_mark(axes, cost, error.value, arm.name, text, index)
         if len(plottable) <= MAX_LABELED_POINTS or index == 0 or (cost, error.value) in front:
-            axes.annotate(shorten_name(arm.name, 14), (cost, error.value), xytext=(6, 4), textcoords="offset points",
-                          color=color, fontsize=8, annotation_clip=False)  # fmt: skip
+            artists.append(axes.annotate(shorten_name(arm.name, 14), (cost, error.value), xytext=(6, 4),
+                                         textcoords="offset points", color=color, fontsize=8,
+                                         annotation_clip=False))  # fmt: skip
+        style.assign_to_arm(artists, index)
     cheapest, dearest = min(points)[0], max(points)[0]
     if dearest > 8 * cheapest > 0:  # a factor of 8 leaves the cheap arms in one eighth of a linear axis
         style.set_log_scale(axes, "x")
@@ -306,7 +174,7 @@ def _published_arms(comparison: Comparison) -> list[ArmSummary]:
 def _published_figure(comparison: Comparison) -> Figure | None:
     registration, reference = comparison.registration, comparison.registration.reference
     arms = _published_arms(comparison)
-    if reference is None or len(arms) < 2 or not any(map(_has_error, arms)):
+    if reference is None or len(arms) < 2 or not any(map(has_error, arms)):
         return None
     measured_title = f"Measured here: test error, % ({registration.data.get('name', 'data')})"
     panels = (
@@ -345,11 +213,13 @@ def _draw_arm_values(comparison: Comparison, axes: Axes, *, is_measured: bool) -
         index = comparison.arms.index(arm)
         color = style.arm_color(index)
         error = arm.mean_error
+        text = f"{format_significant(value)}%{'' if is_measured else ', published'}"
+        style.add_mark(axes, x, value, arm.name, text, index)
         if is_measured and error.is_bounded:
             axes.plot([x, x], [error.low, error.high], color=color, linewidth=1.6, zorder=2)
         axes.plot([x], [value], marker=style.arm_marker(index), markersize=6, color=color, zorder=3,
                   markerfacecolor=color if is_measured else PAPER, markeredgewidth=1.4)  # fmt: skip
-    labels = _arm_labels(arms)
+    labels = [shorten_name(arm.name) for arm in arms]
     longest_name = max(len(arm.name) for arm in arms)
     if longest_name * len(arms) > 40:  # about 40 characters fit below a panel
         axes.set_xticks(range(len(arms)), labels, rotation=30, ha="right")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullLocator
@@ -32,6 +33,7 @@ MAX_PANEL_INCHES = 9.0
 MAX_ROW_LABELS = 50  # on the highest panel
 MAX_DESCRIPTIONS = 12  # parts of a text alternative
 MAX_CURVE_POINTS = 400
+NO_ARM = -1  # of a mark that belongs to no arm, or to several
 PANEL_WIDTH_INCHES = 3.7  # two panels fit side by side on the page
 CSS_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", BAND: "band", PAPER: "paper"}
 CSS_VARIABLES |= {color: f"arm-{number}" for number, color in enumerate(ARM_COLORS, 1)}
@@ -49,6 +51,53 @@ RC_PARAMS: dict[Any, Any] = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "lines.linewidth": 1.5,
     "svg.hashsalt": "ablation-studies", "pdf.fonttype": 42, "path.simplify": True,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A point of a drawing whose value a page shows under the pointer.
+
+    Attributes:
+        x, y: its place from the upper left corner of the panel, points.
+        label: what it stands for: an arm, or a contrast.
+        text: its value in words.
+        arm: index of its arm.
+    """
+
+    x: float
+    y: float
+    label: str
+    text: str
+    arm: int = NO_ARM
+
+
+class MarkedCanvas(Canvas):
+    """A canvas that knows its marks, in the coordinates of their axes until the layout is known."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.marks: list[tuple[Axes, Mark]] = []
+
+    def placed_marks(self) -> tuple[Mark, ...]:
+        """The marks in points from the upper left corner."""
+        to_points = 72 / self.dpi
+        placed = []
+        for axes, mark in self.marks:
+            x, y = axes.transData.transform((mark.x, mark.y)) * to_points
+            placed.append(replace(mark, x=round(float(x), 1), y=round(self.get_figheight() * 72 - float(y), 1)))
+        return tuple(placed)
+
+
+def add_mark(axes: Axes, x: float, y: float, label: str, text: str, arm: int = NO_ARM) -> None:
+    """Let a page show a value at a point, in the coordinates of the axes; no drawing changes by it."""
+    if isinstance(axes.figure, MarkedCanvas) and np.isfinite(x) and np.isfinite(y):
+        axes.figure.marks.append((axes, Mark(x=x, y=y, label=to_single_line(label), text=text, arm=arm)))
+
+
+def assign_to_arm(artists: Iterable[Artist], arm: int) -> None:
+    """Let a page highlight these parts of a drawing with their arm, or hide them."""
+    for artist in artists:
+        artist.set_gid(f"arm:{arm}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +131,14 @@ class Panel:
         return self._save("pdf", "path")
 
     @cached_property
-    def _canvas(self) -> Canvas:
-        canvas = Canvas(figsize=(PANEL_WIDTH_INCHES, self.height_inches), layout="constrained")
+    def marks(self) -> tuple[Mark, ...]:
+        """Points whose values a page shows under the pointer."""
+        with matplotlib.rc_context(RC_PARAMS):
+            return self._canvas.placed_marks()
+
+    @cached_property
+    def _canvas(self) -> MarkedCanvas:
+        canvas = MarkedCanvas(figsize=(PANEL_WIDTH_INCHES, self.height_inches), layout="constrained")
         axes = canvas.add_subplot()
         canvas.suptitle(self.title, x=0.004, ha="left").set_gid("title")
         self.draw(axes)
@@ -98,17 +153,24 @@ class Panel:
             # A name in a script that the font lacks shows as boxes; that is no reason to fail.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             self._canvas.savefig(stream, format=file_format, metadata=_FILE_METADATA[file_format])
-        return stream.getvalue()
+        contents = stream.getvalue()
+        # Several parts may belong to one arm: what was their id is no id, but a property.
+        return re.sub(rb'\sid="arm:(\d+)"', rb' data-arm="\1"', contents) if file_format == "svg" else contents
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Panels under one caption."""
+    """Panels under one caption.
+
+    Attributes:
+        is_switchable: whether a page lets its reader switch arms on and off.
+    """
 
     name: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
+    is_switchable: bool = False
 
 
 def choose_arms(num_arms: int, max_arms: int) -> list[int]:
@@ -206,21 +268,23 @@ def separate_heights(heights: Sequence[float], gap: float, low: float, high: flo
     return separated
 
 
-def label_line_ends(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
-    """Label lines where they end, without overlaps.
+def label_line_ends(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> list[Artist]:
+    """Label lines where they end, without overlaps; returns the labels.
 
     Args:
-        ends: name, index of the arm and height of each line's end.
+        ends: name, index of the color and height of each line's end.
     """
     if not ends:
-        return
+        return []
     to_axes = axes.transScale + axes.transLimits  # through a logarithmic scale, too
     right = axes.get_xlim()[1]
     heights = [float(to_axes.transform((right, end))[1]) for _, _, end in ends]
     separated = separate_heights(heights, gap=0.065, low=0.0, high=1.0)  # 0.065: about one line of text
+    labels: list[Artist] = []
     for (name, index, _), height in zip(ends, separated, strict=True):
-        axes.annotate(name, (1.02, height), xycoords="axes fraction", color=arm_color(index), va="center",
-                      fontsize=8, annotation_clip=False)  # fmt: skip
+        labels.append(axes.annotate(name, (1.02, height), xycoords="axes fraction", color=arm_color(index),
+                                    va="center", fontsize=8, annotation_clip=False))  # fmt: skip
+    return labels
 
 
 def set_square_root_scale(axes: Axes, highest: float) -> None:

@@ -11,6 +11,7 @@ from reports.comparison.comparison import Comparison
 from reports.content.report import claims_table, report_sections, study_facts
 from reports.content.results import results_table
 from reports.document import Column, Section, Table, text_with_mark
+from reports.figures.seeds import DECISIVE_FIGURE
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
 
@@ -56,9 +57,11 @@ def render_report(comparison: Comparison, figures: Sequence[Figure]) -> str:
     ]
     if comparison.claims:
         blocks.append(render_table(claims_table(comparison)))
+    figures_by_name = {figure.name: figure for figure in figures}
+    if DECISIVE_FIGURE in figures_by_name:
+        blocks.append(_render_figure(figures_by_name[DECISIVE_FIGURE]))
     blocks += _render_notes(comparison)
     blocks.append(_render_list(f"{name}: {value}" for name, value in study_facts(comparison)))
-    figures_by_name = {figure.name: figure for figure in figures}
     for section in report_sections(comparison, figures):
         blocks += render_section(section, figures_by_name)
     return render_article(blocks)

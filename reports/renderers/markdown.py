@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reports.comparison.comparison import Comparison
 from reports.content.report import VERDICT_SYMBOLS, claims_table, report_sections, study_facts
 from reports.document import Column, Section, Table, text_with_mark
+from reports.figures.seeds import DECISIVE_FIGURE
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
 
@@ -17,15 +18,16 @@ SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~$&])")  # $ starts mathemati
 def render_report(comparison: Comparison, figures: Sequence[Figure]) -> str:
     """Render the document; it refers to the figures in ``figures/`` beside it."""
     registration = comparison.registration
+    figures_by_name = {figure.name: figure for figure in figures}
     blocks = [
         f"# {escape_text(registration.question)}",
         f"*Ablation study · {escape_text(registration.study)} · protocol {escape_text(registration.protocol)}*",
         f"**{escape_text(comparison.answer)}**",
         *_render_claims(comparison),
+        *(_render_figure(figures_by_name[DECISIVE_FIGURE]) if DECISIVE_FIGURE in figures_by_name else ()),
         *_render_cautions(comparison),
         _render_list(f"{name}: {value}" for name, value in study_facts(comparison)),
     ]
-    figures_by_name = {figure.name: figure for figure in figures}
     for section in report_sections(comparison, figures):
         blocks += render_section(section, figures_by_name)
     return join_blocks(blocks)

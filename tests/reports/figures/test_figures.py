@@ -11,7 +11,8 @@ import pytest
 
 from reports.comparison.comparison import compare_arms
 from reports.figures import style
-from reports.figures.study import error_decimals, pareto_front, report_figures
+from reports.figures.seeds import error_decimals
+from reports.figures.study import pareto_front, report_figures
 from reports.renderers import csv, html
 from tests.reports.records import HOSTILE, record
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from reports.analysis.arms import ArmSummary
 from reports.comparison.two_runs import ContrastInBothRuns, TwoRunComparison
 from reports.figures import style
-from reports.figures.study import error_decimals
+from reports.figures.seeds import error_decimals
 from reports.figures.style import MUTED, PAPER, Figure, Panel
 from reports.formatting import Interval, format_interval
 
