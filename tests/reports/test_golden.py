@@ -81,7 +81,7 @@ def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
 def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
     store, ids = kept
     page = store.runs.settings.reports_folder / "depth-digits"
-    monkeypatch.setattr("studies.cli.reports.compile_report", lambda *_, **__: page)
+    monkeypatch.setattr("studies.cli.reporting.reports.compile_report", lambda *_, **__: page)
     other = ("--against", ids["troubled"]) if by == "id" else ("--against-protocol", "cifar10-cpu")
     answer = invoke(kept, *other)
     assert answer.exit_code == 0, answer.output
