@@ -34,7 +34,14 @@ from ablations._differences import (
     group_differences,
     summarize_differences,
 )
-from ablations._discovery import ablation_name, find_import_paths, load, names, protect_own_packages
+from ablations._discovery import (
+    ablation_name,
+    find_import_paths,
+    load,
+    names,
+    protect_own_packages,
+    require_valid_file_name,
+)
 from ablations._errors import InvalidAblation, NotASingleChange, UnknownAblation
 from ablations._factorial import Factor, Factorial
 from ablations._paths import paths_overlap
@@ -100,6 +107,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "ablation_name",
     "find_import_paths",
     "protect_own_packages",
+    "require_valid_file_name",
     # Errors
     "InvalidAblation",
     "NotASingleChange",

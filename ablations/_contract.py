@@ -73,8 +73,8 @@ class Ablation:
         self._accept_single_values()
         arms = [arm.of_baseline(self.baseline) if isinstance(arm, Placebo) else arm for arm in self.arms]
         object.__setattr__(self, "arms", tuple(arms))
-        if not self.question.strip():
-            raise InvalidAblation("an ablation needs a question.")
+        if not (self.question or "").strip():  # a file without a docstring has None
+            raise InvalidAblation("an ablation needs a question: give the file a docstring, for question=__doc__.")
         if len(self.arms) < self.fewest_arms:
             raise InvalidAblation("an ablation needs at least one arm besides its baseline.")
         self._require_distinct_names()

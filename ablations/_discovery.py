@@ -85,8 +85,18 @@ def load(name: str) -> Ablation:
         module = _import_file(file)
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
-        raise InvalidAblation(f"{_display_path(module)} must define ABLATION = Ablation(...); it defines {ablation!r}.")
+        raise InvalidAblation(
+            f"{_display_path(module)} must define ABLATION = Ablation(...); {_describe_definition(module, ablation)}."
+        )
     return ablation
+
+
+def _describe_definition(module: ModuleType, ablation: object) -> str:
+    """What a file without an ablation under the expected name defines instead."""
+    if ablation is not None:
+        return f"it defines {ablation!r}"
+    names_used = [name for name, value in vars(module).items() if isinstance(value, Ablation)]
+    return f"its ablation is called {', '.join(names_used)}" if names_used else "it defines no ablation"
 
 
 def _resolve_file(name: str) -> Path | None:
@@ -107,7 +117,9 @@ def _import_named(name: str) -> ModuleType:
 
 def _import_file(file: Path) -> ModuleType:
     """Execute a user's file as a top-level module of its own name, even if it was loaded before."""
-    _require_valid_file(file)
+    if not file.is_file():
+        raise UnknownAblation(f"there is no file {file}.")
+    require_valid_file_name(file)
     _prioritize_folder(file.parent)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
@@ -119,7 +131,7 @@ def _import_file(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:  # a user's code may raise anything; the cause is chained
+    except (Exception, SystemExit) as error:  # a user's code may raise anything; the cause is chained
         raise InvalidAblation(
             f"{_error_location(error, file)}: {type(error).__name__}: {_error_message(error)}"
         ) from error
@@ -160,9 +172,12 @@ def _is_user_module(name: str, module: object) -> bool:
     return False
 
 
-def _require_valid_file(file: Path) -> None:
-    if not file.is_file():
-        raise UnknownAblation(f"there is no file {file}.")
+def require_valid_file_name(file: Path) -> None:
+    """Check the name of a user's file, which need not exist.
+
+    Raises:
+        InvalidAblation: for a name that is no file's of an ablation, or that another module has.
+    """
     if file.suffix != ".py" or not VALID_FILE_STEM.fullmatch(file.stem):
         raise InvalidAblation(
             f"{file.name} is not a valid file name for an ablation; expected letters, digits, _ and -, and the "
@@ -195,7 +210,7 @@ def _describe_namesake(file: Path) -> str:
     return f"a module that is already imported, from {module_file}"
 
 
-def _error_location(error: Exception, file: Path) -> str:
+def _error_location(error: BaseException, file: Path) -> str:
     """File and line of a user's error: of the syntax error, or the last line of that file in the traceback."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
@@ -204,7 +219,7 @@ def _error_location(error: Exception, file: Path) -> str:
     return f"{file}, line {lines[-1]}" if lines else str(file)
 
 
-def _error_message(error: Exception) -> str:
+def _error_message(error: BaseException) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 

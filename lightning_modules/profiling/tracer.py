@@ -119,7 +119,11 @@ def first_tensor(output: Any) -> torch.Tensor | None:
 def _failure_message(module: nn.Module, image_shape: tuple[int, ...], running_layer: str, error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     location = f", in {running_layer}" if running_layer else ""
-    return f"{type(module).__name__} fails on an image of {' x '.join(map(str, image_shape))}{location}: {lines[0]}"
+    reason = lines[0]
+    if reason == "Invalid channel dimensions":  # of torch, without the numbers
+        layer = dict(module.named_modules()).get(running_layer.partition(" ")[0])
+        reason = f"it takes {getattr(layer, 'in_channels', 'other')} channels, and is given another number of them"
+    return f"{type(module).__name__} fails on an image of {' x '.join(map(str, image_shape))}{location}: {reason}"
 
 
 def _channels_hint(module: nn.Module, image_shape: tuple[int, int, int], like: torch.Tensor) -> str:

@@ -12,6 +12,7 @@ import click
 import ablations
 from studies import protocols
 from studies.cli import archive, maintenance, networks
+from studies.cli.authoring import check, new
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.reporting import gate, judge, reports, status, ui
@@ -77,7 +78,21 @@ def _summarize_protocol(name: str) -> ProtocolSummary:
     return {"name": name, "seeds": list(protocol.seeds), "about": protocol.note.strip().splitlines()[0]}
 
 
-COMMAND_MODULES = (run, register, reports, calibrate, judge, gate, status, ui, networks, archive, maintenance)
+COMMAND_MODULES = (
+    new,
+    check,
+    run,
+    register,
+    reports,
+    calibrate,
+    judge,
+    gate,
+    status,
+    ui,
+    networks,
+    archive,
+    maintenance,
+)
 
 # The help lists commands by name, whatever the order here.
 for module in COMMAND_MODULES:

@@ -145,13 +145,19 @@ def _parse_overrides(baseline: Arm, setup: Setup, overrides: Mapping[str, Leaf])
     The resolution comes first: it may decide the baseline's network (``ByResolution``), and so which fields there are.
     """
     if RESOLUTION_PATH in overrides:
-        resolution = _parse_override(setup, RESOLUTION_PATH, overrides[RESOLUTION_PATH])
+        resolution = parse_override(setup, RESOLUTION_PATH, overrides[RESOLUTION_PATH])
         setup = edit_field(setup, RESOLUTION_PATH, resolution)
     setup = baseline.apply(setup)
-    return {path: _parse_override(setup, path, value) for path, value in overrides.items()}
+    return {path: parse_override(setup, path, value) for path, value in overrides.items()}
 
 
-def _parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
+def parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
+    """Parse a setting's value by the type that its field has in a setup.
+
+    Raises:
+        UnknownPath: for a path that names no field, with the nearest one.
+        InvalidValue: for text that cannot be read as the field's type.
+    """
     try:
         # Values from Python keep their type, and are checked where the setup is edited.
         return parse_leaf(annotation_at(setup, path), value) if isinstance(value, str) else value

@@ -74,6 +74,11 @@ def _run_step(module: nn.Module, setup: Setup) -> None:
     except Exception as error:  # it is the user's code, and may raise anything: the cause has the traceback
         lines = str(error).strip().splitlines() or [type(error).__name__]
         size = " x ".join(map(str, setup.scale.image_shape))
+        if "does not require grad" in lines[0]:
+            lines[0] = (
+                "no weight takes part in its outputs. Look for layers that are no attributes of the module, and for "
+                ".detach(), torch.no_grad() and .data in its forward."
+            )
         raise UserError(
             f"{type(module).__name__} fails in a training step on {NUM_IMAGES} images of {size}: {lines[0]}"
         ) from error

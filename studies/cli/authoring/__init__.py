@@ -1,0 +1,4 @@
+"""Commands for whoever writes an ablation: new, check, completion.
+
+Imports no other command.
+"""
