@@ -25,8 +25,10 @@ from ablations._claims import (
     change_verbs,
     endpoint_label,
 )
+from ablations._components import Component, ComponentContrast, ComponentDesign, DesignKind
 from ablations._conditional import ByData, ByResolution, Times
 from ablations._contract import Ablation
+from ablations._designs import AddOne, LeaveOneOut, StepByStep
 from ablations._differences import (
     Difference,
     compare_setups,
@@ -58,6 +60,7 @@ from ablations._reference import Reference
 from ablations._replications import (
     DEGRADATION_REPLICATIONS,
     DEPTH_REPLICATIONS,
+    FAMILY_REPLICATIONS,
     NORMALIZATION_REPLICATIONS,
     RESIDUAL_REPLICATIONS,
     ReplicatedError,
@@ -71,13 +74,22 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "Placebo",
     "Factor",
     "Factorial",
+    "Component",
+    "LeaveOneOut",
+    "AddOne",
+    "StepByStep",
     "Reference",
     "Replication",
     "ReplicatedError",
     "DEGRADATION_REPLICATIONS",
     "DEPTH_REPLICATIONS",
+    "FAMILY_REPLICATIONS",
     "NORMALIZATION_REPLICATIONS",
     "RESIDUAL_REPLICATIONS",
+    # What a generated design records
+    "ComponentContrast",
+    "ComponentDesign",
+    "DesignKind",
     # Values of an arm's edits that depend on the protocol
     "ByData",
     "ByResolution",

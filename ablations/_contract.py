@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from ablations._arms import DEFAULT_SETUP, DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
 from ablations._claims import Claim
+from ablations._components import ComponentDesign
 from ablations._conditional import CONDITIONAL_VALUES, ByResolution
 from ablations._differences import compare_setups, summarize_differences
 from ablations._errors import InvalidAblation, NotASingleChange
@@ -47,6 +48,7 @@ class Ablation:
         property_studied: the measured property that is the ablation's subject, if any. It may change; a contrast is
             unconfounded if no other property changes by more than 5%.
         factorial: the two factors that the arms cross, if any; reports then show main effects and the interaction.
+        design: what a generated ablation (``LeaveOneOut`` and its like) measures, component by component.
         reference: published figures, if any; they may depend on the resolution.
         replications: figures of public replications, if any; they may depend on the resolution.
 
@@ -64,6 +66,7 @@ class Ablation:
     forced: Mapping[str, str] = field(default_factory=dict)
     property_studied: Property | None = None
     factorial: Factorial | None = None
+    design: ComponentDesign | None = None
     reference: Reference | ByResolution[Reference | None] | None = None
     replications: tuple[Replication, ...] | ByResolution[tuple[Replication, ...]] = ()
 
@@ -300,6 +303,8 @@ class Ablation:
                 mentions += [("replication", name) for name in replication.values]
         if self.factorial:
             mentions += [("factorial", name) for name in self.factorial.arms]
+        if self.design:
+            mentions += [("design", name) for name in self.design.arms]
         names = [arm.name for arm in self.all_arms]
         for source, name in mentions:
             if name in self.placebos:

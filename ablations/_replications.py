@@ -140,3 +140,10 @@ RESIDUAL_REPLICATIONS = ByResolution[tuple[Replication, ...]](
 DEGRADATION_REPLICATIONS = _he_replications(
     {"plain-20": "plain 20", "plain-32": "plain 32", "plain-44": "plain 44", "plain-56": "plain 56"}
 )
+FAMILY_REPLICATIONS = ByResolution[tuple[Replication, ...]](
+    small=(
+        *_he_replications({"ResNet-20": "ResNet-20/18", "ResNet-32": "ResNet-32/34", "ResNet-56": "ResNet-56/50"}),
+        *_vgg_replications({"VGG-16-BN": "VGG-16", "VGG-19-BN": "VGG-19"}),
+    ),
+    large=(),
+)

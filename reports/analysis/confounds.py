@@ -97,7 +97,7 @@ def network_changes_between(registration: Registration, over: str, arm: str) -> 
     """Compare the network of ``over`` with that of ``arm``."""
     before, after = registration.properties.get(over, {}), registration.properties.get(arm, {})
     # A setting that had to change with the one studied (the head's width, say) confounds like a property does.
-    changed_settings = _setting_differences(registration, over, arm)
+    changed_settings = setting_differences(registration, over, arm)
     forced = confounding_forced_paths(changed_settings, registration.forced)
     forced_settings = []
     for change in collapse_changes(_differences_below(changed_settings, forced)):
@@ -120,7 +120,7 @@ def _unknown_properties(properties_by_arm: Mapping[str, Mapping[str, int]]) -> t
     return tuple(UnknownProperties(arms=arms, properties=tuple(names)) for arms, names in missing.items())
 
 
-def _setting_differences(registration: Registration, over: str, arm: str) -> tuple[Difference, ...]:
+def setting_differences(registration: Registration, over: str, arm: str) -> tuple[Difference, ...]:
     """Leaves in which two arms differ, derived from what each changes of the baseline."""
     over_changes = {change.path: change for change in registration.changes.get(over, ())}
     arm_changes = {change.path: change for change in registration.changes.get(arm, ())}

@@ -44,6 +44,7 @@ from reports.comparison.claims import (
     to_judged_claim,
     withhold_verdict,
 )
+from reports.comparison.components import ComponentAnalysis, analyze_components
 from reports.comparison.controls import JudgedControl, judge_controls
 from reports.comparison.replications import ReplicatedDifference, compare_with_replications
 from reports.formatting import Interval, clip_interval
@@ -67,6 +68,7 @@ class Comparison:
         claims: the registered claims with their verdicts.
         differences: between arms: the registered ones, then the others to the baseline.
         factorial_analyses: main effects and interactions of a registered factorial, endpoint by endpoint.
+        components: what each component of a generated design contributes.
         integrity_checks: what the paired trials shared.
         sensitivity: sentences on what these seeds could and could not have shown.
         registration_check: whether the copies of the registration agree; ``None`` where an earlier version made it.
@@ -108,6 +110,7 @@ class Comparison:
     registration_check: RegistrationCheck | None = None
     controls: tuple[JudgedControl, ...] = ()
     replications: tuple[ReplicatedDifference, ...] = ()
+    components: ComponentAnalysis | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison of {len(self.arms)} arms of {self.registration.study}: {self.answer}>"
@@ -209,6 +212,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         claims=claims,
         differences=differences,
         factorial_analyses=analyze_factorial(claimed, _factorial_endpoints(registration)),
+        components=analyze_components(record, verdicts, claims),
         integrity_checks=checks,
         sensitivity=describe_sensitivity(
             claimed,

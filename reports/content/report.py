@@ -15,7 +15,7 @@ from reports.content.costs import (
     has_evaluations,
     networks_table,
 )
-from reports.content.factorial import INTERACTION_FIGURE, factorial_section
+from reports.content.designs import COMPONENTS_FIGURE, INTERACTION_FIGURE, components_section, factorial_section
 from reports.content.paired_examples import examples_table
 from reports.content.replications import replications_table
 from reports.content.results import contrasts_table, results_table
@@ -53,7 +53,7 @@ VERDICT_SYMBOLS = {
 }
 
 # Figures that are shown with the verdicts or in the section that they belong to, not among the others.
-FIGURES_OF_SECTIONS = (DECISIVE_FIGURE, INTERACTION_FIGURE, SEARCH_FIGURE)
+FIGURES_OF_SECTIONS = (DECISIVE_FIGURE, COMPONENTS_FIGURE, INTERACTION_FIGURE, SEARCH_FIGURE)
 
 
 def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section, ...]:
@@ -67,6 +67,8 @@ def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[
         sections.append(tuning_section(comparison, figure_names))
     if comparison.factorial_analyses:
         sections.append(factorial_section(comparison, figure_names))
+    if comparison.components:
+        sections.append(components_section(comparison, comparison.components, figure_names))
     other_figures = tuple(name for name in figure_names if name not in FIGURES_OF_SECTIONS)
     sections += [
         contract_section(comparison),

@@ -13,6 +13,7 @@ from ablations import FallsWith, SaturatesAt
 from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.figures import style
+from reports.figures.components import components_figure
 from reports.figures.gradient_norms import gradient_norms_figure
 from reports.figures.interaction import interaction_figure
 from reports.figures.learning_curves import learning_curves_figure
@@ -37,6 +38,7 @@ def report_figures(comparison: Comparison) -> tuple[Figure, ...]:
     candidates = (
         seeds_figure(comparison),
         interaction_figure(comparison),
+        components_figure(comparison),
         learning_curves_figure(comparison),
         gradient_norms_figure(comparison),
         _costs_figure(comparison),

@@ -80,6 +80,8 @@ def render_documents(comparison: Comparison, figures: Sequence[Figure]) -> dict[
     }
     if comparison.factorial_analyses:
         documents["effects.csv"] = csv.effects_csv(comparison)
+    if comparison.components:
+        documents["components.csv"] = csv.components_csv(comparison)
     if comparison.tuned:
         documents["tuning.csv"] = csv.tuning_csv(comparison)
     return documents

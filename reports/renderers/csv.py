@@ -67,6 +67,27 @@ def effects_csv(comparison: Comparison) -> str:
     return format_csv(rows, SIGNIFICANT_DIGITS)
 
 
+def components_csv(comparison: Comparison) -> str:
+    """One row per component of a generated design, positive where the endpoint is lower with it."""
+    analysis = comparison.components
+    rows: list[dict[str, CsvValue]] = []
+    for effect in analysis.effects if analysis else ():
+        rows.append(
+            {
+                "component": effect.contrast.component,
+                "over": effect.contrast.over,
+                "arm": effect.contrast.arm,
+                "lower_by": effect.estimate.value,
+                "low": effect.estimate.low,
+                "high": effect.estimate.high,
+                "verdict": effect.word,
+                "seeds": effect.num_pairs,
+                "planned": effect.num_planned,
+            }
+        )
+    return format_csv(rows, SIGNIFICANT_DIGITS)
+
+
 def tuning_csv(comparison: Comparison) -> str:
     """One row per candidate: its settings, cost and validation error."""
     candidates = comparison.tuned.tuning_summary.candidates if comparison.tuned else ()

@@ -240,8 +240,11 @@ def verdict_options(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: boo
 def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individual: bool) -> list[VerdictOption]:
     pair = (claim.over, claim.arm)
     label = endpoint_label(claim.endpoint)
-    better = f"{claim.arm} improves on {claim.over} in {label}"
-    worse = f"{claim.arm} is worse than {claim.over} in {label}"
+    verbs = ("improves on", "is worse than", "does not improve on")
+    better, worse, not_better = (f"{claim.arm} {verb} {claim.over} in {label}" for verb in verbs)
+    if claim.endpoint == "gradient_norm":  # which measures a mechanism: a lower one is no improvement
+        verbs = ("has a lower", "has a higher", "does not have a lower")
+        better, worse, not_better = (f"{claim.arm} {verb} {label} than {claim.over}" for verb in verbs)
     if isinstance(claim, HelpsBy):
         # An improvement of a stated size has no "practically equivalent": it may be missed to either side.
         low, high = claim.by - claim.within, claim.by + claim.within
@@ -259,8 +262,9 @@ def _simple_options(claim: SimpleClaim, analysis: EndpointAnalysis, *, individua
     equivalent = VerdictOption("practically equivalent", equal, (analysis.equivalence(pair, individual=individual),))
     if isinstance(claim, DoesNotHelp):
         smallest = analysis.format_margin(analysis.evidence.smallest_effect)
-        not_better = f"{claim.arm} does not improve on {claim.over} in {label} by {smallest} or more"
-        supported = VerdictOption("supported", not_better, (analysis.non_superiority(pair, individual=individual),))
+        supported = VerdictOption(
+            "supported", f"{not_better} by {smallest} or more", (analysis.non_superiority(pair, individual=individual),)
+        )
         return [equivalent, supported, VerdictOption("contradicted", better, (analysis.superiority(pair),))]
     supported = VerdictOption("supported", better, (analysis.superiority(pair, individual=individual),))
     return [equivalent, supported, VerdictOption("contradicted", worse, (analysis.inferiority(pair),))]

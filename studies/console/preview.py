@@ -8,7 +8,7 @@ import click
 
 from ablations import PROPERTY_LABELS, PropertyContrast
 from studies.console.tables import print_table
-from studies.design.preview import ArmPreview, StudyPreview, TuningPreview
+from studies.design.preview import ArmPreview, DesignPreview, StudyPreview, TuningPreview
 from studies.records.registration import source_chain_of
 
 UNKNOWN = "unknown"
@@ -19,9 +19,7 @@ def print_preview(preview: StudyPreview) -> None:
     click.echo(f"{preview.question}\n")
     _print_arms(preview.arms)
     _print_contrasts(preview)
-    for name, arm in preview.arms.items():
-        if arm.changes:
-            click.echo(f"{name} changes  " + "; ".join(arm.changes))
+    _print_changes(preview)
     for path, reason in preview.forced.items():
         click.echo(f"forced   {path}: {reason}")
     _print_warm_starts(preview.arms, preview.source_arms)
@@ -50,6 +48,24 @@ def print_preview(preview: StudyPreview) -> None:
             f"power    smallest true difference between two arms that {len(preview.seeds)} seeds find in 80% of "
             f"studies: {preview.detectable_difference:.2f} standard deviations of a paired difference"
         )
+
+
+def _print_changes(preview: StudyPreview) -> None:
+    """Print what each arm changes; of a generated design, what each component changes."""
+    if preview.design:
+        _print_design(preview.design)
+        return
+    for name, arm in preview.arms.items():
+        if arm.changes:
+            click.echo(f"{name} changes  " + "; ".join(arm.changes))
+
+
+def _print_design(preview: DesignPreview) -> None:
+    """Print the components in their order, each with what changes between the arm without it and the arm with it."""
+    click.echo(f"design   {preview.design.title}, {len(preview.design.contrasts)} components:")
+    for number, contrast in enumerate(preview.design.contrasts, start=1):
+        changes = "; ".join(preview.changes[contrast.component])
+        click.echo(f"{number:6}.  {contrast.component}, from {contrast.over} to {contrast.arm}: {changes}")
 
 
 def _print_num_trials(preview: StudyPreview) -> None:

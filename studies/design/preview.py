@@ -9,9 +9,11 @@ from typing import Any
 
 from ablations import (
     PROPERTY_LABELS,
+    ComponentDesign,
     Property,
     PropertyContrast,
     compare_properties,
+    compare_setups,
     confounding_forced_paths,
     summarize_differences,
 )
@@ -73,6 +75,18 @@ class TuningPreview:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DesignPreview:
+    """A generated design, component by component.
+
+    Attributes:
+        changes: per component, what differs between the arm without it and the arm with it, in words.
+    """
+
+    design: ComponentDesign
+    changes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyPreview:
     """A study before its first trial.
 
@@ -86,6 +100,7 @@ class StudyPreview:
         seconds: estimated time from the command to the report; ``None`` where a trial's time cannot be estimated.
         detectable_difference: smallest true difference between two arms found at 80 % power, in standard deviations of
             a paired difference; ``None`` where it is not computed.
+        design: of a generated ablation.
     """
 
     study: str
@@ -107,6 +122,7 @@ class StudyPreview:
     num_workers: int
     seconds: float | None
     detectable_difference: float | None = None
+    design: DesignPreview | None = None
 
     def __repr__(self) -> str:
         duration = "time unknown" if self.seconds is None else f"about {self.seconds / 60:.1f} minutes"
@@ -210,6 +226,7 @@ def preview_study(
         num_trials=len(study.trials()),
         num_workers=num_workers,
         seconds=None if total_seconds is None else estimate_study_seconds(total_seconds, num_workers),
+        design=_preview_design(study.ablation.design, setups),
     )
 
 
@@ -236,6 +253,7 @@ def preview_to_json(preview: StudyPreview) -> dict[str, Any]:
         "workers": preview.num_workers,
         "minutes": None if preview.seconds is None else preview.seconds / 60,
         "detectable": preview.detectable_difference,
+        "design": _design_to_json(preview.design),
     }
 
 
@@ -257,10 +275,29 @@ def _arm_to_json(arm: ArmPreview) -> dict[str, Any]:
     }
 
 
+def _design_to_json(preview: DesignPreview | None) -> dict[str, Any] | None:
+    if preview is None:
+        return None
+    components = []
+    for contrast in preview.design.contrasts:
+        components.append({**asdict(contrast), "changes": list(preview.changes[contrast.component])})
+    return {"kind": preview.design.kind, "endpoint": preview.design.endpoint, "components": components}
+
+
 def _tuning_preview_to_json(tuning: TuningPreview | None) -> dict[str, Any] | None:
     if tuning is None:
         return None
     return {"budget": tuning.budget, "epochs": dict(tuning.epochs), "seeds": list(tuning.seeds)}
+
+
+def _preview_design(design: ComponentDesign | None, setups: Mapping[str, Setup]) -> DesignPreview | None:
+    if design is None:
+        return None
+    changes = {}
+    for contrast in design.contrasts:
+        differences = compare_setups(setups[contrast.over], setups[contrast.arm])
+        changes[contrast.component] = summarize_differences(differences)
+    return DesignPreview(design=design, changes=changes)
 
 
 def _preview_arms(

@@ -82,6 +82,7 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
         built={name: compare_modules(networks[baseline], networks[name]) for name in names[1:]},
         property_studied=study.ablation.property_studied,
         factorial=study.ablation.factorial,
+        design=study.ablation.design,
         donors=source_arms,
         donor_epochs=source_epochs,
         tested=evaluated_arms,

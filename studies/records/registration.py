@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ablations import Claim, Difference, Factorial, Property, Reference, Replication
+from ablations import Claim, ComponentDesign, Difference, Factorial, Property, Reference, Replication
 from lightning_modules.specs.values import Leaf
 from studies.design.tuning import TuningBudget
 from studies.records.results import RECORD_SCHEMA
@@ -49,6 +49,7 @@ class Registration:
         num_planned: trials of the arms that were planned then.
         num_visible: those of them that had a result already, in this study or in any other, under any name.
         replications: results of public replications of the same arms, where the baseline's setup has any.
+        design: what a generated ablation measures, component by component.
         class_counts: examples in ``train`` (under the first seed) and ``test``, by the name of the class.
     """
 
@@ -84,6 +85,7 @@ class Registration:
     num_visible: int = 0
     class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     replications: tuple[Replication, ...] = ()
+    design: ComponentDesign | None = None
     schema: int = RECORD_SCHEMA
 
     @property

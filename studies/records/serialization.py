@@ -18,7 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablations import CLAIM_CLASSES, Difference, Factor, Factorial, Reference, ReplicatedError, Replication
+from ablations import (
+    CLAIM_CLASSES,
+    ComponentContrast,
+    ComponentDesign,
+    Difference,
+    Factor,
+    Factorial,
+    Reference,
+    ReplicatedError,
+    Replication,
+)
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_array
@@ -37,8 +47,10 @@ def registration_to_json(registration: Registration) -> dict[str, Any]:
     data = asdict(registration)
     data["claims"] = to_json(registration.claims)
     data["tuning"] = tuning_to_json(registration.tuning)
-    if not registration.replications:  # a study without any keeps the digest that it had before there were some
-        del data["replications"]
+    # A study without these keeps the digest that it had before there were any.
+    for name in ("replications", "design"):
+        if not data[name]:
+            del data[name]
     return data
 
 
@@ -53,6 +65,7 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
         "changes": _differences_from_json(data["changes"]),
         "built": _differences_from_json(data["built"]),
         "factorial": _factorial_from_json(data["factorial"]),
+        "design": _design_from_json(data.get("design")),
         "unknowns": _tuples_by_arm(data["unknowns"]),
         "reference": Reference(**data["reference"]) if data["reference"] else None,
         "replications": tuple(map(_replication_from_json, data.get("replications", ()))),
@@ -86,6 +99,13 @@ def _factorial_from_json(data: dict[str, Any] | None) -> Factorial | None:
 
 def _factor_from_json(data: dict[str, Any]) -> Factor:
     return Factor(name=data["name"], levels=tuple(data["levels"]))
+
+
+def _design_from_json(data: dict[str, Any] | None) -> ComponentDesign | None:
+    if data is None:
+        return None
+    contrasts = tuple(ComponentContrast(**contrast) for contrast in data["contrasts"])
+    return ComponentDesign(**data | {"contrasts": contrasts})
 
 
 def _replication_from_json(data: dict[str, Any]) -> Replication:

@@ -50,7 +50,11 @@ def test_it_keeps_the_contract_under_every_protocol(name, protocol):
     assert len({trial.fingerprint for trial in trials}) == len(trials)
 
 
-@pytest.mark.parametrize("protocol", protocols.names())
+# Of CIFAR-10's two protocols, whose networks differ in their width alone, one is enough for every run of the tests.
+WITH_SLOW = [pytest.param(name, marks=pytest.mark.slow if name == "cifar10" else ()) for name in protocols.names()]
+
+
+@pytest.mark.parametrize("protocol", WITH_SLOW)
 @pytest.mark.parametrize("name", ablations.names())
 def test_its_networks_are_built_as_they_are_declared(name, protocol):
     conditions = protocols.load(protocol)
@@ -107,6 +111,19 @@ def test_one_7x7_has_81_percent_more_weights_than_three_3x3_that_see_as_much():
         profiled("receptive_field", arm).receptive_field for arm in ("three 3×3", "one 7×7", "five 3×3", "one 11×11")
     ]
     assert fields[0] == fields[1] < fields[2] == fields[3]
+
+
+def test_early_down_sampling_is_most_of_why_a_residual_network_computes_less():
+    """Of 15.5 billion multiply-adds of VGG-16; He et al. 2016, Table 1, print 1.8 billion for 18 layers."""
+    late, early = (profiled("stem", arm).multiply_adds for arm in ("3×3 stem", "7×7 stem"))
+    assert (round(late / 1e9, 1), round(early / 1e9, 1)) == (27.2, 1.8)
+
+
+def test_the_residual_network_at_the_end_of_the_steps_has_the_convolutions_of_the_first():
+    steps = [profiled("vgg_to_resnet", arm.name) for arm in ablations.load("vgg_to_resnet").all_arms]
+    assert [step.nonlinearities for step in steps] == [13] * 6
+    assert [step.weight_layers for step in steps] == [16, 16, 16, 14, 14, 14]  # global pooling takes two layers
+    assert steps[-1].parameters == steps[-2].parameters  # residual sums have none
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_all():

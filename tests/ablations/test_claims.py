@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import ablations
-from ablations import AllOf, Caveat, FallsWith, Helps, SaturatesAt
+from ablations import AllOf, Caveat, DoesNotHelp, FallsWith, Helps, SaturatesAt
 from ablations._dense_positions import dense_positions
 from lightning_modules.catalogue import VGG_A
 from lightning_modules.spec import Setup
@@ -56,3 +56,14 @@ def test_sentences_name_few_arms_one_by_one_and_count_many():
     )
     many = AllOf(parts=tuple(Helps(arm=arm, over="w0") for arm in arms[1:]))
     assert many.sentence.startswith("All 39 hold, from: w1 improves on w0 in test error. To: w39")
+
+
+def test_a_lower_gradient_norm_is_no_improvement():
+    """It measures a mechanism; of the claim that gradients do not vanish the sentence says just that."""
+    vanish = Helps(arm="deep", over="shallow", endpoint="gradient_norm")
+    stay = DoesNotHelp(arm="deep", over="shallow", endpoint="gradient_norm")
+    assert vanish.sentence == "The gradient norm of the first layer is lower in deep than in shallow."
+    assert stay.sentence == "The gradient norm of the first layer is not lower in deep than in shallow."
+    (both, alone) = ablations.load("vanishing_gradients").claims
+    assert alone.sentence in both.sentence
+    assert both.endpoints == ("training_error", "gradient_norm")

@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from ablations import Claim, Difference, DoesNotHelp, Factor, Factorial, FallsWith, Helps, Reference, Reverses
+from ablations import (
+    Claim,
+    ComponentContrast,
+    ComponentDesign,
+    DesignKind,
+    Difference,
+    DoesNotHelp,
+    Factor,
+    Factorial,
+    FallsWith,
+    Helps,
+    Reference,
+    Reverses,
+)
 from studies.design.tuning import Range, TuningBudget
 from studies.records.registration import Registration
 from studies.records.results import Result
@@ -513,3 +527,68 @@ def candidates_of(arm: str, tuning: TuningBudget, random: np.random.Generator) -
 
 def _last_rung(candidates: tuple[RecordedCandidate, ...], arm: str, tuning: TuningBudget) -> list[RecordedCandidate]:
     return [fit for fit in candidates if fit.arm == arm and fit.rung == len(tuning.rung_schedule) - 1]
+
+
+# -- generated designs -------------------------------------------------------------------------------------------------
+
+STEPS = ("batch norm", "no dropout", "residual sums")
+STEP_ARMS = ("VGG-D", "+ batch norm", "+ no dropout", "residual network")
+STEP_ERRORS = dict(zip(STEP_ARMS, (9.4, 7.1, 7.6, 6.2), strict=True))
+LEFT_OUT = ("momentum", "weight decay", "dropout")
+LEFT_OUT_ERRORS = dict(zip(("full", *(f"without {name}" for name in LEFT_OUT)), (7.0, 7.4, 7.1, 8.6), strict=True))
+
+
+def component_design(kind: DesignKind, arms: tuple[str, ...], names: tuple[str, ...]) -> ComponentDesign:
+    """A design of arms in their order, the baseline first."""
+    if kind == "step-by-step":
+        pairs = list(pairwise(arms))
+    elif kind == "leave-one-out":
+        pairs = [(arm, arms[0]) for arm in arms[1:]]
+    else:
+        pairs = [(arms[0], arm) for arm in arms[1:]]
+    contrasts = [
+        ComponentContrast(component=name, over=over, arm=arm) for name, (over, arm) in zip(names, pairs, strict=True)
+    ]
+    return ComponentDesign(kind=kind, endpoint="test_error", contrasts=tuple(contrasts))
+
+
+def designed(
+    kind: DesignKind = "step-by-step", seeds: int = 5, states: Mapping[tuple[str, int], str] | None = None
+) -> StudyRecord:
+    """A study of a generated design: steps towards a residual network, or a recipe without each of its parts."""
+    errors, names = (STEP_ERRORS, STEPS) if kind == "step-by-step" else (LEFT_OUT_ERRORS, LEFT_OUT)
+    arms = tuple(errors)
+    random = np.random.default_rng(5)
+    shared = random.normal(0, 0.3, seeds)
+    trials = tuple(
+        trial(
+            arm, seed, float(mean + shared[seed] + random.normal(0, 0.2)), (states or {}).get((arm, seed), "finished")
+        )
+        for arm, mean in errors.items()
+        for seed in range(seeds)
+    )
+    design = component_design(kind, arms, names)
+    changed = {
+        arm: tuple(
+            Difference(path=f"recipe.part_{number}", before="yes", after="no")
+            for number in (range(1, index + 1) if kind == "step-by-step" else (index,))
+        )
+        for index, arm in enumerate(arms)
+        if index
+    }
+    return record(
+        arms,
+        seeds,
+        trials=trials,
+        study="vgg_to_resnet",
+        question="What does each step contribute?",
+        forced={},
+        varies=("recipe",),
+        property_studied=None,
+        properties=dict.fromkeys(arms, block_properties(deep=False)),
+        changes=changed,
+        built={},
+        claims=tuple(Helps(arm=contrast.arm, over=contrast.over) for contrast in design.contrasts),
+        reference=None,
+        design=design,
+    )

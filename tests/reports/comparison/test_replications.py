@@ -147,7 +147,7 @@ def test_the_report_shows_the_column_the_differences_and_the_sources():
 SMALL = edit_fields(Setup(network=ablations.load("depth").baseline.edits["network"]), {"scale.resolution": 32})
 
 
-@pytest.mark.parametrize("name", ["depth", "residual", "degradation", "normalization"])
+@pytest.mark.parametrize("name", ["depth", "residual", "degradation", "normalization", "vgg_against_resnet"])
 def test_replications_are_registered_and_read_back(name):
     ablation = ablations.load(name)
     made = replace(registration(), replications=ablation.replications_for(SMALL))

@@ -474,3 +474,18 @@ def test_a_metric_whose_rise_is_better_is_told_by_its_name_and_sign():
     (lower,) = judge_claims([on_metric(HELPS, ACCURACY)], "ABC", {ACCURACY: falling})
     assert lower.word == "contradicted"
     assert lower.finding.startswith("B is worse than A in mAP: change from A to B −0.99")
+
+
+@pytest.mark.parametrize(
+    ("claim_class", "means", "finding"),
+    [
+        (Helps, (2, 1), "B has a lower gradient norm of the first layer than A"),
+        (Helps, (1, 2), "B has a higher gradient norm of the first layer than A"),
+        (DoesNotHelp, (1, 2), "B does not have a lower gradient norm of the first layer than A by"),
+        (DoesNotHelp, (2, 1), "B has a lower gradient norm of the first layer than A"),
+    ],
+)
+def test_a_gradient_norm_is_found_lower_or_higher_and_not_better(claim_class, means, finding):
+    claim = claim_class(arm="B", over="A", endpoint="gradient_norm")
+    (found,) = judge_claims([claim], "AB", {"gradient_norm": evidence(measured(means), unit="")})
+    assert found.finding.startswith(finding)

@@ -1,16 +1,35 @@
-"""The section on a factorial design: cell means, effects, interaction."""
+"""The sections on designs: effects of a factorial, and contributions of a generated design's components."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablations import ENDPOINT_LABELS
+from ablations import ENDPOINT_LABELS, DesignKind
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
+from reports.comparison.components import ComponentAnalysis, ComponentEffect
 from reports.document import Cell, Column, Row, Section, Table, interval_cell, mean_cell, text_cell
-from reports.formatting import format_count, join_words
+from reports.formatting import MISSING, format_count, join_words
 
-INTERACTION_FIGURE = "interaction"  # the figure that is shown in this section, not with the other figures
+# The figures that are shown in these sections, not with the other figures.
+INTERACTION_FIGURE = "interaction"
+COMPONENTS_FIGURE = "components"
+MAX_CHANGES = 6  # that a cell lists
+
+COMPONENT_PARAGRAPHS: dict[DesignKind, str] = {
+    "leave-one-out": (
+        "Each component is left out alone, so that its contribution is the one that it makes beside all others. Two "
+        "components that do the same work may both seem dispensable."
+    ),
+    "add-one": (
+        "Each component is added alone, so that its contribution is the one that it makes without the others. The "
+        "contributions need not add up to that of all components together."
+    ),
+    "step-by-step": (
+        "Each step is compared with the one before it, so that its contribution is the one that it makes after all "
+        "earlier steps. The steps in another order may divide the whole in another way."
+    ),
+}
 
 
 def factorial_section(comparison: Comparison, figure_names: Sequence[str]) -> Section:
@@ -97,3 +116,60 @@ def _effect_row(analysis: FactorialAnalysis, effect: FactorEffect) -> Row:
         interval_cell(effect.estimate, analysis.num_decimals),
         Cell(text=seeds, sort=effect.num_pairs, tone="alert" if is_incomplete else ""),
     )
+
+
+def components_section(comparison: Comparison, analysis: ComponentAnalysis, figure_names: Sequence[str]) -> Section:
+    """Section with what each component of a generated design contributes."""
+    return Section(
+        name="components",
+        title=analysis.design.title,
+        paragraphs=(COMPONENT_PARAGRAPHS[analysis.design.kind],),
+        tables=(_components_table(comparison, analysis),),
+        figures=(COMPONENTS_FIGURE,) if COMPONENTS_FIGURE in figure_names else (),
+    )
+
+
+def _components_table(comparison: Comparison, analysis: ComponentAnalysis) -> Table:
+    endpoint = ENDPOINT_LABELS[analysis.design.endpoint]
+    columns = [
+        Column(title="Step" if analysis.design.kind == "step-by-step" else "Component"),
+        Column(title=f"Reduction in {endpoint}", unit=analysis.unit, kind="number"),
+        Column(title="Verdict on its claim"),
+        Column(title="Changed settings"),
+        Column(title="Changed in the network"),
+    ]
+    if _has_missing_pairs(analysis):
+        columns.append(Column(title="Complete pairs", unit="of seeds", kind="number"))
+    note = (
+        f"Simultaneous {comparison.confidence_level} intervals, one family of all registered differences in "
+        f"{endpoint}; positive where {endpoint} is lower with the component."
+    )
+    return Table(
+        name="components",
+        caption=f"Contributions to {endpoint}",
+        columns=tuple(columns),
+        rows=tuple(_component_row(analysis, effect) for effect in analysis.effects),
+        notes=(note,),
+    )
+
+
+def _has_missing_pairs(analysis: ComponentAnalysis) -> bool:
+    return any(effect.num_pairs < effect.num_planned for effect in analysis.effects)
+
+
+def _component_row(analysis: ComponentAnalysis, effect: ComponentEffect) -> Row:
+    changes = list(effect.changes[:MAX_CHANGES])
+    if len(effect.changes) > MAX_CHANGES:
+        changes.append(f"and {len(effect.changes) - MAX_CHANGES} more")
+    cells = [
+        text_cell(effect.contrast.component, "strong"),
+        interval_cell(effect.estimate, analysis.num_decimals),
+        text_cell(effect.word or MISSING),
+        text_cell("; ".join(changes)),
+        text_cell(effect.network_changes.description),
+    ]
+    if _has_missing_pairs(analysis):
+        is_incomplete = effect.num_pairs < effect.num_planned
+        text = f"{effect.num_pairs} of {effect.num_planned}"
+        cells.append(Cell(text=text, sort=effect.num_pairs, tone="alert" if is_incomplete else ""))
+    return tuple(cells)

@@ -1,0 +1,278 @@
+"""Designs that generate an ablation from its components: arms, contract and claims.
+
+``LeaveOneOut`` takes each component out of a full setup, ``AddOne`` adds each one to a base setup, and ``StepByStep``
+leads from one setup to another, one component at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm
+from ablations._claims import ERROR_ENDPOINTS, Claim, Endpoint, Helps
+from ablations._components import Component, ComponentContrast, ComponentDesign, DesignKind
+from ablations._conditional import CONDITIONAL_VALUES
+from ablations._contract import Ablation
+from ablations._differences import Difference, compare_setups
+from ablations._errors import InvalidAblation
+from ablations._paths import is_within
+from lightning_modules.specs.setup import Setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GeneratedAblation(Ablation):
+    """An ablation whose baseline, arms, contract and claims follow from components.
+
+    Attributes:
+        endpoint: the error that the components are expected to reduce.
+        claims: besides the generated ones, which come first.
+    """
+
+    endpoint: Endpoint = "test_error"
+    # What a hand-written ablation declares is generated here.
+    baseline: Arm = field(init=False)
+    arms: tuple[Arm, ...] = field(init=False)
+    varies: tuple[str, ...] = field(init=False)
+    design: ComponentDesign | None = field(init=False, default=None)
+
+    def _generate(
+        self,
+        kind: DesignKind,
+        arms: Sequence[Arm],
+        components: Sequence[Component],
+        contrasts: Sequence[ComponentContrast],
+    ) -> None:
+        """Set the fields of the ablation; the first arm is the baseline."""
+        if self.endpoint not in ERROR_ENDPOINTS:
+            raise InvalidAblation(
+                f"`endpoint` is {self.endpoint!r}; expected one of {', '.join(map(repr, ERROR_ENDPOINTS))}. Declare "
+                "claims on other endpoints in `claims`."
+            )
+        self._set(baseline=arms[0], arms=tuple(arms[1:]), varies=_outermost_paths(components))
+        self._require_distinct_names()  # before the claims: these would name an arm twice
+        claims: list[Claim] = []
+        for contrast, component in zip(contrasts, components, strict=True):
+            claims.append(contrast.make_claim(component, self.endpoint))
+        if kind == "step-by-step" and len(components) > 1:
+            claims.append(Helps(arm=arms[-1].name, over=arms[0].name, endpoint=self.endpoint))
+        declared = (self.claims,) if isinstance(self.claims, Claim) else self.claims
+        claims += [claim for claim in declared if claim not in claims]
+        design = ComponentDesign(kind=kind, endpoint=self.endpoint, contrasts=tuple(contrasts))
+        self._set(claims=tuple(claims), design=design)
+
+    def _set(self, **fields: object) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)  # the class is frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(_GeneratedAblation):
+    """What does each component contribute to the whole? Arms: the full setup, and it without each component.
+
+    Attributes:
+        full: the baseline, with all components.
+        components: each with the edits that leave it out of ``full``. The arm without ``dropout`` is named ``without
+            dropout``; the claim is that ``full`` improves on it.
+
+    Raises:
+        InvalidAblation: for two components of one name, a component that changes nothing, and two that change the same
+            setting.
+    """
+
+    full: Arm
+    components: tuple[Component, ...]
+
+    def __post_init__(self) -> None:
+        components = _require_components(self.components, "components")
+        object.__setattr__(self, "components", components)
+        arms, contrasts = [self.full], []
+        for component in components:
+            arms.append(_edit_arm(self.full, component, f"without {component.name}"))
+            contrasts.append(ComponentContrast(component=component.name, over=arms[-1].name, arm=self.full.name))
+        _require_separate(self.full, arms[1:], components)
+        self._generate("leave-one-out", arms, components, contrasts)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOne(_GeneratedAblation):
+    """What does each component bring on its own? Arms: the base setup, and it with each component.
+
+    Attributes:
+        base: the baseline, without any of the components.
+        components: each with the edits that add it to ``base``. The arm with ``dropout`` is named ``with dropout``; the
+            claim is that it improves on ``base``.
+
+    Raises:
+        InvalidAblation: for two components of one name, a component that changes nothing, and two that change the same
+            setting.
+    """
+
+    base: Arm
+    components: tuple[Component, ...]
+
+    def __post_init__(self) -> None:
+        components = _require_components(self.components, "components")
+        object.__setattr__(self, "components", components)
+        arms, contrasts = [self.base], []
+        for component in components:
+            arms.append(_edit_arm(self.base, component, f"with {component.name}"))
+            contrasts.append(ComponentContrast(component=component.name, over=self.base.name, arm=arms[-1].name))
+        _require_separate(self.base, arms[1:], components)
+        self._generate("add-one", arms, components, contrasts)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepByStep(_GeneratedAblation):
+    """What does each step contribute on the way from one setup to another? Arms: the setup after each step.
+
+    What a step contributes depends on the steps before it: another order may give another answer.
+
+    Attributes:
+        base: the baseline, where the way starts.
+        target: where it ends. Its name is that of the last arm; the arms between are named ``+ batch norm``.
+        steps: in order, each with the edits that lead from the setup before it to its own. By default, one per path
+            that ``target`` sets to another value than ``base``, in their order: the way from a default recipe to a
+            tuned one. The claims are that each step improves on the one before, and ``target`` on ``base``.
+
+    Raises:
+        InvalidAblation: for two steps of one name, a step that changes nothing, a step that changes again what an
+            earlier one has changed, equal setups, and steps that do not lead to ``target``.
+    """
+
+    base: Arm
+    target: Arm
+    steps: tuple[Component, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_different(self.base, self.target)
+        steps = _require_components(self.steps or _steps_between(self.base, self.target), "steps")
+        object.__setattr__(self, "steps", steps)
+        arms = [self.base]
+        for number, step in enumerate(steps, start=1):
+            name = self.target.name if number == len(steps) else f"+ {step.name}"
+            arms.append(_edit_arm(arms[-1], step, name))
+        _require_lasting_steps(arms, steps)
+        _require_arrival(arms[-1], self.target)
+        contrasts = []
+        for step, (before, after) in zip(steps, pairwise(arms), strict=True):
+            contrasts.append(ComponentContrast(component=step.name, over=before.name, arm=after.name))
+        self._generate("step-by-step", arms, steps, contrasts)
+        super().__post_init__()
+
+
+def _edit_arm(arm: Arm, component: Component, name: str) -> Arm:
+    """Add a component's edits to an arm's own, which give way where the component sets the same path."""
+    kept = {}
+    for path, value in arm.edits.items():
+        if not any(is_within(path, edited_path) for edited_path in component.edits):
+            kept[path] = value
+    return Arm(name, {**kept, **component.edits})
+
+
+def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
+    """A step per path that the target sets to another value than the base, named by the path's last part if it can."""
+    edits = {path: value for path, value in target.edits.items() if base.edits.get(path) != value}
+    names = [path.rpartition(".")[2].replace("_", " ") for path in edits]
+    steps = []
+    for name, (path, value) in zip(names, edits.items(), strict=True):
+        steps.append(Component(name if names.count(name) == 1 else path, {path: value}))
+    return tuple(steps)
+
+
+def _outermost_paths(components: Sequence[Component]) -> tuple[str, ...]:
+    """The paths of all edits, without those that lie below another one."""
+    paths = list(dict.fromkeys(path for component in components for path in component.edits))
+    return tuple(path for path in paths if not any(path != other and is_within(path, other) for other in paths))
+
+
+def _require_components(given: object, name: str) -> tuple[Component, ...]:
+    """Check the type and the names of components; a single one becomes a tuple."""
+    items = (given,) if isinstance(given, Component) else given
+    if not isinstance(items, (tuple, list)) or not items or not all(isinstance(item, Component) for item in items):
+        raise InvalidAblation(f"`{name}` is {given!r}; expected a tuple of Component objects, one or more.")
+    names = [component.name for component in items]
+    repeated = sorted({repr(item) for item in names if names.count(item) > 1})
+    if repeated:
+        raise InvalidAblation(f"two of the {name} are named {', '.join(repeated)}; each needs a name of its own.")
+    return tuple(items)
+
+
+def _changed_leaves(before: Arm, after: Arm, setup: Setup) -> tuple[Difference, ...]:
+    return compare_setups(before.apply(setup), after.apply(setup))
+
+
+def _representative_conditions(arms: Sequence[Arm]) -> Iterator[tuple[Setup, str]]:
+    """The setups that the contract is verified on, with their conditions in words where a value depends on them."""
+    values = [value for arm in arms for value in arm.edits.values()]
+    is_conditional = any(isinstance(value, CONDITIONAL_VALUES) for value in values)
+    for setup in REPRESENTATIVE_SETUPS:
+        data = ", on digits" if setup == DIGITS_SETUP else ""
+        yield setup, f" (at {setup.scale.resolution} pixels{data})" if is_conditional else ""
+
+
+def _require_change(changed: Sequence[Difference], component: Component, before: Arm, conditions: str) -> None:
+    if not changed:
+        settings = ", ".join(f"{path}={value}" for path, value in component.edits.items())
+        raise InvalidAblation(
+            f"component {component.name!r} changes nothing: {before.name!r} has {settings} already{conditions}. Leave "
+            f"it out, or set another value in {before.name!r}."
+        )
+
+
+def _require_separate(origin: Arm, arms: Sequence[Arm], components: Sequence[Component]) -> None:
+    """Check that each component changes something of the origin, and no two the same setting."""
+    for setup, conditions in _representative_conditions((origin, *arms)):
+        changes = []
+        for arm, component in zip(arms, components, strict=True):
+            changes.append(_changed_leaves(origin, arm, setup))
+            _require_change(changes[-1], component, origin, conditions)
+        for (first, first_changes), (second, second_changes) in combinations(zip(components, changes, strict=True), 2):
+            second_paths = [change.path for change in second_changes]
+            shared = [change.path for change in first_changes if change.path in second_paths]
+            if shared:
+                raise InvalidAblation(
+                    f"components {first.name!r} and {second.name!r} both change {shared[0]}{conditions}: they are "
+                    "alternatives, not parts of one whole. Declare one of them, or both as arms of an Ablation."
+                )
+
+
+def _require_lasting_steps(arms: Sequence[Arm], steps: Sequence[Component]) -> None:
+    """Check that each step changes something, and gives no setting another value than an earlier step did."""
+    for setup, conditions in _representative_conditions(arms):
+        changed_by: dict[str, str] = {}  # the step that changed each leaf
+        for (before, after), step in zip(pairwise(arms), steps, strict=True):
+            changed = _changed_leaves(before, after, setup)
+            _require_change(changed, step, before, conditions)
+            for change in changed:
+                if change.before is None or change.after is None:
+                    continue  # settings come and go with the network that has them
+                if change.path in changed_by:
+                    raise InvalidAblation(
+                        f"steps {changed_by[change.path]!r} and {step.name!r} both change {change.path}{conditions}: "
+                        "the second replaces what the first is measured for. Let one step change it."
+                    )
+                changed_by[change.path] = step.name
+
+
+def _require_different(base: Arm, target: Arm) -> None:
+    for setup, conditions in _representative_conditions((base, target)):
+        if not _changed_leaves(base, target, setup):
+            raise InvalidAblation(
+                f"base {base.name!r} and target {target.name!r} are the same setup{conditions}: there is no step "
+                "between them."
+            )
+
+
+def _require_arrival(last: Arm, target: Arm) -> None:
+    """Check that the last step arrives at the target."""
+    for setup, conditions in _representative_conditions((last, target)):
+        for change in compare_setups(last.apply(setup), target.apply(setup)):
+            raise InvalidAblation(
+                f"the steps do not lead to target {target.name!r}: after the last one {change.path} is "
+                f"{change.before}, and in the target {change.after}{conditions}. Add a step that changes it, or set it "
+                "in the target."
+            )

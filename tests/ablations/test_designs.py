@@ -1,0 +1,218 @@
+"""Designs that generate an ablation: each against one that is written by hand, and what they refuse."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+import ablations
+from ablations import (
+    Ablation,
+    AddOne,
+    Arm,
+    ByData,
+    ByResolution,
+    Component,
+    DoesNotHelp,
+    Helps,
+    InvalidAblation,
+    LeaveOneOut,
+    StepByStep,
+)
+from lightning_modules.catalogue import VGG_A, VGG_D
+from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from studies import protocols
+from studies.design.study import Study
+
+BATCH_NORM = Component("batch norm", {"network.norm": "batch"}, source="Ioffe & Szegedy 2015")
+GELU = Component("GELU", {"network.activation": "gelu"}, helps=False)
+NO_DECAY = Component("weight decay", {"recipe.weight_decay": 0.0})
+NO_DROPOUT = Component("dropout", {"network.head.dropout": 0.0}, helps=False, caveat="narrow heads")
+FULL = Arm("full", {"network": ByResolution(small=VGG_A, large=VGG_D), "recipe.weight_decay": 5e-4})
+BASE = Arm("VGG", {"network": VGG_A})
+TARGET = Arm("modern", {"network": replace(VGG_A, norm="batch", activation="gelu")})
+
+
+def leave_one_out(*components, **fields):
+    return LeaveOneOut(question="What is needed?", full=FULL, components=components or (NO_DECAY, NO_DROPOUT), **fields)
+
+
+def add_one(*components, **fields):
+    return AddOne(
+        **{"question": "What helps alone?", "base": BASE, "components": components or (BATCH_NORM, GELU)} | fields
+    )
+
+
+def step_by_step(*steps, **fields):
+    ends = {"base": BASE, "target": TARGET} | fields
+    return StepByStep(question="Which step helps?", steps=steps or (BATCH_NORM, GELU), **ends)
+
+
+TWINS = {
+    "leave-one-out": (
+        leave_one_out(),
+        Ablation(
+            question="What is needed?",
+            baseline=FULL,
+            arms=(
+                Arm("without weight decay", {**FULL.edits, "recipe.weight_decay": 0.0}),
+                Arm("without dropout", {**FULL.edits, "network.head.dropout": 0.0}),
+            ),
+            varies=("recipe.weight_decay", "network.head.dropout"),
+            claims=(
+                Helps(arm="full", over="without weight decay"),
+                DoesNotHelp(arm="full", over="without dropout", caveat="narrow heads"),
+            ),
+        ),
+    ),
+    "add-one": (
+        add_one(),
+        Ablation(
+            question="What helps alone?",
+            baseline=BASE,
+            arms=(
+                Arm("with batch norm", {"network": replace(VGG_A, norm="batch")}),
+                Arm("with GELU", {"network": replace(VGG_A, activation="gelu")}),
+            ),
+            varies=("network.norm", "network.activation"),
+            claims=(
+                Helps(arm="with batch norm", over="VGG", source="Ioffe & Szegedy 2015"),
+                DoesNotHelp(arm="with GELU", over="VGG"),
+            ),
+        ),
+    ),
+    "step-by-step": (
+        step_by_step(),
+        Ablation(
+            question="Which step helps?",
+            baseline=BASE,
+            arms=(Arm("+ batch norm", {"network": replace(VGG_A, norm="batch")}), TARGET),
+            varies=("network.norm", "network.activation"),
+            claims=(
+                Helps(arm="+ batch norm", over="VGG", source="Ioffe & Szegedy 2015"),
+                DoesNotHelp(arm="modern", over="+ batch norm"),
+                Helps(arm="modern", over="VGG"),
+            ),
+        ),
+    ),
+}
+
+
+def trials_of(ablation, protocol, overrides):
+    study = Study(name="x", ablation=ablation, protocol=protocols.load(protocol), seeds=(0, 1), overrides=overrides)
+    return {(trial.arm, trial.seed): trial.fingerprint for trial in study.trials()}
+
+
+@pytest.mark.parametrize("kind", TWINS)
+@pytest.mark.parametrize("protocol", protocols.names())
+def test_it_has_the_arms_and_fingerprints_of_its_hand_written_twin(kind, protocol):
+    generated, twin = TWINS[kind]
+    assert trials_of(generated, protocol, {}) == trials_of(twin, protocol, {})
+    overrides = {"recipe.epochs": 2, "network.init": "orthogonal"}
+    assert trials_of(generated, protocol, overrides) == trials_of(twin, protocol, overrides)
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_it_has_the_contract_and_the_claims_of_its_hand_written_twin(kind):
+    """The verdicts follow: they are a function of claims, arms and results."""
+    generated, twin = TWINS[kind]
+    assert generated.claims == twin.claims
+    assert generated.varies == twin.varies
+    assert (generated.design.kind, twin.design) == (kind, None)
+    pairs = [(contrast.over, contrast.arm) for contrast in generated.design.contrasts]
+    assert pairs == [claim.contrasts[0] for claim in generated.claims[: len(pairs)]]
+
+
+def test_its_own_claims_follow_the_generated_ones():
+    own = Helps(arm="full", over="without dropout", endpoint="time")
+    assert leave_one_out(claims=own).claims == (*leave_one_out().claims, own)
+    assert replace(leave_one_out(claims=own), question="Why?").claims == leave_one_out(claims=own).claims
+    errors = leave_one_out(endpoint="training_error").claims
+    assert {claim.endpoint for claim in errors} == {"training_error"}
+
+
+def test_a_single_component_needs_no_tuple():
+    assert LeaveOneOut(question="Why?", full=FULL, components=NO_DECAY).arms[0].name == "without weight decay"
+
+
+def test_the_steps_from_a_default_to_a_tuned_recipe_are_its_settings():
+    tuned = {"recipe.learning_rate": 0.05, "network.head.dropout": 0.25, "recipe.momentum": 0.9}
+    default = Arm("default", {"network": VGG_A, "recipe.momentum": 0.9})
+    found = StepByStep(question="Why?", base=default, target=Arm("tuned", {"network": VGG_A, **tuned}))
+    assert [arm.name for arm in found.all_arms] == ["default", "+ learning rate", "tuned"]
+    assert [contrast.component for contrast in found.design.contrasts] == ["learning rate", "dropout"]
+    assert found.varies == ("recipe.learning_rate", "network.head.dropout")
+
+
+def test_a_step_may_replace_the_whole_network():
+    """Settings of the earlier network vanish with it; that is no second change of them."""
+    found = ablations.load("vgg_to_resnet")
+    assert found.varies == ("network",)
+    assert [arm.name for arm in found.all_arms][-2:] == ["+ blocks with strides", "residual network"]
+
+
+REFUSED = {
+    "an unknown path": (
+        lambda: leave_one_out(Component("decay", {"recipe.weight_decy": 0.0})),
+        r"arm 'without decay', path 'recipe\.weight_decy': .*Did you mean 'weight_decay'\?",
+    ),
+    "a value that is not admitted": (
+        lambda: add_one(Component("norm", {"network.norm": "layer"})),
+        r"arm 'with norm', path 'network\.norm': .*'layer'",
+    ),
+    "a component that changes nothing": (
+        lambda: leave_one_out(NO_DECAY, Component("momentum", {"recipe.momentum": 0.9})),
+        r"component 'momentum' changes nothing: 'full' has recipe\.momentum=0\.9 already \(at 224 pixels\)\. Leave it "
+        r"out, or set another value in 'full'\.",
+    ),
+    "one that changes nothing on some data": (
+        lambda: add_one(Component("shifts", {"recipe.augmentation": ByData(digits="shift-flip", others="none")})),
+        r"component 'shifts' changes nothing: 'VGG' has .* already \(at 32 pixels, on digits\)",
+    ),
+    "a step that changes nothing": (
+        lambda: step_by_step(BATCH_NORM, Component("again", {"network.norm": "batch"}), GELU),
+        r"component 'again' changes nothing: '\+ batch norm' has network\.norm=batch already",
+    ),
+    "two that change one setting": (
+        lambda: add_one(BATCH_NORM, Component("group norm", {"network.norm": "group"})),
+        r"components 'batch norm' and 'group norm' both change network\.norm: they are alternatives",
+    ),
+    "a step that undoes another": (
+        lambda: step_by_step(Component("LRN", {"network.norm": "lrn"}), BATCH_NORM, GELU),
+        r"steps 'LRN' and 'batch norm' both change network\.norm: the second replaces",
+    ),
+    "equal ends": (
+        lambda: step_by_step(target=Arm("the same", BASE.edits)),
+        r"base 'VGG' and target 'the same' are the same setup: there is no step between them",
+    ),
+    "steps that end elsewhere": (
+        lambda: step_by_step(BATCH_NORM),
+        r"the steps do not lead to target 'modern': after the last one network\.activation is relu, and in the target "
+        r"gelu",
+    ),
+    "two of one name": (
+        lambda: add_one(BATCH_NORM, replace(GELU, name="batch norm")),
+        r"two of the components are named 'batch norm'; each needs a name of its own",
+    ),
+    "an arm's name twice": (
+        lambda: step_by_step(target=replace(TARGET, name="VGG")),
+        r"two arms are named 'VGG'",
+    ),
+    "no component": (lambda: add_one(components=()), r"`components` is \(\); expected a tuple of Component objects"),
+    "an arm for a component": (lambda: add_one(BASE), r"`components` is .*; expected a tuple of Component objects"),
+    "a component without edits": (lambda: Component("nothing", {}), r"component 'nothing' has no edits"),
+    "a component without a name": (lambda: Component(" ", {"network.norm": "batch"}), r"a component needs a name"),
+    "another endpoint": (
+        lambda: add_one(endpoint="memory"),
+        r"`endpoint` is 'memory'; expected one of 'test_error', 'balanced_error', 'training_error'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_refuses_in_one_line(case):
+    make, message = REFUSED[case]
+    with pytest.raises((InvalidAblation, InvalidValue, UnknownPath)) as caught:
+        make()
+    assert re.match(message, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
