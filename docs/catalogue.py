@@ -103,6 +103,9 @@ def _ablation(name: str, ablation: Ablation) -> Iterator[str]:
     if ablation.factorial:
         crossed = ablation.factorial
         yield f"- Two factors crossed: {crossed.rows.name} × {crossed.columns.name}."
+    if ablation.design:
+        names = (contrast.component for contrast in ablation.design.contrasts)
+        yield f"- {ablation.design.title}: {', '.join(names)}."
     for path, reason in ablation.forced.items():
         yield f"- Forced with it, `{path}`: {reason}."
     yield ""
