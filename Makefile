@@ -83,7 +83,7 @@ $(error $(NAME) is no variable of this Makefile.$(if $(SUGGESTION), Did you mean
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies calibration status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs clean
+.PHONY: help setup study studies calibration status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs docs-site clean
 
 help: ## List the targets
 	@echo "To start with:  make study-depth   make test"
@@ -191,7 +191,12 @@ bench-gpu: ## Run the GPU benchmarks with any Python that has torch and Lightnin
 docs: study-depth ## Regenerate the tables of the docs and the picture of the README (needs chromium)
 	@$(BIN)/python docs/pictures.py
 	@$(BIN)/python docs/catalogue.py
+	@$(BIN)/python docs/reference.py
 	@$(BIN)/python docs/architecture.py
+
+docs-site: $(READY) ## Build the documentation site into site/, without a network; dead links fail
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
 
 clean: ## Remove the virtual environment; runs and data stay
 	rm -rf $(VENV)

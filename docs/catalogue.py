@@ -59,8 +59,8 @@ def networks() -> str:
             "| five 3×3 | 664,192 | 663,552 | 11 |",
             "",
             "The networks are those of the papers, with these exceptions. `resnet-50`, `resnet-101` and",
-            "`resnet-152` are torchvision's (ResNet v1.5): the 3×3 convolution of a bottleneck has the stride of",
-            "2. In the paper's, `resnet-50-v1` and so on, the first 1×1 has it, hence its 3.8, 7.6 and 11.3",
+            "`resnet-152` are torchvision's (ResNet v1.5): a bottleneck's 3×3 convolution has the stride of 2. In",
+            "the paper's, `resnet-50-v1` and so on, the first 1×1 has it, hence its 3.8, 7.6 and 11.3",
             "billion multiply-adds (He et al. 2016, Table 1); parameters are the same. `resnet-18` and",
             "`resnet-34` have the projections of option B, as torchvision's; those of the paper's Table 2, with",
             "option A, are `resnet-18-a` and `resnet-34-a`. `vgg-25` and `vgg-31` continue the paper's Table 1.",
@@ -79,8 +79,8 @@ def catalogue() -> str:
         "",
         "Made by `python docs/catalogue.py`. Arms as built at 224 pixels and full width; where the family follows the",
         "resolution, the networks for 32 pixels are other ones (`ablate show NAME` shows those of a protocol). A",
-        "contrast is *clean* where, beside the property studied, nothing measured moved by more than 5%, or where one",
-        "thing moved alone; else it is a *bundle*, and a verdict on it is a verdict on all that moved.",
+        "contrast is *unconfounded* where, beside the property studied, nothing measured moved by more than 5%, or",
+        "where one thing moved alone; else it is *confounded*, and a verdict on it is a verdict on all that moved.",
         "",
     ]
     for name in ablations.names():
@@ -127,9 +127,9 @@ def _told(found: PropertyContrast) -> str:
     moved = "; ".join(f"{PROPERTY_LABELS[each.name]} {each.before:,} → {each.after:,}" for each in found.changed)
     forced = "; ".join(f"`{path}`, forced with it" for path in found.forced)
     unknown = "; ".join(f"{PROPERTY_LABELS[name]} not known" for name in found.unmeasured)
-    clean = "clean, as far as known" if unknown else "clean"
+    unconfounded = "unconfounded, as far as known" if unknown else "unconfounded"
     told = "; ".join(filter(None, (moved, forced, unknown)))
-    return f"{clean if found.is_unconfounded else 'bundle'}: {told or 'nothing moved'}"
+    return f"{unconfounded if found.is_unconfounded else 'confounded'}: {told or 'nothing moved'}"
 
 
 def _number(value: int | None) -> str:

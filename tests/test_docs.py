@@ -1,12 +1,19 @@
-"""The docs' generated pages and pictures are what their commands make, and they name files that exist."""
+"""The docs: generated pages are what their commands make, links lead somewhere, and the site builds offline."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
+import reports
+import studies
+from studies.cli.app import main as program
 from studies.records.registration import Registration
 from studies.records.results import Result
 from studies.records.study_record import StudyStart
@@ -46,6 +53,29 @@ def test_the_picture_of_the_packages_is_that_of_the_real_imports():
     assert picture.read_text(encoding="utf-8") == load_script("architecture").draw()
 
 
+@pytest.mark.parametrize("page", ["settings", "claims", "protocols"])
+def test_the_reference_is_that_of_the_code(page):
+    """Where this fails after a change of a spec, claim or protocol: ``python docs/reference.py``."""
+    assert (DOCS / "reference" / f"{page}.md").read_text(encoding="utf-8") == load_script("reference").PAGES[page]()
+
+
+def test_every_option_of_every_command_is_in_the_reference():
+    text, context = load_script("reference").commands(), click.Context(program, info_name="ablate")
+    for name in program.list_commands(context):
+        section = text[text.index(f"## `ablate {name}`") :]
+        section = section[: section.find("\n## ", 1)]
+        for parameter in program.get_command(context, name).params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert f"`{parameter.opts[0]}" in section or f" {parameter.opts[0]}" in section, (name, parameter.name)
+
+
+def test_every_public_name_has_its_signature_on_the_page():
+    named = re.findall(
+        r"^::: [\w.]+\.(\w+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {*studies.__all__, *reports.__all__} - {"protocols"} <= set(named)
+
+
 def name_of(page):
     return page.relative_to(ROOT).as_posix()
 
@@ -76,6 +106,47 @@ def test_links_lead_to_files_and_headings_that_exist(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
     assert dead == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    """The pages of single results are not: the index of the results links to them."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if not page.match("results/*-*.md")}
+    assert {page for page in re.findall(r"[\w/.-]+\.md", navigation) if not page.startswith("repository/")} == pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lists_begin_after_an_empty_line(page):
+    """Else the site's Markdown takes them for text, unlike GitHub's."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for paragraph in text.split("\n\n"):
+        first, *others = paragraph.strip("\n").splitlines() or [""]
+        if not re.match(r" *([-*]|\d+\.) |    ", first):
+            assert [line for line in others if re.match(r" *([-*]|\d+\.) ", line)] == []
+
+
+def test_ablations_of_the_pages_are_accepted():
+    """A study's file that a reader copies from a page is declared, and keeps the one-change contract."""
+    for page in PAGES:
+        for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            if "ABLATION = " in code:
+                names = {}
+                exec(f"from __future__ import annotations\n{code}" if '"""' not in code else code, names)
+                assert names["ABLATION"].arms
+
+
+@pytest.mark.slow
+def test_the_site_is_built_offline_and_loads_nothing_from_elsewhere(tmp_path):
+    """Strict: dead links, missing anchors, and pages outside of the navigation are errors."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (built.returncode, built.stdout + built.stderr) == (0, "")
+    for page in tmp_path.rglob("*.html"):
+        assert re.findall(r'<(?:script|img|iframe|source)[^>]* src="?https?:', page.read_text(encoding="utf-8")) == []
+        assert re.findall(r'<link[^>]* href="?https?:', page.read_text(encoding="utf-8")) == []
+    commands = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert all(f'id="ablate-{name}"' in commands for name in program.list_commands(click.Context(program)))
 
 
 @pytest.mark.parametrize(

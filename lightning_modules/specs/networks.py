@@ -22,7 +22,12 @@ BOTTLENECK_EXPANSION = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
-    """A convolution of stride 1 that keeps the map's size, followed by the network's activation if ``activate``."""
+    """A convolution of stride 1 that keeps the map's size.
+
+    Attributes:
+        kernel: side of the kernel, an odd number of pixels.
+        activate: whether the network's activation follows.
+    """
 
     kernel: int = 3
     activate: bool = True
@@ -35,7 +40,12 @@ class Conv:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Convolutions of one width, closed by the network's pooling, which halves the map."""
+    """Convolutions of one width, closed by the network's pooling, which halves the map.
+
+    Attributes:
+        width: output channels of each convolution.
+        convs: from input to output.
+    """
 
     width: int
     convs: tuple[Conv, ...]
@@ -78,6 +88,7 @@ class Vgg:
             ``batch`` and ``group`` between every convolution and its activation.
         activation: after every convolution and every fully connected layer but the last.
         pooling: how a stage ends; ``strided``: its last convolution has stride 2 instead (Springenberg et al. 2015).
+        head: the classifier on top of the last stage.
         init: initializer of all weights; biases start at zero.
     """
 

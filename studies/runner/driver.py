@@ -63,7 +63,10 @@ def run(
         protocol: the conditions that all arms share, by name.
         seeds: how many, or which; the same for every arm; the protocol's own by default.
         overrides: values by dotted path, applied to every arm alike.
-        data_root, runs, tracking_uri, storage: see :class:`studies.settings.Settings`.
+        data_root: folder of image data, or the URI to download it from.
+        runs: runs folder: trials, tracking database and reports.
+        tracking_uri: MLflow tracking store; by default SQLite in the runs folder.
+        storage: folder or object store of the trials; by default the runs folder.
         resources: what each trial takes, and where trials run; by default one core each, on this machine or on the
             cluster at ``RAY_ADDRESS``.
         reuse: which ended trials are reused; see :func:`studies.runner.plan.plan_trials`.
