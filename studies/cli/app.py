@@ -12,7 +12,7 @@ import click
 import ablations
 from studies import protocols
 from studies.cli import archive, maintenance, networks
-from studies.cli.authoring import check, new
+from studies.cli.authoring import check, completion, new
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.reporting import gate, judge, reports, status, ui
@@ -81,6 +81,7 @@ def _summarize_protocol(name: str) -> ProtocolSummary:
 COMMAND_MODULES = (
     new,
     check,
+    completion,
     run,
     register,
     reports,

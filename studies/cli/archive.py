@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
+from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, settings_options
-from studies.console.tables import print_json
-from studies.records.schema import PRINTED_SCHEMA
+from studies.console.tables import print_result
 
 if TYPE_CHECKING:
     from studies.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "export",
     epilog=format_examples("ablate export depth -o depth.zip", "ablate export depth -o depth.zip --weights --dry-run"),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_study)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Archive to write.  [default: NAME.zip]"
 )
@@ -65,7 +65,7 @@ def export_study(
             "bytes": content.num_bytes,
             "written": not dry_run,
         }
-        print_json({"schema": PRINTED_SCHEMA, "kind": "export", **described})
+        print_result("export", described)
     elif dry_run:
         click.echo(f"{file} would hold {size}")
     else:
@@ -107,7 +107,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     store.writer.log_starts(run_id, record.starts)
     if as_json:
         described = {"study": study, "run_id": run_id, "unpacked": num_new, "kept": kept, "logged": num_logged}
-        print_json({"schema": PRINTED_SCHEMA, "kind": "import", **described})
+        print_result("import", described)
 
 
 COMMANDS = (export_study, import_study)

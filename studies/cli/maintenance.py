@@ -10,10 +10,10 @@ import click
 
 import ablations
 from studies import protocols
+from studies.cli.common.completers import complete_protocol, complete_study
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import format_examples, json_option, settings_options
-from studies.console.tables import print_json, print_table
-from studies.records.schema import PRINTED_SCHEMA
+from studies.console.tables import print_json, print_result, print_table
 from studies.settings import Settings, redact_credentials
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class GarbageData(TypedDict):
 
 
 @click.command(epilog=format_examples("ablate sync", "ablate sync depth"))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_study)
 @click.option("--repair", is_flag=True, help="Verify all that is logged, and log again what is damaged.")
 @settings_options(storage=True)
 @json_option
@@ -51,7 +51,7 @@ def sync(name: str | None, repair: bool, settings: Settings, as_json: bool) -> N
     lines: list[str] = []
     num_logged = sync_studies(settings, study, make_sync_start, lines.append if as_json else click.echo, repair=repair)
     if as_json:
-        print_json({"schema": PRINTED_SCHEMA, "kind": "sync", "logged": num_logged, "findings": lines})
+        print_result("sync", {"logged": num_logged, "findings": lines})
 
 
 @click.command(
@@ -60,7 +60,9 @@ def sync(name: str | None, repair: bool, settings: Settings, as_json: bool) -> N
     )
 )
 @settings_options(data_root=True, storage=True)
-@click.option("--protocol", metavar="NAME", help="Protocol whose data set to read as well.")
+@click.option(
+    "--protocol", metavar="NAME", shell_complete=complete_protocol, help="Protocol whose data set to read as well."
+)
 @click.option(
     "--ray-address",
     envvar="RAY_ADDRESS",

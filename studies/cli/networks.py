@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from lightning_modules.specs.test import TEST_MODES
+from studies.cli.common.completers import complete_network
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.common.parameters import NumbersParam
 from studies.console.tables import print_json, print_table
@@ -43,7 +44,7 @@ channels_option = click.option(
         "ablate profile 'conv 11x11 64->128' 'conv 3x3 64->128 | conv 3x3 128->128 | conv 3x3 128->128'",
     )
 )
-@click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
+@click.argument("names", metavar="NETWORK...", nargs=-1, required=True, shell_complete=complete_network)
 @click.option(
     "--resolution",
     type=click.IntRange(1, 65536),
@@ -176,7 +177,7 @@ def _print_profiles_json(profiles: Sequence[NetworkProfile | BlockProfile], figu
         "ablate evaluate vgg-d --weights weights.pt --data imagenet --mode dense --sides 256,384,512",
     )
 )
-@click.argument("network")
+@click.argument("network", shell_complete=complete_network)
 @click.option(
     "--weights",
     required=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,6 +15,13 @@ PIPED_WIDTH = 160  # columns of a table that is written into a file or pipe, whi
 def print_json(data: Any, indent: int | None = 2) -> None:
     """Print plain data as JSON; in one line without ``indent``."""
     click.echo(json.dumps(data, indent=indent, ensure_ascii=False))
+
+
+def print_result(kind: str, data: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Print what a command did as JSON, with its kind and the schema of what is printed."""
+    from studies.records.schema import PRINTED_SCHEMA  # loads NumPy, and a shell waits for the words that it completes
+
+    print_json({"schema": PRINTED_SCHEMA, "kind": kind, **data}, indent)
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from studies.design.trial import Trial
-from studies.records.identity import EndedTrial, TrialKey
+if TYPE_CHECKING:  # the options of the command line, which import this module, need no NumPy
+    from studies.design.trial import Trial
+    from studies.records.identity import EndedTrial, TrialKey
 
 ReusePolicy = Literal["matching", "any", "none"]
 REUSE_POLICIES: tuple[ReusePolicy, ...] = get_args(ReusePolicy)

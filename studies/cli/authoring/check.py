@@ -7,11 +7,11 @@ import sys
 import click
 
 from studies import protocols
+from studies.cli.common.completers import complete_ablation, complete_setting
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import format_examples, json_option, protocol_option, settings_options
 from studies.cli.common.parameters import OverrideParam
-from studies.console.tables import print_json
-from studies.records.schema import PRINTED_SCHEMA
+from studies.console.tables import print_result
 from studies.settings import Settings
 
 
@@ -22,12 +22,13 @@ from studies.settings import Settings
         "ablate check ./my_ablation.py --json",
     )
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @protocol_option
 @click.option(
     "--set",
     "overrides",
     type=OverrideParam(),
+    shell_complete=complete_setting,
     multiple=True,
     help="Value of a setting in every arm, such as recipe.epochs=5; repeatable.",
 )
@@ -53,15 +54,14 @@ def check(name: str, protocol: str, overrides: tuple[tuple[str, str], ...], sett
     num_errors = sum(finding.level == "error" for finding in findings)
     if as_json:
         rows = [finding.to_json() for finding in findings]
-        print_json(
+        print_result(
+            "check",
             {
-                "schema": PRINTED_SCHEMA,
-                "kind": "check",
                 "name": name,
                 "protocol": protocol,
                 "passed": not num_errors,
                 "findings": rows,
-            }
+            },
         )
     elif num_errors:
         click.echo(f"{name} cannot be run yet: {num_errors} {'error' if num_errors == 1 else 'errors'} above.")

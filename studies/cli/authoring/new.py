@@ -20,9 +20,9 @@ from studies.cli.authoring.ablation_file import (
     render_networks_file,
     render_setting_file,
 )
+from studies.cli.common.completers import complete_networks_list, complete_setting
 from studies.cli.common.options import format_examples, json_option
-from studies.console.tables import print_json
-from studies.records.schema import PRINTED_SCHEMA
+from studies.console.tables import print_result
 
 
 @click.command(
@@ -37,9 +37,15 @@ from studies.records.schema import PRINTED_SCHEMA
 @click.option(
     "--networks",
     metavar="A,B",
+    shell_complete=complete_networks_list,
     help=f"Compare networks of the catalogue, the baseline first.  [default: {EXAMPLE_NETWORKS}]",
 )
-@click.option("--setting", metavar="PATH=A,B", help="Compare values of one setting, the baseline's first.")
+@click.option(
+    "--setting",
+    metavar="PATH=A,B",
+    shell_complete=complete_setting,
+    help="Compare values of one setting, the baseline's first.",
+)
 @click.option("--module", "with_module", is_flag=True, help="Compare networks of your own, written in PyTorch.")
 @click.option(
     "--into",
@@ -76,7 +82,7 @@ def new(name: str, networks: str | None, setting: str | None, with_module: bool,
         stream.write(text)
     commands = [f"ablate check {target}", f"ablate show {target} --seeds 5", f"ablate run {target} --report"]
     if as_json:
-        print_json({"schema": PRINTED_SCHEMA, "kind": "new", "file": str(file), "next": commands})
+        print_result("new", {"file": str(file), "next": commands})
     else:
         click.echo("\n  ".join((f"{path} is written. Edit it, then:", *commands)))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from studies import protocols
+from studies.cli.common.completers import complete_protocol, complete_setting
 from studies.cli.common.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
@@ -28,6 +29,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 protocol_option = click.option(
     "--protocol",
     metavar="NAME",
+    shell_complete=complete_protocol,
     default=protocols.DEFAULT_PROTOCOL,
     show_default=True,
     help="Protocol: the conditions that all arms share.",
@@ -166,6 +168,7 @@ STUDY_OPTIONS = (
         "--set",
         "overrides",
         type=OverrideParam(),
+        shell_complete=complete_setting,
         multiple=True,
         help="Setting to change for all arms, such as recipe.epochs=5; repeatable.",
     ),
@@ -179,6 +182,7 @@ STUDY_OPTIONS = (
     click.option(
         "--space",
         multiple=True,
+        shell_complete=complete_setting,
         metavar="PATH=LOW..HIGH",
         help="Setting to tune and its range: log-uniform, :linear for uniform, x0.2..x5 for multiples of the shared "
         "value, or PATH=a,b,c for a choice; repeatable.  [default: learning rate and weight decay]",

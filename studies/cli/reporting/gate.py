@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.common.table_options import TABLE_PARAMETERS, JudgeTable, table_options
 from studies.cli.reporting.reports import read_study
@@ -25,7 +26,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".ndjson")
         'ablate gate results.csv --claim "new helps over old" --smallest-effect 0.2 --accept equivalent',
     )
 )
-@click.argument("source", metavar="NAME|RESULTS")
+@click.argument("source", metavar="NAME|RESULTS", shell_complete=complete_study)
 @protocol_option
 @table_options
 @click.option(

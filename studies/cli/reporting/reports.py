@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
+from studies.cli.common.completers import complete_ablation, complete_study
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import (
     StudyOptions,
@@ -43,7 +44,7 @@ MAX_LISTED_RUNS = 3
         "ablate report depth --against-protocol cifar10",
     )
 )
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_study)
 @protocol_option
 @click.option("--all", "all_studies", is_flag=True, help="Report every study recorded under the protocol.")
 @click.option("--combine", is_flag=True, help="Also compile one summary page of all reported studies.")
@@ -247,7 +248,7 @@ def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: s
         "ablate plan depth", "ablate plan depth --difference 0.3 --spread 0.4", "ablate plan depth --equivalence 0.5"
     )
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @study_options
 @click.option(
     "--difference",

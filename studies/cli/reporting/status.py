@@ -8,6 +8,7 @@ import click
 
 import ablations
 from studies import protocols
+from studies.cli.common.completers import complete_protocol, complete_study
 from studies.cli.common.options import format_examples, json_option, settings_options
 from studies.cli.reporting import reports
 from studies.settings import SettingsError
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=format_examples("ablate status", "ablate status depth --watch", "ablate status depth --record"))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_study)
 @click.option(
-    "--protocol", metavar="NAME", help="Protocol: the conditions that all arms share.  [default: the latest run's]"
+    "--protocol",
+    metavar="NAME",
+    shell_complete=complete_protocol,
+    help="Protocol: the conditions that all arms share.  [default: the latest run's]",
 )
 @settings_options(storage=True)
 @click.option("--watch", is_flag=True, help="Refresh until the study ends, or Ctrl-C; with --json, wait for it.")

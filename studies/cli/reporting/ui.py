@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, settings_options
 from studies.settings import SettingsError
 
@@ -20,7 +21,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command(epilog=format_examples("ablate ui", "ablate ui depth", "ablate ui --runs /shared/runs --port 8080"))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_study)
 @settings_options()
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from studies.cli.common.completers import complete_ablation, complete_arm, complete_setting
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import (
     format_examples,
@@ -48,8 +49,15 @@ NUM_SEEDS = 200
         "ablate calibrate residual --protocol cifar10-cpu --seeds 50",
     )
 )
-@click.argument("name", default="depth")
-@click.option("--arm", "arms", multiple=True, metavar="ARM", help="Arm to train; repeatable.  [default: every arm]")
+@click.argument("name", default="depth", shell_complete=complete_ablation)
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="ARM",
+    shell_complete=complete_arm,
+    help="Arm to train; repeatable.  [default: every arm]",
+)
 @protocol_option
 @click.option(
     "--seeds",
@@ -61,6 +69,7 @@ NUM_SEEDS = 200
 @click.option(
     "--set",
     "overrides",
+    shell_complete=complete_setting,
     type=OverrideParam(),
     multiple=True,
     help="Setting to change for all arms, such as recipe.epochs=5; repeatable.",

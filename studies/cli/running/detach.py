@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from studies.console.tables import print_json
+from studies.console.tables import print_result
 from studies.execution.detached import read_tail, start_detached, wait_until_planned
-from studies.records.schema import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from studies.design.study import Study
@@ -32,15 +31,13 @@ def detach_run(study: Study, settings: Settings, *, as_json: bool) -> None:
     status_command = f"ablate status {study.name} --protocol {study.protocol.name}{settings.command_options}"
     if as_json:
         start = {
-            "schema": PRINTED_SCHEMA,
-            "kind": "start",
             "study": study.name,
             "protocol": study.protocol.name,
             "process": process.pid,
             "log": str(log_file),
             "status": f"{status_command} --json",
         }
-        print_json(start, indent=None)
+        print_result("start", start, indent=None)
         return
     state = "has ended" if process.returncode == 0 else f"runs as process {process.pid}"
     click.echo(f"{study.name} under {study.protocol.name} {state}; log: {log_file}; progress: {status_command} --watch")

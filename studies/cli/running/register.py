@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from studies.cli.common.completers import complete_ablation
 from studies.cli.common.options import StudyOptions, format_examples, json_option, settings_options, study_options
-from studies.console.tables import print_json
-from studies.records.schema import PRINTED_SCHEMA
+from studies.console.tables import print_result
 
 if TYPE_CHECKING:
     from studies.settings import Settings
 
 
 @click.command(epilog=format_examples("ablate register depth --seeds 8", "ablate register depth --amend"))
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @study_options
 @settings_options(data_root=True, storage=True)
 @click.option("--amend", is_flag=True, help="Register what is declared today in place of what is registered.")
@@ -39,8 +39,7 @@ def register(name: str, options: StudyOptions, settings: Settings, amend: bool, 
     assert check is not None
     study, protocol = context.study.name, context.study.protocol.name
     if as_json:
-        head = {"schema": PRINTED_SCHEMA, "kind": "registration", "study": study, "protocol": protocol}
-        print_json({**head, **describe_registration(check)})
+        print_result("registration", {"study": study, "protocol": protocol, **describe_registration(check)})
         return
     click.echo(f"{study} under {protocol}: {check.finding}")
     for mismatch in check.mismatches:

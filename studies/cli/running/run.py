@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from studies.cli.common.completers import complete_ablation
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import (
     StudyOptions,
@@ -26,9 +27,8 @@ from studies.cli.common.options import (
 )
 from studies.cli.common.parameters import SeedsParam
 from studies.cli.reporting import reports
-from studies.console.tables import print_json, print_table
+from studies.console.tables import print_json, print_result, print_table
 from studies.design.study import MAX_NUM_SEEDS
-from studies.records.schema import PRINTED_SCHEMA
 from studies.runner.plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import describe_full_disk, is_full_disk, require_room
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=format_examples("ablate show depth", "ablate show depth --protocol cifar10 --seeds 5"))
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @study_options
 @settings_options(data_root=True)
 @json_option
@@ -87,7 +87,7 @@ def _detectable_difference(study: Study) -> float | None:
         "ablate run depth --until-resolved --max-seeds 10",
     )
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @study_options
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
@@ -248,10 +248,9 @@ def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
 def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial], page: Path | None) -> None:
     registration = record.registration
     failed = [{"arm": trial.arm, "seed": trial.seed, "error": _last_error_line(trial)} for trial in failed_trials]
-    print_json(
+    print_result(
+        "run",
         {
-            "schema": PRINTED_SCHEMA,
-            "kind": "run",
             "study": registration.study,
             "protocol": registration.protocol,
             "run_id": record.run_id,
@@ -259,7 +258,7 @@ def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial]
             "failed": failed,
             "digest": record.registration_check.digest if record.registration_check else None,
             "page": str(page) if page else None,
-        }
+        },
     )
 
 
@@ -293,7 +292,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 
 
 @click.command(epilog=format_examples("ablate extend depth --seeds 10", "ablate extend depth --seeds 7,8,9"))
-@click.argument("name")
+@click.argument("name", shell_complete=complete_ablation)
 @protocol_option
 @click.option("--seeds", type=SeedsParam(), required=True, help="Total number of seeds, or the seeds to add.")
 @run_id_option

@@ -40,6 +40,21 @@ def test_every_command_has_help(name):
     assert call(name, "--help").startswith("Usage:")
 
 
+@pytest.mark.parametrize("name", [None, *main.commands])
+def test_every_help_has_examples_of_commands_and_options_that_exist(name):
+    """Only what stands in the help of the command itself; ``ablate --help`` gives examples of several."""
+    epilog = (main.commands[name] if name else main).epilog or ""
+    examples = [line.strip() for line in epilog.splitlines() if line.strip().startswith(("ablate ", 'eval "$(ablate '))]
+    assert examples, f"ablate {name} --help has no example"
+    assert all(example in call(*([name] if name else []), "--help") for example in examples)
+    for example in examples:
+        words = example.removeprefix('eval "$(').partition("  #")[0].replace(')"', "").split()
+        command = main.commands.get(words[1])
+        assert name in (None, words[1])
+        known = {"--help", *(option for item in command.params for option in (*item.opts, *item.secondary_opts))}
+        assert {word for word in words[2:] if word.startswith("--")} <= known, example
+
+
 def test_list_says_the_same_as_table_and_as_json():
     table, data = call("list"), json.loads(call("list", "--json"))
     assert [row["name"] for row in data["ablations"]] == list(ablations.names())

@@ -48,10 +48,11 @@ def test_every_command_that_prints_takes_json():
         (("plan", "lrn", "--spread", "0.5"), "plan"),
         (("doctor",), "doctor"),
         (("gc",), "gc"),
+        (("completion", "zsh"), "completion"),
     ],
 )
 def test_what_a_command_prints_follows_its_schema(tmp_path, command, name):
-    runs = () if name == "list" else ("--runs", str(tmp_path))
+    runs = () if name in ("list", "completion") else ("--runs", str(tmp_path))
     shown = CliRunner().invoke(main, [*command, *runs, "--json"])
     assert shown.exit_code == 0, shown.output
     jsonschema.validate(json.loads(shown.stdout), COMMANDS[name])
