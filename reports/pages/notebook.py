@@ -20,8 +20,8 @@ from reports.external.judgement import judge as judge_frame
 from reports.external.results_columns import Columns
 from reports.external.results_file import read_results
 from reports.external.results_table import Unit
-from reports.figures.judgement import judgement_figure
 from reports.figures.notebook import NotebookFigure, draw_figure
+from reports.figures.other_pages.judgement import judgement_figure
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.pages.judgement import arms_table, judgement_title, summarize_judgement, verdict_sentence, write_judgement
