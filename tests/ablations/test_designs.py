@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,18 @@ def step_by_step(*steps, **fields):
     ends = {"base": BASE, "target": TARGET} | fields
     return StepByStep(question="Which step helps?", steps=steps or (BATCH_NORM, GELU), **ends)
 
+
+ROOT = Path(ablations.__file__).parent.parent
+BROKEN = '''"""Does it help?"""
+from ablations import AddOne, Arm, Component
+from lightning_modules.catalogue import VGG_A
+
+ABLATION = AddOne(
+    question=__doc__,
+    base=Arm("VGG", {"network": VGG_A}),
+    components=Component("dropout", {"network.head.dropout": 0.5}),
+)
+'''
 
 TWINS = {
     "leave-one-out": (
@@ -216,3 +229,25 @@ def test_it_refuses_in_one_line(case):
         make()
     assert re.match(message, str(caught.value)), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_examples_of_the_docs_are_ablations(tmp_path):
+    """They are read as a user's files are."""
+    examples = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/howto/designs.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    kinds = []
+    for number, text in enumerate(examples):
+        file = tmp_path / f"my_design_{number}.py"
+        file.write_text(text, encoding="utf-8")
+        kinds.append(ablations.load(str(file)).design.kind)
+    assert kinds == ["leave-one-out", "step-by-step"]
+
+
+def test_a_user_sees_one_line(tmp_path):
+    file = tmp_path / "my_broken_design.py"
+    file.write_text(BROKEN, encoding="utf-8")
+    with pytest.raises(
+        InvalidAblation, match=r"^component 'dropout' changes nothing: 'VGG' has network\.head\.dropout=0\.5"
+    ):
+        ablations.load(str(file))
