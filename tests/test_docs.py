@@ -136,6 +136,34 @@ def test_ablations_of_the_pages_are_accepted():
 
 
 @pytest.mark.slow
+def test_every_command_of_the_tutorial_runs(tmp_path):
+    """After its installation, word for word, but for one epoch under two seeds."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ablate").write_text(f'#!/bin/sh\nexec {sys.executable} -m studies.cli "$@"\n', encoding="utf-8")
+    (programs / "ablate").chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ABLATE", "MLFLOW", "RAY"))
+    }
+    environment |= {"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    _, *blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    printed, codes = "", {}
+    for line in "".join(blocks).splitlines()[1:]:  # the first makes the folder, which here is tmp_path
+        command = re.sub(r"(ablate (?:register|run) \S+)", r"\1 --seeds 2 --set recipe.epochs=1", line)
+        ended = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        codes[line], printed = ended.returncode, printed + ended.stdout + ended.stderr
+    assert codes.pop("ablate check ./broken.py") == 1
+    assert codes.pop("ablate gate momentum") in (0, 10, 11, 20)
+    assert {line for line, code in codes.items() if code} == set(), printed
+    assert "may vary only recipe.momentum, but it also changes\n  recipe.learning_rate: 0.01 -> 0.1" in printed
+    assert re.search(r"digest [0-9a-f]{32}", printed)
+
+
+@pytest.mark.slow
 def test_the_site_is_built_offline_and_loads_nothing_from_elsewhere(tmp_path):
     """Strict: dead links, missing anchors, and pages outside of the navigation are errors."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
