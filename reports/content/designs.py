@@ -14,7 +14,7 @@ from reports.formatting import MISSING, format_count, join_words
 # The figures that are shown in these sections, not with the other figures.
 INTERACTION_FIGURE = "interaction"
 COMPONENTS_FIGURE = "components"
-MAX_CHANGES = 6  # that a cell lists
+MAX_CHANGES = 4  # that a cell lists
 
 COMPONENT_PARAGRAPHS: dict[DesignKind, str] = {
     "leave-one-out": (
@@ -158,9 +158,11 @@ def _has_missing_pairs(analysis: ComponentAnalysis) -> bool:
 
 
 def _component_row(analysis: ComponentAnalysis, effect: ComponentEffect) -> Row:
-    changes = list(effect.changes[:MAX_CHANGES])
-    if len(effect.changes) > MAX_CHANGES:
-        changes.append(f"and {len(effect.changes) - MAX_CHANGES} more")
+    # Settings that come or go with another network last: they say less.
+    ordered = sorted(effect.changes, key=lambda change: "absent" in change)
+    changes = ordered[:MAX_CHANGES]
+    if len(ordered) > MAX_CHANGES:
+        changes.append(f"and {len(ordered) - MAX_CHANGES} more")
     cells = [
         text_cell(effect.contrast.component, "strong"),
         interval_cell(effect.estimate, analysis.num_decimals),

@@ -25,7 +25,7 @@ def components_figure(comparison: Comparison) -> Figure | None:
     if analysis is None:
         return None
     label = ENDPOINT_LABELS[analysis.design.endpoint]
-    effect = comparison.registration.smallest_effect
+    smallest_effect = comparison.registration.smallest_effect
     panels = []
     caption = ""
     if analysis.design.kind == "step-by-step" and any(math.isfinite(mean.value) for mean in analysis.means.values()):
@@ -42,13 +42,15 @@ def components_figure(comparison: Comparison) -> Figure | None:
             "Ladder: the mean after each step with the arm's own 95% interval; a bar leads from the mean before, green "
             "where the error falls and orange where it rises, with the difference of the two means. "
         )
+        if any(effect.num_pairs < effect.num_planned for effect in analysis.effects):
+            caption += "It differs from the contribution, which reads complete pairs alone, where trials are missing. "
     if any(math.isfinite(item.estimate.value) for item in analysis.effects):
         panels.append(
             Panel(
                 name="component-effects",
                 title=f"Reduction in {label}, {analysis.unit}",
                 alternative=_describe_effects(comparison, analysis, label),
-                draw=partial(_draw_effects, analysis, effect),
+                draw=partial(_draw_effects, analysis, smallest_effect),
                 height_inches=style.panel_height(len(analysis.means)),
             )
         )
@@ -56,7 +58,7 @@ def components_figure(comparison: Comparison) -> Figure | None:
         caption += (
             f"Bars: mean over the pairs of seeds with its simultaneous {comparison.confidence_level} interval{order}; "
             "positive: the error is lower with the component. Filled where the interval excludes 0. Shaded band: the "
-            f"smallest effect of interest, ±{effect:g} points."
+            f"smallest effect of interest, ±{smallest_effect:g} points."
         )
     if not panels:
         return None
