@@ -18,6 +18,7 @@ from ablations._contract import Ablation
 from ablations._differences import Difference, compare_setups
 from ablations._errors import InvalidAblation
 from ablations._paths import is_within
+from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
 
 
@@ -170,7 +171,10 @@ def _edit_arm(arm: Arm, component: Component, name: str) -> Arm:
     for path, value in arm.edits.items():
         if not any(is_within(path, edited_path) for edited_path in component.edits):
             kept[path] = value
-    return Arm(name, {**kept, **component.edits})
+    try:
+        return Arm(name, {**kept, **component.edits})
+    except InvalidValue as error:  # an unknown path is one, too
+        raise type(error)(f"component {component.name!r}: {error}") from None
 
 
 def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:

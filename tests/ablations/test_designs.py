@@ -167,11 +167,11 @@ def test_a_step_may_replace_the_whole_network():
 REFUSED = {
     "an unknown path": (
         lambda: leave_one_out(Component("decay", {"recipe.weight_decy": 0.0})),
-        r"arm 'without decay', path 'recipe\.weight_decy': .*Did you mean 'weight_decay'\?",
+        r"component 'decay': arm 'without decay', path 'recipe\.weight_decy': .*Did you mean 'weight_decay'\?",
     ),
     "a value that is not admitted": (
         lambda: add_one(Component("norm", {"network.norm": "layer"})),
-        r"arm 'with norm', path 'network\.norm': .*'layer'",
+        r"component 'norm': arm 'with norm', path 'network\.norm': .*'layer'",
     ),
     "a component that changes nothing": (
         lambda: leave_one_out(NO_DECAY, Component("momentum", {"recipe.momentum": 0.9})),
