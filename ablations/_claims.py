@@ -158,7 +158,7 @@ class Helps(_PairwiseClaim):
     @property
     def sentence(self) -> str:
         if self.endpoint == "gradient_norm":  # which measures a mechanism: a lower one is no improvement
-            return f"The {endpoint_label(self.endpoint)} is lower in {self.arm} than in {self.over}."
+            return f"{self.arm} has a lower {endpoint_label(self.endpoint)} than {self.over}."
         return f"{self.arm} improves on {self.over} in {endpoint_label(self.endpoint)}."
 
 
@@ -182,7 +182,7 @@ class DoesNotHelp(_PairwiseClaim):
     @property
     def sentence(self) -> str:
         if self.endpoint == "gradient_norm":
-            return f"The {endpoint_label(self.endpoint)} is not lower in {self.arm} than in {self.over}."
+            return f"{self.arm} does not have a lower {endpoint_label(self.endpoint)} than {self.over}."
         return f"{self.arm} does not improve on {self.over} in {endpoint_label(self.endpoint)}."
 
 

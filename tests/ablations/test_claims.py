@@ -62,8 +62,8 @@ def test_a_lower_gradient_norm_is_no_improvement():
     """It measures a mechanism; of the claim that gradients do not vanish the sentence says just that."""
     vanish = Helps(arm="deep", over="shallow", endpoint="gradient_norm")
     stay = DoesNotHelp(arm="deep", over="shallow", endpoint="gradient_norm")
-    assert vanish.sentence == "The gradient norm of the first layer is lower in deep than in shallow."
-    assert stay.sentence == "The gradient norm of the first layer is not lower in deep than in shallow."
+    assert vanish.sentence == "deep has a lower gradient norm of the first layer than shallow."
+    assert stay.sentence == "deep does not have a lower gradient norm of the first layer than shallow."
     (both, alone) = ablations.load("vanishing_gradients").claims
     assert alone.sentence in both.sentence
     assert both.endpoints == ("training_error", "gradient_norm")
