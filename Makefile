@@ -125,7 +125,7 @@ report-%: $(READY) ## Compile a study's report from the tracking store, without 
 	@$(BIN)/ablate report $* --protocol $(PROTOCOL) $(STORE)
 
 latex-%: ## Typeset a study's report for print: make latex-depth (needs pdflatex)
-	@command -v pdflatex >/dev/null || { echo "pdflatex is missing. On Debian or Ubuntu: apt-get install texlive-latex-recommended"; exit 1; }
+	@command -v pdflatex >/dev/null || { echo "pdflatex is missing. On Debian or Ubuntu: apt-get install texlive-latex-recommended lmodern"; exit 1; }
 	@test -f $(REPORT)/report.tex || { echo "$(REPORT)/report.tex is missing. Compile the report first: make report-$*"; exit 1; }
 	@cd $(REPORT) && for pass in 1 2; do pdflatex -interaction=nonstopmode -halt-on-error report.tex >report.out \
 		|| { grep -A 3 '^!' report.out; echo "See $(REPORT)/report.out for the rest"; exit 1; }; done; rm report.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,18 +17,24 @@ from reports.figures.style import Figure
 from reports.formatting import to_single_line
 
 PREAMBLE = r"""\documentclass{article}
+\usepackage{cmap}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
+\usepackage{lmodern}
 \usepackage{textcomp}
 \usepackage[margin=25mm]{geometry}
 \usepackage{array}
 \usepackage{booktabs}
 \usepackage{graphicx}
-\newcolumntype{L}{>{\raggedright\arraybackslash}X}
 \usepackage{tabularx}
+\newcolumntype{L}{>{\raggedright\arraybackslash}X}
+\usepackage{float}
 \begin{document}
 """
 
+WRAPPED = r">{\raggedright\arraybackslash}X"  # what the column type L stands for
+NUMBER = re.compile(r"[+−]?\d[\d,]*(?:\.\d+)?")
+SIGNS = ("+", "−")
 MAX_WORD_LENGTH = 30  # characters; a longer word, such as a digest or a path, may break anywhere
 MAX_UNSCALED_COLUMNS = 5  # a table with more columns is scaled down to the width of the text
 MAX_ROWS_PER_PAGE = 36  # of a table: a float cannot break across pages
@@ -69,13 +76,35 @@ def render_report(comparison: Comparison, figures: Sequence[Figure]) -> str:
 
 def render_article(blocks: Iterable[str]) -> str:
     """Join non-empty blocks into a document that compiles as it is."""
-    body = "\n\n".join(block for block in blocks if block)
+    body = _number_labels("\n\n".join(block for block in blocks if block))
     return f"{PREAMBLE}{body}\n\\end{{document}}\n"
 
 
+def _number_labels(body: str) -> str:
+    """Number the labels that occur again, such as those of a table for each of several endpoints."""
+    counts: Counter[str] = Counter()
+
+    def number_label(match: re.Match[str]) -> str:
+        counts[match[1]] += 1
+        return match[0] if counts[match[1]] == 1 else rf"\label{{{match[1]}-{counts[match[1]]}}}"
+
+    return re.sub(r"\\label\{([^}]*)\}", number_label, body)
+
+
 def render_results_table(comparison: Comparison) -> str:
-    """Render the table of results for a paper; it needs booktabs and tabularx."""
-    return render_table(results_table(comparison)) + "\n"
+    """Render the table of results for a paper; its first lines say which packages it needs, and its label."""
+    registration = comparison.registration
+    label = "-".join(("tab", to_single_line(registration.study), to_single_line(registration.protocol), "results"))
+    label = re.sub(r"[^A-Za-z0-9:-]+", "-", label).replace("tab-", "tab:", 1)
+    table = render_table(results_table(comparison), label, wrapped=WRAPPED, placement="htbp")
+    packages = ["booktabs"]
+    if r"\begin{tabularx}" in table:
+        packages += ["array", "tabularx"]
+    if r"\resizebox" in table:
+        packages.append("graphicx")
+    needed = " ".join(rf"\usepackage{{{package}}}" for package in packages)
+    fonts = r"\usepackage[T1]{fontenc} \usepackage{lmodern}"
+    return f"% Needs {needed}\n% and {fonts}; refer to it by \\ref{{{label}}}.\n{table}\n"
 
 
 def escape_text(words: str) -> str:
@@ -89,17 +118,22 @@ def escape_text(words: str) -> str:
     return " ".join(escaped)
 
 
-def render_table(table: Table) -> str:
-    """Render a booktabs table, as wide as the text where it has sentences."""
-    specifiers = [_column_specifier(table, index) for index in range(len(table.columns))]
-    has_sentences = "L" in specifiers
+def render_table(table: Table, label: str = "", *, wrapped: str = "L", placement: str = "H") -> str:
+    """Render a booktabs table, as wide as the text where it has sentences.
+
+    Args:
+        label: by default, that of the table's name.
+        wrapped: specifier of a column whose text wraps; by default the type that the report defines.
+        placement: where it may float to; by default nowhere, so that it stays in its section.
+    """
+    specifiers = [_column_specifier(table, index, wrapped) for index in range(len(table.columns))]
+    has_sentences = wrapped in specifiers
     # Only tabularx has columns that wrap; it needs the whole width, which looks odd for a few short numbers.
     environment, width = ("tabularx", r"{\linewidth}") if has_sentences else ("tabular", "")
     layout = "".join(specifiers)
     head = _render_row(map(_column_title, table.columns))
-    rows = []
-    for row in table.rows:
-        rows.append(_render_row(map(escape_text, map(text_with_mark, row))))
+    columns = [_render_column(table, index) for index in range(len(table.columns))]
+    rows = list(map(_render_row, zip(*columns, strict=True)))
     notes = "\n".join(rf"\par\smallskip\footnotesize\raggedright {escape_text(note)}" for note in table.footnotes)
     lines = [
         f"\\begin{{{environment}}}{width}{{@{{}}{layout}@{{}}}}",
@@ -114,9 +148,58 @@ def render_table(table: Table) -> str:
     if len(table.columns) > MAX_UNSCALED_COLUMNS and not has_sentences:
         body = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
     return (
-        f"\\begin{{table}}[htbp]\n\\centering\\small\n\\caption{{{escape_text(table.caption)}}}\n"
-        f"{body}\n{notes}\n\\end{{table}}"
+        f"\\begin{{table}}[{placement}]\n\\centering\\small\n\\caption{{{escape_text(table.caption)}}}\n"
+        f"\\label{{{label or f'tab:{table.name}'}}}\n{body}\n{notes}\n\\end{{table}}"
     )
+
+
+def _render_column(table: Table, column_index: int) -> list[str]:
+    cells = [row[column_index] for row in table.rows]
+    if table.columns[column_index].kind != "number":
+        return [escape_text(text_with_mark(cell)) for cell in cells]
+    return _align_numbers([cell.text for cell in cells], [cell.mark for cell in cells])
+
+
+def _align_numbers(texts: Sequence[str], marks: Sequence[str]) -> list[str]:
+    """Escape the cells of a column so that their decimal points lie below each other.
+
+    Cells of one form, such as ``+1.22 [0.78, 1.67]``, get every number as wide as the widest at its place, by invisible
+    signs and digits before it. The figures of Latin Modern are of one width. Marks take up no width.
+    """
+    integers_by_form: dict[str, list[list[str]]] = {}
+    for text in texts:
+        integers = [number.partition(".")[0] for number in NUMBER.findall(text)]
+        integers_by_form.setdefault(NUMBER.sub("", text), []).append(integers)
+    cells = []
+    for text, mark in zip(texts, marks, strict=True):
+        places = list(zip(*integers_by_form[NUMBER.sub("", text)], strict=True))
+        cells.append(_pad_numbers(text, places) + (rf"\rlap{{\,{escape_text(mark)}}}" if mark else ""))
+    return cells
+
+
+def _pad_numbers(text: str, places: Sequence[Sequence[str]]) -> str:
+    """Escape a cell, its numbers as wide as the widest.
+
+    Args:
+        places: per number of the cell, the integer parts of the numbers at its place in all cells of its form.
+    """
+    parts = []
+    end = 0
+    for match, integers in zip(NUMBER.finditer(text), places, strict=True):
+        own = match[0].partition(".")[0]
+        num_missing = max(map(_count_digits, integers)) - _count_digits(own)
+        is_sign_missing = own[0] not in SIGNS and any(integer[0] in SIGNS for integer in integers)
+        padding = (r"\phantom{$-$}" if is_sign_missing else "") + (
+            rf"\phantom{{{'0' * num_missing}}}" * (num_missing > 0)
+        )
+        number = escape_text(match[0]).replace("+", "$+$")  # as wide as a minus sign
+        parts += [*map(_escape_character, text[end : match.start()]), padding, number]
+        end = match.end()
+    return "".join([*parts, *map(_escape_character, text[end:])])
+
+
+def _count_digits(integer: str) -> int:
+    return sum(character.isdigit() for character in integer)
 
 
 def _split_pages(table: Table) -> list[Table]:
@@ -170,8 +253,6 @@ def render_section(section: Section, figures: Mapping[str, Figure]) -> list[str]
         blocks += map(render_table, _split_pages(table))
     for name in section.figures:
         blocks.append(_render_figure(figures[name]))
-    if section.figures:
-        blocks.append(r"\clearpage")  # else LaTeX stops at too many unprocessed floats
     return blocks
 
 
@@ -179,15 +260,16 @@ def _render_figure(figure: Figure) -> str:
     options = r"[width=0.49\linewidth]"  # two panels side by side
     pictures = "\n".join(rf"\includegraphics{options}{{figures/{panel.name}.pdf}}" for panel in figure.panels)
     caption = f"{escape_text(figure.title)}. {escape_text(figure.caption)}"
-    return f"\\begin{{figure}}[htbp]\n\\centering\n{pictures}\n\\caption{{{caption}}}\n\\end{{figure}}"
+    head = f"\\begin{{figure}}[H]\n\\centering\n{pictures}\n\\caption{{{caption}}}\n"
+    return f"{head}\\label{{fig:{figure.name}}}\n\\end{{figure}}"
 
 
-def _column_specifier(table: Table, column_index: int) -> str:
-    """Alignment of a column; ``L`` where its text wraps."""
+def _column_specifier(table: Table, column_index: int, wrapped: str) -> str:
+    """Alignment of a column, or the specifier of one that wraps."""
     if table.columns[column_index].kind == "number":
         return "r"
     longest = max((len(row[column_index].text) for row in table.rows), default=0)
-    return "L" if longest > MAX_NARROW_CHARACTERS else "l"
+    return wrapped if longest > MAX_NARROW_CHARACTERS else "l"
 
 
 def _render_row(cells: Iterable[str]) -> str:

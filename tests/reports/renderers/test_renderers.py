@@ -111,8 +111,31 @@ def test_a_latex_table_that_is_longer_than_a_page_goes_on_under_another_heading(
 
 def test_the_results_table_stands_alone_for_a_paper():
     text = latex.render_results_table(compare_arms(record()))
-    assert text.startswith("\\begin{table}")
-    assert r"B & 8.11 $\pm$ 0.38 & +1.16 {[}0.68, 1.64{]} & 5 of 5 & 28.7 \\" in text
+    needed, fonts, start, *_ = text.splitlines()
+    assert needed == r"% Needs \usepackage{booktabs}"
+    assert fonts.endswith(r"refer to it by \ref{tab:depth-digits-results}.")
+    assert start == r"\begin{table}[htbp]"
+    assert r"\label{tab:depth-digits-results}" in text
+    assert r"B & 8.11 $\pm$ 0.38 & $+$1.16 {[}0.68, 1.64{]} & 5 of 5 & 28.7 \\" in text
+
+
+def test_latex_numbers_of_a_column_are_as_wide_as_the_widest():
+    assert latex._align_numbers(["9.2 ± 0.4", "10.1 ± 0.4"], ["", ""]) == [
+        r"\phantom{0}9.2 $\pm$ 0.4",
+        r"10.1 $\pm$ 0.4",
+    ]
+    assert latex._align_numbers(["+1.2 [−0.1, 2.5]", "+2.0 [0.3, 3.7]", "baseline"], ["", "°", ""]) == [
+        r"$+$1.2 {[}$-$0.1, 2.5{]}",
+        r"$+$2.0 {[}\phantom{$-$}0.3, 3.7{]}\rlap{\,$^\circ$}",
+        "baseline",
+    ]
+
+
+def test_latex_labels_are_unique():
+    study = record(held={f"recipe.setting_{number}": number for number in range(50)})
+    labels = re.findall(r"\\label\{(.*?)\}", latex.render_report(compare_arms(study), ()))
+    assert {"tab:claims", "tab:results", "tab:held", "tab:held-2"} <= set(labels)
+    assert len(labels) == len(set(labels))
 
 
 def test_csv_gives_numbers_unrounded_and_nothing_where_there_is_none():
