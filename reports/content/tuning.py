@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from reports.analysis.arms import ArmSummary
-from reports.analysis.tuning_budgets import ArmTuningSummary
+from reports.analysis.tuning_budgets import ArmTuningSummary, TuningSummary
 from reports.comparison.comparison import Comparison, TunedComparison
 from reports.document import (
     Cell,
@@ -227,7 +227,21 @@ def _selected_recipes_table(tuned: TunedComparison) -> Table:
     )
     if any(math.isnan(budget.shared_recipe_error) for budget in summary.arms):
         note += f" {MISSING}: the shared recipe was not trained at full length, or is not on the grid."
-    return Table(name="chosen", caption="Selected recipes", columns=columns, rows=tuple(rows), notes=(note,))
+    notes = (note, *_describe_steps(summary))
+    return Table(name="chosen", caption="Selected recipes", columns=columns, rows=tuple(rows), notes=notes)
+
+
+def _describe_steps(summary: TuningSummary) -> tuple[str, ...]:
+    """How to measure which of the settings selected for the baseline make the difference; its values are exact."""
+    baseline = summary.arms[0]
+    if not baseline.chosen_values:
+        return ()
+    settings = ", ".join(f'"{path}": {value!r}' for path, value in baseline.chosen_values.items())
+    return (
+        f"Which of these settings make the difference is measured step by step, here for {baseline.arm}: "
+        'StepByStep(question=..., base=Arm("default", EDITS), target=Arm("tuned", {**EDITS, '
+        f"{settings}}})), where EDITS are those of the arm.",
+    )
 
 
 def _setting_cell(value: object) -> Cell:

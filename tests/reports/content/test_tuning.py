@@ -1,6 +1,8 @@
 """The answer under tuned recipes: beside the shared one, and only where every arm was tuned alike."""
 
+import ast
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -180,3 +182,11 @@ def test_batches_of_tpe_are_no_rungs():
     assert describe_round(TUNINGS["tpe"], 0, 2) == "tuning, batch 2 of candidates"
     assert describe_round(TUNINGS["random"], 0, 1) == "tuning"
     assert describe_round(TUNINGS["halving"], 1, 1).startswith("tuning, rung 2 of ")
+
+
+def test_the_steps_to_the_tuned_recipe_can_be_copied():
+    study = tuned()
+    section = next(each for each in report_sections(compare_arms(study), ()) if each.name == "tuning")
+    (table,) = [table for table in section.tables if table.name == "chosen"]
+    edits = re.search(r"\*\*EDITS, (.*?)\}\)\)", table.notes[1])[1]
+    assert ast.literal_eval(f"{{{edits}}}") == study.tuning.best_values["A"]
