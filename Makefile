@@ -195,7 +195,7 @@ docs: study-depth ## Regenerate the tables of the docs and the picture of the RE
 	@$(BIN)/python docs/architecture.py
 
 docs-site: $(READY) ## Build the documentation site into site/, without a network; dead links fail
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo site/index.html
 
 clean: ## Remove the virtual environment; runs and data stay
