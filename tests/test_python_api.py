@@ -11,6 +11,7 @@ import reports
 import studies
 from lightning_modules.catalogue import NETWORKS
 from lightning_modules.spec import Custom
+from lightning_modules.specs.errors import UnknownPath
 from studies import protocols
 
 ROOT = Path(__file__).parent.parent
@@ -80,3 +81,9 @@ def test_a_study_has_one_line_and_a_view():
 
 def test_a_protocol_is_found_by_name():
     assert studies.protocols is protocols
+
+
+@pytest.mark.parametrize("value", [0.1, "0.1"])
+def test_a_setting_without_its_whole_path_is_answered_with_it_whatever_the_type_of_its_value(value):
+    with pytest.raises(UnknownPath, match=r"lr: a setting is given by its whole path\. Did you mean 'recipe\.learn"):
+        studies.declare("lrn", overrides={"lr": value})

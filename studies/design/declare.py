@@ -159,8 +159,9 @@ def parse_override(setup: Setup, path: str, value: Leaf) -> Leaf:
         InvalidValue: for text that cannot be read as the field's type.
     """
     try:
+        annotation = annotation_at(setup, path)
         # Values from Python keep their type, and are checked where the setup is edited.
-        return parse_leaf(annotation_at(setup, path), value) if isinstance(value, str) else value
+        return parse_leaf(annotation, value) if isinstance(value, str) else value
     except UnknownPath as error:
         raise UnknownPath(f"{path}: {_suggest_path(setup, path) or error}") from None
     except InvalidValue as error:

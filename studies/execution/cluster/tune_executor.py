@@ -125,6 +125,8 @@ def _run_queue(
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
+            # In a notebook Tune would choose a reporter that clears the output of the cell, even if it reports nothing.
+            progress_reporter=tune.CLIReporter(),
         ),
     )
     shutil.rmtree(scratch, ignore_errors=True)
