@@ -24,15 +24,16 @@ _COLORS = {
 _VARIABLES = "".join(
     f"--{name}:var({first},var({second},{value}));" for name, (first, second, value) in _COLORS.items()
 )
+# Two elements beside the class: JupyterLab's own rules for tables, which align all text right, have one.
 _STYLE = (
-    f".ablate-view{{{_VARIABLES}color:var(--ink);font-size:13px;line-height:1.45;max-width:62em}}"
+    f".ablate-view{{{_VARIABLES}color:var(--ink);font-size:13px;line-height:1.45;max-width:66em}}"
     ".ablate-view p{margin:.25em 0}.ablate-view .head{font-size:15px;font-weight:600}"
     ".ablate-view .quiet{color:var(--muted)}.ablate-view ul{margin:.25em 0;padding-left:1.3em}"
-    ".ablate-view table{border-collapse:collapse;margin:.5em 0;border:0;font-size:13px}"
-    ".ablate-view th,.ablate-view td{text-align:left;vertical-align:top;padding:.2em 1.2em .2em 0;border:0;"
-    "border-bottom:1px solid var(--rule);max-width:36em;white-space:normal;background:none}"
-    ".ablate-view th{color:var(--muted);font-weight:500}"
-    ".ablate-view .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
+    "div.ablate-view table{border-collapse:collapse;margin:.5em 0;border:0;font-size:13px}"
+    "div.ablate-view table th,div.ablate-view table td{text-align:left;vertical-align:top;padding:.2em 1.2em .2em 0;"
+    "border:0;border-bottom:1px solid var(--rule);max-width:36em;white-space:normal;background:none}"
+    "div.ablate-view table th{color:var(--muted);font-weight:500}div.ablate-view table td:first-child{min-width:6em}"
+    "div.ablate-view table .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
     ".ablate-view .panels{display:flex;flex-wrap:wrap;gap:1em}.ablate-view .panels svg{width:27em;max-width:100%}"
 )
 

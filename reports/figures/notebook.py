@@ -13,8 +13,8 @@ from lightning_modules.specs.errors import InvalidValue, did_you_mean
 from reports.figures.style import PANEL_WIDTH_INCHES, RC_PARAMS, Figure
 
 # A dark notebook shows the figure on white too: its text is dark, and a saved figure should not depend on the theme.
-NOTEBOOK_PARAMS = RC_PARAMS | {"figure.facecolor": "white", "savefig.facecolor": "white"}
-DOTS_PER_INCH, SHOWN_DOTS_PER_INCH = 192, 96  # of the bitmap, and as shown: sharp on a screen of high density
+NOTEBOOK_PARAMS = RC_PARAMS | {"figure.facecolor": "white", "savefig.facecolor": "white", "axes.titlesize": 9.0}
+DOTS_PER_INCH, SHOWN_DOTS_PER_INCH = 240, 120  # of the bitmap, and as shown: sharp on a screen of high density
 
 
 class NotebookFigure(Canvas):
