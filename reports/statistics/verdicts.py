@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -178,7 +178,7 @@ def _judge_claim(claim: Claim, analyses: EndpointAnalyses, is_sole_claim: bool) 
     if is_sole_claim and has_several_pairs and chosen.word == "supported":
         level_notes.append(INDIVIDUAL_LEVEL_NOTE)
     obstacle = skipped_notes[0].partition(": ")[2] if chosen.word == "inconclusive" and skipped_notes else ""
-    effects = _distinct(statement.effect for statement in chosen.statements)[:MAX_EFFECTS]
+    effects = list(dict.fromkeys(statement.effect for statement in chosen.statements))[:MAX_EFFECTS]
     return Verdict(
         claim=claim,
         word=chosen.word,
@@ -198,7 +198,7 @@ def _select_verdict(options: Sequence[VerdictOption], open_question: str) -> tup
     for option in options:
         if not option.holds:
             continue
-        obstacles = _distinct(statement.obstacle for statement in option.statements if statement.obstacle)
+        obstacles = list(dict.fromkeys(statement.obstacle for statement in option.statements if statement.obstacle))
         if not obstacles:
             return option, tuple(skipped)
         skipped.append(f"not {option.word}, although the intervals show it: {'; '.join(obstacles)}")
@@ -396,7 +396,3 @@ def _simple_claim_notes(claim: SimpleClaim, word: VerdictWord, analysis: Endpoin
         position = "inside" if bounds.low <= claim.by <= bounds.high else "outside"
         return [f"{analysis.format_margin(claim.by)} is {position} the two-sided interval"]
     return []
-
-
-def _distinct(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(texts))
