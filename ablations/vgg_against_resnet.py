@@ -3,33 +3,40 @@
 from dataclasses import replace
 
 from ablations import FAMILY_REPLICATIONS, Ablation, Arm, ByResolution, Helps, Reference
-from lightning_modules import catalogue
+from lightning_modules.catalogue import (
+    RESNET_18,
+    RESNET_20,
+    RESNET_32,
+    RESNET_34,
+    RESNET_50_V1,
+    RESNET_56,
+    VGG_D,
+    VGG_E,
+)
 
-PAPER = "He et al. 2016, Sect. 4.1"
-VGG_16, VGG_19 = (replace(network, norm="batch") for network in (catalogue.VGG_D, catalogue.VGG_E))
 SMALLEST, MIDDLE, LARGEST = "ResNet-20/18", "ResNet-32/34", "ResNet-56/50"  # at 32 pixels / at 224
+# Without it VGG's fully connected layers do not train under He et al.'s rate; the baseline's family decides the recipe.
+CLIPPED = {"recipe.clip_norm": 1.0}
 
 ABLATION = Ablation(
     question=__doc__,
-    # The baseline's family decides the protocol's recipe: He et al.'s, which batch norm makes fit for VGG networks.
-    baseline=Arm(SMALLEST, {"network": ByResolution(small=catalogue.RESNET_20, large=catalogue.RESNET_18)}),
+    baseline=Arm(SMALLEST, {"network": ByResolution(small=RESNET_20, large=RESNET_18), **CLIPPED}),
     arms=(
-        Arm(MIDDLE, {"network": ByResolution(small=catalogue.RESNET_32, large=catalogue.RESNET_34)}),
-        Arm(LARGEST, {"network": ByResolution(small=catalogue.RESNET_56, large=catalogue.RESNET_50_V1)}),
-        Arm("VGG-16", {"network": VGG_16}),
-        Arm("VGG-19", {"network": VGG_19}),
+        Arm(MIDDLE, {"network": ByResolution(small=RESNET_32, large=RESNET_34), **CLIPPED}),
+        Arm(LARGEST, {"network": ByResolution(small=RESNET_56, large=RESNET_50_V1), **CLIPPED}),
+        Arm("VGG-16", {"network": replace(VGG_D, norm="batch"), **CLIPPED}),
+        Arm("VGG-19", {"network": replace(VGG_E, norm="batch"), **CLIPPED}),
     ),
     varies=("network",),
     claims=(
-        Helps(arm=LARGEST, over="VGG-19", source=PAPER),
+        Helps(arm=LARGEST, over="VGG-19", source="He et al. 2016, Sect. 4.1"),
         Helps(arm=SMALLEST, over="VGG-16", endpoint="memory"),
     ),
     reference=ByResolution(
         small=Reference(
-            source="He et al. 2016, Table 6",
+            source="He et al. 2016, Table 6 (without VGG networks; one run each)",
             quantity="error on CIFAR-10 test, percent, with augmentation",
             values={SMALLEST: 8.75, MIDDLE: 7.51, LARGEST: 6.97},
-            caveat="one run per network; the table has no VGG network",
         ),
         large=Reference(
             source="He et al. 2016, Table 3",
