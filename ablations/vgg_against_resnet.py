@@ -3,16 +3,7 @@
 from dataclasses import replace
 
 from ablations import FAMILY_REPLICATIONS, Ablation, Arm, ByResolution, Helps, Reference
-from lightning_modules.catalogue import (
-    RESNET_18,
-    RESNET_20,
-    RESNET_32,
-    RESNET_34,
-    RESNET_50_V1,
-    RESNET_56,
-    VGG_D,
-    VGG_E,
-)
+from lightning_modules import catalogue
 
 SMALLEST, MIDDLE, LARGEST = "ResNet-20/18", "ResNet-32/34", "ResNet-56/50"  # at 32 pixels / at 224
 # Without it VGG's fully connected layers do not train under He et al.'s rate; the baseline's family decides the recipe.
@@ -20,12 +11,12 @@ CLIPPED = {"recipe.clip_norm": 1.0}
 
 ABLATION = Ablation(
     question=__doc__,
-    baseline=Arm(SMALLEST, {"network": ByResolution(small=RESNET_20, large=RESNET_18), **CLIPPED}),
+    baseline=Arm(SMALLEST, {"network": ByResolution(small=catalogue.RESNET_20, large=catalogue.RESNET_18), **CLIPPED}),
     arms=(
-        Arm(MIDDLE, {"network": ByResolution(small=RESNET_32, large=RESNET_34), **CLIPPED}),
-        Arm(LARGEST, {"network": ByResolution(small=RESNET_56, large=RESNET_50_V1), **CLIPPED}),
-        Arm("VGG-16", {"network": replace(VGG_D, norm="batch"), **CLIPPED}),
-        Arm("VGG-19", {"network": replace(VGG_E, norm="batch"), **CLIPPED}),
+        Arm(MIDDLE, {"network": ByResolution(small=catalogue.RESNET_32, large=catalogue.RESNET_34), **CLIPPED}),
+        Arm(LARGEST, {"network": ByResolution(small=catalogue.RESNET_56, large=catalogue.RESNET_50_V1), **CLIPPED}),
+        Arm("VGG-16", {"network": replace(catalogue.VGG_D, norm="batch"), **CLIPPED}),
+        Arm("VGG-19", {"network": replace(catalogue.VGG_E, norm="batch"), **CLIPPED}),
     ),
     varies=("network",),
     claims=(
