@@ -226,3 +226,8 @@ def _error_message(error: BaseException) -> str:
 def _display_path(module: ModuleType) -> str:
     file = Path(str(module.__file__))
     return f"ablations/{file.name}" if file.parent == ABLATIONS_FOLDER else str(file)
+
+
+# At once, since a folder such as reports/ in the current one comes first on the import path of a notebook, and under
+# ``python -m``.
+protect_own_packages()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -14,10 +15,12 @@ from studies import protocols
 from studies.execution.resources import Resources
 from studies.hardware import count_cores, count_gpus, memory_gib
 from studies.maintenance.health_check import HealthCheck
+from studies.records.digests import FIRST_PARTY_PACKAGES
 from studies.settings import Settings, redact_credentials
 from studies.storage.dataset_download import uses_data_root, with_local_data
 
-PACKAGE_NAME = "ablation-studies"
+PACKAGE_NAME, COMMAND_NAME = "ablation-studies", "ablate"
+OWN_ROOT = Path(__file__).resolve().parents[2]  # folder of the four packages
 DOWNLOADED_SOURCES = ("cifar10", "cifar100")  # that `ablate run` fetches itself
 
 
@@ -42,6 +45,44 @@ def check_installation() -> Iterator[HealthCheck]:
     num_supported = len(checks) - len(problems)
     finding = f"{num_supported} of {len(checks)} packages have supported versions"
     yield HealthCheck(area="installation", level="ok", finding=finding)
+    yield from check_names()
+
+
+def check_names() -> Iterator[HealthCheck]:
+    """Find what else has the names of this distribution's packages or of its command.
+
+    The names of its packages are common ones, and `ablate` on PyPI is another program.
+    """
+    for name in FIRST_PARTY_PACKAGES:
+        spec = PathFinder.find_spec(name)  # by the order of the import path alone
+        found = Path(spec.origin).parent if spec and spec.origin else None
+        own = OWN_ROOT / name
+        if found and found.resolve() != own:
+            yield HealthCheck(
+                area="installation",
+                level="warning",
+                finding=f"Python finds another package {name!r}, {found}, before this program's, {own}",
+                advice="rename that folder, or give the other one its own environment",
+            )
+    distributions = metadata.packages_distributions()
+    for name in FIRST_PARTY_PACKAGES:
+        others = sorted(set(distributions.get(name, ())) - {PACKAGE_NAME})
+        if others:
+            yield HealthCheck(
+                area="installation",
+                level="error",
+                finding=f"{', '.join(others)} also installs a package {name!r}: it may have replaced files of this one",
+                advice=f"give each its own environment, and there: pip install --force-reinstall {PACKAGE_NAME}",
+            )
+    for command in metadata.entry_points(group="console_scripts", name=COMMAND_NAME):
+        owner = command.dist.name if command.dist else "another distribution"
+        if owner != PACKAGE_NAME:
+            yield HealthCheck(
+                area="installation",
+                level="warning",
+                finding=f"{owner} also installs a command `{COMMAND_NAME}`: which one runs is that installed last",
+                advice="call this one as `python -m studies.cli`, or give each its own environment",
+            )
 
 
 def _check_package(requirement: Requirement) -> HealthCheck:
