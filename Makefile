@@ -1,8 +1,11 @@
 # Controlled ablation studies. `make help` lists the targets.
 PYTHON ?= python3
+# Several times faster than pip, where it is there; it reads no pip.conf, so that it may lack an index that pip has.
+UV ?= $(shell command -v uv)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOCKED := --constraint constraints.txt --editable '.[dev]'
 ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
 NAMES := $(ABLATIONS:ablations/%.py=%)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
@@ -63,7 +66,7 @@ REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 # those given on make's own command line; the environment's, and make's own, are none of ours.
 VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
 	GPUS_PER_TRIAL BUNDLE_SIZE CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS PART DEVICE FULL WRITE PYTHON \
-	VENV BIN
+	UV VENV BIN
 VARIABLES_OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKESHELL MAKE_TERMOUT MAKE_TERMERR CURDIR VPATH SUFFIXES .SHELLFLAGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES) $(VARIABLES_OF_MAKE) MAKEOVERRIDES -%,$(GIVEN))
@@ -99,8 +102,11 @@ help: ## List the targets
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) (a few GB; once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing into $(VENV) (a few GB; once)$(if $(UV), with $(UV))"
+	@if ! { [ -n '$(UV)' ] && $(UV) pip install --quiet --python $(BIN)/python $(LOCKED); }; then \
+		[ -z '$(UV)' ] || echo "uv failed; trying pip"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKED); \
+	fi
 	@touch $@
 
 setup: $(READY) ## Create the virtual environment; other targets do so when it is missing

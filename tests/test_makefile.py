@@ -88,3 +88,37 @@ def test_lines_of_studies_that_run_at_once_begin_with_their_name_and_a_failure_s
 def test_lines_of_a_single_study_are_as_they_are(tmp_path):
     ended = run_studies(tmp_path, "-j2", "study-depth")
     assert (ended.stdout, ended.stderr, ended.returncode) == ("trained depth\n", "warned depth\n", 0)
+
+
+def install(folder, uv_code=0, has_uv=True):
+    """Run `make setup` with stand-ins for Python and uv, and return what was called with which arguments."""
+    log = folder / "log"
+    for name, code in (("bin/python", 0), ("uv", uv_code)):
+        program = folder / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "{program.name} $*" >> {log}\nexit {code}\n')
+        program.chmod(0o755)
+    uv = folder / "uv" if has_uv else ""
+    line = ["make", "setup", f"VENV={folder}", f"UV={uv}", "PYTHON=no-such-python"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    ended = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return log.read_text().splitlines(), ended.stdout
+
+
+LOCKED = "--constraint constraints.txt --editable .[dev]"
+
+
+def test_uv_installs_what_the_lock_says_where_it_is_there(tmp_path):
+    called, _ = install(tmp_path)
+    assert called == [f"uv pip install --quiet --python {tmp_path}/bin/python {LOCKED}"]
+
+
+@pytest.mark.parametrize("has_uv", [True, False])
+def test_pip_installs_where_uv_is_not_there_or_fails(tmp_path, has_uv):
+    called, shown = install(tmp_path, uv_code=1, has_uv=has_uv)
+    assert called[-1] == f"python -m pip install --quiet --disable-pip-version-check {LOCKED}"
+    assert len(called) == 1 + has_uv
+    assert ("uv failed; trying pip" in shown) == has_uv
