@@ -11,7 +11,9 @@ from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import render_line, render_view
 from lightning_modules.specs.values import check_fields, require_field
 
-Endpoint = Literal["test_error", "balanced_error", "training_error", "trainability", "gradient_norm", "memory", "time"]
+Endpoint = Literal[
+    "test_error", "balanced_error", "training_error", "trainability", "gradient_norm", "memory", "time", "latency"
+]
 ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 ERROR_ENDPOINTS: tuple[Endpoint, ...] = ("test_error", "balanced_error", "training_error")  # in percentage points
 
@@ -25,6 +27,7 @@ ENDPOINT_LABELS: dict[Endpoint, str] = {
     "gradient_norm": "gradient norm of the first layer",
     "memory": "peak memory",
     "time": "training time",
+    "latency": "latency at batch size 1 (P50)",  # of an arm's network, measured by `ablate latency`
 }
 
 

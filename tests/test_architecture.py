@@ -25,7 +25,7 @@ EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
 PROFILING = EVALUATION | {"lightning_modules.evaluation"}
 SETTINGS = {"studies.settings", "studies.scratch", "studies.gc_pause", "studies.hardware"}
 DESIGN = SETTINGS | {"studies.protocols"}
-RECORDS = DESIGN | {"studies.design"}
+RECORDS = DESIGN | {"studies.design", "studies.latency"}
 STORAGE = RECORDS | {"studies.records"}
 TRAINING = STORAGE | {"studies.storage"}
 STATISTICS = {"reports.formatting"}
@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies.scratch": set(),
     "studies.gc_pause": set(),
     "studies.protocols": set(),
+    "studies.latency": SETTINGS,
     "studies.design": DESIGN,
     "studies.records": RECORDS,
     "studies.storage": STORAGE,

@@ -1,4 +1,7 @@
-"""Endpoint values of a study: arrays of arms x planned seeds, NaN where a trial has no value."""
+"""Endpoint values of a study: arrays of arms x planned seeds, NaN where a trial has no value.
+
+Latency belongs to an arm's network, whatever its seed: its columns are the processes in which it was measured.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from studies.records.study_record import RecordedTrial, StudyRecord
 
 EndpointValues = npt.NDArray[np.float64]  # arms x planned seeds
 MEBIBYTE = 2.0**20
+MILLISECOND = 1e-3
 RELATIVE_SMALLEST_EFFECT = 0.05  # of the baseline's mean, for endpoints without a registered smallest effect
 
 ENDPOINT_UNITS: dict[Endpoint, str] = {
@@ -25,6 +29,7 @@ ENDPOINT_UNITS: dict[Endpoint, str] = {
     "gradient_norm": "",
     "memory": "MiB",
     "time": "s",
+    "latency": "ms",
 }
 
 
@@ -33,9 +38,22 @@ def endpoint_values(record: StudyRecord, endpoint: Endpoint) -> EndpointValues:
 
     Trainability is read from untrained networks too, and so is the gradient where loss and gradient stayed finite.
     """
+    if endpoint == "latency":
+        return latency_by_process(record)
     values = tabulate_trials(record, _ENDPOINT_READERS[endpoint])
     # An arm that starts from a trained network would otherwise look cheaper than it is.
     return values + source_train_seconds(record) if endpoint == "time" else values
+
+
+def latency_by_process(record: StudyRecord) -> EndpointValues:
+    """P50 of the latency at batch size 1, ms, arms x processes; NaN for an arm without one."""
+    measurement = record.latency
+    table = np.full((len(record.registration.arms), measurement.num_processes if measurement else 0), np.nan)
+    for row, arm in enumerate(record.registration.arms):
+        latency = measurement.find(arm) if measurement else None
+        if latency:
+            table[row] = np.array(latency.p50) / MILLISECOND
+    return table
 
 
 def source_train_seconds(record: StudyRecord) -> EndpointValues:
@@ -74,6 +92,8 @@ def tabulate_trials(record: StudyRecord, read_value: Callable[[RecordedTrial], f
 
 def lost_to_divergence(record: StudyRecord, endpoint: Endpoint) -> npt.NDArray[np.bool_]:
     """Return where a trial has no value because it is non-finite or at chance: booleans, arms x planned seeds."""
+    if endpoint == "latency":  # of the network, trained or not
+        return np.zeros(endpoint_values(record, endpoint).shape, dtype=bool)
     lost = np.asarray(tabulate_trials(record, lambda trial: float(trial.state in UNTRAINED_STATUSES)) == 1)
     if endpoint == "gradient_norm":  # a network at chance has a gradient to the end: it is not lost
         return lost & ~np.isfinite(endpoint_values(record, endpoint))

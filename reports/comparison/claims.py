@@ -109,6 +109,8 @@ def _judge_at_level(record: StudyRecord, alpha: float) -> tuple[Verdict, ...]:
 
 
 def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
+    is_latency = endpoint == "latency"
+    unmeasured = f"not measured yet: `ablate latency {record.registration.study}` does"
     return Evidence(
         values=endpoint_values(record, endpoint),
         lost_to_divergence=lost_to_divergence(record, endpoint),
@@ -116,6 +118,8 @@ def _endpoint_evidence(record: StudyRecord, endpoint: Endpoint) -> Evidence:
         unit=ENDPOINT_UNITS[endpoint],
         resolution=value_resolution(record.registration, endpoint),
         largest_difference=MAX_DIFFERENCE if endpoint in ERROR_ENDPOINTS else math.inf,
+        replicates=("process", "processes") if is_latency else ("seed", "seeds"),
+        missing_measurement=unmeasured if is_latency and record.latency is None else "",
     )
 
 
@@ -141,6 +145,19 @@ def cost_comparability_notes(record: StudyRecord, claim: Claim) -> Iterable[str]
     if reused_arms and not reused_arms >= set(claim.arms):
         names = join_words(sorted(reused_arms))
         yield f"the trials of {names} were reused from another study, so the load of the machine may have differed"
+
+
+def latency_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
+    """Notes on what a verdict on latency is about, and on what disturbed its measurement."""
+    measurement = record.latency
+    if "latency" not in _endpoints_of(claim) or measurement is None:
+        return
+    yield (
+        f"latency is of the networks on one machine ({measurement.hardware}), not of the seeds: the interval is over "
+        f"{measurement.num_processes} fresh processes there"
+    )
+    if measurement.disturbances:
+        yield f"latency was measured while the machine was not quiet: {' '.join(measurement.disturbances).rstrip('.')}"
 
 
 def _uneven_cost_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
@@ -193,6 +210,7 @@ def to_judged_claim(
             *_condense_sentences(map(typeset_minus_signs, verdict.notes)),
             *relative_effect_notes(record, claim),
             *cost_comparability_notes(record, claim),
+            *latency_notes(record, claim),
         ),
         source=claim.source,
         agreement=describe_agreement(claim, verdict.word),
@@ -219,7 +237,7 @@ def _identity_caveats(claim: Claim, identical_groups: Iterable[tuple[str, ...]])
 def relative_effect_notes(record: StudyRecord, claim: Claim) -> Iterable[str]:
     """Notes on the smallest effect of interest of endpoints for which none is registered."""
     for endpoint in _endpoints_of(claim):
-        if endpoint not in ("time", "memory", "gradient_norm"):
+        if endpoint not in ("time", "memory", "gradient_norm", "latency"):
             continue
         effect = smallest_effect(record, endpoint)
         if effect:

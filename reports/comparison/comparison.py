@@ -50,6 +50,7 @@ from reports.comparison.replications import ReplicatedDifference, compare_with_r
 from reports.formatting import Interval, clip_interval
 from reports.statistics import Contrast
 from reports.statistics.families import FamilyEstimates, claimed_family, make_family
+from studies.latency.measurement import LatencyMeasurement
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
@@ -83,6 +84,7 @@ class Comparison:
         tuned: the comparison where every arm's recipe was tuned.
         replications: measured differences beside those of public replications.
         controls: the placebo arms with their verdicts.
+        latency: of the arms' networks, as measured last; ``None`` where it was not.
         paired_examples: where arms evaluate networks that others trained, an arm and the baseline under each seed.
     """
 
@@ -111,6 +113,7 @@ class Comparison:
     controls: tuple[JudgedControl, ...] = ()
     replications: tuple[ReplicatedDifference, ...] = ()
     components: ComponentAnalysis | None = None
+    latency: LatencyMeasurement | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison of {len(self.arms)} arms of {self.registration.study}: {self.answer}>"
@@ -159,12 +162,16 @@ class TunedComparison:
 
 
 def unresolved(record: StudyRecord) -> tuple[str, ...]:
-    """Sentences of registered claims that are open under the shared recipe or under tuned ones."""
+    """Sentences of registered claims that are open under the shared recipe or under tuned ones.
+
+    Claims on latency alone are left out: it is measured after the study, and no seed resolves them.
+    """
     shared = compare_arms(record)
     claims = list(shared.claims)  # a claim may be open under either recipe
     if shared.tuned and shared.tuned.comparison:
         claims += shared.tuned.comparison.claims
-    return tuple(dict.fromkeys(claim.sentence for claim in claims if claim.word in OPEN_WORDS))
+    open_claims = [claim for claim in claims if claim.word in OPEN_WORDS and claim.claim.endpoints != ("latency",)]
+    return tuple(dict.fromkeys(claim.sentence for claim in open_claims))
 
 
 def _describe_tuned_verdict(words: Mapping[Claim, str], claim: JudgedClaim, summary: TuningSummary) -> str:
@@ -236,6 +243,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         paired_examples=seed_pairs(registration, misclassified),
         constant_answer=constant_answer(record),
         registration_check=record.registration_check,
+        latency=record.latency,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ablations import PROPERTIES
 from reports.analysis.arms import ArmSummary, CostSpread
-from reports.analysis.endpoints import read_cost, read_metric
+from reports.analysis.endpoints import MILLISECOND, read_cost, read_metric
 from reports.analysis.trials import find_failures
 from reports.comparison.comparison import Comparison
 from reports.document import MAX_UNFOLDED_ROWS, Cell, Column, Table, number_cell, text_cell
@@ -23,8 +23,10 @@ from reports.formatting import (
     shared_decimals,
     time_unit,
 )
+from studies.latency.measurement import LatencyMeasurement, Percentile
 
 FilledColumn = tuple[Column, list[Cell]]  # a column with one cell per arm
+SHOWN_PERCENTILES: tuple[Percentile, ...] = ("p50", "p99")
 UnitChoice = Callable[[Sequence[float]], tuple[float, str]]  # values to (factor, name of the unit)
 
 
@@ -71,8 +73,39 @@ def costs_table(comparison: Comparison) -> Table:
     inference = _inference_columns(arms)
     if inference:
         notes.append("Inference: the pass over the test examples, and the memory that it adds to what was in use.")
+    latency = _latency_columns(arms, comparison.latency)
+    notes += _latency_notes(comparison.latency)
     notes += [*_outlier_notes(arms), *_source_cost_notes(arms), *_evaluated_network_notes(arms)]
-    return arm_table(arms, "cost", "Cost per trial", [*columns, *inference], notes)
+    return arm_table(arms, "cost", "Cost per trial", [*columns, *inference, *latency], notes)
+
+
+def _latency_columns(arms: Sequence[ArmSummary], measurement: LatencyMeasurement | None) -> list[FilledColumn]:
+    """P50 and P99 at every batch size; empty where latency was not measured."""
+    columns = []
+    for batch_size in measurement.batch_sizes if measurement else ():
+        for percentile in SHOWN_PERCENTILES:
+            spreads = []
+            for arm in arms:
+                latency = measurement.find(arm.name, batch_size) if measurement else None
+                spreads.append(CostSpread.of_values(latency.values(percentile) if latency else ()))
+            title = f"Latency {percentile.upper()}, batch {batch_size}"
+            columns.append(_spread_column(title, spreads, _latency_unit))
+    return columns
+
+
+def _latency_notes(measurement: LatencyMeasurement | None) -> list[str]:
+    """Say where and how latency was measured, and what disturbed it."""
+    if measurement is None:
+        return []
+    notes = [
+        f"Latency: one forward pass of the arm's network, once per arm and not per trial; median over "
+        f"{measurement.num_processes} fresh processes, with the smallest and the largest, on {measurement.hardware}."
+    ]
+    if measurement.disturbances:
+        notes.append(f"The machine was not quiet while latency was measured. {' '.join(measurement.disturbances)}")
+    for arm, reason in measurement.skipped.items():
+        notes.append(f"No latency of {arm}: {reason}.")
+    return notes
 
 
 def test_cost_columns(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
@@ -237,6 +270,10 @@ def format_spread(spread: CostSpread, num_decimals: int) -> str:
     limits = [format_fixed(value, num_decimals) for value in (spread.smallest, spread.largest)]
     median = format_fixed(spread.median, num_decimals)
     return median if limits[0] == limits[1] else f"{median} ({limits[0]} to {limits[1]})"
+
+
+def _latency_unit(_: Sequence[float]) -> tuple[float, str]:
+    return MILLISECOND, "ms"
 
 
 def _throughput_unit(_: Sequence[float]) -> tuple[float, str]:

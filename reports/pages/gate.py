@@ -184,8 +184,8 @@ def _combine_claims(
     worst = max(claims, key=lambda claim: _badness(claim, accept_equivalent))
     num_seeds = 0
     if worst.word == "inconclusive":
-        # Trainability is a proportion: its seeds follow from no standard deviation.
-        parts = [part for part in worst.claim.conjuncts if part.endpoint != "trainability"]
+        # Trainability is a proportion: its seeds follow from no standard deviation. Latency does not vary over seeds.
+        parts = [part for part in worst.claim.conjuncts if part.endpoint not in ("trainability", "latency")]
         num_seeds = max((noise_of(part.endpoint).count_seeds(part) for part in parts), default=0)
     return GateOutcome(
         word=worst.word,

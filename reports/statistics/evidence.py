@@ -32,9 +32,9 @@ class Evidence:
     """One endpoint's numbers, from which its statements are derived.
 
     Attributes:
-        values: arms x seeds, in ``unit``; NaN where a trial did not finish. Memory, time and gradient norm are compared
-            by differences in their unit; for ratios, pass logarithms. For trainability any number will do: a cell that
-            is finite or lost to divergence was run.
+        values: arms x seeds (of latency, arms x processes), in ``unit``; NaN where a trial did not finish. Memory, time
+            and gradient norm are compared by differences in their unit; for ratios, pass logarithms. For trainability
+            any number will do: a cell that is finite or lost to divergence was run.
         lost_to_divergence: arms x seeds; true where the trial diverged and has no value of the endpoint. A diverged
             trial whose value is known (a gradient, say) is not lost.
         smallest_effect: ε, in ``unit``; a share between 0 and 1 for trainability.
@@ -42,6 +42,8 @@ class Evidence:
         resolution: smallest step between two values; 0 where it is not known, or there is none.
         higher_is_better: whether a rise of the values is an improvement.
         largest_difference: largest possible difference of two arms, at which intervals are cut; infinite without one.
+        replicates: what a column is, and several of them.
+        missing_measurement: what to do where nothing was measured at all.
     """
 
     values: Array
@@ -51,6 +53,8 @@ class Evidence:
     resolution: float = 0.0
     higher_is_better: bool = False
     largest_difference: float = math.inf
+    replicates: tuple[str, str] = ("seed", "seeds")
+    missing_measurement: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape != self.lost_to_divergence.shape:
@@ -162,7 +166,9 @@ class EndpointAnalysis(ABC):
         """Return why no statement at all may be made; empty where some may."""
         if self.num_seeds >= 2:
             return ""
-        seeds = "one seed" if self.num_seeds else "no seed"
+        if self.evidence.missing_measurement:
+            return self.evidence.missing_measurement
+        seeds = f"{'one' if self.num_seeds else 'no'} {self.evidence.replicates[0]}"
         return f"{seeds}: it takes two to see how much a method varies"
 
     def format_margin(self, value: float) -> str:
@@ -233,7 +239,7 @@ class EndpointAnalysis(ABC):
             return f"{counts} did not train: the rest cannot speak for all"
         # From two pairs the standard deviation is uncertain by a factor of 0.45 to 32 (95%, χ² with 1 df).
         if margin and self.estimates is not None and self.estimates.pair(*pair).num_pairs == 2:
-            return "two seeds: they can show a direction, no margin"
+            return f"two {self.evidence.replicates[1]}: they can show a direction, no margin"
         return ""
 
     def _describe_margins(

@@ -91,7 +91,8 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
         if contrast.is_noisy:
             yield f"{arm} over {over}: one of the two is noisier than the other arms, and the interval allows for it"
         if contrast.num_pairs >= 2 and contrast.standard_error == 0:
-            yield f"{arm} over {over}: every seed gave the same difference, so that the interval has no width"
+            replicate = self.evidence.replicates[0]
+            yield f"{arm} over {over}: every {replicate} gave the same difference, so that the interval has no width"
         limit = self.evidence.largest_difference
         if contrast.num_pairs >= 2 and limit in (-contrast.low, contrast.high):
             yield f"{arm} over {over}: the interval is cut at ±{limit:g} {self.evidence.unit}, the largest possible"

@@ -15,8 +15,8 @@ from studies.cli import archive, maintenance, networks
 from studies.cli.authoring import check, completion, new
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
-from studies.cli.reporting import gate, judge, reports, status, ui
-from studies.cli.running import calibrate, register, run
+from studies.cli.reporting import choose, gate, judge, reports, status, ui
+from studies.cli.running import calibrate, latency, register, run
 from studies.console.tables import print_json, print_table
 
 
@@ -86,6 +86,8 @@ COMMAND_MODULES = (
     register,
     reports,
     calibrate,
+    latency,
+    choose,
     judge,
     gate,
     status,

@@ -103,8 +103,11 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     study = record.registration.study
     num_logged = sync_studies(settings, study, make_sync_start, show)
     store = open_store(settings)
-    run_id = store.reader.read_study(study, record.registration.protocol).run_id
+    imported = store.reader.read_study(study, record.registration.protocol)
+    run_id = imported.run_id
     store.writer.log_starts(run_id, record.starts)
+    if record.latency and imported.latency is None:
+        store.writer.log_latency(run_id, record.latency)
     if as_json:
         described = {"study": study, "run_id": run_id, "unpacked": num_new, "kept": kept, "logged": num_logged}
         print_result("import", described)

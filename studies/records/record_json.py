@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from studies.latency.measurement import measurement_from_json, measurement_to_json
 from studies.records.json_numbers import nonfinite_to_null, null_to_nan
 from studies.records.registration_log import RegistrationCheck, entry_from_json, entry_to_json
 from studies.records.results import RECORD_SCHEMA, result_from_json, result_to_json
@@ -28,6 +29,7 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
     """Return plain JSON data of a record; labels and predictions are stored as arrays beside it."""
     tuning = record.tuning
     damages = {"damages": list(record.damages)} if record.damages else {}
+    latency = {"latency": measurement_to_json(record.latency)} if record.latency else {}
     check = record.registration_check
     log = {}
     if check:
@@ -43,6 +45,7 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
         "tracking_uri": record.tracking_uri,
         "tuning": tuning and _tuning_to_json(tuning),
         **damages,
+        **latency,
         **log,
     }
 
@@ -69,6 +72,7 @@ def record_from_json(
         tuning=_tuning_from_json(tuning, predictions) if tuning else None,
         damages=tuple(data.get("damages", ())),
         registration_check=_registration_from_json(data.get("registration_log")),
+        latency=measurement_from_json(data["latency"]) if data.get("latency") else None,
     )
 
 

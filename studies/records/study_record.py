@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.values import Leaf
+from studies.latency.measurement import LatencyMeasurement
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationCheck
 from studies.records.results import Result
@@ -152,6 +153,7 @@ class StudyRecord:
         is_own: whether the runs folder that reads the store has started the study's run.
         other_runs: the study's other runs that could have been meant, in words, the latest first.
         registration_check: whether the copies of the registration agree; ``None`` where an earlier version made it.
+        latency: of the arms' networks, as measured last; ``None`` where it was not.
     """
 
     registration: Registration
@@ -166,6 +168,7 @@ class StudyRecord:
     is_own: bool = True
     other_runs: tuple[str, ...] = ()
     registration_check: RegistrationCheck | None = None
+    latency: LatencyMeasurement | None = None
 
     def __repr__(self) -> str:
         registration = self.registration

@@ -30,6 +30,7 @@ from lightning_modules.stored_files import (
     parse_json,
     require_shape,
 )
+from studies.latency.measurement import LATENCY_FILE, LatencyMeasurement, measurement_from_json
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationEntry, entry_from_json
@@ -100,6 +101,13 @@ class ArtifactReader:
         remedy = f"`ablate sync {run.data.tags.get('study', 'NAME')} --repair` logs it again from the runs folder."
         return self._read_json(run, REGISTRATION_LOG, remedy, lambda data: tuple(map(entry_from_json, data["entries"])))
 
+    def read_latency(self, run: Run) -> LatencyMeasurement | None:
+        """The latency of a study's arms; ``None`` where it was not measured."""
+        if LATENCY_FILE not in self.runs.list_files(str(run.info.run_id)):
+            return None
+        remedy = f"`ablate latency {run.data.tags.get('study', 'NAME')}` measures it again."
+        return self._read_json(run, LATENCY_FILE, remedy, measurement_from_json)
+
     def read_start(self, run: Run, path: str) -> StudyStart:
         """One start of a study."""
         remedy = (
@@ -156,6 +164,7 @@ class ArtifactReader:
         run_id = str(run.info.run_id)
         yield from _damage_of(lambda: self.read_registration(run))
         yield from _damage_of(lambda: self.read_registration_log(run))
+        yield from _damage_of(lambda: self.read_latency(run))
         files = self.runs.list_files(run_id)
         yield from _damage_of(lambda: self.require_all_starts(run))
         for path in self.list_starts(run):

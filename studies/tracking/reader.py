@@ -84,6 +84,11 @@ class StudyReader:
             registration = self.artifacts.read_registration(study_run)
             trials = self.read_trials(study_run, damages.append)
             starts = self._read_starts(study_run, damages.append)
+            latency = None
+            try:
+                latency = self.artifacts.read_latency(study_run)
+            except DamagedFileError as error:
+                damages.append(error)
             tuning = None
             if registration.tuning:
                 tuning = SearchRuns(self.runs).read_tuning(study_run, registration, trials)
@@ -102,6 +107,7 @@ class StudyReader:
                 is_own=self.runs.owner.owns(study_run),
                 other_runs=tuple(map(str, others)),
                 registration_check=self.check_registration(study_run),
+                latency=latency,
             )
 
     def read_conditions(self, run_id: str) -> str:

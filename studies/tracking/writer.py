@@ -17,6 +17,7 @@ from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.values import flatten_fields
 from lightning_modules.stored_files import dump_json, hash_bytes
 from studies.design.trial import Trial
+from studies.latency.measurement import LATENCY_FILE, LatencyMeasurement, measurement_to_json
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationEntry, entry_to_json
@@ -160,6 +161,10 @@ class StudyWriter:
     def log_registration_log(self, study_run_id: str, entries: Iterable[RegistrationEntry]) -> None:
         """Log what was registered and its amendments, in place of the log so far."""
         self.runs.log_json(study_run_id, REGISTRATION_LOG, {"entries": list(map(entry_to_json, entries))})
+
+    def log_latency(self, study_run_id: str, measurement: LatencyMeasurement) -> None:
+        """Log the latency of a study's arms, in place of an earlier measurement."""
+        self.runs.log_json(study_run_id, LATENCY_FILE, measurement_to_json(measurement))
 
     def close_study(
         self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool

@@ -1,7 +1,10 @@
-"""Click parameter types: seeds, overrides, interim analyses, numbers, per-arm resources."""
+"""Click parameter types: seeds, overrides, interim analyses, numbers, quantities, per-arm resources."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -114,3 +117,30 @@ class AutoNumberParam(click.ParamType):  # type: ignore[type-arg]  # generic in 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the number by its own type."""
         return value if value == "auto" else self.number.convert(value, param, ctx)
+
+
+class QuantityParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A number above 0 with a unit: ``5ms``, ``2GiB``, ``1.5G``."""
+
+    def __init__(self, units: Mapping[str, float], example: str) -> None:
+        """Accept some units, whatever their case.
+
+        Args:
+            units: factor of each; an empty name allows a number without one.
+            example: of a value.
+        """
+        self.units = {name.lower(): factor for name, factor in units.items()}
+        self.unit_names = ", ".join(name for name in units if name.isascii() and name)
+        self.name, self.example = example, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the number, in the unit whose factor is 1."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:e([+-]?\d{1,3}))?\s*([a-zµμ]*)", str(value).strip().lower())
+        number = float(f"{match[1]}e{match[2] or 0}") if match else 0.0
+        if match is None or match[3] not in self.units or not 0 < number < math.inf:
+            self.fail(
+                f"{value!r} is no number above 0 with a unit ({self.unit_names}), such as {self.example}.", param, ctx
+            )
+        return number * self.units[match[3]]

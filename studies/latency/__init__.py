@@ -1,0 +1,4 @@
+"""Time networks in inference, in fresh processes (`ablate latency`).
+
+Imports ``settings``, ``hardware``, ``scratch`` and ``gc_pause``.
+"""
