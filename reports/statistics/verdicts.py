@@ -27,11 +27,9 @@ simultaneous bounds. By them it is always contradicted, as any of its contrasts 
 
 Whatever the numbers, nothing is stated from one seed; no margin from two pairs (their standard deviation is uncertain
 by a factor of 0.45 to 32); nothing in favor of the arm that lost more seeds to divergence than the other, and no
-equivalence where they lost unequal numbers. A statement that may not be made is skipped, with a note, and the next word
-of the row is tried.
+equivalence where they lost unequal numbers. A statement that may not be made is noted, and the next word is tried.
 
-Source: Dunnett 1955; Schuirmann 1987 (equivalence by two one-sided tests); Berger 1982; why, and the measured error
-rates: docs/explanation/statistics.md.
+Source: Dunnett 1955; Schuirmann 1987 (two one-sided tests); Berger 1982. Error rates: docs/explanation/statistics.md.
 """
 
 from __future__ import annotations
