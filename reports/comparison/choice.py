@@ -45,6 +45,7 @@ QUANTITY_LABELS: dict[Quantity, str] = {
     "memory": "peak memory in training",
     "parameters": "parameters",
 }
+NUM_DIGITS = 4  # of a cost: enough to see on which side of a limit it is
 Standing = Literal["least error", "cannot be told apart", "higher error"]
 
 
@@ -200,7 +201,9 @@ def choose_arm(record: StudyRecord, budgets: Sequence[Budget], percentile: Perce
         candidates = _rank_candidates(record, errors[rows], [registration.arms[row] for row in rows], costs, budgets)
     obstacle = describe_missing_learning(record, planned_trials(record))
     if not candidates:
-        obstacle = obstacle or "No arm is within the budget with every seed trained."
+        obstacle = obstacle or ("No arm is within the budget." if budgets else "No arm has trained.")
+        if num_lost.any():
+            obstacle += " An arm of which a seed did not train is no candidate."
     return ArmChoice(
         budgets=tuple(budgets),
         candidates=candidates,
@@ -260,12 +263,12 @@ def _over_budget(costs: Mapping[Quantity, CostSpread], budgets: Iterable[Budget]
 def format_cost(quantity: Quantity, value: float) -> str:
     """Format a cost with its unit: ``4.8 ms``, ``1.2 GiB``, ``3.4 G multiply-adds``."""
     if quantity == "latency":
-        return f"{format_significant(value / MILLISECOND)} ms"
+        return f"{format_significant(value / MILLISECOND, NUM_DIGITS)} ms"
     if quantity == "memory":
         factor, unit = byte_unit((value,))
-        return f"{format_significant(value / factor)} {unit}"
+        return f"{format_significant(value / factor, NUM_DIGITS)} {unit}"
     factor, prefix = metric_prefix((value,))
-    number = f"{format_significant(value / factor)} {prefix}".strip()
+    number = f"{format_significant(value / factor, NUM_DIGITS)} {prefix}".strip()
     return f"{number} {QUANTITY_LABELS[quantity]}"
 
 

@@ -16,7 +16,7 @@ from studies.latency.measurement import PERCENTILES, Percentile
 from studies.records.schema import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
-    from reports.comparison.choice import ArmChoice, Budget, CandidateArm, Quantity
+    from reports.comparison.choice import ArmChoice, Quantity
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
 
@@ -113,7 +113,7 @@ def _print_choice(choice: ArmChoice, record: StudyRecord, percentile: str) -> No
     rows = []
     for candidate in choice.candidates:
         bound = "unknown" if math.isinf(candidate.excess_bound) else f"{candidate.excess_bound:.2f}"
-        costs = [_format_costs(candidate, quantity) for quantity in shown]
+        costs = [_format_amount(quantity, candidate.costs[quantity].median) for quantity in shown]
         rows.append((candidate.name, f"{candidate.error.value:.2f} %", bound, candidate.standing, *costs))
     if rows:
         click.echo()
@@ -137,7 +137,10 @@ def _describe_choice(choice: ArmChoice, percentile: str) -> str:
     chosen = choice.chosen
     if chosen is None:
         return choice.obstacle
-    limits = [f"{_label(budget.quantity, percentile)} at most {_format_limit(budget)}" for budget in choice.budgets]
+    limits = [
+        f"{_label(budget.quantity, percentile)} at most {_format_amount(budget.quantity, budget.limit)}"
+        for budget in choice.budgets
+    ]
     within = f" within the budget ({join_words(limits)})" if limits else ""
     sentence = f"{chosen.name} has the least test error{within}: {chosen.error.value:.2f} %."
     others = [name for name in choice.possibly_best if name != chosen.name]
@@ -150,13 +153,13 @@ def _describe_choice(choice: ArmChoice, percentile: str) -> str:
     sentence += f" {join_words(others)} cannot be told apart from it with {seeds}."
     if math.isinf(chosen.excess_bound):
         return f"{sentence} It takes two seeds of every candidate to see how much results vary."
-    excess = f"its error is at most {chosen.excess_bound:.2f} points above that of the best"
+    excess = f"the error of {chosen.name} is at most {chosen.excess_bound:.2f} points above that of the best"
     if choice.is_settled:
         return (
             f"{sentence} {confidence}, {excess}: less than the smallest effect of interest, {choice.smallest_effect:g}."
         )
     names = join_words(choice.possibly_best)
-    return f"{sentence} {confidence}, the best arm is one of {names}, and for {chosen.name} {excess}."
+    return f"{sentence} {confidence}, the best arm is one of {names}, and {excess}."
 
 
 def _label(quantity: Quantity, percentile: str) -> str:
@@ -165,18 +168,12 @@ def _label(quantity: Quantity, percentile: str) -> str:
     return f"{percentile.upper()} of latency" if quantity == "latency" else QUANTITY_LABELS[quantity]
 
 
-def _format_limit(budget: Budget) -> str:
+def _format_amount(quantity: Quantity, value: float) -> str:
+    """Format a cost below a heading that names it."""
     from reports.comparison.choice import format_cost
 
-    if budget.quantity in ("multiply_adds", "parameters"):
-        return format_cost(budget.quantity, budget.limit).rpartition(" ")[0]
-    return format_cost(budget.quantity, budget.limit)
-
-
-def _format_costs(candidate: CandidateArm, quantity: Quantity) -> str:
-    from reports.comparison.choice import format_cost
-
-    return format_cost(quantity, candidate.costs[quantity].median)
+    text = format_cost(quantity, value)
+    return text.rpartition(" ")[0] if quantity in ("multiply_adds", "parameters") else text
 
 
 def _describe(choice: ArmChoice, record: StudyRecord, percentile: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_the_arm_of_least_error_within_a_budget_is_chosen():
     assert choice.chosen.name == "B"
     assert choice.possibly_best == ("B",)
     assert choice.is_settled
-    assert choice.excluded == {"D": "over the budget: 2.00 ms", "E": "over the budget: 2.10 ms"}
+    assert choice.excluded == {"D": "over the budget: 2.000 ms", "E": "over the budget: 2.100 ms"}
 
 
 def test_arms_that_cannot_be_told_apart_are_named_and_a_small_excess_settles_the_choice():
@@ -130,11 +130,11 @@ def call(monkeypatch, study, *arguments, code=0):
 def test_the_command_says_what_is_chosen_and_how_sure_that_is(monkeypatch):
     shown = " ".join(call(monkeypatch, record()).stdout.split())
     assert shown.startswith("D has the least test error: 6.77 %. E cannot be told apart from it with these 5 seeds.")
-    assert "its error is at most 0.27 points above that of the best: less than the smallest effect" in shown
+    assert "the error of D is at most 0.27 points above that of the best: less than the smallest effect" in shown
     shown = " ".join(call(monkeypatch, record(), "--multiply-adds", "22M").stdout.split())
-    assert "B has the least test error within the budget (multiply-adds at most 22.0 M)" in shown
+    assert "B has the least test error within the budget (multiply-adds at most 22.00 M)" in shown
     assert "With 95 % confidence, every other candidate has a higher error." in shown
-    assert "no candidate: E, over the budget: 39.7 M multiply-adds" in shown
+    assert "no candidate: E, over the budget: 39.70 M multiply-adds" in shown
 
 
 def test_exit_codes_are_those_of_the_gate(monkeypatch):
