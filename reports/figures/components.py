@@ -79,6 +79,8 @@ def _draw_ladder(analysis: ComponentAnalysis, axes: Axes) -> None:
         if mean.is_bounded:
             axes.plot([mean.low, mean.high], [height] * 2, color=INK, linewidth=1.2, zorder=3)
         axes.plot([mean.value], [height], marker="o", markersize=4.5, color=INK, zorder=4)
+        text = f"mean {format_plus_minus(mean, analysis.num_decimals)}%"
+        style.add_mark(axes, mean.value, height, labels[index], text, index)
     _label_rows(axes, heights, labels)
     axes.margins(x=0.16)  # room for the numbers beside the bars
 
@@ -102,6 +104,8 @@ def _draw_effects(analysis: ComponentAnalysis, smallest_effect: float, axes: Axe
     axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
     for effect, height in zip(effects, heights, strict=True):
         estimate = effect.estimate
+        text = f"{format_interval(estimate, analysis.num_decimals)} {analysis.unit}"
+        style.add_mark(axes, estimate.value, height, effect.contrast.component, text)
         if not math.isfinite(estimate.value):
             continue
         color = LOWER if estimate.value >= 0 else HIGHER

@@ -14,7 +14,7 @@ from reports.comparison.comparison import compare_arms
 from reports.figures.components import components_figure
 from reports.figures.study import report_figures
 from reports.pages.study import render_documents
-from reports.renderers import markdown
+from reports.renderers import latex, markdown
 from studies.records.serialization import registration_from_json, registration_to_json
 from tests.reports.records import LEFT_OUT, LEFT_OUT_ERRORS, STEP_ARMS, STEP_ERRORS, STEPS, crossed, designed
 
@@ -71,6 +71,7 @@ def test_the_report_has_a_section_with_the_table_and_the_figure():
     section = text.partition("## Step by step")[2].partition("\n## ")[0]
     assert "component-ladder.svg" in section
     assert "component-effects.svg" in section
+    assert r"\section*{Step by step from VGG{-}D to residual network}" in latex.render_report(compared, ())
 
 
 def test_missing_pairs_are_shown():
@@ -84,7 +85,9 @@ def test_a_ladder_is_drawn_for_steps_alone():
     (ladder, bars) = components_figure(compare_arms(designed("step-by-step"))).panels
     assert [arm in ladder.alternative for arm in STEP_ARMS] == [True] * 4
     assert [name in bars.alternative for name in STEPS] == [True] * 3
-    assert b"batch norm" in ladder.inline.encode()
+    assert "batch norm" in ladder.inline
+    assert [mark.label for mark in ladder.marks] == ["VGG-D", *STEPS]
+    assert bars.marks[0].text == "+2.35 [2.08, 2.63] points"
     (bars,) = components_figure(compare_arms(designed("leave-one-out"))).panels
     order = [bars.alternative.index(name) for name in ("dropout", "momentum", "weight decay")]
     assert order == sorted(order)  # the largest first
