@@ -134,7 +134,7 @@ class StepByStep(_GeneratedAblation):
 
     Attributes:
         base: the baseline, where the way starts.
-        target: where it ends. Its name is that of the last arm; the arms between are named ``+ batch norm``.
+        target: where it ends. Its name is that of the last arm; the arms between are named ``batch norm (step 1)``.
         steps: in order, each with the edits that lead from the setup before it to its own. By default, one per path
             that ``target`` sets to another value than ``base``, in their order: the way from a default recipe to a
             tuned one. The claims are that each step improves on the one before, and ``target`` on ``base``.
@@ -154,7 +154,7 @@ class StepByStep(_GeneratedAblation):
         object.__setattr__(self, "steps", steps)
         arms = [self.base]
         for number, step in enumerate(steps, start=1):
-            name = self.target.name if number == len(steps) else f"+ {step.name}"
+            name = self.target.name if number == len(steps) else f"{step.name} (step {number})"
             arms.append(_edit_arm(arms[-1], step, name))
         _require_lasting_steps(arms, steps)
         _require_arrival(arms[-1], self.target)

@@ -139,7 +139,7 @@ def _components_table(comparison: Comparison, analysis: ComponentAnalysis) -> Ta
         Column(title="Changed in the network"),
     ]
     if _has_missing_pairs(analysis):
-        columns.append(Column(title="Complete pairs", unit="of seeds", kind="number"))
+        columns.insert(2, Column(title="Complete pairs", unit="of seeds", kind="number"))
     note = (
         f"Simultaneous {comparison.confidence_level} intervals, one family of all registered differences in "
         f"{endpoint}; positive where {endpoint} is lower with the component."
@@ -173,5 +173,5 @@ def _component_row(analysis: ComponentAnalysis, effect: ComponentEffect) -> Row:
     if _has_missing_pairs(analysis):
         is_incomplete = effect.num_pairs < effect.num_planned
         text = f"{effect.num_pairs} of {effect.num_planned}"
-        cells.append(Cell(text=text, sort=effect.num_pairs, tone="alert" if is_incomplete else ""))
+        cells.insert(2, Cell(text=text, sort=effect.num_pairs, tone="alert" if is_incomplete else ""))
     return tuple(cells)

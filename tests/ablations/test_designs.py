@@ -99,11 +99,11 @@ TWINS = {
         Ablation(
             question="Which step helps?",
             baseline=BASE,
-            arms=(Arm("+ batch norm", {"network": replace(VGG_A, norm="batch")}), TARGET),
+            arms=(Arm("batch norm (step 1)", {"network": replace(VGG_A, norm="batch")}), TARGET),
             varies=("network.norm", "network.activation"),
             claims=(
-                Helps(arm="+ batch norm", over="VGG", source="Ioffe & Szegedy 2015"),
-                DoesNotHelp(arm="modern", over="+ batch norm"),
+                Helps(arm="batch norm (step 1)", over="VGG", source="Ioffe & Szegedy 2015"),
+                DoesNotHelp(arm="modern", over="batch norm (step 1)"),
                 Helps(arm="modern", over="VGG"),
             ),
         ),
@@ -152,7 +152,7 @@ def test_the_steps_from_a_default_to_a_tuned_recipe_are_its_settings():
     tuned = {"recipe.learning_rate": 0.05, "network.head.dropout": 0.25, "recipe.momentum": 0.9}
     default = Arm("default", {"network": VGG_A, "recipe.momentum": 0.9})
     found = StepByStep(question="Why?", base=default, target=Arm("tuned", {"network": VGG_A, **tuned}))
-    assert [arm.name for arm in found.all_arms] == ["default", "+ learning rate", "tuned"]
+    assert [arm.name for arm in found.all_arms] == ["default", "learning rate (step 1)", "tuned"]
     assert [contrast.component for contrast in found.design.contrasts] == ["learning rate", "dropout"]
     assert found.varies == ("recipe.learning_rate", "network.head.dropout")
 
@@ -161,7 +161,7 @@ def test_a_step_may_replace_the_whole_network():
     """Settings of the earlier network vanish with it; that is no second change of them."""
     found = ablations.load("vgg_to_resnet")
     assert found.varies == ("network",)
-    assert [arm.name for arm in found.all_arms][-2:] == ["+ blocks with strides", "residual network"]
+    assert [arm.name for arm in found.all_arms][-2:] == ["blocks with strides (step 4)", "residual network"]
 
 
 REFUSED = {
@@ -184,7 +184,7 @@ REFUSED = {
     ),
     "a step that changes nothing": (
         lambda: step_by_step(BATCH_NORM, Component("again", {"network.norm": "batch"}), GELU),
-        r"component 'again' changes nothing: '\+ batch norm' has network\.norm=batch already",
+        r"component 'again' changes nothing: 'batch norm \(step 1\)' has network\.norm=batch already",
     ),
     "two that change one setting": (
         lambda: add_one(BATCH_NORM, Component("group norm", {"network.norm": "group"})),

@@ -532,7 +532,7 @@ def _last_rung(candidates: tuple[RecordedCandidate, ...], arm: str, tuning: Tuni
 # -- generated designs -------------------------------------------------------------------------------------------------
 
 STEPS = ("batch norm", "no dropout", "residual sums")
-STEP_ARMS = ("VGG-D", "+ batch norm", "+ no dropout", "residual network")
+STEP_ARMS = ("VGG-D", "batch norm (step 1)", "no dropout (step 2)", "residual network")
 STEP_ERRORS = dict(zip(STEP_ARMS, (9.4, 7.1, 7.6, 6.2), strict=True))
 LEFT_OUT = ("momentum", "weight decay", "dropout")
 LEFT_OUT_ERRORS = dict(zip(("full", *(f"without {name}" for name in LEFT_OUT)), (7.0, 7.4, 7.1, 8.6), strict=True))

@@ -75,7 +75,7 @@ def test_the_report_has_a_section_with_the_table_and_the_figure():
 
 
 def test_missing_pairs_are_shown():
-    states = {("+ batch norm", 1): "non-finite"}
+    states = {("batch norm (step 1)", 1): "non-finite"}
     compared = compare_arms(designed("step-by-step", states=states))
     text = markdown.render_report(compared, ())
     assert "| 4 of 5 |" in text.partition("## Step by step")[2]

@@ -31,7 +31,7 @@ def test_show_has_the_steps_as_json():
     assert [step["component"] for step in design["components"]][:2] == ["batch norm", "no dropout"]
     assert design["components"][1] == {
         "component": "no dropout",
-        "over": "+ batch norm",
-        "arm": "+ no dropout",
+        "over": "batch norm (step 1)",
+        "arm": "no dropout (step 2)",
         "changes": ["network.head.dropout: 0.5 -> 0.0"],
     }
