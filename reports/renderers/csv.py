@@ -15,6 +15,7 @@ from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
 from reports.formatting import NO_INTERVAL
+from studies.latency.measurement import PERCENTILES, LatencyMeasurement
 from studies.records.study_record import RecordedCandidate, RecordedTrial
 
 CsvValue = str | int | float
@@ -49,7 +50,7 @@ def arm_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
         row = _arm_row(arm)
         if has_top5:
             row[TOP5_PERCENT] = arm.top5.value
-        rows.append(row)
+        rows.append(row | _latency_cells(comparison.latency, arm.name))
     return rows
 
 
@@ -148,6 +149,18 @@ def _cost_cells(arm: ArmSummary) -> dict[str, float]:
     for name in COST_METRICS:
         spread: CostSpread = getattr(arm, name)
         cells |= {name: spread.median, f"{name}_min": spread.smallest, f"{name}_max": spread.largest}
+    return cells
+
+
+def _latency_cells(measurement: LatencyMeasurement | None, arm: str) -> dict[str, CsvValue]:
+    """Percentiles of the latency at every batch size, as medians over processes; no cells where it was not measured."""
+    cells: dict[str, CsvValue] = {}
+    for batch_size in measurement.batch_sizes if measurement else ():
+        latency = measurement.find(arm, batch_size) if measurement else None
+        for percentile in PERCENTILES:
+            name = f"latency_{percentile}_seconds_batch_{batch_size}"
+            spread = CostSpread.of_values(latency.values(percentile) if latency else ())
+            cells |= {name: spread.median, f"{name}_min": spread.smallest, f"{name}_max": spread.largest}
     return cells
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from reports.formatting import join_words
+from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.common.parameters import QuantityParam
 from studies.cli.reporting.reports import read_study
@@ -35,7 +36,7 @@ BYTE_UNITS = {
         "ablate choose depth --memory 2GiB --json",
     )
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_study)
 @protocol_option
 @click.option(
     "--latency",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reports.formatting import format_fixed, shared_decimals
+from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.console.tables import print_json, print_table
 from studies.latency.measurement import PERCENTILES, ArmLatency, LatencyMeasurement, Percentile
@@ -22,7 +23,7 @@ MILLISECOND = 1e-3
 @click.command(
     epilog=format_examples("ablate latency depth", "ablate latency depth --batch-size 8 --batch-size 64 --threads 4")
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_study)
 @protocol_option
 @click.option(
     "--batch-size",

@@ -10,6 +10,7 @@ from ablations import DoesNotHelp, FallsWith, Helps
 from reports.analysis.endpoints import endpoint_values
 from reports.comparison.comparison import compare_arms, unresolved
 from reports.pages.gate import gate_comparison
+from reports.renderers import csv as csv_tables
 from reports.renderers import markdown
 from studies.records.record_json import record_from_json, record_to_json
 from tests.reports.records import record
@@ -75,6 +76,13 @@ def test_the_table_of_costs_has_medians_with_ranges_and_the_machine():
     assert "median over 5 fresh processes, with the smallest and the largest, on CPU X" in page
     assert "No latency of E: it evaluates networks of other arms." in page
     assert "atency" not in markdown.render_report(compare_arms(record()), ())
+
+
+def test_the_table_of_arms_has_the_percentiles_in_seconds():
+    first = csv_tables.arm_rows(compare_arms(study()))[0]
+    assert first["latency_p50_seconds_batch_1"] == pytest.approx(1.0e-3)
+    assert first["latency_p50_seconds_batch_1_max"] == pytest.approx(1.01e-3)
+    assert "latency_p50_seconds_batch_1" not in csv_tables.arm_rows(compare_arms(record()))[0]
 
 
 def test_a_record_keeps_its_latency():
