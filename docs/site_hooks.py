@@ -6,6 +6,7 @@ links to copies below ``repository/`` on the site; pages among these files are r
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 import sys
@@ -20,6 +21,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 COPIES = "repository"
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?\)")
+ESCAPED = re.compile(r"\\([&<~])")  # escapes of GitHub's Markdown that the site's does not know
 COMMANDS_PLACE = "<!-- the commands: docs/reference.py renders them -->"
 
 
@@ -53,7 +55,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         import reference
 
         markdown = markdown.replace(COMMANDS_PLACE, reference.commands())
-    return LINK.sub(lead, markdown)
+    return ESCAPED.sub(lambda escaped: html.escape(escaped[1]), LINK.sub(lead, markdown))
 
 
 def _pages_of_nav(nav: object) -> Iterator[str]:
