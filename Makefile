@@ -18,6 +18,10 @@ PROTOCOL ?= digits
 SEEDS ?=
 LOOKS ?=
 MAX_SEEDS ?=
+MAX_TIME ?=
+MAX_GPU_HOURS ?=
+MAX_COST ?=
+PRICE_PER_GPU_HOUR ?=
 TUNE ?=
 SAMPLER ?=
 PRUNING ?=
@@ -45,7 +49,9 @@ TUNING := $(if $(TUNE),--tune $(TUNE)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(i
 	$(if $(RUNGS),--rungs $(RUNGS)) $(foreach dimension,$(SPACE),--space $(dimension))
 STUDY := --protocol $(PROTOCOL) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach edit,$(SET),--set $(edit)) \
 	$(if $(LOOKS),--looks $(LOOKS)) $(TUNING)
-RUN := $(STUDY) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
+BUDGET := $(if $(MAX_TIME),--max-time $(MAX_TIME)) $(if $(MAX_GPU_HOURS),--max-gpu-hours $(MAX_GPU_HOURS)) \
+	$(if $(MAX_COST),--max-cost $(MAX_COST)) $(if $(PRICE_PER_GPU_HOUR),--price-per-gpu-hour $(PRICE_PER_GPU_HOUR))
+RUN := $(STUDY) $(BUDGET) $(if $(MAX_SEEDS),--until-resolved --max-seeds $(MAX_SEEDS)) $(STORE) $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') \
 	--gpus-per-trial $(GPUS_PER_TRIAL) --bundle-size $(BUNDLE_SIZE) --cpus-per-trial $(CPUS_PER_TRIAL) --workers-per-trial $(WORKERS_PER_TRIAL) \
 	--max-concurrent $(MAX_CONCURRENT) $(foreach arm,$(FOR_ARM),--for-arm '$(arm)') \
 	$(if $(RAY_ADDRESS),--ray-address '$(RAY_ADDRESS)')
@@ -64,7 +70,7 @@ REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 # A variable of a misspelled name would be ignored, and the default study run in place of the wanted one. Refused are only
 # those given on make's own command line; the environment's, and make's own, are none of ours.
-VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
+VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS MAX_TIME MAX_GPU_HOURS MAX_COST PRICE_PER_GPU_HOUR TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
 	GPUS_PER_TRIAL BUNDLE_SIZE CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS PART DEVICE FULL WRITE PYTHON \
 	UV VENV BIN
 VARIABLES_OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKESHELL MAKE_TERMOUT MAKE_TERMERR CURDIR VPATH SUFFIXES .SHELLFLAGS
@@ -97,6 +103,7 @@ help: ## List the targets
 	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR|URI"
 	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
+	@echo "           MAX_TIME=3h  MAX_GPU_HOURS=8  MAX_COST=20 PRICE_PER_GPU_HOUR=2.5 (stop at whole seeds; the same command goes on)"
 	@echo "           GPUS_PER_TRIAL=0.5  BUNDLE_SIZE=4  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
 	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR|URI  TRACKING_URI=URI  PORT=5000"
 
@@ -118,9 +125,10 @@ studies: $(READY) ## Run every study one after the other, and compile their repo
 	@for name in $(NAMES); do \
 		$(BIN)/ablate run $$name $(RUN) --report; code=$$?; \
 		[ $$code -lt 128 ] || exit $$code; \
-		[ $$code -eq 0 ] || failed="$$failed $$name"; \
+		if [ $$code -eq 3 ]; then stopped="$$stopped $$name"; elif [ $$code -ne 0 ]; then failed="$$failed $$name"; fi; \
 	done; \
 	$(BIN)/ablate report --all --protocol $(PROTOCOL) $(STORE) || failed="$$failed report"; \
+	[ -z "$$stopped" ] || echo "Stopped at their budgets:$$stopped. The same command goes on."; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed. The others are done."; exit 1; }
 
 study: $(READY) ## Run the study of your own ablation file: make study FILE=./my_ablation.py

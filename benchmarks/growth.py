@@ -35,6 +35,7 @@ from studies.design.trial import Trial
 from studies.execution.resources import Resources
 from studies.records.identity import TrialKey
 from studies.runner.context import prepare_study
+from studies.runner.driver import make_gate
 from studies.runner.stage import StageRunner
 from studies.runner.study_run import StudyRun
 from studies.runner.trial_store import TrialStore
@@ -88,7 +89,7 @@ def plan(folder: Path, arms: int, trials: int) -> float:
     context = prepare_study(study, settings, Resources(), lambda _: None)
     run_id = context.store.writer.register_study(context.registration, context.conditions, context.tags)
     study_run = StudyRun(context, TrialStore(context), run_id)
-    stage = StageRunner(study_run, ExitStack(), "matching", quiet=True)
+    stage = StageRunner(study_run, ExitStack(), "matching", make_gate(context), quiet=True)
     found = stage.plan_trials(study.trials())
     stage.make_manifest(found.to_train).write(context.study_folder)
     seconds = time.perf_counter() - began

@@ -43,7 +43,8 @@ def collect_cautions(
         *_registration_cautions(record.registration_check),
         *_late_registration_cautions(record.registration),
         *_changed_claim_cautions(record),
-        *_missing_trial_cautions(record.registration, trials, arms),
+        *_budget_cautions(record),
+        *_missing_trial_cautions(record, trials, arms),
         *_lost_dependency_cautions(record.registration, dependencies),
         *_pairing_cautions(checks),
         *(f"{describe_identical_arms(arms)}." for arms in identical_groups),
@@ -121,13 +122,21 @@ def _changed_claim_cautions(record: StudyRecord) -> Iterator[str]:
             )
 
 
+def _budget_cautions(record: StudyRecord) -> Iterator[str]:
+    """A stop for want of time or money, which depends on no result."""
+    if record.stop_reason:
+        yield f"The study {record.stop_reason}."
+
+
 def _missing_trial_cautions(
-    registration: Registration, trials: Sequence[RecordedTrial], arms: Sequence[ArmSummary]
+    record: StudyRecord, trials: Sequence[RecordedTrial], arms: Sequence[ArmSummary]
 ) -> Iterator[str]:
+    registration = record.registration
+    never_started = "not started yet" if record.stop_reason else "never started, or were deleted from the store"
     num_planned = len(registration.arms) * len(registration.seeds)
     for count, outcome in (
         (sum(arm.num_running for arm in arms), "still running: what follows is provisional"),
-        (sum(arm.num_not_started for arm in arms), "never started, or were deleted from the store"),
+        (sum(arm.num_not_started for arm in arms), never_started),
         (sum(arm.num_failed for arm in arms), "failed"),
         (sum(arm.num_nonfinite for arm in arms), "non-finite"),
         (sum(arm.num_without_error for arm in arms), "finished without a finite test error"),

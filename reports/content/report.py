@@ -316,7 +316,7 @@ def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _starts_table(starts: Sequence[StudyStart]) -> Table:
-    columns = (
+    columns: tuple[Column, ...] = (
         Column(title="Started"),
         Column(title="Command", kind="code"),
         Column(title="Revision", kind="code"),
@@ -326,6 +326,9 @@ def _starts_table(starts: Sequence[StudyStart]) -> Table:
         Column(title="Wall time", kind="number"),
     )
     rows = tuple(map(_start_row, starts))
+    if any(start.budget for start in starts):
+        columns = (*columns, Column(title="Budget"))
+        rows = tuple((*row, _budget_cell(start)) for row, start in zip(rows, starts, strict=True))
     return Table(name="starts", caption="Starts of this study", columns=columns, rows=rows)
 
 
@@ -340,6 +343,15 @@ def _start_row(start: StudyStart) -> Row:
         text_cell(start.hardware),
         _wall_time_cell(start.wall_seconds),
     )
+
+
+def _budget_cell(start: StudyStart) -> Cell:
+    """What a start was allowed to spend, and what it spent."""
+    if not start.budget:
+        return text_cell("none")
+    if start.wall_seconds is None:
+        return text_cell(start.budget.describe())
+    return text_cell(f"{start.budget.describe()}; spent: {start.budget.describe_spending(start.spent)}")
 
 
 def _wall_time_cell(seconds: float | None) -> Cell:

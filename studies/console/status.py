@@ -77,6 +77,8 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
     elif watch:
         status = _watch_lines(settings, status)
     console.print(_render_status(status, console))
+    if status.stop_reason and status.state == "ended":
+        click.echo(f"\n{status.stop_reason}")
     return True
 
 
@@ -105,6 +107,8 @@ def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:
         cells = [_format_trial(record.find_trial(arm, seed)) for seed in registration.seeds]
         rows.append((arm, *cells))
     print_table(("arm", *(f"seed {seed}" for seed in registration.seeds)), rows)
+    if status.stop_reason:
+        click.echo(f"\n{status.stop_reason}")
 
 
 def recorded_status(record: StudyRecord) -> StudyStatus:
@@ -129,6 +133,7 @@ def recorded_status(record: StudyRecord) -> StudyStatus:
         owner="",
         planned_at=max(starts, default=0.0),
         trials=tuple(trials),
+        stop_reason=record.stop_reason,
         source="tracking store",
     )
 

@@ -40,10 +40,13 @@ PROBE_FIT_SECONDS_PER_EXAMPLE = 3e-3
 STUDY_OVERHEAD_SECONDS = 25.0  # imports, start and end of Ray, tracking, the report
 
 
-def estimate_trial_seconds(setup: Setup) -> float | None:
-    """Estimate the time from a trial's start to its result, on one core.
+def estimate_trial_seconds(setup: Setup, seconds_per_image: tuple[float, float] | None = None) -> float | None:
+    """Estimate the time from a trial's start to its result.
 
     ``None`` for a user's data module, whose number of examples is unknown until it is read.
+
+    Args:
+        seconds_per_image: of a training step and of inference; measured on one core where they are not given.
 
     Raises:
         UserError: where a timed step fails.
@@ -54,8 +57,8 @@ def estimate_trial_seconds(setup: Setup) -> float | None:
     num_used = num_read * setup.data.train_fraction
     num_validation = num_used * setup.data.validation_fraction
     num_train = num_used - num_validation
-    seconds_per_image = measure_seconds_per_image(replace(setup, test=Test()))
-    train_seconds, inference_seconds = seconds_per_image
+    measured = seconds_per_image or measure_seconds_per_image(replace(setup, test=Test()))
+    train_seconds, inference_seconds = measured
     if not setup.has_training:
         # Not timed: the multiply-adds of the whole test of an image, in units of one forward pass of one crop.
         crop_multiply_adds = profile_spec(setup.network, setup.scale).multiply_adds

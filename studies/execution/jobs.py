@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -56,6 +56,35 @@ class TrialMessage:
     text: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     position: int = 0
+
+
+class StartGate(Protocol):
+    """Decides before each start of a bundle whether it may start; asked and told by the queue."""
+
+    def admit(
+        self,
+        bundle: Sequence[TrialJob],
+        waiting: Sequence[Sequence[TrialJob]],
+        share_of: Callable[[TrialJob], float],
+    ) -> bool:
+        """Whether a bundle may start now; one that was admitted before stays admitted.
+
+        Args:
+            waiting: all bundles that have not started, this one among them.
+            share_of: the share of all machines that a job takes.
+        """
+
+    def is_admitted(self, bundle: Iterable[TrialJob]) -> bool:
+        """Whether a bundle was admitted before."""
+
+    def on_start(self, bundle: Sequence[TrialJob]) -> None:
+        """Handle the start of a bundle."""
+
+    def on_trial_end(self, job: TrialJob, bundle: Sequence[TrialJob]) -> None:
+        """Handle the result of a job of a running bundle."""
+
+    def on_end(self, bundle: Sequence[TrialJob]) -> None:
+        """Handle the end of the last job of a bundle, however it ended."""
 
 
 class TrialListener(Protocol):

@@ -32,6 +32,7 @@ from ablations import (
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.stored_files import CHECKSUM_KEY, dump_json, parse_array
+from studies.design.budget import RunBudget
 from studies.design.study import MAX_NUM_SEEDS
 from studies.design.tuning import tuning_from_json, tuning_to_json
 from studies.records.registration import Registration
@@ -115,13 +116,21 @@ def _replication_from_json(data: dict[str, Any]) -> Replication:
 
 def start_to_json(start: StudyStart) -> dict[str, Any]:
     """Return plain JSON data of a start of a study."""
-    return asdict(start)
+    data = asdict(start)
+    # Keys of budgets are left out where there is none, as in records of earlier versions.
+    return {name: value for name, value in data.items() if value or name not in ("budget", "gpu_hours", "stop_reason")}
 
 
 def start_from_json(data: dict[str, Any]) -> StudyStart:
     """Invert :func:`start_to_json`."""
     claims = data.get("claims")  # earlier records have none
-    return StudyStart(**data | {"seeds": tuple(data["seeds"]), "claims": None if claims is None else tuple(claims)})
+    budget = data.get("budget")
+    fields = {
+        "seeds": tuple(data["seeds"]),
+        "claims": None if claims is None else tuple(claims),
+        "budget": RunBudget(**budget) if budget else None,
+    }
+    return StudyStart(**data | fields)
 
 
 def seeds_to_text(seeds: Iterable[int], max_length: int) -> str:

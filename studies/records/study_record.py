@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.values import Leaf
+from studies.design.budget import RunBudget, Spending
 from studies.latency.measurement import LatencyMeasurement
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationCheck
@@ -69,6 +70,9 @@ class StudyStart:
         user, host: who started it, and where; empty in older records.
         code: digest of the training code; empty in older records, and where nothing was trained.
         claims: sentences of the claims that the ablation's file made at this start; ``None`` where none was read.
+        budget: what it was allowed to spend; ``None`` without a limit.
+        gpu_hours: that its trials held; ``None`` where no GPU was used, or its end was not recorded.
+        stop_reason: why it stopped before all of its trials had started; empty where it did not.
     """
 
     time: str
@@ -83,6 +87,14 @@ class StudyStart:
     host: str = ""
     code: str = ""
     claims: tuple[str, ...] | None = None
+    budget: RunBudget | None = None
+    gpu_hours: float | None = None
+    stop_reason: str = ""
+
+    @property
+    def spent(self) -> Spending:
+        """What the start spent, as far as it is recorded."""
+        return Spending(seconds=self.wall_seconds or 0.0, gpu_hours=self.gpu_hours or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +219,11 @@ class StudyRecord:
     def owner(self) -> str:
         """User and host that started the study; empty for older records, which do not tell."""
         return next(iter(list_starters(self.starts)), "")
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the last start stopped before all of its trials had started; empty where it did not."""
+        return self.starts[-1].stop_reason if self.starts else ""
 
     def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:
         """Return the trial of an arm under a seed, if there is one."""

@@ -13,13 +13,17 @@ from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf
 from studies import protocols
+from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.declare import declare
 from studies.design.study import make_trials
+from studies.design.trial import Trial
 from studies.design.tuning import TuningBudget
 from studies.execution.cluster import prestart
 from studies.execution.resources import Resources
 from studies.records.study_record import StudyRecord
 from studies.runner.context import StudyContext, prepare_study
+from studies.runner.limits.durations import TrialDurations
+from studies.runner.limits.gate import BudgetExhausted, BudgetGate
 from studies.runner.placement import tuned_placement
 from studies.runner.plan import ReusePolicy
 from studies.runner.stage import StageRunner
@@ -33,6 +37,7 @@ from studies.runner.study_run import (
 from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
 from studies.storage.manifest import fetch_plan, hold_study_lease
+from studies.storage.status import mark_stopped
 from studies.tracking.errors import report_store_outage
 
 UnresolvedClaims = Callable[[StudyRecord], Sequence[str]]  # sentences of the claims that a record leaves open
@@ -53,6 +58,7 @@ def run(
     tuning: TuningBudget | int | None = None,
     looks: Sequence[int] = (),
     unresolved: UnresolvedClaims | None = None,
+    budget: RunBudget = NO_BUDGET,
     quiet: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> StudyRecord:
@@ -74,6 +80,8 @@ def run(
             candidates.
         looks: numbers of seeds of interim analyses; the study stops at the first that resolves its claims.
         unresolved: claims that a record leaves open: ``reports.unresolved``. Required with ``looks``.
+        budget: what this call may spend: it stops before the first seed that is not expected to end within it, and the
+            last of the record's ``starts`` has the reason; the next call resumes, with a budget of its own.
         quiet: show no progress.
         say: takes one line of output at a time; ``print`` by default.
 
@@ -88,7 +96,7 @@ def run(
     log = say or (_discard_line if quiet else _print_line)
     with prestart.prestart_ray(study, settings, resources):
         context = prepare_study(study, settings, resources, log)
-        return run_study(context, reuse, unresolved=unresolved, quiet=quiet)
+        return run_study(context, reuse, unresolved=unresolved, budget=budget, quiet=quiet)
 
 
 def run_study(
@@ -96,6 +104,7 @@ def run_study(
     reuse: ReusePolicy = "matching",
     *,
     unresolved: UnresolvedClaims | None = None,
+    budget: RunBudget = NO_BUDGET,
     quiet: bool = False,
     resumed_run: str = "",
 ) -> StudyRecord:
@@ -103,17 +112,23 @@ def run_study(
 
     Args:
         unresolved: claims that a record leaves open; required for a study with interim analyses.
+        budget: what this start may spend.
         resumed_run: id of the study's run that this start must continue; empty where it may be a new one.
 
     Raises:
         SettingsError: if another process runs the same study under the same conditions.
         TrackingError: if the store fails while the study is planned or ends; while trials run, logging is deferred.
-        InvalidValue: without ``unresolved`` where it is required, or if the study's conditions differ from those of
-            the resumed run.
+        InvalidValue: without ``unresolved`` where it is required, if the study's conditions differ from those of
+            the resumed run, or for a budget of GPU hours where no trial takes a GPU.
     """
     if len(context.study.seed_stages) > 1 and unresolved is None:
         raise InvalidValue(
             "a study with interim analyses stops when its claims are resolved: pass unresolved=reports.unresolved."
+        )
+    if budget.limits_gpus and context.resources.device != "cuda":
+        raise InvalidValue(
+            "a limit of GPU hours or of their cost is given, but these trials take no GPU; expected a limit of time "
+            "(--max-time), or trials with GPUs (--gpus-per-trial)."
         )
     # The lease is held until the study is read back: two drivers would log every trial twice.
     with (
@@ -129,7 +144,7 @@ def run_study(
         complete = False
         try:
             with ExitStack() as exit_stack:
-                _run_stages(study_run, StageRunner(study_run, exit_stack, reuse, quiet=quiet), unresolved)
+                _run_within_budget(study_run, budget, unresolved, exit_stack, reuse, quiet=quiet)
             prestart.release_ray()  # Ray takes a second to end, which overlaps with the final writes
             complete = True
         finally:
@@ -211,6 +226,48 @@ def _require_same_conditions(context: StudyContext, resumed_run: str) -> None:
             "its protocol or the data have changed since, so that new seeds would not be paired with the old ones. "
             "Start it anew with `ablate run`."
         )
+
+
+def _run_within_budget(
+    study_run: StudyRun,
+    budget: RunBudget,
+    unresolved: UnresolvedClaims | None,
+    exit_stack: ExitStack,
+    reuse: ReusePolicy,
+    *,
+    quiet: bool,
+) -> None:
+    """Run the stages until they are complete, or the budget has no room for a further seed; then say so."""
+    context = study_run.context
+    gate = make_gate(context, budget)
+    study_run.budget = budget if budget.is_limited else None
+    try:
+        _run_stages(study_run, StageRunner(study_run, exit_stack, reuse, gate, quiet=quiet), unresolved)
+    except BudgetExhausted as stop:
+        study_run.stop_reason = str(stop)
+        mark_stopped(context.study_folder, study_run.stop_reason)
+        context.log(study_run.stop_reason)
+    finally:
+        study_run.gpu_hours = gate.spent.gpu_hours
+
+
+def make_gate(context: StudyContext, budget: RunBudget = NO_BUDGET) -> BudgetGate:
+    """Make the gate of a start: it admits trials as long as the budget lasts."""
+    resources = context.resources
+    return BudgetGate(
+        budget,
+        context.started_at,
+        TrialDurations(lambda trial: _estimate_seconds(trial, resources)),
+        lambda job: resources.request_of(job.trial.arm).gpus_per_trial,
+        resources.max_concurrent,
+        context.log,
+    )
+
+
+def _estimate_seconds(trial: Trial, resources: Resources) -> float:
+    from studies.runner.limits.trial_estimate import estimate_seconds  # needed for trials of unknown time alone
+
+    return estimate_seconds(trial, resources)
 
 
 def _run_stages(study_run: StudyRun, stage_runner: StageRunner, unresolved: UnresolvedClaims | None) -> None:

@@ -12,6 +12,8 @@ from studies.design.study import sort_longest_first
 from studies.design.trial import Trial
 from studies.execution.cluster import prestart
 from studies.execution.jobs import TrialJob
+from studies.execution.resources import cluster_share_of
+from studies.runner.limits.gate import BudgetGate
 from studies.runner.plan import ReusePolicy, StudyPlan, describe_plan, merge_plans, plan_trials, retrain_missing_weights
 from studies.runner.recorder import RunRecorder
 from studies.runner.study_run import StudyRun
@@ -27,16 +29,24 @@ class StageRunner:
 
     Args:
         exit_stack: ends Ray when the study ends.
+        gate: admits trials as long as the budget lasts.
     """
 
-    def __init__(self, study_run: StudyRun, exit_stack: ExitStack, reuse: ReusePolicy, *, quiet: bool) -> None:
+    def __init__(
+        self, study_run: StudyRun, exit_stack: ExitStack, reuse: ReusePolicy, gate: BudgetGate, *, quiet: bool
+    ) -> None:
         self.study_run, self.exit_stack, self.reuse, self.quiet = study_run, exit_stack, reuse, quiet
+        self.gate = gate
         self.context, self.trial_store = study_run.context, study_run.trial_store
         self.has_started_ray = False
         self.has_published_plan = False
 
     def complete_trials(self, trials: Sequence[Trial], heading: str = "") -> None:
-        """Bring every trial to an end, and log it."""
+        """Bring every trial to an end, and log it.
+
+        Raises:
+            BudgetExhausted: where trials are left that do not fit into the budget.
+        """
         plan = self.plan_trials(trials)
         description = describe_plan(plan)
         self.context.log(f"{heading}: {description}" if heading else description)
@@ -55,8 +65,18 @@ class StageRunner:
             run_id = self.study_run.start_trial(trial, tags)
             self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
         if to_train:
-            self._ensure_ray()
+            self._measure_ended_trials(plan)
             self.train_trials(to_train)
+
+    def _measure_ended_trials(self, plan: StudyPlan) -> None:
+        """Tell the gate how long trials of earlier starts took: by their time it forecasts those that are left."""
+        if not self.gate.budget.is_limited:
+            return
+        for trial in (*plan.recorded, *plan.unlogged, *(trial for trial, _ in plan.reusable)):
+            with suppress(DamagedFileError):
+                result = self.trial_store.load_result(trial)
+                if result is not None:
+                    self.gate.durations.record_result(trial, result)
 
     def _planned_tags(self) -> dict[str, Mapping[str, str]]:
         """Tags of every trial of the study by its folder, as the start that planned it wrote them."""
@@ -153,6 +173,10 @@ class StageRunner:
         costs = {arm: values["multiply_adds"] for arm, values in context.registration.properties.items()}
         # Longest first: a long trial that started last would keep one worker busy after all others.
         jobs = [self._make_job(trial) for trial in sort_longest_first(trials, costs)]
+        self.gate.require_first_admitted(
+            jobs, lambda job: cluster_share_of(context.resources.request_of(job.trial.arm), context.nodes)
+        )
+        self._ensure_ray()
         bundle_size = find_bundle_size(
             jobs, context.resources, context.nodes, context.settings.cache_folder, context.log
         )
@@ -160,9 +184,10 @@ class StageRunner:
         with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
             recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
             try:
-                dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size)
+                dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size, self.gate)
             finally:
                 self.trial_store.release_ended_trials(jobs)
+        self.gate.require_all_admitted(jobs)
 
     def _make_job(self, trial: Trial) -> TrialJob:
         dependency_folders = tuple(self.trial_store.folder(source).folder for source in trial.dependencies)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from lightning_modules.specs.errors import DamagedFileError
+from studies.design.budget import RunBudget
 from studies.design.study import make_trials
 from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
@@ -38,6 +39,9 @@ class StudyRun:
         self.context, self.trial_store, self.run_id = context, trial_store, run_id
         self.placements: dict[Trial, Placement] = {}
         self.started_seeds: tuple[int, ...] = ()
+        self.budget: RunBudget | None = None  # of this start, where it is limited
+        self.gpu_hours = 0.0  # that its trials have held so far
+        self.stop_reason = ""
 
     def place_trial(self, trial: Trial, placement: Placement) -> None:
         """Set where a trial's run belongs."""
@@ -92,7 +96,7 @@ class StudyRun:
 
     def _make_start(self, *, has_ended: bool) -> StudyStart:
         context = self.context
-        return make_study_start(
+        start = make_study_start(
             context.started_at,
             context.revision,
             describe_nodes(context.nodes, context.resources),
@@ -101,9 +105,14 @@ class StudyRun:
             claims=tuple(claim.sentence for claim in context.study.ablation.claims),
             has_ended=has_ended,
         )
+        gpu_hours = round(self.gpu_hours, 4) or None
+        return replace(start, budget=self.budget, gpu_hours=gpu_hours, stop_reason=self.stop_reason)
 
     def close(self, *, complete: bool) -> None:
         """End this start of the study.
+
+        Args:
+            complete: whether it did all that it was to do; a stop at its budget counts as that.
 
         Raises:
             TrackingError: if the store fails although the study is complete; otherwise the error that ended the study
@@ -113,7 +122,8 @@ class StudyRun:
         try:
             start = self._make_start(has_ended=True)
             labels = context.inventory.test_labels
-            for damage in context.store.writer.close_study(self.run_id, start, labels, complete=complete):
+            has_all_trials = complete and not self.stop_reason
+            for damage in context.store.writer.close_study(self.run_id, start, labels, complete=has_all_trials):
                 context.log(str(damage))
         except STORE_ERRORS as error:
             message = (

@@ -82,6 +82,7 @@ class StudyStatus:
             has been trained yet; else ``ended``.
         owner: the process that runs it; empty where none does.
         planned_at: when the study was last planned, in seconds since 1970.
+        stop_reason: why its last start stopped before all of its trials had started; empty where it did not.
         damages: one line per file of its trials that cannot be used.
         source: where the status was read: ``runs folder`` or ``tracking store``.
     """
@@ -92,6 +93,7 @@ class StudyStatus:
     owner: str
     planned_at: float
     trials: tuple[TrialStatus, ...]
+    stop_reason: str = ""
     damages: tuple[str, ...] = ()
     source: str = "runs folder"
 
@@ -110,6 +112,8 @@ class StudyStatus:
             return "its process died; `ablate run` resumes it"
         if all(trial.has_ended for trial in self.trials):
             return "complete"
+        if self.stop_reason:
+            return "stopped at its budget; `ablate run` resumes it"
         return "not running; `ablate run` resumes it"
 
     @property
@@ -205,6 +209,15 @@ def update_status(
     partial.replace(target)
 
 
+def mark_stopped(folder: Path, reason: str) -> None:
+    """Write into a study's status file why its start stopped; the next start removes it."""
+    target, partial = folder / "board.json", folder / f".board-{secrets.token_hex(4)}"
+    content = load_board(target)
+    if content:
+        partial.write_bytes(dump_json({**content, "stopped": reason}))
+        partial.replace(target)
+
+
 def last_planned_at(folder: Path) -> float:
     """When a study's trials were last planned, in seconds since 1970.
 
@@ -260,6 +273,7 @@ def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
         owner=str(holder or ""),
         planned_at=(folder / "board.json").stat().st_mtime,
         trials=tuple(trials),
+        stop_reason=data.get("stopped", ""),
         damages=tuple(damages),
     )
 
@@ -341,6 +355,7 @@ def status_to_json(status: StudyStatus) -> dict[str, Any]:
         "trials": len(status.trials),
         "ended": sum(trial.has_ended for trial in status.trials),
         "left_seconds": _rounded_or_none(status.remaining_seconds),
+        "stopped": status.stop_reason or None,
         "arms": arms,
         "tuning": tuning,
         "damaged": list(status.damages),

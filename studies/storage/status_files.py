@@ -27,6 +27,7 @@ BOARD_SHAPE = {
     "schema": int,
     "study": str,
     "protocol": str,
+    "stopped?": str,
     "rows": [
         {
             "arm": str,

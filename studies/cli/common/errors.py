@@ -18,6 +18,7 @@ import click
 from lightning_modules.specs.errors import DamagedFileError, UserError
 
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
+EXIT_STOPPED = 3  # at its budget: nothing failed, and seeds are left
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `ablate list | head -1`
 

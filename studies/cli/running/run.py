@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from studies.cli.common.budget_options import budget_options
 from studies.cli.common.completers import complete_ablation
-from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.errors import EXIT_FAILURE, EXIT_STOPPED
 from studies.cli.common.options import (
     StudyOptions,
     format_examples,
@@ -28,6 +29,7 @@ from studies.cli.common.options import (
 from studies.cli.common.parameters import SeedsParam
 from studies.cli.reporting import reports
 from studies.console.tables import print_json, print_result, print_table
+from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.study import MAX_NUM_SEEDS
 from studies.runner.plan import ReusePolicy
 from studies.scratch import process_folder
@@ -85,6 +87,7 @@ def _detectable_difference(study: Study) -> float | None:
         "ablate run depth --protocol cifar10 --gpus-per-trial 1",
         "ablate run ./my_ablation.py --set recipe.epochs=5 --dry-run",
         "ablate run depth --until-resolved --max-seeds 10",
+        "ablate run depth --max-time 3h",
     )
 )
 @click.argument("name", shell_complete=complete_ablation)
@@ -99,6 +102,7 @@ def _detectable_difference(study: Study) -> float | None:
     metavar="N",
     help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
 )
+@budget_options
 @click.option("--dry-run", is_flag=True, help="List the study's trials and exit.")
 @click.option("--detach", is_flag=True, help="Run on when the terminal is closed; prints where the log is, and exits.")
 @report_option
@@ -111,6 +115,7 @@ def run(
     reuse: ReusePolicy,
     until_resolved: bool,
     max_seeds: int | None,
+    budget: RunBudget,
     dry_run: bool,
     detach: bool,
     with_report: bool,
@@ -135,7 +140,8 @@ def run(
         return
     process_folder()
     with prestart_processes(name, settings, resources):
-        _run_study(options.declare_study(name), settings, resources, reuse, with_report, as_json=as_json)
+        study = options.declare_study(name)
+        _run_study(study, settings, resources, reuse, with_report, budget=budget, as_json=as_json)
 
 
 def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
@@ -184,10 +190,11 @@ def _run_study(
     with_report: bool,
     resumed_run_id: str = "",
     *,
+    budget: RunBudget = NO_BUDGET,
     by_id: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Run a study, and exit with a failure if a trial failed.
+    """Run a study, and exit with a failure if a trial failed, or with a code of its own if it stopped at its budget.
 
     Args:
         resumed_run_id: MLflow run of the study that must be continued; empty for its latest or a new one.
@@ -200,7 +207,7 @@ def _run_study(
 
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
     with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
-        record = complete_study(study, settings, resources, reuse, resumed_run_id, log, quiet=as_json)
+        record = complete_study(study, settings, resources, reuse, resumed_run_id, log, budget=budget, quiet=as_json)
         failed_trials = print_failed_trials(record)
         page = reports.compile_report(record, settings, by_id=by_id) if with_report else None
         if as_json:
@@ -214,6 +221,8 @@ def _run_study(
         if any(is_full_disk(_last_error_line(trial)) for trial in failed_trials):
             click.echo(f"Error: {describe_full_disk(settings, len(failed_trials))}", err=True)
         sys.exit(EXIT_FAILURE)
+    if record.stop_reason:
+        sys.exit(EXIT_STOPPED)
 
 
 def complete_study(
@@ -224,6 +233,7 @@ def complete_study(
     resumed_run_id: str = "",
     log: Callable[[str], None] = click.echo,
     *,
+    budget: RunBudget = NO_BUDGET,
     quiet: bool = False,
 ) -> StudyRecord:
     """Train the missing trials of a study, and read it back."""
@@ -234,7 +244,9 @@ def complete_study(
         from studies.runner.driver import run_study
 
         context = prepare_study(study, settings, resources, log)
-    return run_study(context, reuse, unresolved=_unresolved_claims, resumed_run=resumed_run_id, quiet=quiet)
+    return run_study(
+        context, reuse, unresolved=_unresolved_claims, budget=budget, resumed_run=resumed_run_id, quiet=quiet
+    )
 
 
 def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
@@ -256,6 +268,7 @@ def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial]
             "run_id": record.run_id,
             "trials": len(record.trials),
             "failed": failed,
+            "stopped": record.stop_reason or None,
             "digest": record.registration_check.digest if record.registration_check else None,
             "page": str(page) if page else None,
         },
@@ -298,6 +311,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 @run_id_option
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
+@budget_options
 @report_option
 @json_option
 def extend(
@@ -307,6 +321,7 @@ def extend(
     run_id: str | None,
     settings: Settings,
     resources: Resources,
+    budget: RunBudget,
     with_report: bool,
     as_json: bool,
 ) -> None:
@@ -328,7 +343,17 @@ def extend(
         )
     study = extend_study(name, record.registration, seeds)
     # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
-    _run_study(study, settings, resources, "matching", with_report, record.run_id, by_id=bool(run_id), as_json=as_json)
+    _run_study(
+        study,
+        settings,
+        resources,
+        "matching",
+        with_report,
+        record.run_id,
+        budget=budget,
+        by_id=bool(run_id),
+        as_json=as_json,
+    )
 
 
 COMMANDS = (show, run, extend)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from studies.execution.jobs import TrialJob
+from studies.execution.jobs import StartGate, TrialJob
 from studies.execution.processes.trial_process import find_training_process
 from studies.storage.trial_folder import TrialFolder
 
@@ -58,6 +58,7 @@ class TrialQueue:
         max_running: int = 0,
         max_retries: int = 0,
         bundles: Sequence[Bundle] | None = None,
+        gate: StartGate | None = None,
     ) -> None:
         """Queue all jobs in their order.
 
@@ -67,11 +68,13 @@ class TrialQueue:
             max_running: how many jobs may run at once; 0 for as many as fit.
             max_retries: how often a job that met a fault of the machine is started again.
             bundles: which jobs start together; each alone where none are given.
+            gate: asked before each start; without one, all jobs start.
         """
         self.jobs = tuple(jobs)
         self.cluster_share = cluster_share
         self.max_running = max_running
         self.max_retries = max_retries
+        self.gate = gate
         self.fault_counts: Counter[int] = Counter()
         single_jobs: list[Bundle] = [(index,) for index in range(len(self.jobs))]
         self.waiting = single_jobs if bundles is None else list(bundles)
@@ -86,9 +89,22 @@ class TrialQueue:
         bundle = self._first_ready()
         if bundle is None or not self._has_room_for(bundle):
             return None
+        if self.gate and not self._is_admitted(bundle, self.gate):
+            if not self.running:  # while trials run, the gate is asked again instead
+                self.waiting = [other for other in self.waiting if self.gate.is_admitted(self._jobs_of(other))]
+            return None
         self.waiting.remove(bundle)
         self.running.update(dict.fromkeys(bundle, bundle))
+        if self.gate:
+            self.gate.on_start(self._jobs_of(bundle))
         return bundle
+
+    def _jobs_of(self, bundle: Bundle) -> tuple[TrialJob, ...]:
+        return tuple(self.jobs[index] for index in bundle)
+
+    def _is_admitted(self, bundle: Bundle, gate: StartGate) -> bool:
+        jobs = self._jobs_of(bundle)
+        return gate.is_admitted(jobs) or gate.admit(jobs, [*map(self._jobs_of, self.waiting)], self.cluster_share)
 
     def _first_ready(self) -> Bundle | None:
         for bundle in self.waiting:
@@ -111,11 +127,19 @@ class TrialQueue:
 
     def mark_ended(self, index: int, *, is_elsewhere: bool = False) -> None:
         """Record that a job has ended here, or that another process trains it."""
-        self.running.pop(index, None)
+        bundle = self.running.get(index)
+        if self.gate and bundle and not is_elsewhere:
+            self.gate.on_trial_end(self.jobs[index], self._jobs_of(bundle))
+        self._stop_running(index)
         if is_elsewhere:
             self.trained_elsewhere.add(self.jobs[index].folder)
         else:
             self.unfinished.discard(self.jobs[index].folder)
+
+    def _stop_running(self, index: int) -> None:
+        bundle = self.running.pop(index, None)
+        if self.gate and bundle and bundle not in self.running.values():
+            self.gate.on_end(self._jobs_of(bundle))
 
     def record_faults(self, indices: Sequence[int]) -> list[int]:
         """Record a fault of the machine that jobs of a bundle have met; queue again those with retries left.
@@ -133,7 +157,7 @@ class TrialQueue:
                 self.mark_ended(index)  # unblocks the jobs that depend on it; they fail for want of its weights
                 failed_starts.append(0)
                 continue
-            self.running.pop(index, None)
+            self._stop_running(index)
             retried.append(index)
             failed_starts.append(self.fault_counts[index])
         is_first = all(self.fault_counts[index] == 1 for index in retried)

@@ -33,7 +33,7 @@ from ray.tune.search import Searcher
 from studies.execution.cluster import ray_cluster
 from studies.execution.cluster.queue import TrialQueue, bundle_jobs, wait_for_others
 from studies.execution.interrupts import keep_interrupt_handler
-from studies.execution.jobs import TrialJob, TrialListener, TrialMessage
+from studies.execution.jobs import StartGate, TrialJob, TrialListener, TrialMessage
 from studies.execution.processes import fork_server
 from studies.execution.processes.bundle_process import FailedStart, TrialProcess
 from studies.execution.processes.bundle_size import can_join_bundle
@@ -56,11 +56,16 @@ SWITCH_INTERVAL_SECONDS = 0.0005  # Python's default is ten times as long
 
 
 def dispatch_jobs(
-    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener, bundle_size: int = 1
+    jobs: Sequence[TrialJob],
+    settings: Settings,
+    resources: Resources,
+    listener: TrialListener,
+    bundle_size: int = 1,
+    gate: StartGate | None = None,
 ) -> None:
     """Run all jobs on the available CPUs and GPUs, in their order, each after the jobs that it depends on.
 
-    Up to ``bundle_size`` trials of an arm share a process and its GPU.
+    Up to ``bundle_size`` trials of an arm share a process and its GPU. Jobs that the gate does not admit are left.
 
     Jobs that another process trains are waited for; those that it gives up are run here.
 
@@ -70,7 +75,7 @@ def dispatch_jobs(
     with ray_cluster.ray_session(resources, jobs[0].import_paths if jobs else ()), _short_switch_interval():
         remaining = list(jobs)
         while remaining:
-            queue = _run_queue(remaining, settings, resources, listener, bundle_size)
+            queue = _run_queue(remaining, settings, resources, listener, bundle_size, gate)
             elsewhere = [job for job in remaining if job.folder in queue.trained_elsewhere]
             blocked = queue.blocked_jobs
             unfinished = wait_for_others(elsewhere, listener, return_on_first_end=bool(blocked))
@@ -89,12 +94,18 @@ def _short_switch_interval() -> Iterator[None]:
 
 
 def _run_queue(
-    jobs: Sequence[TrialJob], settings: Settings, resources: Resources, listener: TrialListener, bundle_size: int
+    jobs: Sequence[TrialJob],
+    settings: Settings,
+    resources: Resources,
+    listener: TrialListener,
+    bundle_size: int,
+    gate: StartGate | None,
 ) -> TrialQueue:
     """Run jobs with Tune, except those that another process trains and those that depend on one of these."""
     scratch = _scratch_folder(settings, resources)
     bundles = bundle_jobs(jobs, lambda job: bundle_size if can_join_bundle(job.trial.setup) else 1)
-    queue = TrialQueue(jobs, _make_share_function(resources), resources.max_concurrent, MAX_RETRIES, bundles)
+    cluster_share = _make_share_function(resources)
+    queue = TrialQueue(jobs, cluster_share, resources.max_concurrent, MAX_RETRIES, bundles, gate)
     requests = [resources.request_of(job.trial.arm) for job in jobs]
     # Tune pickles these with every trial, so equal requests share one placement group.
     distinct_requests = list(dict.fromkeys(requests))

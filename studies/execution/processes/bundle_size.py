@@ -92,13 +92,27 @@ def _measure_in_child(setup: Setup) -> tuple[int, str]:
     """Measure in a process of its own, as the driver must not hold a GPU; 0 and the reason where that fails."""
     from studies.execution.processes.bundle_timing import send_best_size
 
+    size, description = _ask_child(send_best_size, setup, "cuda")
+    return int(size), description
+
+
+def measure_step_seconds(setup: Setup, device_name: str) -> float:
+    """Seconds of a training step, timed in a process of its own; not-a-number where that fails."""
+    from studies.execution.processes.bundle_timing import send_step_seconds
+
+    seconds, _ = _ask_child(send_step_seconds, setup, device_name)
+    return seconds or math.nan
+
+
+def _ask_child(function: Callable[..., None], setup: Setup, device_name: str) -> tuple[float, str]:
+    """The answer of a function that measures in a child process; 0 and the reason where it fails."""
     forks = ForkClient(server_address())
     try:
-        child = forks.fork(send_best_size, setup, "cuda")
+        child = forks.fork(function, setup, device_name)
         if not child.connection.poll(MEASUREMENT_TIMEOUT_SECONDS):
             child.kill()
             return 0, f"no answer within {MEASUREMENT_TIMEOUT_SECONDS:g} s"
-        answer: tuple[int, str] = child.connection.recv()
+        answer: tuple[float, str] = child.connection.recv()
         child.join()
     except (ForkError, EOFError, OSError) as error:
         return 0, f"{error or 'the process ended without an answer'}"

@@ -131,3 +131,11 @@ def send_best_size(setup: Setup, device_name: str, sender: Connection) -> None:
         sender.send(measure_best_size(setup, device_name))
     except Exception as error:  # whatever a network or a driver raises
         sender.send((0, f"{type(error).__name__}: {error}".splitlines()[0]))
+
+
+def send_step_seconds(setup: Setup, device_name: str, sender: Connection) -> None:
+    """Time a step of one network in a child process, and send its seconds, or 0 with the error in words."""
+    try:
+        sender.send((measure_bundle(setup, device_name, 1).seconds_per_step, ""))
+    except Exception as error:  # whatever a network or a driver raises
+        sender.send((0.0, f"{type(error).__name__}: {error}".splitlines()[0]))

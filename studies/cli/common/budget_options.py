@@ -1,0 +1,81 @@
+"""Options of what one start of a study may spend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from lightning_modules.specs.errors import InvalidValue
+from studies.design.budget import RunBudget, parse_duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DurationParam(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A duration with its unit: ``90s``, ``12m``, ``3h``."""
+
+    name = "90s|12m|3h"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse into seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except InvalidValue as error:
+            self.fail(str(error), param, ctx)
+
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+BUDGET_OPTIONS = (
+    click.option(
+        "--max-time",
+        type=DurationParam(),
+        help="Start no seed that is not expected to end in all arms within this time (90s, 12m, 3h) from the command. "
+        "Exit code 3 if seeds are left; the same command goes on, with a budget of its own.",
+    ),
+    click.option(
+        "--max-gpu-hours",
+        type=POSITIVE,
+        metavar="HOURS",
+        help="The same for GPU hours: each trial's share of a GPU times its time.",
+    ),
+    click.option(
+        "--max-cost", type=POSITIVE, metavar="COST", help="The same for their cost; needs --price-per-gpu-hour."
+    ),
+    click.option(
+        "--price-per-gpu-hour", type=POSITIVE, metavar="PRICE", help="Price of a GPU hour; the cost is recorded."
+    ),
+)
+
+
+def budget_options(command: Command) -> Command:
+    """Add the options of a budget; the command receives them as ``budget``."""
+
+    @wraps(command)
+    def call_command(
+        max_time: float | None,
+        max_gpu_hours: float | None,
+        max_cost: float | None,
+        price_per_gpu_hour: float | None,
+        **values: Any,
+    ) -> Any:
+        if max_cost and not price_per_gpu_hour:
+            raise click.UsageError("--max-cost needs --price-per-gpu-hour: the cost is that of GPU hours.")
+        budget = RunBudget(
+            max_seconds=max_time,
+            max_gpu_hours=max_gpu_hours,
+            max_cost=max_cost,
+            price_per_gpu_hour=price_per_gpu_hour,
+        )
+        return command(budget=budget, **values)
+
+    decorated: Any = call_command
+    for option in reversed(BUDGET_OPTIONS):  # the last decorator that is applied comes first in the help
+        decorated = option(decorated)
+    result: Command = decorated
+    return result

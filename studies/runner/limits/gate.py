@@ -1,0 +1,290 @@
+"""The gate before each start of a trial: whole seeds start while their end is expected within the budget."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lightning_modules.specs.errors import DamagedFileError
+from studies.design.budget import RunBudget, Spending, duration_option
+from studies.execution.jobs import TrialJob
+from studies.runner.limits.durations import TrialDurations
+from studies.runner.limits.forecast import SAFETY_FACTOR, Load, count_fitting_seeds, forecast_spending
+from studies.storage.status_files import load_progress
+from studies.storage.trial_folder import TrialFolder
+
+CLOSING_SECONDS = 10.0  # the last results are logged, Ray ends, the report is compiled
+RAY_START_SECONDS = 8.0  # before the first trial of a start
+REFUSAL_SECONDS = 1.0  # a refusal holds so long: the queue asks many times a second
+TUNING_ROUND = "the tuning round"
+
+Unit = int | str  # a seed of the comparison, or a round of the tuning: what starts as a whole or not at all
+
+
+class BudgetExhausted(Exception):
+    """No further whole seed is expected to end within the budget; the text is the reason in a sentence."""
+
+
+@dataclass(frozen=True)
+class _RunningBundle:
+    jobs: tuple[TrialJob, ...]
+    started_at: float
+    share_left: float  # of its epochs, as it started
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    units: tuple[Unit, ...]
+    num_trials: int
+    forecast: Spending
+    decided_at: float
+
+
+class BudgetGate:
+    """Admits whole seeds: all arms of a seed, or none; so pairing stays balanced.
+
+    A round of the tuning is admitted as a whole too, so that all arms spend the same on it.
+
+    Args:
+        started_at: of the study's start, seconds since 1970.
+        gpus_of: GPUs that a trial holds.
+        max_running: how many trials may run at once; 0 for as many as fit.
+        log: prints a line.
+    """
+
+    def __init__(
+        self,
+        budget: RunBudget,
+        started_at: float,
+        durations: TrialDurations,
+        gpus_of: Callable[[TrialJob], float],
+        max_running: int,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.budget, self.started_at, self.durations = budget, started_at, durations
+        self.gpus_of, self.max_running, self.log, self.clock = gpus_of, max_running, log, clock
+        self.admitted: set[Unit] = set()
+        self.trained: set[Unit] = set()  # in this start, at least one trial of it
+        self.running: dict[Path, _RunningBundle] = {}  # by the folder of their first trial
+        self.ended_gpu_seconds = 0.0
+        self.refusal: _Refusal | None = None
+
+    @property
+    def spent(self) -> Spending:
+        """What this start has spent so far."""
+        now = self.clock()
+        gpu_seconds = self.ended_gpu_seconds
+        for bundle in self.running.values():
+            gpu_seconds += self.gpus_of(bundle.jobs[0]) * (now - bundle.started_at)
+        return Spending(seconds=now - self.started_at, gpu_hours=gpu_seconds / 3_600)
+
+    # -- asked by the queue --------------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        bundle: Sequence[TrialJob],
+        waiting: Sequence[Sequence[TrialJob]],
+        share_of: Callable[[TrialJob], float],
+    ) -> bool:
+        """Whether a bundle may start now.
+
+        Args:
+            waiting: all bundles that have not started, this one among them.
+            share_of: the share of all machines that a trial takes.
+        """
+        if not self.budget.is_limited or self.is_admitted(bundle):
+            return True
+        if self.refusal and self.clock() - self.refusal.decided_at < REFUSAL_SECONDS:
+            return False
+        units = _join_units(bundle, waiting)
+        own = [jobs for jobs in waiting if _units_of(jobs) <= units]
+        earlier = [jobs for jobs in waiting if self.is_admitted(jobs)]
+        running = [self._running_load(running_bundle, share_of) for running_bundle in self.running.values()]
+        loads = [self._load(jobs, share_of) for jobs in own]
+        queued = [self._load(jobs, share_of) for jobs in earlier]
+        if any(math.isnan(load.seconds) for load in (*running, *queued, *loads)):
+            is_admitted = self._admit_unmeasured(units)
+        else:
+            spent = self._spent_with_reserve()
+            is_admitted = bool(count_fitting_seeds(self.budget, spent, running, [[*queued, *loads]], self.max_running))
+            forecast = forecast_spending(spent, running, [*queued, *loads], self.max_running)
+            self.refusal = _Refusal(tuple(units), sum(map(len, own)), forecast, self.clock())
+        if is_admitted:
+            self.admitted |= units
+            self.refusal = None
+        return is_admitted
+
+    def is_admitted(self, bundle: Iterable[TrialJob]) -> bool:
+        """Whether the seeds of a bundle are among those that started."""
+        return not self.budget.is_limited or _units_of(bundle) <= self.admitted
+
+    def on_start(self, bundle: Sequence[TrialJob]) -> None:
+        """Note the start of a bundle."""
+        share_left = max(map(_share_left, bundle)) if self.budget.is_limited else 1.0
+        self.running[bundle[0].folder] = _RunningBundle(tuple(bundle), self.clock(), share_left)
+        self.trained |= _units_of(bundle)
+
+    def on_trial_end(self, job: TrialJob, bundle: Sequence[TrialJob]) -> None:
+        """Measure a trial that has ended."""
+        start = self.running.get(bundle[0].folder)
+        if start and self.budget.is_limited and _has_run_whole(job):
+            self.durations.record(job.trial, self.clock() - start.started_at, len(bundle))
+
+    def on_end(self, bundle: Sequence[TrialJob]) -> None:
+        """Note the end of a bundle."""
+        start = self.running.pop(bundle[0].folder, None)
+        if start:
+            self.ended_gpu_seconds += self.gpus_of(bundle[0]) * (self.clock() - start.started_at)
+
+    # -- the stop ------------------------------------------------------------------------------------------------
+
+    def require_first_admitted(self, jobs: Sequence[TrialJob], share_of: Callable[[TrialJob], float]) -> None:
+        """Admit the first seed of jobs that are about to be queued, before anything is started for them.
+
+        Raises:
+            BudgetExhausted: where it does not fit.
+        """
+        if jobs and not self.admit(jobs[:1], [(job,) for job in jobs], share_of):
+            raise BudgetExhausted(self._describe_stop())
+
+    def require_all_admitted(self, jobs: Iterable[TrialJob]) -> None:
+        """Stop the study where some of its trials were not admitted.
+
+        Raises:
+            BudgetExhausted: with the reason.
+        """
+        left_out = [job for job in jobs if not self.is_admitted([job])]
+        if left_out:
+            raise BudgetExhausted(self._describe_stop())
+
+    def _describe_stop(self) -> str:
+        budget, spent = self.budget, self.spent
+        text = f"stopped at its budget of {budget.describe()}"
+        seeds = sorted(unit for unit in self.trained if isinstance(unit, int))
+        if seeds:
+            text += f", after {_format_seeds(seeds)} in {budget.describe_spending(spent)}"
+        refusal = self.refusal
+        if refusal is None:
+            return f"{text}: the time of the next trials is not known"
+        needed = refusal.forecast
+        trials = "1 trial" if refusal.num_trials == 1 else f"{refusal.num_trials} trials"
+        extra = Spending(seconds=needed.seconds - spent.seconds, gpu_hours=needed.gpu_hours - spent.gpu_hours)
+        next_trials = f"{_format_units(refusal.units)} ({trials})"
+        if seeds:
+            text += f": {next_trials} and the end of the study would take {budget.describe_spending(extra)} more"
+            return f"{text}. The same command goes on, with a budget of its own"
+        text += f": the study would take {budget.describe_spending(needed)} with {next_trials}"
+        return f"{text}. Nothing was started; {self._describe_remedy(needed)}"
+
+    def _describe_remedy(self, needed: Spending) -> str:
+        """Options with which the refused trials would fit."""
+        options: list[str] = []
+        if self.budget.max_seconds is not None and needed.seconds > self.budget.max_seconds:
+            options.append(f"--max-time {duration_option(needed.seconds)}")
+        if self.budget.max_gpu_hours is not None and needed.gpu_hours > self.budget.max_gpu_hours:
+            options.append(f"--max-gpu-hours {_round_up(needed.gpu_hours):g}")
+        if self.budget.max_cost is not None and self.budget.price_per_gpu_hour is not None:
+            cost = needed.gpu_hours * self.budget.price_per_gpu_hour
+            if cost > self.budget.max_cost:
+                options.append(f"--max-cost {_round_up(cost):g}")
+        return f"it takes about {' '.join(options)}"
+
+    # -- forecasts -----------------------------------------------------------------------------------------------
+
+    def _spent_with_reserve(self) -> Spending:
+        spent = self.spent
+        reserve = CLOSING_SECONDS if self.trained else CLOSING_SECONDS + RAY_START_SECONDS
+        return replace(spent, seconds=spent.seconds + reserve)
+
+    def _admit_unmeasured(self, units: set[Unit]) -> bool:
+        """Admit the first trials where nothing is known of their time, and by which all others are forecast."""
+        if self.admitted or self.budget.exceeded_by(self.spent):
+            return False
+        self.log(
+            f"budget: the time of these trials cannot be estimated: {_format_units(tuple(units))} starts, and the rest "
+            "is decided by its time"
+        )
+        return True
+
+    def _load(self, bundle: Sequence[TrialJob], share_of: Callable[[TrialJob], float]) -> Load:
+        after: set[Hashable] = set()
+        seconds = 0.0
+        for job in bundle:
+            expected = SAFETY_FACTOR * self.durations.seconds_of(job.trial, len(bundle))
+            seconds = max(seconds, expected * _share_left(job), key=_nan_last)
+            after |= set(job.dependency_folders)
+        gpus = self.gpus_of(bundle[0])
+        name = bundle[0].folder
+        return Load(name=name, seconds=seconds, share=share_of(bundle[0]), gpus=gpus, after=frozenset(after - {name}))
+
+    def _running_load(self, bundle: _RunningBundle, share_of: Callable[[TrialJob], float]) -> Load:
+        first, size = bundle.jobs[0], len(bundle.jobs)
+        durations = [self.durations.seconds_of(job.trial, size) for job in bundle.jobs]
+        expected = SAFETY_FACTOR * bundle.share_left * max(durations, key=_nan_last)
+        # One that takes longer than expected may end at any moment, or not: a tenth of its time is assumed.
+        remaining = max(expected - (self.clock() - bundle.started_at), expected / 10)
+        return Load(name=first.folder, seconds=remaining, share=share_of(first), gpus=self.gpus_of(first))
+
+
+def _nan_last(seconds: float) -> float:
+    return math.inf if math.isnan(seconds) else seconds
+
+
+def _units_of(bundle: Iterable[TrialJob]) -> set[Unit]:
+    return {TUNING_ROUND if job.trial.is_candidate else job.trial.seed for job in bundle}
+
+
+def _join_units(bundle: Iterable[TrialJob], waiting: Sequence[Sequence[TrialJob]]) -> set[Unit]:
+    """The seeds of a bundle, with those that share a bundle with one of them."""
+    units = _units_of(bundle)
+    while True:
+        joined = set(units)
+        for other in waiting:
+            if _units_of(other) & joined:
+                joined |= _units_of(other)
+        if joined == units:
+            return units
+        units = joined
+
+
+def _share_left(job: TrialJob) -> float:
+    """Share of a trial's epochs that is left: less than 1 for one that resumes from a checkpoint."""
+    folder = TrialFolder(job.folder)
+    if job.retrain or not job.trial.epochs or not folder.checkpoint.exists():
+        return 1.0
+    num_trained = int(load_progress(job.folder / "progress.json", []).get("epoch", 0))
+    return max(0.05, 1 - num_trained / job.trial.epochs)
+
+
+def _has_run_whole(job: TrialJob) -> bool:
+    """Whether a trial was trained from its first epoch to a result, in one go."""
+    folder = TrialFolder(job.folder)
+    try:
+        result = folder.load_result()
+    except DamagedFileError:
+        return False
+    return result is not None and result.status != "failed" and folder.num_attempts <= 1
+
+
+def _format_units(units: Sequence[Unit]) -> str:
+    seeds = sorted(unit for unit in units if isinstance(unit, int))
+    if not seeds:
+        return f"the next {TUNING_ROUND.removeprefix('the ')}"
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"seeds {', '.join(map(str, seeds))}"
+
+
+def _format_seeds(seeds: Sequence[int]) -> str:
+    return f"{len(seeds)} seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def _round_up(value: float) -> float:
+    """Two significant digits, rounded up."""
+    digits = 1 - math.floor(math.log10(value))
+    unit = math.pow(10, -digits)
+    return math.ceil(value / unit) * unit
