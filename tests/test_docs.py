@@ -157,7 +157,7 @@ def test_every_command_of_the_tutorial_runs(tmp_path):
         )
         codes[line], printed = ended.returncode, printed + ended.stdout + ended.stderr
     assert codes.pop("ablate check ./broken.py") == 1
-    assert codes.pop("ablate gate momentum") in (0, 10, 11, 20)
+    assert codes.pop("ablate gate momentum") in (0, 10, 11, 20, 30)  # 30: one epoch teaches nothing to judge
     assert {line for line, code in codes.items() if code} == set(), printed
     assert "may vary only recipe.momentum, but it also changes\n  recipe.learning_rate: 0.01 -> 0.1" in printed
     assert re.search(r"digest [0-9a-f]{32}", printed)
