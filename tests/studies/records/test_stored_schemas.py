@@ -1,7 +1,8 @@
 """Records of every schema so far open; those of any other one are refused in a line.
 
-``schema_N.zip`` is `ablate export` of a study recorded under schema N: `lrn`, three seeds, fifteen epochs. These files stay
-as they are. A version that raises the schema adds a file, and migrates the older ones, or says here that it refuses them.
+``schema_N.zip`` is `ablate export` of a study recorded under schema N: `lrn`, three seeds, fifteen epochs. These files
+stay as they are. A version that raises the schema adds a file, and migrates the older ones, or says here that it
+refuses them.
 """
 
 import hashlib
