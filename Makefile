@@ -28,6 +28,7 @@ PRUNING ?=
 RUNGS ?=
 SPACE ?=
 SET ?=
+STUDIES ?=
 FILE ?=
 DATA_ROOT ?=
 RUNS ?=
@@ -70,7 +71,8 @@ REPORT = $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/$*-$(PROTOCOL)
 
 # A variable of a misspelled name would be ignored, and the default study run in place of the wanted one. Refused are only
 # those given on make's own command line; the environment's, and make's own, are none of ours.
-VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS MAX_TIME MAX_GPU_HOURS MAX_COST PRICE_PER_GPU_HOUR TUNE SAMPLER PRUNING RUNGS SPACE SET FILE DATA_ROOT RUNS STORAGE TRACKING_URI \
+VARIABLES := PROTOCOL SEEDS LOOKS MAX_SEEDS MAX_TIME MAX_GPU_HOURS MAX_COST PRICE_PER_GPU_HOUR TUNE SAMPLER PRUNING RUNGS SPACE SET STUDIES FILE \
+	DATA_ROOT RUNS STORAGE TRACKING_URI \
 	GPUS_PER_TRIAL BUNDLE_SIZE CPUS_PER_TRIAL WORKERS_PER_TRIAL FOR_ARM MAX_CONCURRENT RAY_ADDRESS PORT ROUNDS PART DEVICE FULL WRITE PYTHON \
 	UV VENV BIN
 VARIABLES_OF_MAKE := SHELL MAKE MAKEFLAGS GNUMAKEFLAGS MAKEFILES MAKESHELL MAKE_TERMOUT MAKE_TERMERR CURDIR VPATH SUFFIXES .SHELLFLAGS
@@ -92,7 +94,7 @@ $(error $(NAME) is no variable of this Makefile.$(if $(SUGGESTION), Did you mean
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study studies calibration status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs docs-site clean
+.PHONY: help setup study studies calibration evidence status ui doctor sync gc test test-slow test-faults test-damage lint format bench bench-gpu docs docs-site clean
 
 help: ## List the targets
 	@echo "To start with:  make study-depth   make test"
@@ -151,6 +153,9 @@ show-%: $(READY) ## Preview a study: arms, changes, trials, estimated time
 calibration: $(READY) ## Train every arm of depth under 200 seeds, and write the rule's error rates to docs (hours)
 	@$(BIN)/ablate calibrate depth --protocol $(PROTOCOL) --seeds $(or $(SEEDS),200) $(STORE) --gpus-per-trial $(GPUS_PER_TRIAL)
 	@$(BIN)/python docs/calibration.py $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/calibration-depth-$(PROTOCOL)-error-rates
+
+evidence: $(READY) ## Run the papers' studies in pieces, and write docs/results: make evidence PROTOCOL=cifar10 MAX_TIME=12m
+	@$(BIN)/python docs/evidence.py $(foreach study,$(STUDIES),--study $(study)) $(RUN)
 
 status: $(READY) ## Show the progress of all studies
 	@$(BIN)/ablate status $(STORE)

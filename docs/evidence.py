@@ -19,7 +19,7 @@ import click
 import results
 
 import reports
-from studies.cli.common.parameters import DurationParam
+from studies.cli.common.budget_options import DurationParam
 from studies.tracking.errors import TrackingError
 
 # In the order of what a minute of training tells: the study whose verdict the replications leave in least doubt first.
@@ -28,14 +28,21 @@ STUDIES = ("residual", "depth", "degradation", "normalization", "kernel_size", "
 # independent seeds of SD 0.2 differ by 0.28 (0.2 * sqrt(2)).
 EXPECTED_SPREAD = 0.28
 INTERRUPTED = 128  # the shell's first exit code of a command that a signal ended
+STOPPED_AT_BUDGET = 3  # of `ablate run`: less time is left than a whole seed takes
 ABLATE = [sys.executable, "-m", "studies.cli"]
 
 
 def planned_seeds(study: str, protocol: str, spread: float, runs: Path) -> int:
-    """Number of seeds for which ``ablate plan`` detects the smallest effect of interest with a power of 80%."""
+    """Number of seeds that detect the smallest effect of interest with a power of 80%, by ``ablate plan``.
+
+    Raises:
+        ClickException: with what ``ablate plan`` says, where it refuses.
+    """
     command = [*ABLATE, "plan", study, "--protocol", protocol, "--spread", f"{spread}", "--runs", f"{runs}", "--json"]
-    plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    detection, *_ = plan["answers"]
+    planned = subprocess.run(command, check=False, capture_output=True, text=True)
+    if planned.returncode:
+        raise click.ClickException(planned.stderr.strip().removeprefix("Error: "))
+    detection, *_ = json.loads(planned.stdout)["answers"]
     return int(detection["seeds"])
 
 
@@ -59,7 +66,7 @@ def run_pieces(
     deadline = time.monotonic() + seconds
     for study in studies:
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left < 1:
             click.echo(f"The time is spent: {study} and what follows it wait for the next call.")
             return
         limit = [] if left == float("inf") else ["--max-time", f"{left:.0f}s"]
@@ -67,7 +74,7 @@ def run_pieces(
         code = subprocess.run(command, check=False).returncode
         if code < 0 or code >= INTERRUPTED:
             raise SystemExit(code)
-        if code:
+        if code not in (0, STOPPED_AT_BUDGET):
             click.echo(f"{study} ended with exit code {code}; its record tells why.", err=True)
 
 
