@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from lightning_modules.catalogue import NETWORKS
 from lightning_modules.spec import Custom
 from lightning_modules.specs.errors import UnknownPath
 from studies import protocols
+from studies.runner import driver
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,3 +90,22 @@ def test_a_protocol_is_found_by_name():
 def test_a_setting_without_its_whole_path_is_answered_with_it_whatever_the_type_of_its_value(value):
     with pytest.raises(UnknownPath, match=r"lr: a setting is given by its whole path\. Did you mean 'recipe\.learn"):
         studies.declare("lrn", overrides={"lr": value})
+
+
+@pytest.mark.parametrize("package", ["ablations", "lightning_modules", "reports", "studies"])
+def test_every_package_ships_its_annotations(package):
+    assert (ROOT / package / "py.typed").is_file()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["setuptools"]["package-data"]["*"] == ["py.typed"]
+
+
+def test_an_interrupted_study_says_in_one_line_what_to_do(monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "prepare_study", interrupt)
+    monkeypatch.setattr(driver.prestart, "prestart_ray", lambda *_: nullcontext())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        studies.run("lrn", runs=tmp_path)
+    lines = caught.value._render_traceback_()
+    assert lines == ["StudyInterrupted: ended trials are logged; the same call resumes from there."]

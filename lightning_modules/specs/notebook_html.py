@@ -24,16 +24,17 @@ _COLORS = {
 _VARIABLES = "".join(
     f"--{name}:var({first},var({second},{value}));" for name, (first, second, value) in _COLORS.items()
 )
-# Two elements beside the class: JupyterLab's own rules for tables, which align all text right, have one.
+# The class is given twice: JupyterLab's own rule for tables, which aligns all text right, names two classes.
+_TABLE = ".ablate-view.ablate-view table"
 _STYLE = (
     f".ablate-view{{{_VARIABLES}color:var(--ink);font-size:13px;line-height:1.45;max-width:66em}}"
     ".ablate-view p{margin:.25em 0}.ablate-view .head{font-size:15px;font-weight:600}"
     ".ablate-view .quiet{color:var(--muted)}.ablate-view ul{margin:.25em 0;padding-left:1.3em}"
-    "div.ablate-view table{border-collapse:collapse;margin:.5em 0;border:0;font-size:13px}"
-    "div.ablate-view table th,div.ablate-view table td{text-align:left;vertical-align:top;padding:.2em 1.2em .2em 0;"
+    f"{_TABLE}{{border-collapse:collapse;margin:.5em 0;border:0;font-size:13px}}"
+    f"{_TABLE} th,{_TABLE} td{{text-align:left;vertical-align:top;padding:.2em 1.2em .2em 0;"
     "border:0;border-bottom:1px solid var(--rule);max-width:36em;white-space:normal;background:none}"
-    "div.ablate-view table th{color:var(--muted);font-weight:500}div.ablate-view table td:first-child{min-width:6em}"
-    "div.ablate-view table .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
+    f"{_TABLE} th{{color:var(--muted);font-weight:500}}{_TABLE} td:first-child{{min-width:6em}}"
+    f"{_TABLE} .number{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}"
     ".ablate-view .panels{display:flex;flex-wrap:wrap;gap:1em}.ablate-view .panels svg{width:27em;max-width:100%}"
 )
 

@@ -130,13 +130,12 @@ class StudyPreview:
 
     def _repr_html_(self) -> str:
         properties = [name for name in PROPERTY_LABELS if any(name in arm.properties for arm in self.arms.values())]
-        header = ("arm", *(PROPERTY_LABELS[name] for name in properties), "seconds per trial", "changes")
+        header = ("arm", *(PROPERTY_LABELS[name] for name in properties), "seconds per trial")
         rows = []
         for name, arm in self.arms.items():
             counts = [f"{arm.properties[key]:,}" if key in arm.properties else "unknown" for key in properties]
             seconds = "unknown" if arm.seconds is None else f"{arm.seconds:.0f}"
-            changes = "baseline" if name == self.baseline else "; ".join(arm.changes)
-            rows.append((name, *counts, seconds, changes))
+            rows.append((name, *counts, seconds))
         notes = []
         for name, arm in self.arms.items():
             sentences = (*arm.unknowns, *arm.notes, *((f"fails: {arm.failure}",) if arm.failure else ()))
@@ -148,6 +147,7 @@ class StudyPreview:
         return render_view(
             f"{self.study} under {self.protocol}: {self.question}",
             render_table(header, rows, numbers=range(1, len(properties) + 2)),
+            render_list(f"{name} changes {'; '.join(arm.changes)}" for name, arm in self.arms.items() if arm.changes),
             render_line(time_line),
             render_list(notes),
             render_line("Claims:" if self.claims else ""),

@@ -83,6 +83,23 @@ class Result:
     schema: int = RECORD_SCHEMA
     checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        del cycle
+        errors = [f"{name} {value:.2f}" for name, value in self.metrics.items() if name.endswith("_error")]
+        printer.text(f"<Result {self.status}: {', '.join(errors) or 'no errors'}>")
+
+    def _repr_html_(self) -> str:
+        from lightning_modules.specs.notebook_html import render_line, render_table, render_view
+
+        values = [(name, f"{value:.6g}") for name, value in (*self.metrics.items(), *self.cost.items())]
+        error_lines = self.error.strip().splitlines()
+        return render_view(
+            f"Result: {self.status}",
+            render_line(error_lines[-1] if error_lines else ""),
+            render_table(("metric or cost", "value"), values, numbers=(1,)),
+            render_line(f"Fingerprint {self.fingerprint}; {len(self.times)} epochs.", quiet=True),
+        )
+
 
 def failed_result(fingerprint: str, digests: Mapping[str, str], error: str) -> Result:
     """Make the result of a trial that raised, or whose process died, from the reason.

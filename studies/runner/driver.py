@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.notebook_html import render_one_line_error
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf
 from studies import protocols
@@ -41,6 +42,13 @@ from studies.storage.status import mark_stopped
 from studies.tracking.errors import report_store_outage
 
 UnresolvedClaims = Callable[[StudyRecord], Sequence[str]]  # sentences of the claims that a record leaves open
+
+
+class StudyInterrupted(KeyboardInterrupt):
+    """A Ctrl-C, or an interrupt of a notebook's kernel, ended a study in order: its ended trials are logged."""
+
+    def _render_traceback_(self) -> list[str]:
+        return render_one_line_error(self)
 
 
 def run(
@@ -88,15 +96,19 @@ def run(
     Raises:
         ValueError: for an invalid declaration; the text names the value, what is expected and what to do.
         TrackingError: if the tracking store does not answer.
-        KeyboardInterrupt: after a Ctrl-C; ended trials are recorded, and the next call resumes from there.
+        StudyInterrupted: after a Ctrl-C (a ``KeyboardInterrupt``); ended trials are recorded, and the next call resumes
+            from there.
     """
     study = declare(name, protocol, seeds, overrides, tuning, looks)
     settings = Settings.from_environment(runs, data_root, tracking_uri, storage)
     resources = resources or Resources(address=os.environ.get("RAY_ADDRESS", ""))
     log = say or (_discard_line if quiet else _print_line)
-    with prestart.prestart_ray(study, settings, resources):
-        context = prepare_study(study, settings, resources, log)
-        return run_study(context, reuse, unresolved=unresolved, budget=budget, quiet=quiet)
+    try:
+        with prestart.prestart_ray(study, settings, resources):
+            context = prepare_study(study, settings, resources, log)
+            return run_study(context, reuse, unresolved=unresolved, budget=budget, quiet=quiet)
+    except KeyboardInterrupt:
+        raise StudyInterrupted("ended trials are logged; the same call resumes from there.") from None
 
 
 def run_study(

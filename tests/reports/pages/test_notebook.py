@@ -1,5 +1,6 @@
 import io
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,16 @@ def test_every_object_is_one_line(report):
     assert repr(report) == "<Report depth under digits: Of 3 claims, 2 are supported and 1 is inconclusive.>"
     assert repr(report.record) == "<StudyRecord depth under digits: 20 of 20 trials finished>"
     assert repr(report.record.trials[0]) == "<RecordedTrial A, seed 0: finished, test error 9.12 %>"
+
+
+def test_a_result_shows_its_metrics_and_not_its_curves(report):
+    result = report.record.trials[0].result
+    printed = []
+    result._repr_pretty_(SimpleNamespace(text=printed.append), cycle=False)
+    assert printed == ["<Result finished: test_error 9.12, validation_error 9.42, train_error 2.74>"]
+    view = result._repr_html_()
+    assert "<td>test_error</td>" in view
+    assert "gradient_norm" not in view
 
 
 def test_the_view_has_verdicts_arms_and_the_figure(report):
