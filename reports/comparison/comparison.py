@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ablations import ERROR_ENDPOINTS, Claim, Endpoint
 from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
 from reports.analysis.chance import ConstantAnswer, constant_answer, describe_missing_learning, identical_arms
+from reports.analysis.classes.confusions import Confusions, summarize_confusions
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import endpoint_values, value_resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
@@ -85,6 +86,7 @@ class Comparison:
         replications: measured differences beside those of public replications.
         controls: the placebo arms with their verdicts.
         latency: of the arms' networks, as measured last; ``None`` where it was not.
+        confusions: answers by true class, arm by arm; ``None`` where no predictions were stored.
         paired_examples: where arms evaluate networks that others trained, an arm and the baseline under each seed.
     """
 
@@ -112,6 +114,7 @@ class Comparison:
     registration_check: RegistrationCheck | None = None
     controls: tuple[JudgedControl, ...] = ()
     replications: tuple[ReplicatedDifference, ...] = ()
+    confusions: Confusions | None = None
     components: ComponentAnalysis | None = None
     latency: LatencyMeasurement | None = None
 
@@ -242,6 +245,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         interim_schedule=schedule,
         paired_examples=seed_pairs(registration, misclassified),
         constant_answer=constant_answer(record),
+        confusions=summarize_confusions(record),
         registration_check=record.registration_check,
         latency=record.latency,
     )

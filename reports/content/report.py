@@ -19,6 +19,8 @@ from reports.content.designs import COMPONENTS_FIGURE, INTERACTION_FIGURE, compo
 from reports.content.paired_examples import examples_table
 from reports.content.replications import replications_table
 from reports.content.results import contrasts_table, results_table
+from reports.content.sections.citation import citation_section
+from reports.content.sections.confusions import confusions_section
 from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
 from reports.document import (
     MAX_UNFOLDED_ROWS,
@@ -31,6 +33,7 @@ from reports.document import (
     nonempty_tables,
     text_cell,
 )
+from reports.figures.confusions import CONFUSIONS_FIGURE
 from reports.figures.seeds import DECISIVE_FIGURE, error_decimals
 from reports.figures.style import Figure
 from reports.formatting import (
@@ -53,7 +56,7 @@ VERDICT_SYMBOLS = {
 }
 
 # Figures that are shown with the verdicts or in the section that they belong to, not among the others.
-FIGURES_OF_SECTIONS = (DECISIVE_FIGURE, COMPONENTS_FIGURE, INTERACTION_FIGURE, SEARCH_FIGURE)
+FIGURES_OF_SECTIONS = (CONFUSIONS_FIGURE, DECISIVE_FIGURE, COMPONENTS_FIGURE, INTERACTION_FIGURE, SEARCH_FIGURE)
 
 
 def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[Section, ...]:
@@ -73,9 +76,11 @@ def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[
     sections += [
         contract_section(comparison),
         Section(name="figures", title="Figures", figures=other_figures),
+        confusions_section(comparison, figure_names),
         _sensitivity_section(comparison),
         _failures_section(comparison),
         _reproducibility_section(comparison),
+        citation_section(comparison),
     ]
     return tuple(sections)
 

@@ -14,6 +14,7 @@ from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.components import components_figure
+from reports.figures.confusions import confusions_figure
 from reports.figures.gradient_norms import gradient_norms_figure
 from reports.figures.interaction import interaction_figure
 from reports.figures.learning_curves import learning_curves_figure
@@ -41,6 +42,7 @@ def report_figures(comparison: Comparison) -> tuple[Figure, ...]:
         components_figure(comparison),
         learning_curves_figure(comparison),
         gradient_norms_figure(comparison),
+        confusions_figure(comparison),
         _costs_figure(comparison),
         receptive_fields_figure(comparison),
         _published_figure(comparison),

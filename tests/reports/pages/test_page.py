@@ -95,7 +95,7 @@ def test_every_figure_has_a_text_alternative(full):
     labelled = [
         value for tag, name, value in parsed.attributes if (tag, name) == ("div", "aria-label") and "Test" in value
     ]
-    assert parsed.tags.count("svg") == full.count('role="img"') == 17
+    assert parsed.tags.count("svg") == full.count('role="img"') == 21
     assert labelled
     assert all(len(label) > 30 for label in labelled)
 
@@ -109,7 +109,7 @@ def test_it_opens_with_the_question_and_the_answer(full):
 
 def test_sections_stand_in_the_order_of_the_reading(full):
     titles = re.findall(r'<section id="(\w+)"', full)
-    assert titles == ["arms", "contract", "figures", "limits", "failures", "reproduction"]
+    assert titles == ["arms", "contract", "figures", "confusions", "limits", "failures", "reproduction", "citation"]
 
 
 def test_verdicts_show_a_symbol_and_a_word_beside_their_colour(full):

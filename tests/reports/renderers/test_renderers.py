@@ -34,8 +34,9 @@ def test_markdown_has_the_sections_and_a_table_of_arms():
     assert text.startswith("# Does the error of a VGG network fall as it grows from 11 to 19 weight layers?\n")
     assert "| A | 9.27 ± 0.39 | baseline | 5 of 5 | 29.6 |" in text
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## Results by arm", "## What changed, and what was held", "## Sensitivity: what these seeds could detect",
-        "## Failures", "## Reproducibility",
+        "## Results by arm", "## What changed, and what was held", "## Errors by class",
+        "## Sensitivity: what these seeds could detect", "## Failures", "## Reproducibility",
+        "## To cite, and to paste into a paper",
     ]  # fmt: skip
 
 

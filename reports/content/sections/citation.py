@@ -1,0 +1,94 @@
+"""A sentence to cite, and a paragraph on methods to paste into a paper."""
+
+from __future__ import annotations
+
+from reports.comparison.comparison import Comparison
+from reports.document import Section
+from reports.formatting import format_count, format_integer, join_words
+from studies.records.registration import Registration
+
+DATE_LENGTH = len("2026-11-27")  # at the start of an ISO 8601 time
+
+
+def citation_section(comparison: Comparison) -> Section:
+    """The section; without a finished trial, there is nothing to cite."""
+    paragraphs = (describe_finding(comparison), describe_methods(comparison)) if comparison.has_errors else ()
+    return Section(name="citation", title="To cite, and to paste into a paper", paragraphs=paragraphs)
+
+
+def describe_finding(comparison: Comparison) -> str:
+    """The result in a sentence that stands alone: what was found, on what data, from how many seeds."""
+    registration = comparison.registration
+    findings = [f"{claim.finding} [{claim.word}]" for claim in comparison.claims]
+    found = "; ".join(findings) if 0 < len(findings) <= 3 else comparison.answer.rstrip(".")
+    seeds = format_count(len(registration.seeds), "paired seed")
+    return f"On {registration.data.get('name', 'its data')}, with {seeds} per arm: {found}. {_name_study(comparison)}"
+
+
+def describe_methods(comparison: Comparison) -> str:
+    """How the study was made, as the past tense of a paper has it."""
+    registration = comparison.registration
+    sentences = [
+        f"We compared {format_count(len(registration.arms), 'arm')} ({join_words(registration.arms, max_words=8)}; "
+        f"baseline {registration.baseline}), which differed in {join_words(registration.varies) or 'nothing'} alone; "
+        f"{format_count(len(registration.held), 'other setting')} were equal in all arms.",
+        f"Every arm was run under the same {format_count(len(registration.seeds), 'seed')}, which fix initial "
+        "weights, order of the examples and augmentation.",
+        _describe_data(registration),
+        _describe_registration(comparison),
+        "Differences are means over the pairs of seeds in which both trials finished, with simultaneous "
+        f"{comparison.confidence_level} confidence intervals (multivariate t). A direction is asserted where its "
+        "interval excludes 0, equivalence where both one-sided bounds lie within the smallest effect of interest.",
+        _describe_exclusions(comparison),
+        _describe_software(comparison),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _name_study(comparison: Comparison) -> str:
+    registration = comparison.registration
+    parts = [f"study {registration.study}", f"protocol {registration.protocol}"]
+    if comparison.registration_check and comparison.registration_check.digest:
+        parts.append(f"registration {comparison.registration_check.digest}")
+    parts.append(f"run {comparison.run_id}")
+    if comparison.starts:
+        parts.append(comparison.starts[-1].time[:DATE_LENGTH])
+    return f"Ablation {', '.join(parts)}."
+
+
+def _describe_data(registration: Registration) -> str:
+    sizes = []
+    for split, words in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        if split in registration.data:
+            sizes.append(f"{format_integer(float(registration.data[split]))} {words}")
+    examples = f" ({join_words(sizes)} examples)" if sizes else ""
+    return f"The data were {registration.data.get('name', 'unknown')}{examples}."
+
+
+def _describe_registration(comparison: Comparison) -> str:
+    registration = comparison.registration
+    effect = f"a smallest effect of interest of {registration.smallest_effect:g} percentage points"
+    if not registration.claims:
+        return f"No claim was registered; {effect} was."
+    count = format_count(len(registration.claims), "claim")
+    check = comparison.registration_check
+    when = f" {check.entries[0].results_seen}" if check and check.entries else ""
+    return f"{count} and {effect} were registered{when}."
+
+
+def _describe_exclusions(comparison: Comparison) -> str:
+    num_failed = len(comparison.failures)
+    if not num_failed:
+        return "All trials that ended have a test error; none was excluded."
+    ended = format_count(num_failed, "trial")
+    return f"Not finished: {ended} without a test error (non-finite, at chance or failed); none was excluded."
+
+
+def _describe_software(comparison: Comparison) -> str:
+    if not comparison.starts:
+        return ""
+    start = comparison.starts[-1]
+    versions = join_words(f"{name} {version}" for name, version in sorted(start.versions.items()))
+    hardware = f" on {start.hardware}" if start.hardware else ""
+    revision = f", code revision {start.revision[:12]}" if start.revision else ""
+    return f"Trained{hardware} with {versions}{revision}." if versions else ""
