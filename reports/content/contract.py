@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ablations import PROPERTY_LABELS, Difference
 from reports.analysis.setting_changes import SettingChange, collapse_changes, collapse_held_settings
 from reports.comparison.comparison import Comparison
-from reports.content.layer_labels import module_differences
+from reports.content.sections.layer_labels import module_differences
 from reports.document import MAX_UNFOLDED_ROWS, Column, Row, Section, Table, nonempty_tables, text_cell
 from reports.formatting import MISSING, format_contrast, format_count, join_words
 from studies.records.registration import Registration

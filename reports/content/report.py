@@ -19,6 +19,7 @@ from reports.content.designs import COMPONENTS_FIGURE, INTERACTION_FIGURE, compo
 from reports.content.paired_examples import examples_table
 from reports.content.replications import replications_table
 from reports.content.results import contrasts_table, results_table
+from reports.content.sections.architectures import architectures_section
 from reports.content.sections.citation import citation_section
 from reports.content.sections.confusions import confusions_section
 from reports.content.tuning import SEARCH_FIGURE, describe_tuning, tuning_section
@@ -75,6 +76,7 @@ def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[
     other_figures = tuple(name for name in figure_names if name not in FIGURES_OF_SECTIONS)
     sections += [
         contract_section(comparison),
+        architectures_section(comparison.registration),
         Section(name="figures", title="Figures", figures=other_figures),
         confusions_section(comparison, figure_names),
         _sensitivity_section(comparison),

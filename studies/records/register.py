@@ -102,4 +102,5 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
             "digest": inventory.digest,
         },
         class_counts=inventory.class_counts,
+        layers={name: tuple(network.modules.items()) for name, network in networks.items()},
     )

@@ -50,6 +50,8 @@ class Registration:
         num_visible: those of them that had a result already, in this study or in any other, under any name.
         replications: results of public replications of the same arms, where the baseline's setup has any.
         design: what a generated ablation measures, component by component.
+        layers: per arm, the path and description of every module that computes or learns, in the network's order; empty
+            in older records.
         class_counts: examples in ``train`` (under the first seed) and ``test``, by the name of the class.
     """
 
@@ -86,6 +88,7 @@ class Registration:
     class_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     replications: tuple[Replication, ...] = ()
     design: ComponentDesign | None = None
+    layers: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
 
     @property

@@ -18,8 +18,9 @@ from lightning_modules.specs.serialization import from_json
 
 RegistrationState = Literal["intact", "amended", "does not match"]
 
-# Of a registration's fields: when it was made, and the version of its form. All others are declared.
-UNDECLARED_FIELDS = ("registered", "num_planned", "num_visible", "schema")
+# Of a registration's fields: when it was made, the version of its form, and layers, which follow from the settings and
+# were not recorded by earlier versions. All others are declared.
+UNDECLARED_FIELDS = ("registered", "num_planned", "num_visible", "schema", "layers")
 NUM_DIGITS = 32  # 128 bits of the SHA-256: nobody finds a second declaration of the same digest
 
 

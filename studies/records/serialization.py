@@ -48,8 +48,8 @@ def registration_to_json(registration: Registration) -> dict[str, Any]:
     data = asdict(registration)
     data["claims"] = to_json(registration.claims)
     data["tuning"] = tuning_to_json(registration.tuning)
-    # A study without these keeps the digest that it had before there were any.
-    for name in ("replications", "design"):
+    # A study without these keeps the form and the digest that it had before there were any.
+    for name in ("replications", "design", "layers"):
         if not data[name]:
             del data[name]
     return data
@@ -70,6 +70,7 @@ def registration_from_json(data: dict[str, Any]) -> Registration:
         "unknowns": _tuples_by_arm(data["unknowns"]),
         "reference": Reference(**data["reference"]) if data["reference"] else None,
         "replications": tuple(map(_replication_from_json, data.get("replications", ()))),
+        "layers": {arm: tuple(map(tuple, layers)) for arm, layers in data.get("layers", {}).items()},
         "looks": tuple(data.get("looks", ())),
         "tuning": tuning_from_json(data.get("tuning")),
         "tested": _tuples_by_arm(data.get("tested", {})),

@@ -7,7 +7,7 @@ import pytest
 from ablations import Difference
 from reports.analysis.setting_changes import SettingChange, collapse_changes
 from reports.comparison.comparison import compare_arms
-from reports.content.layer_labels import describe_layer, module_differences
+from reports.content.sections.layer_labels import describe_layer, module_differences
 from reports.renderers import html, markdown
 from tests.reports.records import crossed, record
 

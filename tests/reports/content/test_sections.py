@@ -1,7 +1,8 @@
-"""Errors by class, and what can be cited. Made-up numbers."""
+"""Architectures, errors by class, and what can be cited. Made-up numbers."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 
 from reports.analysis.classes.confusions import summarize_confusions
 from reports.comparison.comparison import compare_arms
+from reports.content.sections.architectures import architectures_table
 from reports.content.sections.citation import citation_section, describe_finding, describe_methods
 from reports.content.sections.confusions import confusions_section
 from reports.figures.confusions import MAX_CLASSES, confusions_figure
-from tests.reports.records import record
+from studies.records.registration_log import declaration_of
+from studies.records.serialization import registration_from_json, registration_to_json
+from tests.reports.records import record, registration
 
 
 def with_predictions(labels, predictions):
@@ -85,3 +89,52 @@ def test_the_methods_say_what_failed_and_what_was_registered():
 def test_there_is_nothing_to_cite_before_a_trial_has_finished():
     states = {(arm, seed): "running" for arm in "AB" for seed in range(2)}
     assert citation_section(compare_arms(record(arms=("A", "B"), seeds=2, states=states))).is_empty
+
+
+LAYERS = {
+    "A": (
+        ("stage1.conv1", "Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"),
+        ("stage1.relu1", "ReLU(inplace=True)"),
+        ("pool1", "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)"),
+        ("head", "Linear(in_features=8, out_features=10, bias=True)"),
+    ),
+    "B": (
+        ("stage1.conv1", "Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"),
+        ("stage1.relu1", "ReLU(inplace=True)"),
+        ("stage1.conv2", "Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"),
+        ("stage1.norm2", "BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"),
+        ("stage1.relu2", "ReLU(inplace=True)"),
+        ("pool1", "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)"),
+        ("head", "Linear(in_features=8, out_features=10, bias=True)"),
+    ),
+}
+
+
+def test_architectures_stand_side_by_side_with_what_differs_marked():
+    table = architectures_table(registration(arms=("A", "B", "C"), layers=LAYERS | {"C": LAYERS["A"]}))
+    assert [column.title for column in table.columns] == ["Layer", "A and C", "B"]
+    assert [[(cell.text, cell.mark) for cell in row] for row in table.rows] == [
+        [("stage1.conv1", ""), ("Conv2d 3→8, 3×3, ReLU", ""), ("Conv2d 3→8, 3×3, ReLU", "")],
+        [("stage1.conv2", ""), ("", ""), ("Conv2d 8→8, 3×3, BatchNorm2d, ReLU", "*")],
+        [("pool1", ""), ("MaxPool2d 2×2", ""), ("MaxPool2d 2×2", "")],
+        [("head", ""), ("Linear 8→10", ""), ("Linear 8→10", "")],
+    ]
+    assert table.notes == ("* differs from A.",)
+
+
+def test_a_layer_that_an_arm_lacks_is_absent():
+    table = architectures_table(registration(arms=("B", "A"), layers=LAYERS))
+    assert [row[2].text for row in table.rows][1] == "absent"
+
+
+def test_arms_of_one_network_and_older_records_have_no_table_of_architectures():
+    assert architectures_table(registration(arms=("A", "B"))) is None
+    assert architectures_table(registration(arms=("A", "B"), layers=dict.fromkeys("AB", LAYERS["A"]))) is None
+
+
+def test_layers_survive_storage_and_leave_the_digest_as_it_was():
+    plain, detailed = registration(arms=("A", "B")), registration(arms=("A", "B"), layers=LAYERS)
+    stored = json.loads(json.dumps(registration_to_json(detailed)))
+    assert registration_from_json(stored) == detailed
+    assert "layers" not in registration_to_json(plain)
+    assert declaration_of(stored) == declaration_of(registration_to_json(plain))
