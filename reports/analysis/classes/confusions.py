@@ -78,4 +78,5 @@ def _mean_shares(labels: npt.NDArray[np.uint16], predictions: list[npt.NDArray[n
         cells = labels.astype(np.int64) * num_classes + classes
         counts += np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
     totals = counts.sum(axis=1, keepdims=True)
-    return np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    shares: Shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    return shares

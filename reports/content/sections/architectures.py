@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reports.content.sections.layer_labels import describe_layer
-from reports.document import Cell, Column, Section, Table, text_cell
+from reports.document import Cell, Column, Section, Table, Tone, text_cell
 from reports.formatting import format_count, join_words
 from studies.records.registration import Registration
 
@@ -89,7 +89,7 @@ def _layer_cells(networks: Sequence[Rows], path: str) -> list[Cell]:
         label = network.get(path)
         is_different = label != expected
         text = label if label is not None else "absent" if is_different else ""
-        tone = "quiet" if label is None else "strong" if is_different else ""
+        tone: Tone = "quiet" if label is None else "strong" if is_different else ""
         cells.append(Cell(text=text, mark=DIFFERENCE_MARK if is_different else "", tone=tone))
     return cells
 
