@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from ablations import PROPERTIES
 from reports.analysis.arms import ArmSummary, CostSpread
@@ -23,10 +24,9 @@ from reports.formatting import (
     shared_decimals,
     time_unit,
 )
-from studies.latency.measurement import LatencyMeasurement, Percentile
+from studies.latency.measurement import CLAIMED_BATCH_SIZE, PERCENTILES, LatencyMeasurement, Percentile
 
 FilledColumn = tuple[Column, list[Cell]]  # a column with one cell per arm
-SHOWN_PERCENTILES: tuple[Percentile, ...] = ("p50", "p99")
 UnitChoice = Callable[[Sequence[float]], tuple[float, str]]  # values to (factor, name of the unit)
 
 
@@ -73,24 +73,32 @@ def costs_table(comparison: Comparison) -> Table:
     inference = _inference_columns(arms)
     if inference:
         notes.append("Inference: the pass over the test examples, and the memory that it adds to what was in use.")
-    latency = _latency_columns(arms, comparison.latency)
-    notes += _latency_notes(comparison.latency)
+    if comparison.latency:
+        inference.append(_latency_column(arms, comparison.latency, CLAIMED_BATCH_SIZE, "p50"))
+        notes.append("Latency: of one forward pass of one image; see the table of latencies.")
     notes += [*_outlier_notes(arms), *_source_cost_notes(arms), *_evaluated_network_notes(arms)]
-    return arm_table(arms, "cost", "Cost per trial", [*columns, *inference, *latency], notes)
+    return arm_table(arms, "cost", "Cost per trial", [*columns, *inference], notes)
 
 
-def _latency_columns(arms: Sequence[ArmSummary], measurement: LatencyMeasurement | None) -> list[FilledColumn]:
-    """P50 and P99 at every batch size; empty where latency was not measured."""
+def latency_table(comparison: Comparison) -> Table:
+    """Percentiles of the latency at every batch size; without rows where it was not measured."""
+    arms, measurement = comparison.arms, comparison.latency
     columns = []
-    for batch_size in measurement.batch_sizes if measurement else ():
-        for percentile in SHOWN_PERCENTILES:
-            spreads = []
-            for arm in arms:
-                latency = measurement.find(arm.name, batch_size) if measurement else None
-                spreads.append(CostSpread.of_values(latency.values(percentile) if latency else ()))
-            title = f"Latency {percentile.upper()}, batch {batch_size}"
-            columns.append(_spread_column(title, spreads, _latency_unit))
-    return columns
+    if measurement:
+        for batch_size, percentile in product(measurement.batch_sizes, PERCENTILES):
+            columns.append(_latency_column(arms, measurement, batch_size, percentile))
+    return arm_table(arms, "latency", "Latency of a forward pass", columns, _latency_notes(measurement))
+
+
+def _latency_column(
+    arms: Sequence[ArmSummary], measurement: LatencyMeasurement, batch_size: int, percentile: Percentile
+) -> FilledColumn:
+    spreads = []
+    for arm in arms:
+        latency = measurement.find(arm.name, batch_size)
+        spreads.append(CostSpread.of_values(latency.values(percentile) if latency else ()))
+    title = f"Latency {percentile.upper()}, batch {batch_size}"
+    return _spread_column(title, spreads, _latency_unit)
 
 
 def _latency_notes(measurement: LatencyMeasurement | None) -> list[str]:

@@ -13,6 +13,7 @@ from reports.content.costs import (
     costs_table,
     dependencies_table,
     has_evaluations,
+    latency_table,
     networks_table,
 )
 from reports.content.designs import COMPONENTS_FIGURE, INTERACTION_FIGURE, components_section, factorial_section
@@ -172,6 +173,7 @@ def _arms_section(comparison: Comparison) -> Section:
         replications_table(comparison),
         networks_table(comparison),
         costs_table(comparison),
+        latency_table(comparison),
         dependencies_table(comparison),
         examples_table(comparison.paired_examples, registration.baseline),
         class_shares_table(comparison),

@@ -6,7 +6,11 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
+
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import read_json
 
 Percentile = Literal["p50", "p95", "p99"]
 PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
@@ -160,6 +164,20 @@ def measurement_from_json(data: Mapping[str, Any]) -> LatencyMeasurement:
     channels, height, width = data["image_shape"]
     fields |= {"arms": tuple(arms), "image_shape": (channels, height, width), "other_cores": tuple(data["other_cores"])}
     return LatencyMeasurement(**fields)
+
+
+def read_measurement(file: Path) -> LatencyMeasurement:
+    """Read a measurement from a study's folder.
+
+    Raises:
+        DamagedFileError: where the file cannot be used.
+    """
+    remedy = "`ablate latency` of this study measures it again."
+    data = read_json(file, {"*": object}, remedy)
+    try:
+        return measurement_from_json(data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFileError(file, f"{type(error).__name__}: {error}", remedy) from error
 
 
 def _require_durations(latency: ArmLatency) -> None:

@@ -122,6 +122,10 @@ def _sync_study(
             parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
             if manifest.registration_log and not store.reader.read_registration_log(parent):
                 store.writer.log_registration_log(parent, manifest.registration_log)
+            try:
+                store.writer.restore_latency(parent, folder)
+            except DamagedFileError as error:
+                log(f"{title}: left out its latency: {error}")
             # Asked again: an open run may hold results that no closed run does.
             missing = _unlogged_results(store, parent, results)
             for entry, result in missing.items():

@@ -17,7 +17,7 @@ from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.values import flatten_fields
 from lightning_modules.stored_files import dump_json, hash_bytes
 from studies.design.trial import Trial
-from studies.latency.measurement import LATENCY_FILE, LatencyMeasurement, measurement_to_json
+from studies.latency.measurement import LATENCY_FILE, LatencyMeasurement, measurement_to_json, read_measurement
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationEntry, entry_to_json
@@ -165,6 +165,16 @@ class StudyWriter:
     def log_latency(self, study_run_id: str, measurement: LatencyMeasurement) -> None:
         """Log the latency of a study's arms, in place of an earlier measurement."""
         self.runs.log_json(study_run_id, LATENCY_FILE, measurement_to_json(measurement))
+
+    def restore_latency(self, study_run_id: str, folder: Path) -> None:
+        """Log the latency that a study's folder holds, where its run has none.
+
+        Raises:
+            DamagedFileError: where the file cannot be used.
+        """
+        file = folder / LATENCY_FILE
+        if file.exists() and LATENCY_FILE not in self.runs.list_files(study_run_id):
+            self.log_latency(study_run_id, read_measurement(file))
 
     def close_study(
         self, study_run_id: str, start: StudyStart, labels: np.ndarray | None, *, complete: bool

@@ -71,8 +71,8 @@ def test_without_a_measurement_a_claim_says_which_command_makes_it_and_asks_for_
 
 def test_the_table_of_costs_has_medians_with_ranges_and_the_machine():
     page = markdown.render_report(compare_arms(study(skipped={"E": "it evaluates networks of other arms"})), ())
-    assert "Latency P50, batch 1, ms | Latency P99, batch 1, ms" in page
-    assert "| 1.00 (0.99 to 1.01) | 1.20 (1.19 to 1.21) |" in page
+    assert "Latency P50, batch 1, ms | Latency P95, batch 1, ms | Latency P99, batch 1, ms" in page
+    assert "| A | 1.00 (0.99 to 1.01) | 1.10 (1.09 to 1.11) | 1.20 (1.19 to 1.21) |" in page
     assert "median over 5 fresh processes, with the smallest and the largest, on CPU X" in page
     assert "No latency of E: it evaluates networks of other arms." in page
     assert "atency" not in markdown.render_report(compare_arms(record()), ())

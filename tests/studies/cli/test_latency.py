@@ -6,9 +6,8 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from lightning_modules.stored_files import read_json
 from studies.cli.app import main
-from studies.latency.measurement import measurement_from_json
+from studies.latency.measurement import read_measurement
 from tests.studies.cli.test_machine_interface import COMMANDS
 
 
@@ -27,11 +26,19 @@ def test_latency_is_measured_and_recorded_with_the_study(copied):
     assert [(arm["arm"], arm["batch_size"]) for arm in data["arms"]][:2] == [("A", 1), ("A", 2)]
     assert "process 2 of 2" in shown.stderr
     (file,) = copied.runs.glob("studies/*/latency.json")
-    stored = measurement_from_json(read_json(file, {"*": object}, ""))
+    stored = read_measurement(file)
     record = copied.store.reader.read_study("depth")
     assert record.latency == stored
     assert stored.find("A", 2).median("p50") == pytest.approx(data["arms"][1]["p50"]["median"])
     assert list(copied.store.reader.find_study_damage(record.run_id)) == []
+    # Another record of the same runs folder gets it from the study's folder.
+    other_store = ("--tracking-uri", f"sqlite:///{copied.runs}/other.db")
+    synced = CliRunner().invoke(main, ["sync", "--runs", str(copied.runs), *other_store])
+    assert synced.exit_code == 0, synced.output
+    choice = CliRunner().invoke(
+        main, ["choose", "depth", "--runs", str(copied.runs), *other_store, "--latency", "1s", "--json"]
+    )
+    assert "latency" in json.loads(choice.stdout)["budget"]
 
 
 @pytest.mark.parametrize(

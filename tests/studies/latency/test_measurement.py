@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from studies.latency.measurement import ArmLatency, LatencyMeasurement, measurement_from_json, measurement_to_json
+from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.stored_files import dump_json
+from studies.latency.measurement import (
+    ArmLatency,
+    LatencyMeasurement,
+    measurement_from_json,
+    measurement_to_json,
+    read_measurement,
+)
 
 
 def arm_latency(arm="A", p50=(1.00e-3, 1.01e-3, 1.02e-3, 1.01e-3, 1.00e-3), batch_size=1):
@@ -78,6 +86,15 @@ def test_a_spread_between_processes_is_told_once_per_percentile():
     uneven = arm_latency("B", p50=(1.0e-3, 1.0e-3, 1.2e-3, 1.0e-3, 1.0e-3))
     (told,) = measurement(arms=(arm_latency(), uneven)).disturbances
     assert told.startswith("P50 of B at batch 1 differs by 20% between processes")
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path):
+    file = tmp_path / "latency.json"
+    file.write_bytes(dump_json(measurement_to_json(measurement()), indent=2))
+    assert read_measurement(file) == measurement()
+    file.write_text('{"schema": 1}', encoding="utf-8")
+    with pytest.raises(DamagedFileError, match="`ablate latency` of this study measures it again"):
+        read_measurement(file)
 
 
 ARM_DATA = measurement_to_json(measurement())["arms"][0]
