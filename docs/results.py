@@ -29,8 +29,8 @@ INDEX_FACTS = ("- Seeds: ", "- Trained: ", "- Data: ", "- Set for every arm alik
 INTRODUCTION = (
     "Written by `python docs/results.py` from the heads of the pages: every sentence is a verdict, its reason, or a",
     "caution of the report. Each page names its commands, versions and hardware; a page that an earlier revision wrote",
-    "lacks what reports have gained since. `make evidence PROTOCOL=cifar10 MAX_TIME=12m` runs the papers' studies with as",
-    "many seeds as `ablate plan` asks for, in pieces of any length, and writes their pages.",
+    "lacks what reports have gained since. `make evidence PROTOCOL=cifar10 MAX_TIME=12m` runs the papers' studies with",
+    "as many seeds as `ablate plan` asks for, in pieces of any length, and writes their pages.",
 )
 
 
