@@ -141,9 +141,9 @@ def test_every_command_of_the_tutorial_runs(tmp_path):
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "ablate").write_text(f'#!/bin/sh\nexec {sys.executable} -m studies.cli "$@"\n', encoding="utf-8")
-    (programs / "ablate").chmod(0o755)
-    (programs / "python").symlink_to(sys.executable)
+    for name, arguments in {"ablate": "-m studies.cli", "python": ""}.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("ABLATE", "MLFLOW", "RAY"))
     }
