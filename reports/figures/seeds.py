@@ -100,8 +100,9 @@ def _draw_errors(comparison: Comparison, axes: Axes) -> None:
 
 def _draw_seed_lines(axes: Axes, arms: Sequence[ArmSummary], heights: Sequence[float]) -> None:
     """Connect the trials of one seed by a faint line: they are paired."""
+    alpha = min(0.45, 8 / max(1, len(arms[0].errors)))  # fainter where there are many, which would hide the arms
     for errors_of_seed in zip(*(arm.errors for arm in arms), strict=True):
-        axes.plot(errors_of_seed, heights, color=MUTED, linewidth=0.5, alpha=0.45, zorder=2)
+        axes.plot(errors_of_seed, heights, color=MUTED, linewidth=0.5, alpha=alpha, zorder=2)
 
 
 def _draw_differences(comparison: Comparison, differences: Sequence[ArmDifference], axes: Axes) -> None:

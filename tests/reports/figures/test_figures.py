@@ -28,7 +28,15 @@ def panels(drawn):
 
 
 def test_the_figures_of_a_full_study_are_all_there(drawn):
-    assert [figure.name for figure in drawn] == ["seeds", "learning", "gradients", "costs", "receptive", "published"]
+    assert [figure.name for figure in drawn] == [
+        "seeds",
+        "learning",
+        "gradients",
+        "confusions",
+        "costs",
+        "receptive",
+        "published",
+    ]
     assert [panel.name for panel in drawn[1].panels] == [
         "learning-validation-error", "learning-train-error", "learning-train-loss", "learning-gradient-norm",
     ]  # fmt: skip
@@ -55,7 +63,7 @@ def test_a_record_without_layer_norms_has_no_figure_of_them():
         replace(each, result=replace(each.result, curves={"train_loss": (1.0, 0.5)})) for each in study.trials
     )
     names = [figure.name for figure in report_figures(compare_arms(replace(study, trials=trials)))]
-    assert names == ["seeds", "learning", "costs", "receptive", "published"]
+    assert names == ["seeds", "learning", "confusions", "costs", "receptive", "published"]
 
 
 def test_receptive_fields_are_told_beside_the_side_of_the_image(panels):
@@ -123,7 +131,15 @@ def test_one_arm_has_no_differences_to_draw():
 
 def test_one_seed_is_drawn_without_intervals():
     drawn = report_figures(compare_arms(record(arms=("A", "B"), seeds=1)))
-    assert [figure.name for figure in drawn] == ["seeds", "learning", "gradients", "costs", "receptive", "published"]
+    assert [figure.name for figure in drawn] == [
+        "seeds",
+        "learning",
+        "gradients",
+        "confusions",
+        "costs",
+        "receptive",
+        "published",
+    ]
     assert all(figure.panels[0].inline for figure in drawn)
 
 
