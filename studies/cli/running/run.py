@@ -28,6 +28,7 @@ from studies.cli.common.options import (
 )
 from studies.cli.common.parameters import SeedsParam
 from studies.cli.reporting import reports
+from studies.cli.running.notify import notify_of_end, notify_of_failure, notify_option
 from studies.console.tables import print_json, print_result, print_table
 from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.study import MAX_NUM_SEEDS
@@ -88,6 +89,7 @@ def _detectable_difference(study: Study) -> float | None:
         "ablate run ./my_ablation.py --set recipe.epochs=5 --dry-run",
         "ablate run depth --until-resolved --max-seeds 10",
         "ablate run depth --max-time 3h",
+        "ablate run depth --notify 'mail -s depth me@example.org'",
     )
 )
 @click.argument("name", shell_complete=complete_ablation)
@@ -103,6 +105,7 @@ def _detectable_difference(study: Study) -> float | None:
     help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
 )
 @budget_options
+@notify_option
 @click.option("--dry-run", is_flag=True, help="List the study's trials and exit.")
 @click.option("--detach", is_flag=True, help="Run on when the terminal is closed; prints where the log is, and exits.")
 @report_option
@@ -116,6 +119,7 @@ def run(
     until_resolved: bool,
     max_seeds: int | None,
     budget: RunBudget,
+    notify: str | None,
     dry_run: bool,
     detach: bool,
     with_report: bool,
@@ -141,7 +145,7 @@ def run(
     process_folder()
     with prestart_processes(name, settings, resources):
         study = options.declare_study(name)
-        _run_study(study, settings, resources, reuse, with_report, budget=budget, as_json=as_json)
+        _run_study(study, settings, resources, reuse, with_report, budget=budget, notify=notify, as_json=as_json)
 
 
 def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
@@ -191,6 +195,7 @@ def _run_study(
     resumed_run_id: str = "",
     *,
     budget: RunBudget = NO_BUDGET,
+    notify: str | None = None,
     by_id: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -198,6 +203,7 @@ def _run_study(
 
     Args:
         resumed_run_id: MLflow run of the study that must be continued; empty for its latest or a new one.
+        notify: command of the user's to run at the end.
         by_id: whether the user named that run.
     """
     from studies.execution.cluster.prestart import prestart_ray
@@ -206,7 +212,11 @@ def _run_study(
         click.echo(line, err=as_json)
 
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
-    with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
+    with (
+        notify_of_failure(notify, study),
+        explain_full_disk(study, settings),
+        prestart_ray(study, settings, resources),
+    ):
         record = complete_study(study, settings, resources, reuse, resumed_run_id, log, budget=budget, quiet=as_json)
         failed_trials = print_failed_trials(record)
         page = reports.compile_report(record, settings, by_id=by_id) if with_report else None
@@ -217,6 +227,7 @@ def _run_study(
         else:
             report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
+    notify_of_end(notify, study, record, _describe_failures(failed_trials))
     if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
         if any(is_full_disk(_last_error_line(trial)) for trial in failed_trials):
             click.echo(f"Error: {describe_full_disk(settings, len(failed_trials))}", err=True)
@@ -259,7 +270,6 @@ def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
 
 def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial], page: Path | None) -> None:
     registration = record.registration
-    failed = [{"arm": trial.arm, "seed": trial.seed, "error": _last_error_line(trial)} for trial in failed_trials]
     print_result(
         "run",
         {
@@ -267,12 +277,16 @@ def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial]
             "protocol": registration.protocol,
             "run_id": record.run_id,
             "trials": len(record.trials),
-            "failed": failed,
+            "failed": _describe_failures(failed_trials),
             "stopped": record.stop_reason or None,
             "digest": record.registration_check.digest if record.registration_check else None,
             "page": str(page) if page else None,
         },
     )
+
+
+def _describe_failures(failed_trials: Sequence[RecordedTrial]) -> list[dict[str, Any]]:
+    return [{"arm": trial.arm, "seed": trial.seed, "error": _last_error_line(trial)} for trial in failed_trials]
 
 
 @contextmanager
@@ -312,6 +326,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @budget_options
+@notify_option
 @report_option
 @json_option
 def extend(
@@ -322,6 +337,7 @@ def extend(
     settings: Settings,
     resources: Resources,
     budget: RunBudget,
+    notify: str | None,
     with_report: bool,
     as_json: bool,
 ) -> None:
@@ -351,6 +367,7 @@ def extend(
         with_report,
         record.run_id,
         budget=budget,
+        notify=notify,
         by_id=bool(run_id),
         as_json=as_json,
     )
