@@ -151,6 +151,7 @@ class ArmSummary:
     num_nonfinite: int
     num_at_chance: int
     num_failed: int
+    num_cancelled: int
     num_running: int
     num_not_started: int
     num_without_error: int
@@ -182,6 +183,7 @@ class ArmSummary:
         """Outcomes in words: ``3 of 5 (1 at chance, 1 failed)``, unfinished trials included."""
         counts = (
             (self.num_nonfinite, "non-finite"), (self.num_at_chance, "at chance"), (self.num_failed, "failed"),
+            (self.num_cancelled, "cancelled"),
             (self.num_running, "running"), (self.num_not_started, "not started"),
             (self.num_without_error, "without a test error"),
         )  # fmt: skip
@@ -262,6 +264,7 @@ def _summarize_arm(
         num_nonfinite=states.count("non-finite"),
         num_at_chance=states.count("at chance"),
         num_failed=states.count("failed"),
+        num_cancelled=states.count("cancelled"),
         num_running=states.count("running"),
         num_not_started=len(errors) - len(states),  # errors have one entry per planned seed
         num_without_error=finished - int(np.isfinite(errors).sum()),

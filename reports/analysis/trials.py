@@ -96,6 +96,8 @@ def _failure_reason(trial: RecordedTrial) -> str:
     """Return why a trial has no test error; empty where it has one."""
     if trial.state == "running":
         return "has not ended"
+    if trial.state == "cancelled":
+        return trial.cancel_reason or "cancelled"
     if trial.state in UNTRAINED_STATUSES:
         return _untrained_reason(trial)
     if trial.state == "failed":

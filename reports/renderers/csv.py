@@ -131,6 +131,7 @@ def _arm_row(arm: ArmSummary) -> dict[str, CsvValue]:
         "non_finite": arm.num_nonfinite,
         "at_chance": arm.num_at_chance,
         "failed": arm.num_failed,
+        "cancelled": arm.num_cancelled,
         "running": arm.num_running,
         "not_started": arm.num_not_started,
         "without_figure": arm.num_without_error,

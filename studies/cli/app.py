@@ -16,7 +16,7 @@ from studies.cli.authoring import check, completion, new
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.reporting import choose, gate, judge, reports, status, ui
-from studies.cli.running import calibrate, latency, register, run
+from studies.cli.running import calibrate, cancel, latency, register, run
 from studies.console.tables import print_json, print_table
 
 
@@ -84,6 +84,7 @@ COMMAND_MODULES = (
     completion,
     run,
     register,
+    cancel,
     reports,
     calibrate,
     latency,

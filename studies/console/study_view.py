@@ -22,6 +22,7 @@ STATE_STYLES = {
     "non-finite": "yellow",
     "at chance": "yellow",
     "failed": "red",
+    "cancelled": "magenta",
 }
 
 STATE_SYMBOLS = {
@@ -33,14 +34,26 @@ STATE_SYMBOLS = {
     "non-finite": "∞",
     "at chance": "≈",
     "failed": "✗",
+    "cancelled": "⊘",
 }
 
 ASCII_SYMBOLS = STATE_SYMBOLS | {
     "waiting": ".", "running": ">", "finished": "+", "non-finite": "n", "at chance": "~", "failed": "x",
+    "cancelled": "c",
 }  # fmt: skip
 
 # Which groups keep their line where there is no room for all: those that need attention first.
-STATE_PRIORITY = ("running", "failed", "interrupted", "non-finite", "at chance", "waiting", "finished", "reused")
+STATE_PRIORITY = (
+    "running",
+    "failed",
+    "interrupted",
+    "non-finite",
+    "at chance",
+    "cancelled",
+    "waiting",
+    "finished",
+    "reused",
+)
 MAX_SYMBOLS = 40  # per group; the trials of a larger group are counted instead
 MAX_GROUPS, MAX_RUNNING = 16, 12  # lines of the live view, which must fit on a screen
 RIGHT_ALIGNED = ("epoch", "validation error", "left", "mean error")

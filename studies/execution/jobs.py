@@ -61,6 +61,12 @@ class TrialMessage:
 class StartGate(Protocol):
     """Decides before each start of a bundle whether it may start; asked and told by the queue."""
 
+    def read_cancelled(self) -> frozenset[str]:
+        """Fingerprints of the trials that the user has cancelled."""
+
+    def take_retries(self) -> frozenset[str]:
+        """Fingerprints of the trials that the user wants trained again, each once."""
+
     def admit(
         self,
         bundle: Sequence[TrialJob],
@@ -110,6 +116,9 @@ class TrialListener(Protocol):
 
     def on_lost(self, job: TrialJob, reason: str) -> None:
         """Handle the last allowed fault of the machine: the trial has no result."""
+
+    def on_cancel(self, job: TrialJob) -> None:
+        """Handle a trial that the user has cancelled, or that depends on one."""
 
     def on_elsewhere(self, job: TrialJob, who: str) -> None:
         """Handle a trial that another process trains, of another study or host; its result is waited for."""

@@ -19,7 +19,7 @@ from studies.records.registration_log import RegistrationCheck
 from studies.records.results import Result
 
 # What training came to is a result of the arm, a failure one of the machine or the code: only that is tried again.
-TrialState = Literal["finished", "non-finite", "at chance", "failed", "running"]
+TrialState = Literal["finished", "non-finite", "at chance", "failed", "cancelled", "running"]
 MAX_SHOWN_SEEDS = 10  # columns of the table that a notebook shows
 
 
@@ -36,6 +36,7 @@ class RecordedTrial:
         faults: machine faults, one line each; after each one the trial was tried again or given up.
         revision: Git commit of the start that trained it; empty where it is not recorded.
         working_tree: ``clean``, or ``uncommitted changes`` at that start; empty where it is not recorded.
+        cancel_reason: who cancelled it, when and why; empty unless its state is ``cancelled``.
     """
 
     arm: str
@@ -50,6 +51,7 @@ class RecordedTrial:
     faults: tuple[str, ...] = ()
     revision: str = ""
     working_tree: str = ""
+    cancel_reason: str = ""
 
     def __repr__(self) -> str:
         error = self.result.metrics.get("test_error", math.nan) if self.result else math.nan

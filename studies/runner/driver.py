@@ -273,6 +273,7 @@ def make_gate(context: StudyContext, budget: RunBudget = NO_BUDGET) -> BudgetGat
         lambda job: resources.request_of(job.trial.arm).gpus_per_trial,
         resources.max_concurrent,
         context.log,
+        study_folder=context.study_folder,
     )
 
 

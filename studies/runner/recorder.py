@@ -40,6 +40,12 @@ class TrialRuns(Protocol):
     def log_result(self, run_id: str, trial: Trial, result: Result, *, with_curves: bool) -> None:
         """Log a trial's result, with its curves unless they were logged while it ran."""
 
+    def cancel_reasons(self, trials: Sequence[Trial]) -> Mapping[Trial, str]:
+        """The trials of these that the user has cancelled, and those that depend on one, each with its reason."""
+
+    def log_cancelled_trial(self, trial: Trial, reason: str) -> None:
+        """Log that the user has cancelled a trial."""
+
 
 class RunRecorder(TrialListener):
     """Shows progress, and logs it in the background; what the store refuses, the next start logs from the folders.
@@ -105,6 +111,14 @@ class RunRecorder(TrialListener):
         """Record a failed result for a trial that used up its attempts."""
         self.trial_store.record_fault(job.trial, last_line(reason))
         self._record_end(job, self.trial_store.fail_trial(job, reason))
+
+    def on_cancel(self, job: TrialJob) -> None:
+        """Record that the user has cancelled a trial."""
+        self.pending_epochs.pop(job.trial, None)
+        reason = self.runs.cancel_reasons([job.trial]).get(job.trial)
+        if reason:  # else the cancellation was taken back meanwhile: the next start trains the trial
+            self._enqueue_write(job.trial, lambda: self.runs.log_cancelled_trial(job.trial, reason))
+        self.progress.finish_trial(job.folder.name, "cancelled", None)
 
     def _record_end(self, job: TrialJob, result: Result) -> None:
         epochs = self.pending_epochs.pop(job.trial, [])

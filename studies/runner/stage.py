@@ -64,6 +64,10 @@ class StageRunner:
             tags = planned_tags.get(self.trial_store.folder(trial).folder.name, {})
             run_id = self.study_run.start_trial(trial, tags)
             self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
+        for trial, reason in self.study_run.cancel_reasons(to_train).items():
+            self.study_run.log_cancelled_trial(trial, reason)
+            self.context.log(f"{trial.arm}, seed {trial.seed}: {reason}")
+            to_train.remove(trial)
         if to_train:
             self._measure_ended_trials(plan)
             self.train_trials(to_train)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from lightning_modules.specs.errors import DamagedFileError
 from studies.design.budget import RunBudget
 from studies.design.study import make_trials
-from studies.design.trial import Trial
+from studies.design.trial import Trial, dependency_chain
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
@@ -25,6 +25,7 @@ from studies.runner.provenance import make_study_start
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
 from studies.storage.manifest import StudyManifest, read_manifest
+from studies.storage.trial_requests import read_cancellations
 from studies.tracking.errors import STORE_ERRORS, TrackingError
 from studies.tracking.ownership import user_name
 
@@ -79,6 +80,29 @@ class StudyRun:
         """Log a trial's result, with its curves unless they were logged while it ran."""
         folder = self.trial_store.folder(trial)
         self.context.store.writer.log_trial_result(run_id, result, folder, with_curves=with_curves)
+
+    def log_cancelled_trial(self, trial: Trial, reason: str) -> None:
+        """Log that the user has cancelled a trial, unless that is logged."""
+        if (trial.fingerprint, reason) in self.context.store.reader.cancelled_trials(self.run_id):
+            return
+        placement = self.placement_of(trial)
+        self.context.store.writer.log_cancelled_trial(
+            placement.parent_run_id, trial, self.trial_store.key(trial), self._tags_of(placement), reason
+        )
+
+    def cancel_reasons(self, trials: Sequence[Trial]) -> dict[Trial, str]:
+        """The trials of these that the user has cancelled, and those that depend on one, each with its reason."""
+        cancellations = read_cancellations(self.context.study_folder, self.context.log)
+        reasons: dict[Trial, str] = {}
+        for trial in trials if cancellations else ():
+            for needed in reversed(dependency_chain(trial)):
+                cancellation = cancellations.get(needed.fingerprint)
+                if cancellation and needed == trial:
+                    reasons[trial] = cancellation.describe()
+                elif cancellation and not self.trial_store.has_weights(needed):
+                    name = f"{cancellation.arm}, seed {cancellation.seed}"
+                    reasons.setdefault(trial, f"needs {name}, {cancellation.describe()}")
+        return reasons
 
     def log_reused_trial(self, trial: Trial, original: EndedTrial) -> None:
         """Log the result of a trial that another study has trained."""

@@ -22,8 +22,9 @@ from studies.settings import Settings
 from studies.storage.lease import find_holder, is_lease_expired
 from studies.storage.status_files import STATUS_SCHEMA, load_board, load_progress, read_board
 from studies.storage.trial_folder import TrialFolder
+from studies.storage.trial_requests import list_cancelled
 
-ENDED_STATES = ("finished", *UNTRAINED_STATUSES, "failed", "reused")
+ENDED_STATES = ("finished", *UNTRAINED_STATUSES, "failed", "reused", "cancelled")
 TRIAL_STATES = (*ENDED_STATES, "running", "interrupted", "waiting")
 
 
@@ -236,10 +237,16 @@ def list_status_folders(settings: Settings) -> list[Path]:
 
 def find_status(settings: Settings, study: str, protocol: str | None = None) -> StudyStatus | None:
     """The status of the last planned study of a name, or ``None``."""
+    folder = find_status_folder(settings, study, protocol)
+    return read_status(folder, settings.trials_folder) if folder else None
+
+
+def find_status_folder(settings: Settings, study: str, protocol: str | None = None) -> Path | None:
+    """The folder of the last planned study of a name, or ``None``."""
     for folder in list_status_folders(settings):
         data = load_board(folder / "board.json")
         if data and data["study"] == study and protocol in (None, data["protocol"]):
-            return read_status(folder, settings.trials_folder)
+            return folder
     return None
 
 
@@ -263,9 +270,13 @@ def read_status(folder: Path, trials_folder: Path) -> StudyStatus:
         state = "ended"
     trials = []
     damages: list[str] = []
+    cancelled = list_cancelled(folder)
     for row in data["rows"]:
         trial_folder = trials_folder / Path(row["folder"]).name
-        trials.append(_read_trial_status(row, trial_folder, damages, is_study_running=holder is not None))
+        trial = _read_trial_status(row, trial_folder, damages, is_study_running=holder is not None)
+        if trial_folder.name.partition("-")[0] in cancelled and (not trial.has_ended or trial.state == "failed"):
+            trial.state = "cancelled"
+        trials.append(trial)
     return StudyStatus(
         study=data["study"],
         protocol=data["protocol"],

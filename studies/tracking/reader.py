@@ -27,7 +27,14 @@ from studies.storage.copies.registration import (
 from studies.tracking.artifacts import ArtifactReader, DamageListener, has_trial_tags, planned_seeds, require_trial_tags
 from studies.tracking.errors import report_unreachable_store
 from studies.tracking.interface.metric_names import to_curves
-from studies.tracking.runs import CHECKSUM_TAG, PARENT_RUN_TAG, MlflowRuns, require_run_schema, trial_key_of
+from studies.tracking.runs import (
+    CANCELLED_KIND,
+    CHECKSUM_TAG,
+    PARENT_RUN_TAG,
+    MlflowRuns,
+    require_run_schema,
+    trial_key_of,
+)
 from studies.tracking.searches import SearchRuns
 from studies.tracking.study_index import RecordedStudy, StudyIndex
 
@@ -191,6 +198,7 @@ class StudyReader:
             order="attributes.start_time DESC",
         )
         latest: dict[tuple[str, int, str], RecordedTrial] = {}
+        started_at: dict[tuple[str, int, str], int] = {}
         for run in runs:
             require_run_schema(run)
             try:
@@ -199,8 +207,24 @@ class StudyReader:
                 on_damage(error)
                 continue
             # Runs come newest first, so that the first of a trial is its newest attempt.
-            latest.setdefault((trial.recipe, trial.seed, trial.arm), trial)
+            identity = trial.recipe, trial.seed, trial.arm
+            if identity not in latest:
+                latest[identity], started_at[identity] = trial, run.info.start_time
+        for run in self._cancelled_runs(study_run):
+            trial = _to_cancelled_trial(run)
+            identity = trial.recipe, trial.seed, trial.arm
+            if run.info.start_time >= started_at.get(identity, 0):
+                latest[identity], started_at[identity] = trial, run.info.start_time
         return tuple(latest[identity] for identity in sorted(latest))
+
+    def cancelled_trials(self, study_run_id: str) -> set[tuple[str, str]]:
+        """Fingerprints of the trials of a study that are recorded as cancelled, each with its reason."""
+        runs = self._cancelled_runs(self.runs.client.get_run(study_run_id))
+        return {(run.data.tags.get("fingerprint", ""), run.data.tags.get("reason", "")) for run in runs}
+
+    def _cancelled_runs(self, study_run: Run) -> list[Run]:
+        tags = {PARENT_RUN_TAG: study_run.info.run_id, "kind": CANCELLED_KIND}
+        return list(self.runs.search([study_run.info.experiment_id], tags))
 
     def find_study_damage(self, study_run_id: str) -> list[DamagedFileError]:
         """What the run of a study itself holds that cannot be used."""
@@ -294,3 +318,16 @@ def _select_ended(runs: Iterable[Run], kind: RunKind) -> list[EndedTrial]:
                 )
             )
     return ended
+
+
+def _to_cancelled_trial(run: Run) -> RecordedTrial:
+    tags = run.data.tags
+    return RecordedTrial(
+        arm=tags["arm"],
+        seed=int(tags["seed"]),
+        run_id=run.info.run_id,
+        state="cancelled",
+        result=None,
+        recipe="tuned" if tags.get("recipe") == "tuned" else "shared",
+        cancel_reason=tags.get("reason", ""),
+    )

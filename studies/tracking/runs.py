@@ -39,6 +39,7 @@ MAX_SINGLE_SEARCHES = (
     100  # for trials by their fingerprints; for more of them, the store's trials are read page by page
 )
 PARENT_RUN_TAG = "mlflow.parentRunId"  # MLflow's own: its interface nests runs by it
+CANCELLED_KIND = "cancelled"  # of the run of a trial that the user cancelled, which holds no result
 CHECKSUM_TAG = "checksum."  # followed by the path of an artifact that does not hold its own checksum
 STUDY_RUN_TAG = "study_run"  # on searches and candidates: the study's run, which is not a candidate's direct parent
 OVERRIDES_TAG = "overrides"  # on a study's run: its ``--set`` changes

@@ -39,6 +39,7 @@ from studies.tracking.interface.metric_names import metric_name
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
+    CANCELLED_KIND,
     MAX_TAG_LENGTH,
     NO_OVERRIDES,
     OVERRIDES_TAG,
@@ -249,6 +250,28 @@ class StudyWriter:
         self.runs.log_params(run_id, {"arm": trial.arm, "seed": trial.seed} | flatten_fields(trial.setup))
         self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         return run_id
+
+    def log_cancelled_trial(
+        self, parent_run_id: str, trial: Trial, key: TrialKey, tags: Mapping[str, str], reason: str
+    ) -> None:
+        """Log that a trial was cancelled, and why, as a run of its own kind: it holds no result.
+
+        A run of the trial that never ended is deleted; those that ended are kept.
+        """
+        experiment = self.runs.experiment_of(parent_run_id)
+        self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
+        tags = {"recipe": "shared", **tags}
+        cancelled_tags = {
+            "kind": CANCELLED_KIND,
+            "arm": trial.arm,
+            "seed": str(trial.seed),
+            "status": "cancelled",
+            "reason": reason[:MAX_TAG_LENGTH],
+            PARENT_RUN_TAG: parent_run_id,
+            "schema": str(RECORD_SCHEMA),
+        }
+        run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **cancelled_tags})
+        self.runs.client.set_terminated(run.info.run_id, "KILLED")
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
         """Log the metrics of some epochs, each under its number and the time of its end; see :func:`is_logged`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +49,7 @@ class TrialQueue:
         running: the jobs that run now, each with its bundle.
         unfinished: folders of all jobs that have not ended here, those trained elsewhere included.
         trained_elsewhere: folders of the jobs that another process trains.
+        cancelled: the jobs that the user has cancelled, and those that depend on one.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class TrialQueue:
         self.running: dict[int, Bundle] = {}
         self.unfinished = {job.folder for job in self.jobs}
         self.trained_elsewhere: set[Path] = set()
+        self.cancelled: set[int] = set()
 
     def start_next(self) -> Bundle | None:
         """Start the next bundle and return it; ``None`` where none can start now."""
@@ -163,6 +165,56 @@ class TrialQueue:
         is_first = all(self.fault_counts[index] == 1 for index in retried)
         self.waiting[:0] = [tuple(retried)] if retried and is_first else [(index,) for index in retried]
         return failed_starts
+
+    # -- requests of the user ------------------------------------------------------------------------------------
+
+    def apply_requests(self) -> list[int]:
+        """Queue again what is to be trained again, and drop waiting jobs that are cancelled; returns these."""
+        if not self.gate:
+            return []
+        retried = self.gate.take_retries()
+        for index, job in enumerate(self.jobs if retried else ()):
+            is_idle = index not in self.running and not any(index in bundle for bundle in self.waiting)
+            if job.trial.fingerprint in retried and is_idle:
+                self.cancelled.discard(index)
+                self.unfinished.add(job.folder)
+                self.waiting.insert(0, (index,))
+        cancelled = self.gate.read_cancelled()
+        waiting = [index for bundle in self.waiting for index in bundle if cancelled]
+        return self._cancel(index for index in waiting if self._is_named_in(cancelled, index))
+
+    def must_stop(self, bundle: Bundle) -> bool:
+        """Whether a running job of a bundle is cancelled."""
+        if not self.gate:
+            return False
+        cancelled = self.gate.read_cancelled()
+        return any(index in self.running and self._is_named_in(cancelled, index) for index in bundle)
+
+    def mark_stopped(self, bundle: Bundle) -> list[int]:
+        """Drop the cancelled jobs of a stopped bundle, and queue the others again; returns the dropped ones."""
+        cancelled = self.gate.read_cancelled() if self.gate else frozenset()
+        stopped = [index for index in bundle if index in self.running]
+        for index in stopped:
+            self._stop_running(index)
+        others = tuple(index for index in stopped if not self._is_named_in(cancelled, index))
+        if others:
+            self.waiting.insert(0, others)
+        return self._cancel(index for index in stopped if index not in others)
+
+    def _is_named_in(self, fingerprints: Collection[str], index: int) -> bool:
+        return self.jobs[index].trial.fingerprint in fingerprints
+
+    def _cancel(self, indices: Iterable[int]) -> list[int]:
+        """Drop jobs, and the waiting ones that depend on them, directly or not: these would lack its weights."""
+        dropped = list(indices)
+        for index in dropped:  # grows: a dependent may have dependents of its own
+            waiting = [other for bundle in self.waiting for other in bundle if other not in dropped]
+            dropped += [other for other in waiting if self._has_dependency_in({self.jobs[index].folder}, other)]
+        kept = [tuple(index for index in bundle if index not in dropped) for bundle in self.waiting]
+        self.waiting = [bundle for bundle in kept if bundle]
+        self.unfinished -= {self.jobs[index].folder for index in dropped}
+        self.cancelled.update(dropped)
+        return dropped
 
     @property
     def blocked_jobs(self) -> list[TrialJob]:

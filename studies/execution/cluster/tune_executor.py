@@ -28,6 +28,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # see studies.execution.cluster.ray_cluster
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from studies.execution.cluster import ray_cluster
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     TrialHandle = TrialProcess | FailedStart | DataParallelWorkers
 
 MAX_RETRIES = 2  # after faults of the machine; an exception of the trial itself is its result, and is not retried here
+MAX_USER_RETRIES = 1_000  # by `ablate retry`, and of bundles of which a trial was cancelled
 NODE_COUNT_INTERVAL_SECONDS = 2.0  # the share of a job is computed many times a second; nodes come and go in minutes
 HEAD_NODE_RESOURCE = "node:__internal_head__"  # Ray gives 1.0 of it to each cluster's head node
 NEGLIGIBLE_AMOUNT = 0.001  # Tune wants a resource for each actor; a thousand data-parallel trials fit
@@ -125,8 +127,9 @@ def _run_queue(
         worker,
         tune_config=tune.TuneConfig(
             reuse_actors=True,  # a new actor takes seconds
-            num_samples=len(jobs) * (1 + MAX_RETRIES),
-            search_alg=_QueueSearcher(queue, [distinct_requests.index(request) for request in requests]),
+            num_samples=len(jobs) * (1 + MAX_RETRIES) + MAX_USER_RETRIES,
+            search_alg=_QueueSearcher(queue, listener, [distinct_requests.index(request) for request in requests]),
+            scheduler=_CancelScheduler(queue),
         ),
         run_config=tune.RunConfig(
             name="dispatch",
@@ -207,9 +210,9 @@ class _QueueSearcher(Searcher):
         request_indices: of each job, the index of its resource request among the distinct ones.
     """
 
-    def __init__(self, queue: TrialQueue, request_indices: Sequence[int]) -> None:
+    def __init__(self, queue: TrialQueue, listener: TrialListener, request_indices: Sequence[int]) -> None:
         super().__init__()
-        self.queue = queue
+        self.queue, self.listener = queue, listener
         self.request_indices = request_indices
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,6 +221,8 @@ class _QueueSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Start the next bundle and return its configuration; ``None`` where none can start yet."""
+        for index in self.queue.apply_requests():
+            self.listener.on_cancel(self.queue.jobs[index])
         bundle = self.queue.start_next()
         if bundle is not None:
             return {"jobs": bundle, "request": self.request_indices[bundle[0]]}
@@ -236,6 +241,21 @@ class _QueueSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: there is no state to restore."""
+
+
+class _CancelScheduler(FIFOScheduler):
+    """Stops a running bundle of which a trial is cancelled, at its next message."""
+
+    def __init__(self, queue: TrialQueue) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.queue = queue
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as that of the searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide whether a trial of Tune goes on."""
+        return str(TrialScheduler.STOP if self.queue.must_stop(trial.config["jobs"]) else TrialScheduler.CONTINUE)
 
 
 class _TrialWorker(tune.Trainable):
@@ -361,6 +381,10 @@ class _ListenerCallback(tune.Callback):  # the signatures are Tune's
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         unfinished = [index for index in trial.config["jobs"] if index in self.queue.running]
         self._handle_faults(dict.fromkeys(unfinished, "the trial's worker died"))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for index in self.queue.mark_stopped(trial.config["jobs"]):
+            self.listener.on_cancel(self.queue.jobs[index])
 
     def _handle_faults(self, reasons: Mapping[int, str]) -> None:
         """Handle faults of jobs of one bundle, by index."""

@@ -14,6 +14,7 @@ from studies.settings import Settings
 
 # Each list of messages costs the driver some milliseconds, and small networks finish epochs faster than anybody reads.
 MESSAGE_BATCH_SECONDS = 0.5
+MAX_SILENCE_SECONDS = 5.0  # after which the driver hears that nothing is new, and may stop a trial that is cancelled
 
 
 class TrialProcess:
@@ -47,11 +48,24 @@ class TrialProcess:
         return messages
 
     def _next_messages(self) -> list[TrialMessage]:
-        """Wait for a message other than a heartbeat; kill a process of which a trial hangs, which is a fault."""
-        while self.process.connection.poll(self._seconds_to_hang()):
-            messages = self._receive()
-            if messages:
-                return messages
+        """Wait for a message other than a heartbeat, for some seconds at most.
+
+        A process of which a trial hangs is killed, which is a fault.
+        """
+        return_at = time.monotonic() + MAX_SILENCE_SECONDS
+        while time.monotonic() < return_at:
+            seconds_to_hang = self._seconds_to_hang()
+            if seconds_to_hang is not None and seconds_to_hang <= 0 and not self.process.connection.poll(0):
+                break
+            wait_seconds = return_at - time.monotonic()
+            if seconds_to_hang is not None:
+                wait_seconds = min(wait_seconds, seconds_to_hang)
+            if self.process.connection.poll(max(0.0, wait_seconds)):
+                messages = self._receive()
+                if messages:
+                    return messages
+        else:
+            return []
         self.stop()
         return self._end_all("fault", describe_hang(self.hang_after_seconds))
 

@@ -21,7 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from lightning_modules.distributed import DataParallelRank
 from studies.execution.jobs import FINAL_KINDS, MessageKind, TrialJob, TrialMessage
-from studies.execution.processes.bundle_process import describe_hang
+from studies.execution.processes.bundle_process import MAX_SILENCE_SECONDS, describe_hang
 from studies.execution.processes.trial_process import (
     LEASE_LOST_EXIT_CODE,
     find_training_process,
@@ -35,7 +35,7 @@ from studies.storage.lease import Heartbeat, Lease, acquire_lease, find_holder
 from studies.storage.object_store import open_object_store
 from studies.storage.trial_folder import TrialFolder
 
-POLL_SECONDS = 60.0  # how long one call waits for a message; hang detection needs no more
+POLL_SECONDS = MAX_SILENCE_SECONDS  # how long one call waits for a message
 
 
 class DataParallelWorkers:
@@ -67,7 +67,10 @@ class DataParallelWorkers:
 
     def listen(self) -> list[TrialMessage]:
         """Wait for the next message other than a heartbeat; dead workers and workers that hang are a fault."""
+        return_at = time.monotonic() + MAX_SILENCE_SECONDS
         while not self._is_timed_out():
+            if time.monotonic() > return_at:
+                return []
             message = self._next_message()
             if message is None:
                 continue

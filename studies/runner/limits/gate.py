@@ -15,9 +15,11 @@ from studies.runner.limits.durations import TrialDurations
 from studies.runner.limits.forecast import SAFETY_FACTOR, Load, count_fitting_seeds, forecast_spending
 from studies.storage.status_files import load_progress
 from studies.storage.trial_folder import TrialFolder
+from studies.storage.trial_requests import list_cancelled, take_retries
 
 CLOSING_SECONDS = 10.0  # the last results are logged, Ray ends, the report is compiled
 RAY_START_SECONDS = 8.0  # before the first trial of a start
+REQUESTS_SECONDS = 1.0  # between two readings of the user's requests
 REFUSAL_SECONDS = 1.0  # a refusal holds so long: the queue asks many times a second
 TUNING_ROUND = "the tuning round"
 
@@ -53,6 +55,7 @@ class BudgetGate:
         gpus_of: GPUs that a trial holds.
         max_running: how many trials may run at once; 0 for as many as fit.
         log: prints a line.
+        study_folder: where the user's requests of cancelling and retrying lie.
     """
 
     def __init__(
@@ -64,9 +67,13 @@ class BudgetGate:
         max_running: int,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.time,
+        study_folder: Path | None = None,
     ) -> None:
         self.budget, self.started_at, self.durations = budget, started_at, durations
         self.gpus_of, self.max_running, self.log, self.clock = gpus_of, max_running, log, clock
+        self.study_folder, self.requests_read_at = study_folder, -math.inf
+        self.cancelled: frozenset[str] = frozenset()
+        self.retried: frozenset[str] = frozenset()
         self.admitted: set[Unit] = set()
         self.trained: set[Unit] = set()  # in this start, at least one trial of it
         self.running: dict[Path, _RunningBundle] = {}  # by the folder of their first trial
@@ -83,6 +90,23 @@ class BudgetGate:
         return Spending(seconds=now - self.started_at, gpu_hours=gpu_seconds / 3_600)
 
     # -- asked by the queue --------------------------------------------------------------------------------------
+
+    def read_cancelled(self) -> frozenset[str]:
+        """Fingerprints of the trials that the user has cancelled."""
+        self._read_requests()
+        return self.cancelled
+
+    def take_retries(self) -> frozenset[str]:
+        """Fingerprints of the trials that the user wants trained again, each once."""
+        self._read_requests()
+        retried, self.retried = self.retried, frozenset()
+        return retried
+
+    def _read_requests(self) -> None:
+        if self.study_folder and self.clock() - self.requests_read_at >= REQUESTS_SECONDS:
+            self.requests_read_at = self.clock()
+            self.cancelled = list_cancelled(self.study_folder)
+            self.retried |= take_retries(self.study_folder)
 
     def admit(
         self,
