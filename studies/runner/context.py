@@ -180,6 +180,7 @@ def _study_tags(study: Study, revision: Revision) -> dict[str, str]:
         "mlflow.source.name": command_line(),  # MLflow's own tags: columns of its interface
         "mlflow.source.type": "LOCAL",
         USER_TAG: user_name(),
+        **revision.mlflow_tags,
     }
 
 

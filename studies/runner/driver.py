@@ -40,6 +40,8 @@ from studies.settings import Settings
 from studies.storage.manifest import fetch_plan, hold_study_lease
 from studies.storage.status import mark_stopped
 from studies.tracking.errors import report_store_outage
+from studies.tracking.interface.findings import TRIALS_ALONE, LoggingOptions
+from studies.tracking.interface.system_metrics import monitor_system, require_system_metrics
 
 UnresolvedClaims = Callable[[StudyRecord], Sequence[str]]  # sentences of the claims that a record leaves open
 
@@ -67,6 +69,7 @@ def run(
     looks: Sequence[int] = (),
     unresolved: UnresolvedClaims | None = None,
     budget: RunBudget = NO_BUDGET,
+    logging: LoggingOptions = TRIALS_ALONE,
     quiet: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> StudyRecord:
@@ -90,6 +93,7 @@ def run(
         unresolved: claims that a record leaves open: ``reports.unresolved``. Required with ``looks``.
         budget: what this call may spend: it stops before the first seed that is not expected to end within it, and the
             last of the record's ``starts`` has the reason; the next call resumes, with a budget of its own.
+        logging: what is logged beside the trials: ``LoggingOptions(find=reports.findings)`` for what the study found.
         quiet: show no progress.
         say: takes one line of output at a time; ``print`` by default.
 
@@ -106,7 +110,7 @@ def run(
     try:
         with prestart.prestart_ray(study, settings, resources):
             context = prepare_study(study, settings, resources, log)
-            return run_study(context, reuse, unresolved=unresolved, budget=budget, quiet=quiet)
+            return run_study(context, reuse, unresolved=unresolved, budget=budget, logging=logging, quiet=quiet)
     except KeyboardInterrupt:
         raise StudyInterrupted("ended trials are logged; the same call resumes from there.") from None
 
@@ -117,6 +121,7 @@ def run_study(
     *,
     unresolved: UnresolvedClaims | None = None,
     budget: RunBudget = NO_BUDGET,
+    logging: LoggingOptions = TRIALS_ALONE,
     quiet: bool = False,
     resumed_run: str = "",
 ) -> StudyRecord:
@@ -125,6 +130,7 @@ def run_study(
     Args:
         unresolved: claims that a record leaves open; required for a study with interim analyses.
         budget: what this start may spend.
+        logging: what is logged beside the trials.
         resumed_run: id of the study's run that this start must continue; empty where it may be a new one.
 
     Raises:
@@ -142,6 +148,8 @@ def run_study(
             "a limit of GPU hours or of their cost is given, but these trials take no GPU; expected a limit of time "
             "(--max-time), or trials with GPUs (--gpus-per-trial)."
         )
+    if logging.system_metrics:
+        require_system_metrics()
     # The lease is held until the study is read back: two drivers would log every trial twice.
     with (
         hold_study_lease(context.study_folder, context.study.name, on_lost=interrupt_main),
@@ -152,17 +160,23 @@ def run_study(
                 fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
         if resumed_run:
             _require_same_conditions(context, resumed_run)
-        study_run = _register_study(context, resumed_run)
+        study_run = _register_study(context, resumed_run, options=logging)
         complete = False
         try:
             with ExitStack() as exit_stack:
+                if logging.system_metrics:
+                    exit_stack.enter_context(monitor_system(study_run.run_id, context.settings.tracking_uri))
                 _run_within_budget(study_run, budget, unresolved, exit_stack, reuse, quiet=quiet)
             prestart.release_ray()  # Ray takes a second to end, which overlaps with the final writes
+            if logging.log_models:
+                study_run.log_models()
             complete = True
         finally:
             # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
             study_run.close(complete=complete)
-        return study_run.read_record()
+        record = study_run.read_record()
+        study_run.log_final_findings(record)
+        return record
 
 
 def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord:
@@ -197,7 +211,14 @@ def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord
         return study_run.read_record()
 
 
-def _register_study(context: StudyContext, resumed_run: str, *, amend: bool = False, is_start: bool = True) -> StudyRun:
+def _register_study(
+    context: StudyContext,
+    resumed_run: str,
+    *,
+    options: LoggingOptions = TRIALS_ALONE,
+    amend: bool = False,
+    is_start: bool = True,
+) -> StudyRun:
     """Register a study, or take up the registration that it has."""
     registration = context.registration
     is_registered = context.store.inspector.is_registered(context.study.name, context.conditions)
@@ -216,7 +237,7 @@ def _register_study(context: StudyContext, resumed_run: str, *, amend: bool = Fa
     message = describe_claim_changes(context, context.registration)
     if message and is_start:
         context.log(message)
-    return StudyRun(context, TrialStore(context), run_id)
+    return StudyRun(context, TrialStore(context), run_id, options)
 
 
 def _tell_runs_of_others(context: StudyContext) -> None:

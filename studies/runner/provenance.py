@@ -21,16 +21,30 @@ from studies.tracking.ownership import user_name
 REPORTED_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "numpy", "scipy", "scikit-learn")
 
 
+COMMIT_LENGTH = 12  # of 40 hexadecimal digits
+
+
 class Revision(NamedTuple):
     """Git revision of this code.
 
     Attributes:
         commit: abbreviated hash; ``unknown`` outside a repository.
         is_clean: whether the working tree has no changes.
+        full_commit, branch, repository: whole hash, name of the branch and address of the remote repository; empty
+            where there is none.
     """
 
     commit: str
     is_clean: bool
+    full_commit: str = ""
+    branch: str = ""
+    repository: str = ""
+
+    @property
+    def mlflow_tags(self) -> dict[str, str]:
+        """MLflow's own tags of the revision: a column of its interface, and a link where the repository is public."""
+        tags = {"commit": self.full_commit, "branch": self.branch, "repoURL": self.repository}
+        return {f"mlflow.source.git.{name}": value for name, value in tags.items() if value}
 
 
 def make_study_start(
@@ -84,11 +98,21 @@ def command_line() -> str:
 def git_revision() -> Revision:
     """Git revision of the installed code, by its first-party packages alone."""
     try:
-        commit = _run_git("rev-parse", "--short=12", "HEAD")
+        full_commit, branch = _run_git("rev-parse", "HEAD", "--abbrev-ref", "HEAD").split()
         changes = _run_git("status", "--porcelain", "--untracked-files=normal", "--", *FIRST_PARTY_PACKAGES)
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository: installed from a wheel
         return Revision("unknown", False)
-    return Revision(commit, not changes)
+    try:
+        repository = redact_credentials(_run_git("config", "--get", "remote.origin.url"))
+    except subprocess.CalledProcessError:  # no remote
+        repository = ""
+    return Revision(
+        commit=full_commit[:COMMIT_LENGTH],
+        is_clean=not changes,
+        full_commit=full_commit,
+        branch=branch if branch != "HEAD" else "",  # of a detached head
+        repository=repository,
+    )
 
 
 def _run_git(*arguments: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.specs.errors import DamagedFileError, UserError
 from studies.design.budget import RunBudget
 from studies.design.study import make_trials
 from studies.design.trial import Trial, dependency_chain
@@ -18,15 +18,18 @@ from studies.records.registration import Registration
 from studies.records.registration_log import RegistrationEntry, declaration_of, describe_changes
 from studies.records.results import Result
 from studies.records.serialization import registration_to_json
-from studies.records.study_record import StudyRecord, StudyStart
+from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 from studies.runner.context import StudyContext
+from studies.runner.findings.updates import FindingsLog
 from studies.runner.placement import Placement
 from studies.runner.provenance import make_study_start
+from studies.runner.recorder import last_line
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
 from studies.storage.manifest import StudyManifest, read_manifest
 from studies.storage.trial_requests import read_cancellations
 from studies.tracking.errors import STORE_ERRORS, TrackingError
+from studies.tracking.interface.findings import TRIALS_ALONE, TRIALS_DIGEST_TAG, LoggingOptions, StudyFindings
 from studies.tracking.ownership import user_name
 
 
@@ -36,8 +39,15 @@ class StudyRun:
     Trials belong directly below the study's run, unless :meth:`place_trial` says otherwise.
     """
 
-    def __init__(self, context: StudyContext, trial_store: TrialStore, run_id: str) -> None:
-        self.context, self.trial_store, self.run_id = context, trial_store, run_id
+    def __init__(
+        self,
+        context: StudyContext,
+        trial_store: TrialStore,
+        run_id: str,
+        options: LoggingOptions = TRIALS_ALONE,
+    ) -> None:
+        self.context, self.trial_store, self.run_id, self.options = context, trial_store, run_id, options
+        self.findings = FindingsLog(options.find, self.read_record, self._log_findings, context.log)
         self.placements: dict[Trial, Placement] = {}
         self.started_seeds: tuple[int, ...] = ()
         self.budget: RunBudget | None = None  # of this start, where it is limited
@@ -80,6 +90,10 @@ class StudyRun:
         """Log a trial's result, with its curves unless they were logged while it ran."""
         folder = self.trial_store.folder(trial)
         self.context.store.writer.log_trial_result(run_id, result, folder, with_curves=with_curves)
+        if trial not in self.placements:  # else it is a candidate, or trained under a recipe of its own
+            self.findings.add_trial(
+                RecordedTrial(arm=trial.arm, seed=trial.seed, run_id=run_id, state=result.status, result=result)
+            )
 
     def log_cancelled_trial(self, trial: Trial, reason: str) -> None:
         """Log that the user has cancelled a trial, unless that is logged."""
@@ -117,6 +131,36 @@ class StudyRun:
     def read_record(self) -> StudyRecord:
         """Read the study back as logged so far."""
         return self.context.store.reader.read_study(self.context.study.name, run_id=self.run_id)
+
+    def log_models(self) -> None:
+        """Log the trained networks as models, those of earlier starts included; one without weights is named."""
+        context, writer = self.context, self.context.store.writer
+        trials = {trial.fingerprint: trial for trial in context.study.trials() if trial.setup.has_training}
+        num_logged = 0
+        for run in writer.find_runs_without_model(self.run_id):
+            trial = trials.get(run.data.tags.get("fingerprint", ""))
+            if trial is None or trial.setup.recipe.trains != "network":
+                continue
+            try:
+                network = self.trial_store.load_network(trial)
+            except (OSError, RuntimeError, UserError) as error:
+                context.log(f"{trial.arm}, seed {trial.seed}: not logged as a model ({last_line(str(error))})")
+                continue
+            writer.log_model(run, network, trial.setup.scale.image_shape)
+            num_logged += 1
+        context.log(f"{num_logged} networks logged as models")
+
+    def log_final_findings(self, record: StudyRecord) -> None:
+        """Log what a study that has ended shows to its run."""
+        store = self.context.store
+        try:
+            self.findings.log_final(record, store.reader.read_tag(self.run_id, TRIALS_DIGEST_TAG))
+        except STORE_ERRORS as error:
+            reason = redact_credentials(str(error).strip().partition("\n")[0])
+            self.context.log(f"what was found could not be logged to the study's run ({reason})")
+
+    def _log_findings(self, findings: StudyFindings) -> None:
+        self.context.store.writer.log_findings(self.run_id, findings)
 
     def _make_start(self, *, has_ended: bool) -> StudyStart:
         context = self.context

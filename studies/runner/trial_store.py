@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from torch import nn
+
+from lightning_modules.networks.build import build_network
 from lightning_modules.specs.errors import DamagedFileError
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob
@@ -17,6 +20,7 @@ from studies.storage.lease import acquire_lease, remove_expired_lease
 from studies.storage.manifest import require_planned_result
 from studies.storage.object_store import RESULT_FILES, ObjectStoreError
 from studies.storage.trial_folder import TrialFolder
+from studies.training.weights import load_final_weights
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,22 @@ class TrialStore:
             return result
         reason = f"{self.folder(trial).folder} holds no result"
         return failed_result(trial.fingerprint, self.digests(trial), reason)
+
+    def load_network(self, trial: Trial) -> nn.Module:
+        """The network of an ended trial with its final weights, on the CPU.
+
+        Raises:
+            OSError: without weights, here or in the object store.
+            DamagedFileError: where they are damaged.
+            RuntimeError: where they are those of another network.
+        """
+        folder, object_store = self.folder(trial), self.context.object_store
+        if object_store and not folder.weights.exists():
+            with suppress(ObjectStoreError):
+                object_store.remote_trial(folder.folder).fetch(folder.weights.name)
+        network = build_network(trial.setup.network, trial.setup.scale)
+        network.load_state_dict(load_final_weights(trial, folder.folder))
+        return network
 
     def reconcile_trials(self, trials: Iterable[Trial]) -> None:
         """Sync the folders of some trials with the object store, both ways."""

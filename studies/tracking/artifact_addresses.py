@@ -100,6 +100,11 @@ def _replace_address(connection: sqlite3.Connection, experiment_id: int, old: st
         "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
         (new, len(old) + 1, experiment_id, len(old) + 1, f"{old}/"),
     )
+    connection.execute(
+        "UPDATE logged_models SET artifact_location = ? || substr(artifact_location, ?) "
+        "WHERE experiment_id = ? AND substr(artifact_location, 1, ?) = ?",
+        (new, len(old) + 1, experiment_id, len(old) + 1, f"{old}/"),
+    )
 
 
 def lock_database(database: Path) -> AbstractContextManager[object]:

@@ -117,6 +117,10 @@ class StudyReader:
                 latency=latency,
             )
 
+    def read_tag(self, run_id: str, name: str) -> str:
+        """A tag of a run; empty where it has none."""
+        return str(self.runs.client.get_run(run_id).data.tags.get(name, ""))
+
     def read_conditions(self, run_id: str) -> str:
         """Digest of the conditions of the study that a run records."""
         return str(self.runs.client.get_run(run_id).data.tags["conditions"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from mlflow.entities import Metric, Run
+from torch import nn
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.serialization import to_json
@@ -31,11 +31,14 @@ from studies.records.serialization import (
     start_to_json,
     to_npy_bytes,
 )
-from studies.records.study_record import StudyStart
+from studies.records.study_record import RecordedTrial, StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.artifacts import REGISTRATION_LOG, STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
+from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
+from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
 from studies.tracking.interface.metric_names import metric_name
+from studies.tracking.interface.trial_values import final_metrics, result_tags, training_seconds
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -51,12 +54,8 @@ from studies.tracking.runs import (
 from studies.tracking.study_index import join_overrides
 
 FULLY_LOGGED_EPOCHS = 512
-# Kept per run in one tag, of at most ``MAX_TAG_LENGTH`` characters also where each of these is escaped.
-MAX_FAULTS = 10
 MAX_TAGGED_STARTS = 100  # names of 35 characters: a tag holds 5,000
-MAX_FAULT_LENGTH = 350
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
-EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ class StudyWriter:
             self.runs.client.update_run(run_id, status="RUNNING")
             return run_id
         self.runs.log_params(run_id, {"protocol": registration.protocol, **registration.held})
+        self.runs.client.log_inputs(run_id, study_inputs(registration, self.runs.settings.redacted_data_location))
         self.log_registration(run_id, registration)
         # The tags that a study is found by come last, so that an incomplete registration is never found.
         self.runs.set_tags(run_id, {"kind": "study", "conditions": conditions})
@@ -123,7 +123,7 @@ class StudyWriter:
             "seeds": seeds_to_text(registration.seeds, MAX_TAG_LENGTH),
             "started": str(time.time()),
             "schema": str(RECORD_SCHEMA),
-            "mlflow.note.content": registration.question,
+            NOTE_TAG: registration.question,
             OVERRIDES_TAG: join_overrides(registration.overrides) or NO_OVERRIDES,
             REGISTRATION_TAG: conditions,
         }
@@ -192,38 +192,66 @@ class StudyWriter:
         status = "FINISHED" if complete else "KILLED"
         self.runs.delete_running(experiments, {PARENT_RUN_TAG: study_run_id})
         self.runs.delete_running(experiments, {STUDY_RUN_TAG: study_run_id})
-        for search in self.runs.search(experiments, {PARENT_RUN_TAG: study_run_id, "kind": "search"}):
+        searches = self.runs.search(experiments, {PARENT_RUN_TAG: study_run_id, "kind": "search"})
+        for search in searches:
             client.set_terminated(search.info.run_id, status)
         self.log_starts(study_run_id, [start])
         if labels is not None:  # two bytes per label hold 65,536 classes
             self.runs.log_tagged_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
-        damages = self._pack_results(study_run_id)
-        client.set_terminated(study_run_id, status)
+        trials, damages = self._pack_results(study_run_id)
+        own_results = [trial.result for trial in trials if trial.result and not trial.reused_from]
+        client.set_terminated(study_run_id, status, _end_time_ms(client.get_run(study_run_id), own_results, searches))
         return damages
+
+    def log_findings(self, study_run_id: str, findings: StudyFindings) -> None:
+        """Log what a study has found so far to its own run, with where the report is."""
+        run = self.runs.client.get_run(study_run_id)
+        study, protocol = (run.data.tags.get(name, "NAME") for name in ("study", "protocol"))
+        report_note = f"Compile the report with `ablate report {study} --protocol {protocol}`."
+        if "report/index.html" in self.runs.list_files(study_run_id, "report"):
+            report_note = "The report is `report/index.html` under *Artifacts*."
+        tags = findings.to_tags(run.data.tags, report_note)
+        self.runs.set_tags(study_run_id, tags, findings.to_metrics(int(time.time() * 1000)))
 
     def log_starts(self, study_run_id: str, starts: Iterable[StudyStart]) -> None:
         """Log the provenance of starts, each under its time."""
         for start in starts:
             self.log_start(study_run_id, start)
 
-    def _pack_results(self, study_run_id: str) -> list[DamagedFileError]:
-        """Pack the results of a study's trials into two files: a report would download several per trial."""
+    def _pack_results(self, study_run_id: str) -> tuple[tuple[RecordedTrial, ...], list[DamagedFileError]]:
+        """Pack the results of a study's trials into two files: a report would download several per trial.
+
+        Returns:
+            The trials, and what is logged of them and cannot be used.
+        """
         study_run = self.runs.client.get_run(study_run_id)
         damages: list[DamagedFileError] = []
         trials = StudyReader(self.runs).read_trials(study_run, damages.append)
         ended = [trial for trial in trials if trial.result]
         if not ended:
-            return damages
+            return trials, damages
         for name, table in (("results.parquet", results_table(ended)), ("curves.parquet", curves_table(ended))):
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             self.runs.log_tagged_file(study_run_id, name, buffer.getvalue())
-        return damages
+        return trials, damages
 
     def attach_report(self, study_run_id: str, folder: Path) -> None:
         """Store a compiled report as the artifact folder ``report`` of the study's run."""
         with report_unreachable_store(self.runs.settings.tracking_uri):
             self.runs.log_folder(study_run_id, "report", folder)
+
+    def find_runs_without_model(self, study_run_id: str) -> list[Run]:
+        """Runs of a study's trained trials whose networks are not logged as models."""
+        found = self.runs.search([self.runs.experiment_of(study_run_id)], {PARENT_RUN_TAG: study_run_id, "kind": "fit"})
+        trained = [run for run in found if run.data.tags.get("status") in ("finished", "at chance")]
+        return [run for run in trained if not (run.outputs and run.outputs.model_outputs)]
+
+    def log_model(self, run: Run, network: nn.Module, image_shape: Sequence[int]) -> None:
+        """Log a trained network as a model of its trial's run; with its metrics."""
+        from studies.tracking.interface.logged_models import log_model  # MLflow's model formats take a second to load
+
+        log_model(self.runs.client, run, network, image_shape)
 
     # -- trials --------------------------------------------------------------------------------------------------
 
@@ -248,6 +276,9 @@ class StudyWriter:
         run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, {"arm": trial.arm, "seed": trial.seed} | flatten_fields(trial.setup))
+        self.runs.client.log_inputs(
+            run_id, trial_inputs(trial.setup, key.data, self.runs.settings.redacted_data_location)
+        )
         self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         return run_id
 
@@ -305,7 +336,7 @@ class StudyWriter:
 
         Args:
             attempts: how many times the trial was started.
-            faults: of the machine, one line each; the last ``MAX_FAULTS`` are kept.
+            faults: of the machine, one line each; the last ones are kept.
         """
         if result.predictions is not None:
             content = to_npy_bytes(result.predictions)
@@ -315,7 +346,7 @@ class StudyWriter:
         if result.error:
             self.runs.log_file(run_id, "traceback.txt", result.error.encode())
         self.runs.log_json(run_id, "result.json", result_to_json(result))
-        self.runs.set_tags(run_id, _result_tags(result, attempts, faults), _final_metrics(result))
+        self.runs.set_tags(run_id, result_tags(result, attempts, faults), final_metrics(result))
         client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
         # A run that is cut off before this line passes for a running one, which the next start replaces.
         tags = {**client.get_run(run_id).data.tags, "status": result.status}
@@ -355,26 +386,13 @@ def is_logged(epoch: int) -> bool:
     return epoch % stride == 0 if epoch >= FULLY_LOGGED_EPOCHS else True
 
 
-def _final_metrics(result: Result) -> list[Metric]:
-    time_ms = int(result.times[-1] * 1000) if result.times else 0
-    values: dict[str, float] = {}
-    for name, value in result.metrics.items():
-        values[f"final_{name}" if name in result.curves else name] = value
-    values.update(result.cost)
-    return [Metric(name, value, time_ms, len(result.times)) for name, value in values.items()]
+def _end_time_ms(study_run: Run, own_results: Sequence[Result], searches: Sequence[Run]) -> int | None:
+    """The end by which MLflow shows how long a study trained, in all of its starts; ``None`` for now.
 
-
-def _result_tags(result: Result, attempts: int, faults: Sequence[str]) -> dict[str, object]:
-    tags: dict[str, object] = {"epochs": len(result.times), "attempts": attempts}
-    if faults:
-        shortened = [fault[:MAX_FAULT_LENGTH] for fault in faults[-MAX_FAULTS:]]
-        tags["faults"] = json.dumps(shortened, ensure_ascii=False)
-    for name in EVIDENCE_NAMES:
-        if name in result.evidence:
-            tags[f"evidence.{name}"] = result.evidence[name]
-    for name, value in result.environment.items():
-        tags[f"environment.{name}"] = value
-    return tags
+    With a search, now: its candidates' times are not at hand; nor is there another where all trials were reused.
+    """
+    seconds = 0.0 if searches else training_seconds(own_results)
+    return int(study_run.info.start_time + 1000 * seconds) if seconds else None
 
 
 def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -155,6 +155,15 @@ RESOURCE_OPTIONS = (
     ),
 )
 
+LOGGING_OPTIONS = (
+    click.option("--log-models", is_flag=True, help="Log the trained networks to MLflow as PyTorch models."),
+    click.option(
+        "--system-metrics",
+        is_flag=True,
+        help="Log the load of this machine to the study's run: processor, memory, disk, network, GPUs.",
+    ),
+)
+
 STUDY_OPTIONS = (
     protocol_option,
     click.option(
@@ -280,6 +289,16 @@ class StudyOptions:
         return declare(name, self.protocol, self.seeds, overrides, tuning, self.looks)
 
 
+class LoggingRequest(NamedTuple):
+    """What is asked for to be logged beside the trials."""
+
+    log_models: bool = False
+    system_metrics: bool = False
+
+
+NOTHING_BESIDE_TRIALS = LoggingRequest()
+
+
 def study_options(command: Command) -> Command:
     """Add the options that declare a study; the command receives them as ``options``."""
     names = [field.name for field in fields(StudyOptions)]
@@ -307,6 +326,17 @@ def resource_options(command: Command) -> Command:
         return command(resources=resources, **values)
 
     decorated: Command = _add_options(call_command, RESOURCE_OPTIONS)
+    return decorated
+
+
+def logging_options(command: Command) -> Command:
+    """Add the options of what is logged beside the trials; the command receives them as ``logging``."""
+
+    @wraps(command)
+    def call_command(log_models: bool, system_metrics: bool, **values: Any) -> Any:
+        return command(logging=LoggingRequest(log_models=log_models, system_metrics=system_metrics), **values)
+
+    decorated: Command = _add_options(call_command, LOGGING_OPTIONS)
     return decorated
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
+    from studies.tracking.interface.findings import StudyFindings
 
 
 MAX_LISTED_RUNS = 3
@@ -225,8 +226,17 @@ def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = Fal
     page = write_report(record, folder)
     if record.is_own or by_id:
         # With the run, so that users of a tracking server find the report as well.
-        open_store(settings).writer.attach_report(record.run_id, folder)
+        writer = open_store(settings).writer
+        writer.attach_report(record.run_id, folder)
+        writer.log_findings(record.run_id, find(record))
     return page
+
+
+def find(record: StudyRecord) -> StudyFindings:
+    """What a record has found, for its run in MLflow."""
+    from reports.pages.run_findings import findings  # loads scipy, which a study that is cut off does not need
+
+    return findings(record)
 
 
 def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: str | None, settings: Settings) -> Path:

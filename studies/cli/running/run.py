@@ -15,9 +15,12 @@ from studies.cli.common.budget_options import budget_options
 from studies.cli.common.completers import complete_ablation
 from studies.cli.common.errors import EXIT_FAILURE, EXIT_STOPPED
 from studies.cli.common.options import (
+    NOTHING_BESIDE_TRIALS,
+    LoggingRequest,
     StudyOptions,
     format_examples,
     json_option,
+    logging_options,
     protocol_option,
     report_option,
     resource_options,
@@ -97,6 +100,7 @@ def _detectable_difference(study: Study) -> float | None:
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @reuse_option
+@logging_options
 @click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
 @click.option(
     "--max-seeds",
@@ -116,6 +120,7 @@ def run(
     settings: Settings,
     resources: Resources,
     reuse: ReusePolicy,
+    logging: LoggingRequest,
     until_resolved: bool,
     max_seeds: int | None,
     budget: RunBudget,
@@ -145,7 +150,17 @@ def run(
     process_folder()
     with prestart_processes(name, settings, resources):
         study = options.declare_study(name)
-        _run_study(study, settings, resources, reuse, with_report, budget=budget, notify=notify, as_json=as_json)
+        _run_study(
+            study,
+            settings,
+            resources,
+            reuse,
+            with_report,
+            budget=budget,
+            notify=notify,
+            logging=logging,
+            as_json=as_json,
+        )
 
 
 def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
@@ -196,6 +211,7 @@ def _run_study(
     *,
     budget: RunBudget = NO_BUDGET,
     notify: str | None = None,
+    logging: LoggingRequest = NOTHING_BESIDE_TRIALS,
     by_id: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -217,7 +233,18 @@ def _run_study(
         explain_full_disk(study, settings),
         prestart_ray(study, settings, resources),
     ):
-        record = complete_study(study, settings, resources, reuse, resumed_run_id, log, budget=budget, quiet=as_json)
+        record = complete_study(
+            study,
+            settings,
+            resources,
+            reuse,
+            resumed_run_id,
+            log,
+            budget=budget,
+            logging=logging,
+            with_findings=True,
+            quiet=as_json,
+        )
         failed_trials = print_failed_trials(record)
         page = reports.compile_report(record, settings, by_id=by_id) if with_report else None
         if as_json:
@@ -245,18 +272,31 @@ def complete_study(
     log: Callable[[str], None] = click.echo,
     *,
     budget: RunBudget = NO_BUDGET,
+    logging: LoggingRequest = NOTHING_BESIDE_TRIALS,
+    with_findings: bool = False,
     quiet: bool = False,
 ) -> StudyRecord:
-    """Train the missing trials of a study, and read it back."""
+    """Train the missing trials of a study, and read it back.
+
+    Args:
+        with_findings: whether what the study finds is logged to its run.
+    """
     from studies.gc_pause import pause_gc
 
     with pause_gc():  # a fifth of the time of large imports
         from studies.runner.context import prepare_study
         from studies.runner.driver import run_study
+        from studies.tracking.interface.findings import LoggingOptions
 
         context = prepare_study(study, settings, resources, log)
     return run_study(
-        context, reuse, unresolved=_unresolved_claims, budget=budget, resumed_run=resumed_run_id, quiet=quiet
+        context,
+        reuse,
+        unresolved=_unresolved_claims,
+        budget=budget,
+        logging=LoggingOptions(find=reports.find if with_findings else None, **logging._asdict()),
+        resumed_run=resumed_run_id,
+        quiet=quiet,
     )
 
 
@@ -327,6 +367,7 @@ def _unresolved_claims(record: StudyRecord) -> Any:
 @resource_options
 @budget_options
 @notify_option
+@logging_options
 @report_option
 @json_option
 def extend(
@@ -338,6 +379,7 @@ def extend(
     resources: Resources,
     budget: RunBudget,
     notify: str | None,
+    logging: LoggingRequest,
     with_report: bool,
     as_json: bool,
 ) -> None:
@@ -368,6 +410,7 @@ def extend(
         record.run_id,
         budget=budget,
         notify=notify,
+        logging=logging,
         by_id=bool(run_id),
         as_json=as_json,
     )
