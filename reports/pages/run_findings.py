@@ -16,7 +16,7 @@ from studies.tracking.interface.findings import StudyFindings, digest_trials, to
 MAX_TABLE_ROWS = 40  # in the note, whose 8,000 characters are MLflow's limit
 
 
-def findings(record: StudyRecord) -> StudyFindings:
+def describe_findings(record: StudyRecord) -> StudyFindings:
     """What a recorded study has found so far, under the recipe that all arms share."""
     comparison = compare_arms(record)
     return StudyFindings(

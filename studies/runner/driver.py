@@ -93,7 +93,7 @@ def run(
         unresolved: claims that a record leaves open: ``reports.unresolved``. Required with ``looks``.
         budget: what this call may spend: it stops before the first seed that is not expected to end within it, and the
             last of the record's ``starts`` has the reason; the next call resumes, with a budget of its own.
-        logging: what is logged beside the trials: ``LoggingOptions(find=reports.findings)`` for what the study found.
+        logging: what is logged beside the trials: ``LoggingOptions(find=describe_findings)`` for what the study found.
         quiet: show no progress.
         say: takes one line of output at a time; ``print`` by default.
 

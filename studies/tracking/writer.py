@@ -347,9 +347,10 @@ class StudyWriter:
             self.runs.log_file(run_id, "traceback.txt", result.error.encode())
         self.runs.log_json(run_id, "result.json", result_to_json(result))
         self.runs.set_tags(run_id, result_tags(result, attempts, faults), final_metrics(result))
-        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED")
+        run = client.get_run(run_id)
+        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED", _trial_end_ms(run, result))
         # A run that is cut off before this line passes for a running one, which the next start replaces.
-        tags = {**client.get_run(run_id).data.tags, "status": result.status}
+        tags = {**run.data.tags, "status": result.status}
         self.runs.set_tags(run_id, {TAGS_CHECKSUM: hash_tags(tags), "status": result.status})
 
     def log_trial_result(self, run_id: str, result: Result, trial_folder: TrialFolder, *, with_curves: bool) -> None:
@@ -393,6 +394,13 @@ def _end_time_ms(study_run: Run, own_results: Sequence[Result], searches: Sequen
     """
     seconds = 0.0 if searches else training_seconds(own_results)
     return int(study_run.info.start_time + 1000 * seconds) if seconds else None
+
+
+def _trial_end_ms(run: Run, result: Result) -> int | None:
+    """The end by which MLflow shows how long a trial trained where it was logged afterwards; ``None`` for now."""
+    if not result.times or 1000 * result.times[-1] > run.info.start_time:
+        return None
+    return int(run.info.start_time + 1000 * training_seconds([result]))
 
 
 def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:

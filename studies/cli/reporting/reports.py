@@ -228,15 +228,15 @@ def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = Fal
         # With the run, so that users of a tracking server find the report as well.
         writer = open_store(settings).writer
         writer.attach_report(record.run_id, folder)
-        writer.log_findings(record.run_id, find(record))
+        writer.log_findings(record.run_id, describe_findings(record))
     return page
 
 
-def find(record: StudyRecord) -> StudyFindings:
+def describe_findings(record: StudyRecord) -> StudyFindings:
     """What a record has found, for its run in MLflow."""
-    from reports.pages.run_findings import findings  # loads scipy, which a study that is cut off does not need
+    from reports.pages import run_findings  # loads scipy, which a study that is cut off does not need
 
-    return findings(record)
+    return run_findings.describe_findings(record)
 
 
 def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: str | None, settings: Settings) -> Path:

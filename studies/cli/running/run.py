@@ -294,7 +294,7 @@ def complete_study(
         reuse,
         unresolved=_unresolved_claims,
         budget=budget,
-        logging=LoggingOptions(find=reports.find if with_findings else None, **logging._asdict()),
+        logging=LoggingOptions(find=reports.describe_findings if with_findings else None, **logging._asdict()),
         resumed_run=resumed_run_id,
         quiet=quiet,
     )

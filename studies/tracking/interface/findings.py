@@ -66,7 +66,7 @@ class LoggingOptions:
     """What a study's start logs beside its trials.
 
     Attributes:
-        find: what a record has found: ``reports.findings``; ``None`` to log no findings.
+        find: what a record has found: ``reports.pages.run_findings.describe_findings``; ``None`` to log no findings.
         log_models: whether the trained networks are logged as models.
         system_metrics: whether the load of this machine is logged.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -29,7 +30,10 @@ def log_model(client: mlflow.MlflowClient, run: Run, network: nn.Module, image_s
         network: on the CPU, with its final weights.
         image_shape: ``(channels, height, width)``.
     """
-    import mlflow.pytorch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as it loads, it warns of the type hints of its own classes
+        import mlflow.pyfunc
+        import mlflow.pytorch
 
     # It warns of pickled models, each time: these are the user's own, and a custom network may not export otherwise.
     logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)

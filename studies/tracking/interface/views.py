@@ -12,6 +12,8 @@ DESCRIPTION_TAG = "mlflow.note.content"
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 TRAINING_VIEW = "workflowType=machine_learning"  # without it MLflow opens its pages for language models
 KEY_LENGTH = 12  # of 32 hexadecimal digits of a run's id
+# MLflow adds the study's own run to those of its trials; what is found stands on that run's page.
+CHARTS_FILTER = "^(train|validation|test)_(error|loss)$"
 VIEW_COLUMNS = (
     "metrics.`test_error`",
     "metrics.`validation_error`",
@@ -74,6 +76,7 @@ def view_tags(run_id: str, *, is_tuned: bool) -> dict[str, str]:
         "selectedColumns": list(VIEW_COLUMNS),
         "groupBy": {"aggregateFunction": "average", "groupByKeys": groups},
         "runsHiddenMode": "SHOW_ALL",
+        "chartsSearchFilter": CHARTS_FILTER,
     }
     return {f"{VIEW_TAG_PREFIX}{view_key(run_id)}": json.dumps(view)}
 

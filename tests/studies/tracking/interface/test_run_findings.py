@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reports.comparison.comparison import compare_arms
-from reports.pages.run_findings import findings
+from reports.pages.run_findings import describe_findings
 from studies.runner.findings import updates
 from studies.runner.findings.updates import FindingsLog
 from studies.tracking.interface.findings import NOTE_TAG, digest_trials, to_metric_name
@@ -17,7 +17,7 @@ RECORD = golden.read("healthy")
 
 
 def test_metrics_are_those_of_the_report():
-    found, comparison = findings(RECORD), compare_arms(RECORD)
+    found, comparison = describe_findings(RECORD), compare_arms(RECORD)
     for arm in comparison.arms:
         assert found.metrics[f"test_error/{arm.name}"] == arm.mean_error.value
         assert found.metrics[f"test_error_half_width/{arm.name}"] == arm.mean_error.half_width
@@ -29,7 +29,7 @@ def test_metrics_are_those_of_the_report():
 
 
 def test_verdicts_are_tags_and_stand_in_the_note_with_question_and_table():
-    found, comparison = findings(RECORD), compare_arms(RECORD)
+    found, comparison = describe_findings(RECORD), compare_arms(RECORD)
     assert found.tags["answer"] == comparison.answer
     assert [found.tags[f"verdict.{number}"] for number in range(1, len(comparison.claims) + 1)] == [
         claim.word for claim in comparison.claims
@@ -40,7 +40,7 @@ def test_verdicts_are_tags_and_stand_in_the_note_with_question_and_table():
 
 def test_a_number_that_does_not_exist_is_not_logged():
     one_seed = replace(RECORD, trials=tuple(trial for trial in RECORD.trials if trial.seed == 0))
-    found = findings(one_seed)
+    found = describe_findings(one_seed)
     assert math.isnan(found.metrics["test_error_half_width/A"])
     names = {metric.key for metric in found.to_metrics(0)}
     assert "test_error/A" in names
@@ -53,7 +53,7 @@ def test_an_arm_of_any_name_has_a_metric(arm, name):
 
 
 def test_a_note_that_a_user_edited_is_kept():
-    found = findings(RECORD)
+    found = describe_findings(RECORD)
     first = found.to_tags({NOTE_TAG: RECORD.registration.question}, "The report is there.")
     assert first[NOTE_TAG].endswith("The report is there.\n")
     again = found.to_tags(first, "The report is here.")
@@ -87,7 +87,7 @@ def clock(monkeypatch):
     return clock
 
 
-def log_of(written, said, find=findings):
+def log_of(written, said, find=describe_findings):
     begun = replace(RECORD, trials=RECORD.trials[:2])
     return FindingsLog(find, lambda: begun, written.append, said.append)
 
@@ -97,7 +97,7 @@ def test_findings_are_logged_seldom_while_trials_end(clock):
 
     def find_slowly(record):
         clock.now += 2.0
-        return findings(record)
+        return describe_findings(record)
 
     log = log_of(written, said, find_slowly)
     log.add_trial(RECORD.trials[2])
@@ -142,9 +142,9 @@ def test_a_fault_of_the_statistics_ends_no_study(clock):
 def test_a_recorded_study_bears_what_it_found_and_lasts_as_long_as_its_training(written):
     store = written.store
     record = store.reader.read_study("depth", run_id=written.run_id)
-    store.writer.log_findings(written.run_id, findings(record))
+    store.writer.log_findings(written.run_id, describe_findings(record))
     run = written.run
-    assert run.data.metrics["test_error/E"] == findings(record).metrics["test_error/E"]
+    assert run.data.metrics["test_error/E"] == describe_findings(record).metrics["test_error/E"]
     assert run.data.tags["findings.trials"] == digest_trials(record.trials)
     assert "ablate report depth" in run.data.tags[NOTE_TAG]
     seconds = training_seconds(trial.result for trial in record.trials)
