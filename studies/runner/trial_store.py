@@ -20,7 +20,6 @@ from studies.storage.lease import acquire_lease, remove_expired_lease
 from studies.storage.manifest import require_planned_result
 from studies.storage.object_store import RESULT_FILES, ObjectStoreError
 from studies.storage.trial_folder import TrialFolder
-from studies.training.weights import load_final_weights
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,8 @@ class TrialStore:
             DamagedFileError: where they are damaged.
             RuntimeError: where they are those of another network.
         """
+        from studies.training.weights import load_final_weights  # loads what trains, which planning does not need
+
         folder, object_store = self.folder(trial), self.context.object_store
         if object_store and not folder.weights.exists():
             with suppress(ObjectStoreError):
