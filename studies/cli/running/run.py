@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from studies.cli.common.options import (
 )
 from studies.cli.common.parameters import SeedsParam
 from studies.cli.reporting import reports
+from studies.cli.running.full_disk import explain_full_disk
 from studies.cli.running.notify import notify_of_end, notify_of_failure, notify_option
 from studies.console.tables import print_json, print_result, print_table
 from studies.design.budget import NO_BUDGET, RunBudget
@@ -327,24 +328,6 @@ def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial]
 
 def _describe_failures(failed_trials: Sequence[RecordedTrial]) -> list[dict[str, Any]]:
     return [{"arm": trial.arm, "seed": trial.seed, "error": _last_error_line(trial)} for trial in failed_trials]
-
-
-@contextmanager
-def explain_full_disk(study: Study, settings: Settings) -> Iterator[None]:
-    """After an error of a full disk, say what to do in the last line."""
-    try:
-        yield
-    except Exception as error:
-        if not is_full_disk(error) or click.get_current_context().find_root().params.get("debug"):
-            raise
-        click.echo(f"Error: {error}", err=True)
-        raise click.ClickException(describe_full_disk(settings, _num_trials_left(study, settings))) from error
-
-
-def _num_trials_left(study: Study, settings: Settings) -> int:
-    """Trials without a result; one where all have one, as it is the tracking store that is left."""
-    ended = {file.parent.name.partition("-")[0] for file in settings.trials_folder.glob("*-*/result.json")}
-    return max(1, sum(trial.fingerprint not in ended for trial in study.trials()))
 
 
 def _last_error_line(trial: RecordedTrial) -> str:
