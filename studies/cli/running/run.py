@@ -277,11 +277,7 @@ def complete_study(
     with_findings: bool = False,
     quiet: bool = False,
 ) -> StudyRecord:
-    """Train the missing trials of a study, and read it back.
-
-    Args:
-        with_findings: whether what the study finds is logged to its run.
-    """
+    """Train the missing trials of a study, log what it finds where asked to, and read it back."""
     from studies.gc_pause import pause_gc
 
     with pause_gc():  # a fifth of the time of large imports
