@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning_modules.specs.errors import DamagedFileError
-from lightning_modules.stored_files import read_json
 
 Percentile = Literal["p50", "p95", "p99"]
 PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
@@ -173,6 +172,8 @@ def read_measurement(file: Path) -> LatencyMeasurement:
         DamagedFileError: where the file cannot be used.
     """
     remedy = "`ablate latency` of this study measures it again."
+    from lightning_modules.stored_files import read_json  # loads NumPy, and a shell waits for its completions
+
     data = read_json(file, {"*": object}, remedy)
     try:
         return measurement_from_json(data)

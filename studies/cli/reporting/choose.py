@@ -12,9 +12,8 @@ from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.common.parameters import QuantityParam
 from studies.cli.reporting.reports import read_study
-from studies.console.tables import print_json, print_table
+from studies.console.tables import print_result, print_table
 from studies.latency.measurement import PERCENTILES, Percentile
-from studies.records.schema import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from reports.comparison.choice import ArmChoice, Quantity
@@ -100,7 +99,7 @@ def choose(
         raise click.UsageError(f"The latency of {study} was not measured; `ablate latency {study}` does it.")
     choice = choose_arm(record, budgets, cast("Percentile", percentile))
     if as_json:
-        print_json(_describe(choice, record, percentile))
+        print_result("choice", _describe(choice, record, percentile))
     else:
         _print_choice(choice, record, percentile)
     code = EXIT_NOTHING if choice.chosen is None else 0 if choice.is_settled else EXIT_OPEN
@@ -195,8 +194,6 @@ def _describe(choice: ArmChoice, record: StudyRecord, percentile: str) -> dict[s
             }
         )
     return {
-        "schema": PRINTED_SCHEMA,
-        "kind": "choice",
         "study": record.registration.study,
         "protocol": record.registration.protocol,
         "budget": {budget.quantity: budget.limit for budget in choice.budgets},

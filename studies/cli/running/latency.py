@@ -9,10 +9,9 @@ import click
 from reports.formatting import format_fixed, shared_decimals
 from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
-from studies.console.tables import print_json, print_table
+from studies.console.tables import print_result, print_table
 from studies.latency.measurement import PERCENTILES, ArmLatency, LatencyMeasurement, Percentile
 from studies.latency.processes import DEFAULT_NUM_PROCESSES, DEFAULT_SECONDS
-from studies.records.schema import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from studies.settings import Settings
@@ -111,7 +110,7 @@ def latency(
     measurement = measure_study_latency(folder, study, plan, lambda line: click.echo(line, err=True))
     store.writer.log_latency(record.run_id, measurement)
     if as_json:
-        print_json(_describe(measurement, study, record.registration.protocol))
+        print_result("latency", _describe(measurement, study, record.registration.protocol))
     else:
         _print_measurement(measurement)
 
@@ -148,8 +147,6 @@ def _describe(measurement: LatencyMeasurement, study: str, protocol: str) -> dic
             percentiles[percentile] = {"median": arm.median(percentile), "low": min(values), "high": max(values)}
         arms.append({"arm": arm.arm, "batch_size": arm.batch_size, "calls": sum(arm.calls), **percentiles})
     return {
-        "schema": PRINTED_SCHEMA,
-        "kind": "latency",
         "study": study,
         "protocol": protocol,
         "unit": "s",
