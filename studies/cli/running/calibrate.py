@@ -19,9 +19,9 @@ from studies.cli.common.options import (
     settings_options,
 )
 from studies.cli.common.parameters import OverrideParam, SeedsParam
+from studies.cli.running.full_disk import explain_full_disk
 from studies.cli.running.run import (
     complete_study,
-    explain_full_disk,
     prestart_processes,
     print_dry_run,
     print_failed_trials,
