@@ -66,10 +66,11 @@ def test_the_load_of_the_machine_is_logged_to_the_study(written, monkeypatch, tr
     pytest.importorskip("psutil")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     client = written.store.runs.client
+    end_time = written.run.info.end_time  # which another test reads
     client.update_run(written.run_id, status="RUNNING")
     with monitor_system(written.run_id, tracking_uri):
         until = time.monotonic() + 60
         while "system/cpu_utilization_percentage" not in written.run.data.metrics and time.monotonic() < until:
             time.sleep(0.2)
-    client.set_terminated(written.run_id)
+    client.set_terminated(written.run_id, end_time=end_time)
     assert 0 <= written.run.data.metrics["system/cpu_utilization_percentage"] <= 100
