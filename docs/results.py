@@ -25,7 +25,13 @@ from reports.renderers import markdown
 from studies.tracking.errors import TrackingError
 
 RESULTS = Path(__file__).parent / "results"
-INDEX_FACTS = ("- Seeds: ", "- Trained: ", "- Data: ", "- Set for every arm alike: ")  # what the index repeats
+INDEX_FACTS = (
+    "- Seeds: ",
+    "- Trained: ",
+    "- Completed: ",
+    "- Data: ",
+    "- Set for every arm alike: ",
+)  # what the index repeats
 INTRODUCTION = (
     "Written by `python docs/results.py` from the heads of the pages: every sentence is a verdict, its reason, or a",
     "caution of the report. Each page names its commands, versions and hardware; a page that an earlier revision wrote",
@@ -121,7 +127,8 @@ def _index_entry(name: str, head: PageHead) -> Iterator[str]:
     yield ""
     for sentence, word, reason, *literature in head.claims:
         agreement = "".join(f"; {words}" for words in literature if words not in ("", "–"))
-        yield f"- **{word.capitalize()}**: {sentence} {reason[0].upper()}{reason[1:]}{agreement}."
+        because = reason.removesuffix(".")
+        yield f"- **{word.capitalize()}**: {sentence} {because[0].upper()}{because[1:]}{agreement}."
     if not head.claims:
         yield "- No claim was registered."
     yield from (f"- Caution: {caution.removeprefix('- ')}" for caution in head.cautions)
@@ -130,6 +137,7 @@ def _index_entry(name: str, head: PageHead) -> Iterator[str]:
 
 def write_index(folder: Path = RESULTS) -> Path:
     """Write the index anew from the pages that lie beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
     index = folder / "README.md"
     texts_by_name = {page.stem: page.read_text(encoding="utf-8") for page in folder.glob("*.md") if page != index}
     index.write_text(results_index(texts_by_name), encoding="utf-8")
