@@ -26,7 +26,7 @@ from studies.runner.context import StudyContext, prepare_study
 from studies.runner.limits.durations import TrialDurations
 from studies.runner.limits.gate import BudgetExhausted, BudgetGate
 from studies.runner.placement import tuned_placement
-from studies.runner.plan import ReusePolicy
+from studies.runner.reuse_plan import ReusePolicy
 from studies.runner.stage import StageRunner
 from studies.runner.study_run import (
     StudyRun,
@@ -86,7 +86,7 @@ def run(
         storage: folder or object store of the trials; by default the runs folder.
         resources: what each trial takes, and where trials run; by default one core each, on this machine or on the
             cluster at ``RAY_ADDRESS``.
-        reuse: which ended trials are reused; see :func:`studies.runner.plan.plan_trials`.
+        reuse: which ended trials are reused; see :func:`studies.runner.reuse_plan.plan_trials`.
         tuning: budget to tune every arm's recipe, in addition to the comparison under the shared one; or a number of
             candidates.
         looks: numbers of seeds of interim analyses; the study stops at the first that resolves its claims.

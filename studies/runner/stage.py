@@ -14,8 +14,15 @@ from studies.execution.cluster import prestart
 from studies.execution.jobs import TrialJob
 from studies.execution.resources import cluster_share_of
 from studies.runner.limits.gate import BudgetGate
-from studies.runner.plan import ReusePolicy, StudyPlan, describe_plan, merge_plans, plan_trials, retrain_missing_weights
 from studies.runner.recorder import RunRecorder
+from studies.runner.reuse_plan import (
+    ReusePolicy,
+    StudyPlan,
+    describe_plan,
+    merge_plans,
+    plan_trials,
+    retrain_missing_weights,
+)
 from studies.runner.study_run import StudyRun
 from studies.storage import status
 from studies.storage.manifest import ManifestEntry, StudyManifest, read_manifest

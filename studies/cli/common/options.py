@@ -14,7 +14,7 @@ from studies.cli.common.completers import complete_protocol, complete_setting
 from studies.cli.common.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
-from studies.runner.plan import REUSE_POLICIES
+from studies.runner.reuse_plan import REUSE_POLICIES
 from studies.settings import CHECKPOINT_INTERVAL_SECONDS, HANG_AFTER_SECONDS, Settings
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from studies.cli.running.run import (
     print_failed_trials,
 )
 from studies.console.tables import print_json, print_table
-from studies.runner.plan import ReusePolicy
+from studies.runner.reuse_plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import require_room
 

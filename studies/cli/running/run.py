@@ -36,7 +36,7 @@ from studies.cli.running.notify import notify_of_end, notify_of_failure, notify_
 from studies.console.tables import print_json, print_result, print_table
 from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.study import MAX_NUM_SEEDS
-from studies.runner.plan import ReusePolicy
+from studies.runner.reuse_plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import describe_full_disk, is_full_disk, require_room
 

@@ -21,7 +21,7 @@ from studies.design.trial import Trial, dependency_chain, dependency_name, with_
 from studies.design.verification import build_verified_networks
 from studies.hardware import Machine
 from studies.records.identity import EndedTrial, TrialKey
-from studies.runner.plan import plan_trials, retrain_missing_weights
+from studies.runner.reuse_plan import plan_trials, retrain_missing_weights
 from studies.storage.trial_folder import TrialFolder
 from studies.training.train import train_trial
 from tests.studies.conftest import ONE, SHORT

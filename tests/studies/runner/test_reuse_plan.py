@@ -18,7 +18,7 @@ from studies.design.study import Study, sort_longest_first
 from studies.design.trial import Trial, with_dependencies
 from studies.records.identity import EndedTrial, TrialKey
 from studies.records.register import make_registration
-from studies.runner.plan import plan_trials
+from studies.runner.reuse_plan import plan_trials
 
 STUDY = declare("depth", seeds=(0, 1))
 FITS = STUDY.trials()

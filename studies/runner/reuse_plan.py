@@ -1,4 +1,4 @@
-"""Plan a study: which of its trials are recorded, can be reused or logged, or must be trained."""
+"""Plan a study: which trials are recorded, which ended ones are reused or logged, and which must be trained."""
 
 from __future__ import annotations
 
