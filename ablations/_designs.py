@@ -22,7 +22,7 @@ from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class _GeneratedAblation(Ablation):
     """An ablation whose baseline, arms, contract and claims follow from components.
 
@@ -68,7 +68,7 @@ class _GeneratedAblation(Ablation):
             object.__setattr__(self, name, value)  # the class is frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LeaveOneOut(_GeneratedAblation):
     """What does each component contribute to the whole? Arms: the full setup, and it without each component.
 
@@ -97,7 +97,7 @@ class LeaveOneOut(_GeneratedAblation):
         super().__post_init__()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AddOne(_GeneratedAblation):
     """What does each component bring on its own? Arms: the base setup, and it with each component.
 
@@ -126,7 +126,7 @@ class AddOne(_GeneratedAblation):
         super().__post_init__()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StepByStep(_GeneratedAblation):
     """What does each step contribute on the way from one setup to another? Arms: the setup after each step.
 

@@ -92,5 +92,7 @@ def test_the_lock_admits_every_dependency_and_names_no_address():
     assert len(by_name) >= 100
     for text in metadata.requires("ablation-studies") or ():
         requirement = Requirement(text)
+        if requirement.name == "ablation-studies":  # an extra that is the sum of others
+            continue
         (pin,) = by_name[requirement.name.lower().replace("_", "-")].specifier
         assert requirement.specifier.contains(Version(pin.version), prereleases=True), text

@@ -38,7 +38,8 @@ from studies.tracking.errors import report_unreachable_store
 from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
 from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
 from studies.tracking.interface.metric_names import metric_name
-from studies.tracking.interface.trial_values import final_metrics, result_tags, training_seconds
+from studies.tracking.interface.run_display import study_end_ms, trial_end_ms, trial_run_name
+from studies.tracking.interface.trial_values import final_metrics, result_tags
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -200,7 +201,7 @@ class StudyWriter:
             self.runs.log_tagged_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
         trials, damages = self._pack_results(study_run_id)
         own_results = [trial.result for trial in trials if trial.result and not trial.reused_from]
-        client.set_terminated(study_run_id, status, _end_time_ms(client.get_run(study_run_id), own_results, searches))
+        client.set_terminated(study_run_id, status, study_end_ms(client.get_run(study_run_id), own_results, searches))
         return damages
 
     def log_findings(self, study_run_id: str, findings: StudyFindings) -> None:
@@ -273,7 +274,7 @@ class StudyWriter:
             PARENT_RUN_TAG: parent_run_id,
             "schema": str(RECORD_SCHEMA),
         }
-        run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **trial_tags})
+        run = self.runs.create_run(experiment, trial_run_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
         self.runs.log_params(run_id, {"arm": trial.arm, "seed": trial.seed} | flatten_fields(trial.setup))
         self.runs.client.log_inputs(
@@ -301,7 +302,7 @@ class StudyWriter:
             PARENT_RUN_TAG: parent_run_id,
             "schema": str(RECORD_SCHEMA),
         }
-        run = self.runs.create_run(experiment, _trial_name(trial, tags), {**tags, **key.tags, **cancelled_tags})
+        run = self.runs.create_run(experiment, trial_run_name(trial, tags), {**tags, **key.tags, **cancelled_tags})
         self.runs.client.set_terminated(run.info.run_id, "KILLED")
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
@@ -348,7 +349,7 @@ class StudyWriter:
         self.runs.log_json(run_id, "result.json", result_to_json(result))
         self.runs.set_tags(run_id, result_tags(result, attempts, faults), final_metrics(result))
         run = client.get_run(run_id)
-        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED", _trial_end_ms(run, result))
+        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED", trial_end_ms(run, result))
         # A run that is cut off before this line passes for a running one, which the next start replaces.
         tags = {**run.data.tags, "status": result.status}
         self.runs.set_tags(run_id, {TAGS_CHECKSUM: hash_tags(tags), "status": result.status})
@@ -385,29 +386,6 @@ def is_logged(epoch: int) -> bool:
     """
     stride: int = 1 << (epoch // FULLY_LOGGED_EPOCHS).bit_length()
     return epoch % stride == 0 if epoch >= FULLY_LOGGED_EPOCHS else True
-
-
-def _end_time_ms(study_run: Run, own_results: Sequence[Result], searches: Sequence[Run]) -> int | None:
-    """The end by which MLflow shows how long a study trained, in all of its starts; ``None`` for now.
-
-    With a search, now: its candidates' times are not at hand; nor is there another where all trials were reused.
-    """
-    seconds = 0.0 if searches else training_seconds(own_results)
-    return int(study_run.info.start_time + 1000 * seconds) if seconds else None
-
-
-def _trial_end_ms(run: Run, result: Result) -> int | None:
-    """The end by which MLflow shows how long a trial trained where it was logged afterwards; ``None`` for now."""
-    if not result.times or 1000 * result.times[-1] > run.info.start_time:
-        return None
-    return int(run.info.start_time + 1000 * training_seconds([result]))
-
-
-def _trial_name(trial: Trial, tags: Mapping[str, str]) -> str:
-    if trial.is_candidate:
-        return f"{trial.arm}, candidate {trial.candidate}, rung {tags['rung']}, seed {trial.seed}"
-    suffix = ", tuned" if tags["recipe"] == "tuned" else ""
-    return f"{trial.arm}, seed {trial.seed}{suffix}"
 
 
 def _study_name(registration: Registration) -> str:

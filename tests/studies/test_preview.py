@@ -44,6 +44,7 @@ def test_a_preview_keeps_the_keys_and_values_of_its_json():
         "protocol": "digits",
         "baseline": "A",
         "varies": ["network.norm"],
+        "design": None,
         "forced": {},
         "property_studied": None,
         "donors": {},

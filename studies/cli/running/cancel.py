@@ -8,7 +8,8 @@ import click
 
 import ablations
 from studies.cli.common.completers import complete_study
-from studies.cli.common.options import format_examples, settings_options
+from studies.cli.common.options import format_examples, json_option, settings_options
+from studies.console.tables import print_json
 
 if TYPE_CHECKING:
     from studies.settings import Settings
@@ -27,7 +28,10 @@ protocol_of_latest_option = click.option(
 @protocol_of_latest_option
 @click.option("--reason", metavar="TEXT", default="", help="Why, in the record and the report.")
 @settings_options(storage=True)
-def cancel(name: str, arm: str, seed: int, protocol: str | None, reason: str, settings: Settings) -> None:
+@json_option
+def cancel(
+    name: str, arm: str, seed: int, protocol: str | None, reason: str, settings: Settings, as_json: bool
+) -> None:
     """Cancel the trial of ARM under SEED, in a study that runs or has ended.
 
     A running one is stopped, and keeps its checkpoint. The trial stays in the record as cancelled, with the reason,
@@ -40,7 +44,9 @@ def cancel(name: str, arm: str, seed: int, protocol: str | None, reason: str, se
     """
     from studies.maintenance.cancellation import cancel_trial
 
-    click.echo(cancel_trial(settings, ablations.ablation_name(name), protocol, arm, seed, " ".join(reason.split())))
+    study = ablations.ablation_name(name)
+    outcome = cancel_trial(settings, study, protocol, arm, seed, " ".join(reason.split()))
+    _print_outcome("cancel", study, arm, seed, outcome, as_json=as_json)
 
 
 @click.command(epilog=format_examples("ablate retry depth E 3"))
@@ -49,7 +55,8 @@ def cancel(name: str, arm: str, seed: int, protocol: str | None, reason: str, se
 @click.argument("seed", type=click.IntRange(min=0))
 @protocol_of_latest_option
 @settings_options(storage=True)
-def retry(name: str, arm: str, seed: int, protocol: str | None, settings: Settings) -> None:
+@json_option
+def retry(name: str, arm: str, seed: int, protocol: str | None, settings: Settings, as_json: bool) -> None:
     """Train the cancelled or failed trial of ARM under SEED again.
 
     In a study that runs it is queued again at once; otherwise the next `ablate run` trains it. A cancelled trial
@@ -59,7 +66,19 @@ def retry(name: str, arm: str, seed: int, protocol: str | None, settings: Settin
     """
     from studies.maintenance.cancellation import retry_trial
 
-    click.echo(retry_trial(settings, ablations.ablation_name(name), protocol, arm, seed))
+    study = ablations.ablation_name(name)
+    outcome = retry_trial(settings, study, protocol, arm, seed)
+    _print_outcome("retry", study, arm, seed, outcome, as_json=as_json)
+
+
+def _print_outcome(kind: str, study: str, arm: str, seed: int, outcome: str, *, as_json: bool) -> None:
+    from studies.records.schema import PRINTED_SCHEMA  # loads NumPy, which completion does without
+
+    if as_json:
+        trial = {"study": study, "arm": arm, "seed": seed}
+        print_json({"schema": PRINTED_SCHEMA, "kind": kind, **trial, "outcome": outcome})
+    else:
+        click.echo(outcome)
 
 
 COMMANDS = (cancel, retry)

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from studies.records.schema import PRINTED_SCHEMA
-
 if TYPE_CHECKING:
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
@@ -88,6 +86,8 @@ def send_notification(command: str | None, content: dict[str, Any]) -> None:
 
 
 def _describe(study: Study, event: Event) -> dict[str, Any]:
+    from studies.records.schema import PRINTED_SCHEMA  # loads NumPy, which completion does without
+
     return {
         "schema": PRINTED_SCHEMA,
         "kind": "notification",

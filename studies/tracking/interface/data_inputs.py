@@ -28,7 +28,7 @@ def study_inputs(registration: Registration, location: str) -> list[DatasetInput
     data, held = registration.data, registration.held
     profiles = {split: {"examples": data[split], "classes": data["classes"]} for split in SPLITS if split in data}
     shape = [held[path] for path in ("scale.channels", "scale.resolution", "scale.resolution") if path in held]
-    return _make_inputs(str(data["name"]), str(data["digest"]), location, profiles, shape)
+    return _make_inputs(str(data["name"]), str(data.get("digest", "unknown")), location, profiles, shape)
 
 
 def trial_inputs(setup: Setup, digest: str, location: str) -> list[DatasetInput]:

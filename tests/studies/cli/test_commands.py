@@ -234,7 +234,9 @@ print("loaded", sorted(loaded & {{"torch", "ray", "mlflow", "optuna", "pandas"}}
 def test_status_tells_of_donors_in_both_forms():
     registration = SimpleNamespace(arms=("cold", "warm"), donors={"warm": "donor of warm"}, tested={}, seeds=(0,))
     registration.study, registration.protocol = "warm_start", "digits"
-    record = SimpleNamespace(registration=registration, find_trial=lambda *_: None, trials=(), tuning=None, starts=())
+    record = SimpleNamespace(
+        registration=registration, find_trial=lambda *_: None, trials=(), tuning=None, starts=(), stop_reason=""
+    )
     shown = recorded_status(record)
     assert shown.state == "registered"
     trials = shown.trials

@@ -145,7 +145,7 @@ def test_a_server_that_is_closed_while_it_loads_does_not_load_to_the_end():
 def test_a_server_and_its_children_end_with_who_started_it():
     line = [sys.executable, "-W", "ignore", "-c", OWNER]
     owner = subprocess.run(
-        line, capture_output=True, text=True, check=False, timeout=60, cwd=Path(fork_server.__file__).parents[2]
+        line, capture_output=True, text=True, check=False, timeout=60, cwd=Path(fork_server.__file__).parents[3]
     )
     assert owner.returncode == -signal.SIGKILL, owner.stderr
     *pids, folder = owner.stdout.split()

@@ -186,6 +186,7 @@ def test_an_ablation_stands_for_all_its_arms():
     assert expand_names(["vgg-a", "lrn", "lrn/A"]) == ("vgg-a", "lrn/A", "lrn/A-LRN")
 
 
+@pytest.mark.slow
 def test_an_ablation_is_profiled_by_the_path_of_its_file():
     path = "examples/my_ablation.py"
     assert expand_names([path, "vgg-a"]) == (f"{path}/plain", f"{path}/smoothed", "vgg-a")

@@ -326,6 +326,7 @@ def test_on_another_machine_nothing_is_trained_again(studied, tmp_path):
     assert [trial.num_attempts for trial in again.trials] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_study_is_synced_and_shown_on_another_machine(studied, tmp_path):
     _, uri, record = studied
     there = ("--runs", tmp_path / "runs", "--storage", uri)
