@@ -144,10 +144,12 @@ def find_possibly_best(
         alpha: probability with which the best arm may be ruled out, or an excess bound be too small.
         resolution: smallest step between two errors.
     """
+    # A single candidate is the best of the candidates, whatever its error is.
     if len(arms) == 1:
         return PossiblyBest(arms=tuple(arms), excess_bounds={arms[0]: 0.0})
     # Per arm, how far each other one may exceed it: an upper bound, simultaneous over the others.
     excess_over: dict[str, dict[str, float]] = {}
+    # Each arm in turn as the reference of its own family (Hsu 1981): the best one is among them.
     for reference in arms:
         others = [arm for arm in arms if arm != reference]
         estimates = FamilyEstimates(
@@ -179,6 +181,7 @@ def choose_arm(record: StudyRecord, budgets: Sequence[Budget], percentile: Perce
     Args:
         percentile: of the latency.
     """
+    # A placebo is the baseline under other draws: to choose it would be to choose a lucky draw.
     record = without_placebos(record)
     registration = record.registration
     errors = endpoint_values(record, "test_error")
@@ -188,6 +191,7 @@ def choose_arm(record: StudyRecord, budgets: Sequence[Budget], percentile: Perce
     rows = []
     for row, arm in enumerate(registration.arms):
         reason = _over_budget(costs[arm], budgets)
+        # After the budget: an arm that costs too much is out whether it trains or not.
         if not reason and num_lost[row]:
             reason = f"{num_lost[row]} of {format_count(errors.shape[1], 'seed')} did not train"
         if not reason and not np.isfinite(errors[row]).any():
@@ -230,6 +234,7 @@ def _rank_candidates(
         resolution=value_resolution(record.registration, "test_error"),
     )
     means = {arm: arm_mean_interval(row) for arm, row in zip(arms, errors, strict=True)}
+    # By the mean alone: ranking by a bound would prefer the arm with fewer seeds missing.
     ranked = sorted(arms, key=lambda arm: means[arm].value)
     limits = {budget.quantity: budget.limit for budget in budgets}
     candidates = []
@@ -253,6 +258,7 @@ def _over_budget(costs: Mapping[Quantity, CostSpread], budgets: Iterable[Budget]
     """Which budget an arm exceeds, or which cost is unknown; empty where it is within all."""
     for budget in budgets:
         median = costs[budget.quantity].median
+        # Unknown is not within: an arm whose memory was not measured may exceed it.
         if math.isnan(median):
             return f"its {QUANTITY_LABELS[budget.quantity]} cannot be told from the record"
         if median > budget.limit:

@@ -74,6 +74,7 @@ def report_sections(comparison: Comparison, figures: Sequence[Figure]) -> tuple[
         sections.append(factorial_section(comparison, figure_names))
     if comparison.components:
         sections.append(components_section(comparison, comparison.components, figure_names))
+    # Each figure once: where it decides, or with what it belongs to, or else here.
     other_figures = tuple(name for name in figure_names if name not in FIGURES_OF_SECTIONS)
     sections += [
         contract_section(comparison),
@@ -101,6 +102,7 @@ def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         facts.append(("Interim analyses", comparison.interim_schedule.description))
     if comparison.tuned:
         facts.append(("Tuning", describe_tuning(comparison.tuned)))
+    # The error of a network that has learned nothing: the scale on which all others are read.
     if comparison.constant_answer:
         facts.append(("Constant answer", describe_constant_answer(comparison.constant_answer)))
     facts += [("Data", _summarize_data(registration.data)), ("Protocol", registration.protocol)]
@@ -130,6 +132,7 @@ def _count_completed(comparison: Comparison) -> str:
     num_finished = sum(arm.num_finished for arm in comparison.arms)
     num_planned = len(registration.arms) * len(registration.seeds)
     completed = f"{num_finished} of {format_count(num_planned, 'trial')}"
+    # Counted apart: they belong to no arm, and an arm whose source failed cannot finish.
     if dependencies:
         num_trained = [trial.state for trial in dependencies].count("finished")
         kind = "evaluated network" if has_evaluations(comparison.arms) else "source network"
@@ -195,6 +198,7 @@ def _sensitivity_section(comparison: Comparison) -> Section:
 def _describe_image_sampling(comparison: Comparison) -> tuple[str, ...]:
     """State where the test images widen no interval; their table is left out then."""
     measured = [difference for difference in comparison.differences if difference.seed_image_interval.is_bounded]
+    # Said once in words, where a table would repeat the intervals that stand above it.
     if not measured or _image_sampling_table(comparison).rows:
         return ()
     return ("The test images as a second source of variance widen none of the intervals over seeds.",)
@@ -211,6 +215,7 @@ def _image_sampling_table(comparison: Comparison) -> Table:
         contrast = text_cell(format_contrast(difference.over, difference.arm), "strong")
         over_seeds = interval_cell(difference.estimate, digits)
         over_images = interval_cell(difference.seed_image_interval, digits)
+        # Compared as printed: a reader sees no difference that rounding hides.
         if over_images.text == over_seeds.text:
             over_images = replace(over_images, text="as over seeds", tone="quiet")
         else:
@@ -308,6 +313,7 @@ def _describe_registration(check: RegistrationCheck | None) -> Iterator[str]:
     if check is None:
         return
     for number, entry in enumerate(check.entries):
+        # The first entry is the registration itself, which changed nothing.
         changes = "" if number == 0 else f" ({'; '.join(check.amendments[number - 1][1])})"
         yield (
             f"{'Amended' if number else 'Registered'} {entry.results_seen} by {entry.author} at {entry.time}{changes}: "
@@ -320,6 +326,7 @@ def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:
     runs = [trial.reused_from for trial in (*comparison.trials, *comparison.dependencies) if trial.reused_from]
     if not runs:
         return ()
+    # Six are enough to find the studies that trained them.
     sources = join_words(sorted(set(runs)), max_words=6)
     return (f"{format_count(len(runs), 'trial')} reused from another study: runs {sources}.",)
 

@@ -35,6 +35,7 @@ def collect_trainings(record: StudyRecord, study: Study) -> Trainings:
     """
     registration = record.registration
     values = endpoint_values(record, "test_error")
+    # Complete seeds alone: in the paired world a seed stands for all arms at once.
     complete = np.asarray(np.isfinite(values).all(axis=0))
     if complete.sum() < MIN_TRAININGS:
         raise UserError(
@@ -42,6 +43,7 @@ def collect_trainings(record: StudyRecord, study: Study) -> Trainings:
             f"{MIN_TRAININGS} or more to resample studies from. Give more --seeds; 200 or more give useful intervals."
         )
     own_claims = []
+    # A calibration of some arms keeps the claims that these can answer, on the one endpoint whose noise is measured.
     for claim in study.ablation.claims:
         if claim.endpoints == ("test_error",) and set(claim.arms) <= set(registration.arms):
             own_claims.append(claim)
@@ -89,6 +91,7 @@ def calibration_to_json(calibration: Calibration) -> dict[str, Any]:
     trainings = calibration.trainings
     errors = {}
     for arm, row in zip(trainings.arms, trainings.errors, strict=True):
+        # Four decimals tell apart any two errors of up to 10,000 test images.
         errors[arm] = [round(value, 4) for value in row.tolist()]
     return {
         "study": trainings.study,
@@ -120,6 +123,7 @@ def _rate_row(rate: MeasuredRate) -> dict[str, CsvValue]:
         "arms": case.num_arms,
         "seeds": case.num_seeds,
         "shift": case.shift,
+        # Ten thousand studies resolve a hundredth of a percent.
         "percent": round(rate.percent, 3),
         "low": round(rate.low, 3),
         "high": round(rate.high, 3),

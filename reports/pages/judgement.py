@@ -60,6 +60,7 @@ def judgement_files(judgement: Judgement) -> dict[str, bytes]:
         rf"\section*{{{latex.escape_text(title)}}}",
         rf"\noindent\textbf{{{latex.escape_text(answer)}}}",
     ]
+    # The page shows these two by its own template; text formats have none.
     for section in (_head_section(judgement), _claims_section(judgement), *sections):
         blocks += markdown.render_section(section, figures)
         article += latex.render_section(section, figures)
@@ -122,6 +123,7 @@ def _describe_method(judgement: Judgement) -> tuple[str, ...]:
     family = format_count(judgement.num_registered, "difference")
     claims = "the given claims" if judgement.are_claims_given else "the claims that every arm improves on the baseline"
     effect = "No smallest effect of interest was given, so no two arms can be found equivalent."
+    # Of the values' own unit: nothing is converted, so accuracies in shares keep an effect in shares.
     if judgement.smallest_effect:
         amount = f"{judgement.smallest_effect:g} {table.difference_unit}".strip()
         effect = f"The smallest effect of interest is {amount}."
@@ -135,11 +137,13 @@ def _describe_method(judgement: Judgement) -> tuple[str, ...]:
 
 def _value_decimals(judgement: Judgement) -> int:
     half_widths = [change.half_width for change in changes_by_pair(judgement).values()]
+    # One precision for the whole report, that of the narrowest interval: columns are compared by eye.
     half_widths += [(arm.mean.high - arm.mean.low) / 2 for arm in judgement.arms]
     return choose_decimals(half_widths, maximum=6)
 
 
 def _mean_interval(arm: ExternalArm) -> Interval:
+    # A mean of one seed has no interval, and its half-width must not be printed as infinite.
     has_limits = math.isfinite(arm.mean.low)
     low, high = (arm.mean.low, arm.mean.high) if has_limits else (math.nan, math.nan)
     return Interval(value=arm.mean.mean, low=low, high=high)
@@ -153,6 +157,7 @@ def arms_table(judgement: Judgement) -> Table:
     for arm in judgement.arms:
         change = changes.get((judgement.table.baseline, arm.name))
         difference = interval_cell(change, decimals) if change else text_cell("baseline", "quiet")
+        # The claims read this arm against another one than the baseline, and only that is estimated.
         if change is None and arm is not judgement.arms[0]:
             difference = text_cell("see below", "quiet")
         num_values = f"{arm.mean.num_seeds} of {len(arm.values)}"
@@ -186,6 +191,7 @@ def _differences_table(judgement: Judgement) -> Table:
     decimals, changes = _value_decimals(judgement), changes_by_pair(judgement)
     rows = []
     baseline = judgement.table.baseline
+    # A second table with the same numbers would only raise the question of what is different in it.
     is_shown = [item.over == baseline and item.num_pairs == item.num_planned for item in judgement.differences]
     for index, contrast in enumerate(() if all(is_shown) else judgement.differences):
         pair = (contrast.over, contrast.arm)

@@ -92,6 +92,7 @@ class Report:
         names = []
         for figure in self._figures:
             names += [figure.name, *(panel.name for panel in figure.panels)]
+        # A figure of one panel shares its name with it.
         return tuple(dict.fromkeys(names))
 
     def markdown(self) -> str:
@@ -102,6 +103,7 @@ class Report:
         """Write the whole report to a folder: HTML, Markdown, LaTeX, CSV, figures; returns the page's path."""
         return write_report(self.record, Path(folder))
 
+    # Drawn once: a report with forty arms takes seconds to draw, and a notebook shows it in many cells.
     @cached_property
     def _figures(self) -> tuple[Figure, ...]:
         return report_figures(self.comparison)
@@ -226,11 +228,13 @@ def judge(
         resolution=resolution,
         source=source or (Path(str(results)).name if is_file else "results"),
     )
+    # The judgement's own functions know no notebook; the view is added to what they return.
     return JudgementReport(**{field.name: getattr(judgement, field.name) for field in fields(judgement)})
 
 
 def _render_table(table: Table) -> str:
     header = [f"{column.title}, {column.unit}" if column.unit else column.title for column in table.columns]
+    # Numbers are aligned to the right, as in the report.
     numbers = [index for index, column in enumerate(table.columns) if column.kind == "number"]
     rows = [[text_with_mark(cell) for cell in row] for row in table.rows]
     return render_table(header, rows, numbers) + "".join(render_line(note, quiet=True) for note in table.footnotes)

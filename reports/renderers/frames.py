@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PERCENT, POINTS, SECONDS, BYTES, NATS = "percent", "percentage points", "seconds", "bytes", "nats"
+# Named by the column's end, so that metrics of later versions have units too.
 METRIC_UNITS = {"error": PERCENT, "loss": NATS}  # by the last word of a metric's name
 COST_UNITS = {
     "train_seconds": SECONDS,
@@ -61,9 +62,11 @@ def arms_frame(comparison: Comparison) -> pd.DataFrame:
         "receptive_field": "pixels",
         "published": comparison.registration.reference.quantity if comparison.registration.reference else "",
     }
+    # Medians, each with the range over seeds beside it.
     for name, unit in COST_UNITS.items():
         units |= {name: unit, f"{name}_min": unit, f"{name}_max": unit}
     frame = _make_frame(arm_rows(comparison), units)
+    # pandas' boolean has a third value: the baseline is no difference, registered or not.
     frame["registered"] = frame["registered"].map({"true": True, "false": False}).astype("boolean")
     return _convert_counts(frame, (*PROPERTIES, "pairs", "donor_epochs"))
 
@@ -113,6 +116,7 @@ def curves_frame(comparison: Comparison, *, layers: bool = False) -> pd.DataFram
     for trial in (*comparison.trials, *comparison.dependencies):
         curves = trial.result.curves if trial.result else {}
         shown = [name for name in curves if layers or not name.startswith(LAYER_CURVE_PREFIX)]
+        # Curves may differ in length: a trial that became non-finite ends within an epoch.
         num_epochs = max((len(curves[name]) for name in shown), default=0)
         for index in range(num_epochs):
             row: dict[str, CsvValue] = {"arm": trial.arm, "seed": trial.seed, "epoch": index + 1}
@@ -128,6 +132,7 @@ def curves_frame(comparison: Comparison, *, layers: bool = False) -> pd.DataFram
 def _metric_units(names: Iterable[str]) -> dict[str, str]:
     units = {}
     for name in names:
+        # `test_top5_error` and `validation_loss` alike.
         unit = METRIC_UNITS.get(name.rpartition("_")[2])
         if unit:
             units[name] = unit

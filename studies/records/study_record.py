@@ -198,6 +198,7 @@ class StudyRecord:
                 (arm, *map(_format_error, errors_of_arm[:MAX_SHOWN_SEEDS]), _format_error(_mean(errors_of_arm)))
             )
         shown_seeds = registration.seeds[:MAX_SHOWN_SEEDS]
+        # A table of a hundred columns is cut off by the notebook, and the mean with it.
         num_hidden = len(registration.seeds) - len(shown_seeds)
         hidden = f" Of {len(registration.seeds)} seeds the first {MAX_SHOWN_SEEDS} are shown." if num_hidden else ""
         header = ("arm", *(f"seed {seed}" for seed in shown_seeds), "mean")
@@ -214,6 +215,7 @@ class StudyRecord:
     def _count_finished(self) -> int:
         """Finished trials among the planned ones, the source networks of arms left out."""
         arms, seeds = self.registration.arms, self.registration.seeds
+        # By arm and seed, not by run: a trial that was logged twice has finished once.
         finished = {(trial.arm, trial.seed) for trial in self.trials if trial.state == "finished"}
         return sum((arm, seed) in finished for arm in arms for seed in seeds)
 
@@ -225,6 +227,7 @@ class StudyRecord:
     @property
     def stop_reason(self) -> str:
         """Why the last start stopped before all of its trials had started; empty where it did not."""
+        # The last start's alone: what stopped an earlier one has been taken up since.
         return self.starts[-1].stop_reason if self.starts else ""
 
     def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:

@@ -29,6 +29,7 @@ def render_module_file(path: str, name: str) -> str:
     Raises:
         InvalidValue: for a name that Python cannot import, as the networks' class paths need.
     """
+    # Checked here, and not when training first imports it, after minutes of planning.
     if not name.isidentifier():
         raise InvalidValue(f"{name!r} cannot be imported; a file with its own networks needs a name without '-'.")
     question = "Does GELU beat ReLU in a small network of mine?"
@@ -48,12 +49,14 @@ def render_networks_file(path: str, text: str) -> str:
     """
     names = _split_values(text, "--networks", EXAMPLE_NETWORKS)
     networks = {name: catalogue.find_network(name) for name in names}
+    # A dictionary keeps one of two equal names.
     if len(networks) < len(names):
         raise InvalidAblation(f"--networks {text} names a network twice: there is nothing to compare.")
     constants = {name: _constant_of(network) for name, network in networks.items()}
     codes = {name: f'Arm("{name}", {{"network": {constant}}})' for name, constant in constants.items()}
     varies = _differing_fields(list(networks.values()))
     note = ""
+    # Several differing parts are one declared change of the network: the contract then admits them together.
     if len(varies) > 1 or varies == ("network",):
         parts = ", ".join(path.removeprefix("network.") for path in varies if path != "network")
         what = f"in several parts ({parts})" if parts else "as a whole"
@@ -122,6 +125,7 @@ def _split_values(text: str, option: str, example: str) -> list[str]:
 
 def _constant_of(network: Network) -> str:
     """The name under which an ablation's file imports a network."""
+    # By identity: two names of the catalogue may stand for equal networks.
     for name, value in vars(catalogue).items():
         if name.isupper() and value is network:
             return name
@@ -131,6 +135,7 @@ def _constant_of(network: Network) -> str:
 def _differing_fields(networks: Sequence[Network]) -> tuple[str, ...]:
     """The paths of the parts in which networks differ; that of the whole network where their families do."""
     first = networks[0]
+    # Fields of two families have nothing to compare: a VGG has stages, and so has a ResNet, of other kinds.
     if any(type(network) is not type(first) for network in networks):
         return ("network",)
     paths = []
@@ -143,6 +148,7 @@ def _differing_fields(networks: Sequence[Network]) -> tuple[str, ...]:
 
 def _require_valid_arms(arms: Mapping[str, Mapping[str, object]], varies: tuple[str, ...]) -> None:
     """Declare the ablation that the file will declare, which raises what is wrong with it."""
+    # The same constructors as the file's own: what they refuse, importing it would refuse.
     baseline, *others = [Arm(name, edits) for name, edits in arms.items()]
     Ablation(question="?", baseline=baseline, arms=tuple(others), varies=varies)
 

@@ -87,8 +87,10 @@ def latency(
     from studies.storage.copies.archive import is_archive_name
     from studies.tracking.store import open_store
 
+    # What is measured is recorded with the study, and an archive has checksums of all that it holds.
     if is_archive_name(name):
         raise click.UsageError(f"{name} is an archive, which is read only; `ablate import {name}` unpacks it first.")
+    # More threads than cores wait for each other, which would be timed as the network's latency.
     if threads > count_cores():
         raise click.UsageError(f"--threads is {threads}; expected 1 to {count_cores()}, the cores of this machine.")
     has_gpu = count_gpus() > 0
@@ -97,6 +99,7 @@ def latency(
     record = read_study(name, protocol, settings, run_id)
     store = open_store(settings, create=False)
     study = record.registration.study
+    # Beside the manifest: the measurement survives a lost tracking store, and `ablate sync` logs it again.
     folder = settings.studies_folder / f"{study}-{store.reader.read_conditions(record.run_id)}"
     plan = plan_latency(
         folder,
@@ -126,6 +129,7 @@ def _print_measurement(measurement: LatencyMeasurement) -> None:
         click.echo(f"Not measured: {arm_name}, as {reason}.")
     for sentence in measurement.disturbances:
         click.echo(f"Warning: {sentence}", err=True)
+    # After all warnings, what they come to: each of them alone reads like a detail.
     if measurement.disturbances:
         click.echo("Warning: the machine was not quiet; measure again when nothing else runs on it.", err=True)
 
@@ -134,6 +138,7 @@ def _format_spread(arm: ArmLatency, percentile: Percentile) -> str:
     values = [value / MILLISECOND for value in arm.values(percentile)]
     median = arm.median(percentile) / MILLISECOND
     decimals = shared_decimals([median])
+    # The extremes and no deviation: of five processes, the range is all that there is to see.
     limits = f"{format_fixed(min(values), decimals)} to {format_fixed(max(values), decimals)}"
     return f"{format_fixed(median, decimals)} ({limits})"
 
@@ -144,6 +149,7 @@ def _describe(measurement: LatencyMeasurement, study: str, protocol: str) -> dic
         percentiles: dict[str, Any] = {}
         for percentile in PERCENTILES:
             values = arm.values(percentile)
+            # Seconds, as everywhere in JSON; milliseconds are for eyes.
             percentiles[percentile] = {"median": arm.median(percentile), "low": min(values), "high": max(values)}
         arms.append({"arm": arm.arm, "batch_size": arm.batch_size, "calls": sum(arm.calls), **percentiles})
     return {
