@@ -161,15 +161,28 @@ def test_a_file_without_claims_is_told_that_nothing_gets_a_verdict():
     ("name", "replacements", "step", "text"),
     [
         ("unbuilt", (("nn.Conv2d(16, 32", "nn.Conv2d(17, 32"),), "networks", "in 4 (Conv2d): it takes 17 channels"),
-        ("raising", (("    return nn.Seq", "    1 / 0\n    return nn.Seq"),), "networks", "ZeroDivisionError"),
-        (
+        pytest.param(
+            "raising",
+            (("    return nn.Seq", "    1 / 0\n    return nn.Seq"),),
+            "networks",
+            "ZeroDivisionError",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "six_classes",
             (("nn.Linear(32, classes)", "nn.Linear(32, 6)"),),
             "networks",
             "gives the shape (1, 6) for one image",
+            marks=pytest.mark.slow,
         ),
         ("no_number", with_last_layer("(x - 1e6).log()"), "batch", "the loss of the first batch, 32 images, is nan"),
-        ("cut", with_last_layer("x.detach()"), "networks", "no weight takes part in its outputs"),
+        pytest.param(
+            "cut",
+            with_last_layer("x.detach()"),
+            "networks",
+            "no weight takes part in its outputs",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_network_that_cannot_be_trained_is_told_by_arm(name, replacements, step, text):
@@ -239,6 +252,7 @@ def test_what_was_asked_for_wrongly_is_misuse():
     assert "Did you mean 'epochs'?" in call("check", file, "--set", "recipe.epoch=3", code=2).output
 
 
+@pytest.mark.slow
 def test_the_last_line_says_whether_it_can_be_run():
     file = f"./{write_setting()}"
     shown = call("check", file, "--set", "recipe.epochs=2").output

@@ -138,7 +138,7 @@ def test_misuse_is_one_clear_line_with_code_2_and_writes_nothing(arguments, text
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("protocol", ["cifar10", "cifar10-cpu"])
+@pytest.mark.parametrize("protocol", [pytest.param("cifar10", marks=pytest.mark.slow), "cifar10-cpu"])
 def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
     (tmp_path / "data" / "train").mkdir(parents=True)
     arguments = ("--protocol", protocol, "--data-root", tmp_path / "data", "--runs", tmp_path / "runs")

@@ -188,6 +188,7 @@ def test_a_chain_is_shown_in_the_line_of_its_arm(capsys):
 
 
 @pytest.mark.xdist_group("warm start")
+@pytest.mark.slow
 def test_a_study_with_a_warm_start_runs_through_and_takes_its_donor_over(tmp_path, monkeypatch, one_ray):
     monkeypatch.setattr(ablations, "load", lambda _: ABLATION)
     record = studies.run("warm", seeds=2, overrides=SHORT, runs=tmp_path, resources=ONE, quiet=True, say=lambda _: None)

@@ -123,6 +123,7 @@ def test_a_killed_bundle_resumes_every_seed_from_its_checkpoint(forks, digits, s
     assert all(TrialFolder(job.folder).num_attempts == 2 for job in jobs)
 
 
+@pytest.mark.slow
 def test_a_seed_that_turns_non_finite_drops_out_and_the_others_go_on(forks, digits, small, tmp_path):
     setup = replace(small, recipe=replace(small.recipe, epochs=3))
     exploding = replace(setup, recipe=replace(setup.recipe, learning_rate=1e8, clip_norm=0.0))

@@ -16,12 +16,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one written study")]
 
 
 @pytest.fixture
-def tracking_uri(written):
-    """The store as that of MLflow's own functions, which know one per process."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(written.store.runs.settings.tracking_uri)
-    yield written.store.runs.settings.tracking_uri
-    mlflow.set_tracking_uri(before)
+def tracking_uri(written, monkeypatch):
+    """The store as that of MLflow's own functions.
+
+    By the environment: what `mlflow.set_tracking_uri` sets would stay for all later tests of the process.
+    """
+    uri = written.store.runs.settings.tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert mlflow.get_tracking_uri() == uri
+    return uri
 
 
 def test_a_network_is_loaded_as_it_was_logged_with_its_metrics_on_their_data(written, small, tracking_uri):
