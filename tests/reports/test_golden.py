@@ -39,7 +39,9 @@ def said(study) -> str:
     return markdown.render_report(compare_arms(study), ())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "crossed" else ()) for name in NAMES]
+)
 def test_what_a_store_gives_back_is_what_was_put_in(kept, name):
     committed = golden.read(name)
     found = golden.renamed(again(kept, name), committed)

@@ -279,5 +279,6 @@ def test_a_notebook_reads_the_same_report(recorded):
     assert report.comparison.registration.question in report.markdown()
 
 
+@pytest.mark.slow
 def test_the_ui_of_a_server_is_the_server():
     assert "open http://127.0.0.1:1 in a browser" in call("ui", "--tracking-uri", "http://127.0.0.1:1")

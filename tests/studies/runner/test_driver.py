@@ -401,6 +401,7 @@ def test_what_a_trial_met_is_in_its_record(copied):
     assert found.result == trial.result
 
 
+@pytest.mark.slow
 def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorded, tmp_path, monkeypatch):
     """The store fails whenever a trial ends, as if its server had gone away: training goes on, nothing is lost."""
 
