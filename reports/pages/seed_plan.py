@@ -210,8 +210,8 @@ def plan(
     settings = Settings.from_environment(runs, None, tracking_uri)
     seed_plan = plan_seeds(
         study,
-        None if spread else _read_recorded(study, study.name, settings),
-        calibration=None if spread else _read_calibration(study, settings),
+        None if spread else _read_pilot(study, settings),
+        calibration=None if spread else read_calibration(study, lambda name: _read_record(study, name, settings)),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,
@@ -231,20 +231,30 @@ def estimate_arm_seconds(study: Study, log: Callable[[str], None]) -> float | No
     return estimate_seconds_per_seed(study.setups().values(), log)
 
 
-def _read_recorded(study: Study, name: str, settings: Settings) -> StudyRecord | None:
-    """A record under the study's protocol, with its overrides where there is such a run; ``None`` where none is."""
+def read_calibration(study: Study, read_record: Callable[[str], StudyRecord]) -> StudyRecord | None:
+    """The trainings of a study's calibration; ``None`` where there are none, or under other settings.
+
+    Args:
+        read_record: reads the record of a study by name, under the protocol and overrides of ``study``.
+    """
     try:
-        reader = open_store(settings, create=False).reader
-        return reader.read_study(name, study.protocol.name, None, study.overrides)
+        record = read_record(f"{CALIBRATION_PREFIX}{study.name}")
+    except TrackingError:
+        return None
+    # With other settings the noise is another.
+    return record if dict(record.registration.overrides) == dict(study.overrides) else None
+
+
+def _read_pilot(study: Study, settings: Settings) -> StudyRecord | None:
+    try:
+        return _read_record(study, study.name, settings)
     except TrackingError:
         return None
 
 
-def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
-    record = _read_recorded(study, f"{CALIBRATION_PREFIX}{study.name}", settings)
-    # With other settings the noise is another.
-    has_same_settings = record is not None and dict(record.registration.overrides) == dict(study.overrides)
-    return record if has_same_settings else None
+def _read_record(study: Study, name: str, settings: Settings) -> StudyRecord:
+    """A record under the study's protocol, with its overrides where there is such a run."""
+    return open_store(settings, create=False).reader.read_study(name, study.protocol.name, None, study.overrides)
 
 
 def _answer_row(answer: PlannedAnswer, *, has_pilot: bool) -> tuple[str, ...]:

@@ -316,20 +316,24 @@ def plan(
     """Plan how many seeds a question takes, and what they cost.
 
     The noise is that of `ablate calibrate`, or of the recorded study, taken as a pilot, whichever has more seeds; or a
-    --spread that you state. Without --difference and
-    --equivalence, both are planned for the protocol's smallest effect of interest.
+    --spread that you state. Without --difference and --equivalence, both are planned for the protocol's smallest effect
+    of interest.
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.comparison.seed_planning import plan_seeds
-    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds
+    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds, read_calibration
     from studies.cli.reporting.plan import print_plan
 
     study = options.declare_study(name)
+
+    def read_recorded(recorded_name: str) -> StudyRecord:
+        return read_study(recorded_name, study.protocol.name, settings, overrides=study.overrides)
+
     seed_plan = plan_seeds(
         study,
         None if spread else _read_pilot(name, study, settings, run_id),
-        calibration=None if spread or run_id else _read_calibration(study, settings),
+        calibration=None if spread or run_id else read_calibration(study, read_recorded),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,
@@ -369,20 +373,6 @@ def _describe_overrides(overrides: Mapping[str, Leaf]) -> str:
     if not overrides:
         return "without --set"
     return "with " + " ".join(f"--set {path}={value}" for path, value in overrides.items())
-
-
-def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
-    """The trainings of the study's calibration under the same protocol; ``None`` where there are none."""
-    from studies.tracking.errors import TrackingError
-
-    try:
-        record = read_study(
-            f"{CALIBRATION_PREFIX}{study.name}", study.protocol.name, settings, overrides=study.overrides
-        )
-    except TrackingError:
-        return None
-    # With other settings the noise is another.
-    return record if dict(record.registration.overrides) == dict(study.overrides) else None
 
 
 COMMANDS = (report, plan)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from studies.design.budget import RunBudget, Spending
+from studies.design.budget import Spending
 
 # Of the longest time measured so far: two trainings of one network differ by some percent.
 SAFETY_FACTOR = 1.1
@@ -75,25 +75,3 @@ def forecast_spending(
         seconds=spent.seconds + seconds_until_all_end(running, waiting, max_running),
         gpu_hours=spent.gpu_hours + gpu_seconds / 3_600,
     )
-
-
-def count_fitting_seeds(
-    budget: RunBudget,
-    spent: Spending,
-    running: Sequence[Load],
-    loads_by_seed: Sequence[Sequence[Load]],
-    max_running: int = 0,
-) -> int:
-    """How many of the next seeds, each with the loads of all its arms, end within a budget.
-
-    Args:
-        spent: so far, together with what the end of the study will take.
-        running: loads that have started, and end whatever is decided.
-        loads_by_seed: of each seed in order, the loads that have not started.
-    """
-    waiting: list[Load] = []
-    for count, loads in enumerate(loads_by_seed):
-        waiting += loads
-        if budget.exceeded_by(forecast_spending(spent, running, waiting, max_running)):
-            return count
-    return len(loads_by_seed)

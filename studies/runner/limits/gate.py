@@ -12,7 +12,7 @@ from lightning_modules.specs.errors import DamagedFileError
 from studies.design.budget import RunBudget, Spending, duration_option
 from studies.execution.jobs import TrialJob
 from studies.runner.limits.durations import TrialDurations
-from studies.runner.limits.forecast import SAFETY_FACTOR, Load, count_fitting_seeds, forecast_spending
+from studies.runner.limits.forecast import SAFETY_FACTOR, Load, forecast_spending
 from studies.storage.status_files import load_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.storage.trial_requests import list_cancelled, take_retries
@@ -120,7 +120,7 @@ class BudgetGate:
             waiting: all bundles that have not started, this one among them.
             share_of: the share of all machines that a trial takes.
         """
-        if not self.budget.is_limited or self.is_admitted(bundle):
+        if self.is_admitted(bundle):
             return True
         if self.refusal and self.clock() - self.refusal.decided_at < REFUSAL_SECONDS:
             return False
@@ -133,9 +133,8 @@ class BudgetGate:
         if any(math.isnan(load.seconds) for load in (*running, *queued, *loads)):
             is_admitted = self._admit_unmeasured(units)
         else:
-            spent = self._spent_with_reserve()
-            is_admitted = bool(count_fitting_seeds(self.budget, spent, running, [[*queued, *loads]], self.max_running))
-            forecast = forecast_spending(spent, running, [*queued, *loads], self.max_running)
+            forecast = forecast_spending(self._spent_with_reserve(), running, [*queued, *loads], self.max_running)
+            is_admitted = not self.budget.exceeded_by(forecast)
             self.refusal = _Refusal(tuple(units), sum(map(len, own)), forecast, self.clock())
         if is_admitted:
             self.admitted |= units

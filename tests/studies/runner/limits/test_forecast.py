@@ -3,11 +3,21 @@
 import pytest
 
 from studies.design.budget import NO_BUDGET, RunBudget, Spending
-from studies.runner.limits.forecast import Load, count_fitting_seeds, seconds_until_all_end
+from studies.runner.limits.forecast import Load, forecast_spending, seconds_until_all_end
 
 
 def loads(*seconds, share=1.0, gpus=0.0, name=""):
     return [Load(name=f"{name}{number}", seconds=value, share=share, gpus=gpus) for number, value in enumerate(seconds)]
+
+
+def count_fitting_seeds(budget, spent, running, loads_by_seed, max_running=0):
+    """How many of the next seeds, each with the loads of all its arms, end within a budget."""
+    waiting = []
+    for count, loads_of_seed in enumerate(loads_by_seed):
+        waiting += loads_of_seed
+        if budget.exceeded_by(forecast_spending(spent, running, waiting, max_running)):
+            return count
+    return len(loads_by_seed)
 
 
 @pytest.mark.parametrize(
