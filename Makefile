@@ -12,7 +12,7 @@ BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks
 # Two parts of at most four minutes each: make bench-gpu PART=step, and PART=study.
 comma := ,
 BENCHMARKS_OF_A_GPU := $(if $(filter step,$(PART)),gpu,$(if $(filter study,$(PART)),gpu_study,overhead loader step gpu gpu_study))
-GPU_PARTS := $(if $(filter step,$(PART)),--parts ceiling$(comma)trial$(comma)bundle$(comma)step)
+GPU_PARTS := $(if $(filter step,$(PART)),--parts ceiling$(comma)trial$(comma)bundle$(comma)step$(comma)photographs)
 
 PROTOCOL ?= digits
 SEEDS ?=

@@ -14,6 +14,7 @@ batches have 128 images; bfloat16 autocast, channels-last. Parts:
   one graph.
 - ``compile``: the same step under ``torch.compile``, eager and captured (GPU only).
 - ``large``: bare steps at 224 pixels.
+- ``photographs``: whole epochs at 224 pixels, from JPEGs of 500 x 375 and from images in the device's memory.
 - ``stock``: an ordinary Lightning script with a ``Dataset`` and worker processes, for comparison with ``trial``.
 """
 
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from _photographs import images_per_second
 from _side_by_side import asked, keep, timed, where
 from torch import nn
 from torch.nn import functional
@@ -48,7 +50,7 @@ from studies.design.trial import Trial
 from studies.hardware import Machine
 from studies.training.train import train_trial
 
-PARTS = ("ceiling", "trial", "bundle", "profile", "step", "compile", "large", "stock")
+PARTS = ("ceiling", "trial", "bundle", "profile", "step", "compile", "large", "photographs", "stock")
 NETWORKS = ("vgg-a", "vgg-d", "resnet-20", "resnet-56")
 LARGE_NETWORKS = ("vgg-a", "vgg-d", "resnet-50")
 BATCH = 128
@@ -381,6 +383,25 @@ def measure_large(sizes: Sizes, ceiling: float) -> list[dict[str, Any]]:
     return table.rows
 
 
+def measure_photographs(sizes: Sizes) -> dict[str, float]:
+    """Images per second of VGG-D from files, and from images in the device's memory."""
+    name = "vgg-a" if sizes.smallest else "vgg-d"
+    rates = images_per_second(
+        name,
+        batch_size=sizes.large_batch,
+        num_batches=2 if sizes.smallest else 24,
+        width=sizes.width,
+        device=torch.device(sizes.device),
+        repeats=1 if sizes.smallest else 3,
+    )
+    print(
+        f"photographs {name}, 224 px, batch {sizes.large_batch}: {rates['files']:,.0f} images/s from files, "
+        f"{rates['memory']:,.0f} from memory: {rates['files'] / rates['memory']:.3f}  goal 0.95 or more",
+        flush=True,
+    )
+    return rates
+
+
 # -- an ordinary Lightning script -------------------------------------------------------------------------------------
 
 
@@ -501,6 +522,7 @@ def main() -> None:
         "step": lambda: measure_steps(sizes, ceiling),
         "compile": lambda: measure_compiled(sizes, ceiling),
         "large": lambda: measure_large(sizes, ceiling),
+        "photographs": lambda: measure_photographs(sizes),
         "stock": lambda: measure_stock(sizes),
     }
     for part, measure in measures.items():

@@ -21,6 +21,7 @@ SPECS = {"lightning_modules.specs"}
 NETWORKS = SPECS | {"lightning_modules.rng", "lightning_modules.user_code"}
 SHARED = {"lightning_modules.file_lock", "lightning_modules.stored_files"}
 DATA = NETWORKS | SHARED | {"lightning_modules.networks", "lightning_modules.distributed"}
+DATA |= {"lightning_modules.device_transfer"}
 EVALUATION = DATA | {"lightning_modules.data", "lightning_modules.modules"}
 PROFILING = EVALUATION | {"lightning_modules.evaluation"}
 SETTINGS = {"studies.settings", "studies.scratch", "studies.gc_pause", "studies.hardware"}
@@ -40,6 +41,7 @@ RENDERERS = CONTENT | {"reports.content"}
 ALLOWED: dict[str, set[str]] = {
     "lightning_modules.rng": set(),
     "lightning_modules.distributed": {"lightning_modules.networks"},
+    "lightning_modules.device_transfer": set(),
     "lightning_modules.file_lock": set(),
     "lightning_modules.specs": set(),
     "lightning_modules.stored_files": SPECS,

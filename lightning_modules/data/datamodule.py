@@ -255,12 +255,14 @@ class EpochLoader:
     def __iter__(self) -> Iterator[Batch]:
         self.record_draws()
         stops = np.cumsum(self.batch_sizes)
-        global_batches = [self.order[start:stop] for start, stop in pairwise((0, *stops))]
+        windows = [slice(start, stop) for start, stop in pairwise((0, *stops))]
+        global_batches = [self.order[window] for window in windows]
         local_batches = [indices[self.dp_rank.local_slice(len(indices))] for indices in global_batches]
+        labels = self.split.labels[torch.from_numpy(self.order).to(self.split.labels.device)]
         augmented = self.split.augmented_images(local_batches, self.params)
-        for indices, images in zip(global_batches, augmented, strict=True):
+        for window, images in zip(windows, augmented, strict=True):
             arranged = make_contiguous(images) if self.layout == "contiguous" else images
-            yield arranged, self.split.labels[torch.from_numpy(indices).to(self.split.labels.device)]
+            yield arranged, labels[window]
 
     def record_draws(self) -> None:
         """Count and hash the examples and the augmentation of the epoch's batches."""

@@ -29,6 +29,7 @@ from lightning_modules.data.image_folder import find_test_folder, list_class_nam
 from lightning_modules.data.image_index import ImageFileDataset
 from lightning_modules.data.normalization import PixelNormalization, compute_color_components, mean_and_std
 from lightning_modules.data.types import Images, Indices, Labels
+from lightning_modules.device_transfer import allocate_for_transfer, send_ahead
 from lightning_modules.distributed import Batch, DataParallelRank
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.recipe import Recipe
@@ -106,8 +107,8 @@ class ImageFileSplit(StreamedSplit):
 
     It is an :class:`lightning_modules.data.trial_data.AugmentableSplit`.
 
-    As many threads decode as torch computes with: a trial keeps to its share of the machine. The images are the same
-    for any number of threads.
+    As many threads decode as torch computes with: a trial keeps to its share of the machine. For a GPU, which would
+    wait for them, all cores decode that are its share. The images are the same for any number of threads.
 
     Attributes:
         side: shorter side to which images are rescaled where their centers are evaluated, pixels; 0: the resolution.
@@ -128,12 +129,19 @@ class ImageFileSplit(StreamedSplit):
         self.normalization, self.side = normalization, side
         self.resolution, self.channels = scale.resolution, scale.channels
 
+    @property
+    def num_threads(self) -> int:
+        """Threads that decode."""
+        num_threads = super().num_threads
+        return num_threads if self.device.type == "cpu" else max(num_threads, count_cores_per_gpu())
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """Yield the center crops of all examples once, in order, unaugmented."""
         index_batches = np.split(np.arange(len(self)), range(CROP_BATCH_SIZE, len(self), CROP_BATCH_SIZE))
         centers = CropParams.center_crops(self.side, len(self), self.channels)
         decode = self._make_cropper(centers) if self.side else self._decode_center_crop
-        for indices, images in zip(index_batches, self._decode_batches(index_batches, decode), strict=True):
+        decoded = ((images,) for images in self._decode_batches(index_batches, decode))
+        for indices, (images,) in zip(index_batches, send_ahead(decoded, self.device), strict=True):
             yield self._normalize(images), self.labels[indices[0] : indices[-1] + 1]
 
     def augmented_images(
@@ -149,16 +157,19 @@ class ImageFileSplit(StreamedSplit):
             yield from self._shifted_images(index_batches, params)
 
     def _cropped_images(self, index_batches: Sequence[Indices], crops: CropParams) -> Iterator[torch.Tensor]:
-        for indices, images in zip(index_batches, self.cropped_images(index_batches, crops), strict=True):
-            coefficients = torch.from_numpy(crops.color_coefficients[indices]).to(self.device)
-            yield self.normalization.normalize_with_color_shift(images.to(self.device), coefficients)
+        all_coefficients = (torch.from_numpy(crops.color_coefficients[indices]) for indices in index_batches)
+        batches = zip(self.cropped_images(index_batches, crops), all_coefficients, strict=True)
+        for images, coefficients in send_ahead(batches, self.device):
+            yield self.normalization.normalize_with_color_shift(images, coefficients)
 
     def _shifted_images(self, index_batches: Sequence[Indices], params: ShiftFlipParams) -> Iterator[torch.Tensor]:
+        all_shifts = (torch.from_numpy(params.shifts[indices]) for indices in index_batches)
+        all_flips = (torch.from_numpy(params.flips[indices]) for indices in index_batches)
         centers = self._decode_batches(index_batches, self._decode_center_crop)
-        for indices, images in zip(index_batches, centers, strict=True):
-            shifts = torch.from_numpy(params.shifts[indices])
-            flips = torch.from_numpy(params.flips[indices])
-            yield self._normalize(shift_and_flip(images, shifts, flips, params.margin))
+        for images, shifts, flips in send_ahead(zip(centers, all_shifts, all_flips, strict=True), self.device):
+            # Asked of the host's draws: a value of the device would be waited for.
+            is_moved = params.margin > 0 or bool(params.flips.any())
+            yield self._normalize(shift_and_flip(images, shifts, flips, params.margin) if is_moved else images)
 
     def cropped_images(self, index_batches: Sequence[Indices], crops: CropParams) -> Iterator[torch.Tensor]:
         """Yield each batch's crops as they are sent to the device.
@@ -204,11 +215,13 @@ class ImageFileSplit(StreamedSplit):
 
         decoded_tasks = map_in_order(tasks, decode_task, max_pending, self.num_threads)
         for indices in index_batches:
-            images = np.empty((len(indices), self.resolution, self.resolution, self.channels), dtype=np.uint8)
+            shape = (len(indices), self.resolution, self.resolution, self.channels)
+            images = allocate_for_transfer(shape, torch.uint8, self.device)
+            pixels = images.numpy()
             for start in range(0, len(indices), IMAGES_PER_TASK):
                 for position, image in enumerate(next(decoded_tasks), start):
-                    images[position] = image
-            yield torch.from_numpy(images)
+                    pixels[position] = image
+            yield images
 
     def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         return self.normalization.normalize(images.to(self.device))
@@ -296,6 +309,12 @@ def _list_test_images(folder: Path) -> tuple[tuple[str, ...], Sequence[Sequence[
     test = find_test_folder(folder)
     class_names = list_class_names(test)
     return class_names, [list_images(test / name) for name in class_names]
+
+
+def count_cores_per_gpu() -> int:
+    """Cores of this process, divided by the GPUs of the machine: other trials may train on these."""
+    num_gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return max(1, len(os.sched_getaffinity(0)) // max(1, num_gpus))
 
 
 def map_in_order(

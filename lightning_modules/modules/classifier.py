@@ -206,9 +206,11 @@ class Classifier(lightning.LightningModule):
 
     def _hold_batch(self, images: torch.Tensor, global_labels: torch.Tensor) -> Batch:
         """Copy a batch to where the captured step of its shape reads it."""
-        batch = (images, global_labels)
-        held = self.held_batches.setdefault(tuple(images.shape), (images.clone(), global_labels.clone()))
-        for tensor, values in zip(held, batch, strict=True):
+        shape = tuple(images.shape)
+        if shape not in self.held_batches:
+            self.held_batches[shape] = (images.clone(), global_labels.clone())
+        held = self.held_batches[shape]
+        for tensor, values in zip(held, (images, global_labels), strict=True):
             tensor.copy_(values)
         return held
 
