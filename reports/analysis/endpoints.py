@@ -123,8 +123,19 @@ def read_metric(trial: RecordedTrial, name: str, *, untrained: bool = False) -> 
 
 
 def read_cost(trial: RecordedTrial, name: str, *, untrained: bool = False) -> float:
-    """Read a cost of a finished trial (on request also of one that did not train); NaN for any other."""
-    return _read_result_value(trial, lambda result: result.cost, name, untrained=untrained)
+    """Read a cost of a finished trial (on request also of one that did not train); NaN for any other.
+
+    What is measured in a bundle is the bundle's: its trials have a share each of its time and its memory, and it
+    handles as many times as many images a second as each of them.
+    """
+    value = _read_result_value(trial, lambda result: result.cost, name, untrained=untrained)
+    bundle_size = bundle_size_of(trial)
+    return value * bundle_size if name.endswith("images_per_second") else value / bundle_size
+
+
+def bundle_size_of(trial: RecordedTrial) -> int:
+    """Trials that one process trained at once, this one among them."""
+    return max(1, int(trial.result.environment.get("bundle_size", 1))) if trial.result else 1
 
 
 def _read_result_value(

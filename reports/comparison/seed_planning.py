@@ -33,7 +33,7 @@ from reports.statistics.power import (
     seeds_for_equivalence,
 )
 from studies.design.study import Study
-from studies.hardware import count_cores
+from studies.hardware import count_cores, count_gpus
 from studies.records.study_record import RecordedTrial, StudyRecord
 
 
@@ -68,7 +68,7 @@ class SeedCost:
     Attributes:
         trials: number of trials still to be trained, of all arms.
         hours: total training time; ``None`` where no trial's time is known.
-        wall_hours: the same in parallel on this machine's cores, or on one GPU that trials share.
+        wall_hours: the same in parallel on this machine's cores, or on its GPUs, of which one is assumed without any.
         gpu_hours: ``None`` for trials without a GPU.
         money: price of the GPU hours; ``None`` without a price.
     """
@@ -107,7 +107,7 @@ def plan_seeds(
     equivalence: float | None = None,
     power: float = 0.8,
     price_per_gpu_hour: float | None = None,
-    gpus_per_trial: float = 0.0,
+    gpus_per_trial: float | None = None,
     estimate_arm_seconds: Callable[[], float | None] = lambda: None,
 ) -> dict[str, Any]:
     """Plan the seeds of a study; the plan is plain data for JSON.
@@ -122,8 +122,8 @@ def plan_seeds(
             protocol's smallest effect.
         power: required power, between 0 and 1.
         price_per_gpu_hour: in any currency.
-        gpus_per_trial: may be a fraction.
-        estimate_arm_seconds: seconds to train one trial of every arm, called where no pilot has measured them.
+        gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as `ablate run` takes.
+        estimate_arm_seconds: seconds to train one trial of every arm on a CPU, called where no pilot has measured them.
 
     Raises:
         UserError: with neither a standard deviation nor a pilot of at least two seeds and arms.
@@ -132,7 +132,11 @@ def plan_seeds(
     noise = _planning_noise(study, pilot, calibration, standard_deviation, design)
     num_recorded = len(pilot.registration.seeds) if pilot else 0
     seeds_at_hand = num_recorded if pilot else len(study.seeds)
-    seconds_per_seed = _seconds_per_seed(pilot) or estimate_arm_seconds()
+    if gpus_per_trial is None:
+        gpus_per_trial = _gpus_of_trials(pilot)
+    seconds_per_seed = _seconds_per_seed(pilot, "cuda" if gpus_per_trial else "cpu")
+    if seconds_per_seed is None and not gpus_per_trial:
+        seconds_per_seed = estimate_arm_seconds()
     cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price_per_gpu_hour)
     if difference is None and equivalence is None:
         difference = equivalence = study.protocol.smallest_effect
@@ -155,6 +159,7 @@ def plan_seeds(
         "smallest_effect": study.protocol.smallest_effect,
         "difference": difference,
         "equivalence": equivalence,
+        "gpus_per_trial": gpus_per_trial,
         "answers": answers,
     }
 
@@ -303,8 +308,8 @@ def _cost_of_seeds(
     if seconds_per_seed is None:
         return SeedCost(trials=num_trials, hours=None, wall_hours=None, gpu_hours=None, money=None)
     hours = seconds_per_seed * num_further / 3600
-    # One GPU that trials share, or one core per trial.
-    num_parallel = 1 / gpus_per_trial if gpus_per_trial else count_cores()
+    # A trial of a bundle counts with its share of the bundle's time, so a GPU trains one at a time.
+    num_parallel = max(1, count_gpus()) / gpus_per_trial if gpus_per_trial else count_cores()
     gpu_hours = hours * gpus_per_trial if gpus_per_trial else None
     money = None
     if gpu_hours is not None and price_per_gpu_hour is not None:
@@ -312,17 +317,28 @@ def _cost_of_seeds(
     return SeedCost(trials=num_trials, hours=hours, wall_hours=hours / num_parallel, gpu_hours=gpu_hours, money=money)
 
 
-def _seconds_per_seed(pilot: StudyRecord | None) -> float | None:
-    """Median training time of one trial of every arm, summed over arms; ``None`` where an arm has no trial."""
+def _gpus_of_trials(pilot: StudyRecord | None) -> float:
+    """GPUs that a trial of the pilot had, a share of one counted as one; without a pilot, those of `ablate run`."""
+    environments = [trial.result.environment for trial in pilot.trials if trial.result] if pilot else []
+    gpus = [float(entries.get("workers", 1)) for entries in environments if entries.get("device") == "cuda"]
+    if gpus:
+        return max(gpus)
+    return 0.0 if environments else float(min(1, count_gpus()))
+
+
+def _seconds_per_seed(pilot: StudyRecord | None, device: str) -> float | None:
+    """Median training time of one trial of every arm, summed over arms; ``None`` where an arm has none on the device.
+
+    Of a trial that trained in a bundle, its share of the bundle's time.
+    """
     if pilot is None:
         return None
-    seconds = tabulate_trials(pilot, _own_seconds)
+
+    def read_seconds(trial: RecordedTrial) -> float:
+        trained_on = trial.result.environment.get("device") if trial.result else None
+        return read_cost(trial, "train_seconds") if trained_on == device else math.nan
+
+    seconds = tabulate_trials(pilot, read_seconds)
     if not np.isfinite(seconds).any(axis=1).all():
         return None
     return float(np.nanmedian(seconds, axis=1).sum())
-
-
-def _own_seconds(trial: RecordedTrial) -> float:
-    """Training time of a trial; of one that trained in a bundle, its share of the bundle's time."""
-    bundle_size = trial.result.environment.get("bundle_size", 1) if trial.result else 1
-    return read_cost(trial, "train_seconds") / int(bundle_size)

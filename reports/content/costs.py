@@ -76,7 +76,12 @@ def costs_table(comparison: Comparison) -> Table:
     if comparison.latency:
         inference.append(_latency_column(arms, comparison.latency, CLAIMED_BATCH_SIZE, "p50"))
         notes.append("Latency: of one forward pass of one image; see the table of latencies.")
-    notes += [*_outlier_notes(arms), *_source_cost_notes(arms), *_evaluated_network_notes(arms)]
+    notes += [
+        *_bundle_notes(comparison),
+        *_outlier_notes(arms),
+        *_source_cost_notes(arms),
+        *_evaluated_network_notes(arms),
+    ]
     return arm_table(arms, "cost", "Cost per trial", [*columns, *inference], notes)
 
 
@@ -145,6 +150,17 @@ def arm_table(
         notes=tuple(notes),
         folded=name != "results" and len(arms) > MAX_UNFOLDED_ROWS,
     )
+
+
+def _bundle_notes(comparison: Comparison) -> list[str]:
+    """Say of what the costs are where several trials trained at once in one process."""
+    sizes = dict(comparison.environments).get("bundle_size")
+    if sizes is None:
+        return []
+    return [
+        f"Several trials were trained at once in one process, a bundle (bundle_size {sizes}). Training and memory: a "
+        "trial's share of its bundle's. Throughput: of the bundle."
+    ]
 
 
 def _outlier_notes(arms: Sequence[ArmSummary]) -> list[str]:

@@ -44,6 +44,7 @@ from reports.formatting import (
     format_count,
     format_duration,
     format_integer,
+    format_significant,
     join_words,
 )
 from studies.records.registration_log import RegistrationCheck
@@ -302,6 +303,7 @@ def _reproducibility_section(comparison: Comparison) -> Section:
         f"Protocol {registration.protocol}: {protocol_note}",
         *_describe_registration(comparison.registration_check),
         *_describe_reused_trials(comparison),
+        *_describe_gpu_hours(comparison),
         f"Read from run {comparison.run_id} of experiment {comparison.experiment_id} at {comparison.tracking_uri}.",
     ]
     tables = nonempty_tables(_starts_table(comparison.starts), _environment_table(comparison))
@@ -329,6 +331,20 @@ def _describe_reused_trials(comparison: Comparison) -> tuple[str, ...]:
     # Six are enough to find the studies that trained them.
     sources = join_words(sorted(set(runs)), max_words=6)
     return (f"{format_count(len(runs), 'trial')} reused from another study: runs {sources}.",)
+
+
+def _describe_gpu_hours(comparison: Comparison) -> tuple[str, ...]:
+    """GPU hours of all starts, and the trials per hour; not of a tuned study, whose hours candidates took as well."""
+    gpu_hours = sum(start.gpu_hours or 0.0 for start in comparison.starts)
+    if not gpu_hours:
+        return ()
+    text = f"GPU hours: {format_significant(gpu_hours, 3)}; trials that train at once in one process hold one GPU"
+    own = [trial for trial in (*comparison.trials, *comparison.dependencies) if trial.result and not trial.reused_from]
+    is_complete = all(start.wall_seconds is not None for start in comparison.starts)
+    if own and is_complete and not comparison.registration.tuning:
+        rate = format_significant(len(own) / gpu_hours, 3)
+        text += f". {format_count(len(own), 'trial')} trained, {rate} per GPU hour"
+    return (f"{text}.",)
 
 
 def _starts_table(starts: Sequence[StudyStart]) -> Table:

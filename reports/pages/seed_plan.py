@@ -69,6 +69,7 @@ class SeedPlanData(TypedDict):
     smallest_effect: float
     difference: float | None
     equivalence: float | None
+    gpus_per_trial: float
     answers: list[PlannedAnswer]
 
 
@@ -143,6 +144,12 @@ class SeedPlan:
             notes.append(
                 "Cautious: planned with the upper limit of the noise, since a pilot of few seeds may underestimate it."
             )
+        costs = [answer["cost"] for answer in plan["answers"]]
+        if plan["gpus_per_trial"] and any(cost and cost["hours"] is None for cost in costs):
+            notes.append(
+                "Time and GPU hours are not known: not of every arm is a trial recorded that was trained on a GPU. A "
+                "pilot measures them."
+            )
         return tuple(notes)
 
     def to_frame(self) -> pd.DataFrame:
@@ -184,7 +191,7 @@ def plan(
     power: float = 0.8,
     spread: float | None = None,
     price_per_gpu_hour: float | None = None,
-    gpus_per_trial: float = 0.0,
+    gpus_per_trial: float | None = None,
     runs: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> SeedPlan:
@@ -200,7 +207,8 @@ def plan(
         power: required power, between 0 and 1.
         spread: SD of a paired difference, percentage points, instead of a recorded one.
         price_per_gpu_hour: in any currency.
-        gpus_per_trial: may be a fraction.
+        gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as :func:`studies.run`
+            takes.
         runs, tracking_uri: where the pilot is recorded; see :class:`studies.settings.Settings`.
 
     Raises:

@@ -54,9 +54,10 @@ class StudyProgress:
         if self.notebook:
             self.notebook.update(self.trials, has_ended=has_ended)
 
-    def start_trial(self, folder: str) -> None:
-        """Show a trial as running: a worker has started it."""
+    def start_trial(self, folder: str, bundle_size: int = 1) -> None:
+        """Show a trial as running: a worker has started it, with others of its bundle."""
         trial = self.trials[folder]
+        trial.bundle_size = bundle_size
         # The node is known only with the first epoch.
         trial.state, trial.num_attempts, trial.node = "running", trial.num_attempts + 1, ""
         self.started_at[folder] = time.monotonic()
@@ -94,6 +95,7 @@ class StudyProgress:
         if folder in self.started_at:  # otherwise it failed before a worker started it
             comma = "," if error is not None else ""
             line += f"{comma} in {time.monotonic() - self.started_at[folder]:.0f} s"
+            line += f", in a bundle of {trial.bundle_size}" if trial.bundle_size > 1 else ""
         self.console.print(Text(line, style=STATE_STYLES.get(state, "")), highlight=False, soft_wrap=True)
 
     def print_message(self, text: str) -> None:

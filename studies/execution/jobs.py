@@ -96,8 +96,8 @@ class StartGate(Protocol):
 class TrialListener(Protocol):
     """Receiver of the events of running trials; called in the driver's own thread."""
 
-    def on_start(self, job: TrialJob) -> None:
-        """Handle the start of a trial, and each start after a fault."""
+    def on_start(self, job: TrialJob, bundle_size: int) -> None:
+        """Handle the start of a trial, and each start after a fault, in a process with so many trials."""
 
     def on_epoch(self, job: TrialJob, values: Mapping[str, float], node: str) -> None:
         """Handle the metrics of an epoch, trained on the node of that name."""

@@ -68,9 +68,9 @@ class RunRecorder(TrialListener):
 
     # -- reports of the dispatcher -------------------------------------------------------------------------------
 
-    def on_start(self, job: TrialJob) -> None:
+    def on_start(self, job: TrialJob, bundle_size: int) -> None:
         """Show that a trial has a worker, and create its run."""
-        self.progress.start_trial(job.folder.name)
+        self.progress.start_trial(job.folder.name, bundle_size)
         self.pending_epochs.pop(job.trial, None)  # of an attempt that failed
         self._enqueue_write(job.trial, lambda: self._start_run(job.trial))
 

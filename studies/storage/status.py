@@ -40,6 +40,7 @@ class TrialStatus:
         error: the last validation error while it runs, the final error once it has ended.
         num_attempts: number of times its training was started, as its folder's log and the tracking store count.
         epochs: planned ones; 0 where they are not known, or nothing is trained.
+        bundle_size: trials that train at once in its process, itself included.
     """
 
     arm: str
@@ -54,6 +55,7 @@ class TrialStatus:
     seconds_per_epoch: float = math.nan
     node: str = ""
     num_attempts: int = 0
+    bundle_size: int = 1
 
     def __post_init__(self) -> None:
         self.group = self.group or self.arm
@@ -129,11 +131,10 @@ def count_states(trials: Iterable[TrialStatus]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in TRIAL_STATES if state in states)
 
 
-def remaining_seconds(trials: Sequence[TrialStatus], num_running: int = 0) -> float:
+def remaining_seconds(trials: Sequence[TrialStatus]) -> float:
     """Time left for all trials, at the speed of each group so far.
 
-    Args:
-        num_running: trials that run at once; by default, as many as run now.
+    As many processes as run now train what is left; an epoch of a bundle is one of each of its trials.
 
     Returns:
         Seconds; not-a-number while no trial has trained an epoch.
@@ -143,7 +144,7 @@ def remaining_seconds(trials: Sequence[TrialStatus], num_running: int = 0) -> fl
         return 0.0
     speeds_by_group: dict[str, list[float]] = {}
     for trial in trials:
-        speeds_by_group.setdefault(trial.group, []).append(trial.seconds_per_epoch)
+        speeds_by_group.setdefault(trial.group, []).append(trial.seconds_per_epoch / trial.bundle_size)
     mean_by_group = {group: _finite_mean(speeds) for group, speeds in speeds_by_group.items()}
     # A group of which no trial has trained an epoch is taken to be as fast as the others.
     overall_mean = _finite_mean(mean_by_group.values())
@@ -152,8 +153,8 @@ def remaining_seconds(trials: Sequence[TrialStatus], num_running: int = 0) -> fl
         mean = mean_by_group[trial.group]
         seconds_per_epoch = overall_mean if math.isnan(mean) else mean
         total_seconds += (trial.epochs - trial.epoch) * seconds_per_epoch
-    concurrency = num_running or [trial.state for trial in trials].count("running")
-    return total_seconds / max(1, concurrency)
+    num_processes = sum(1 / trial.bundle_size for trial in trials if trial.state == "running")
+    return total_seconds / max(1.0, num_processes)
 
 
 def _finite_mean(values: Iterable[float]) -> float:
@@ -316,6 +317,7 @@ def _read_trial_status(
     trial.epoch = progress.get("epoch", 0)
     trial.error = null_to_nan(progress.get("validation_error"))
     trial.seconds_per_epoch = null_to_nan(progress.get("pace"))
+    trial.bundle_size = max(1, progress.get("bundle_size", 1))
     holder = find_holder(folder)
     if holder:
         trial.state, trial.node = "running", holder.host
@@ -344,6 +346,7 @@ def _apply_result(trial: TrialStatus, result: Result, *, is_reused: bool) -> Non
     trial.error = result.metrics.get(f"{trial.part}_error", math.nan)
     trial.epoch = trial.epochs
     trial.seconds_per_epoch = _finite_mean(result.curves.get("seconds", ()))
+    trial.bundle_size = int(result.environment.get("bundle_size", 1))
 
 
 def status_to_json(status: StudyStatus) -> dict[str, Any]:

@@ -50,6 +50,7 @@ PROGRESS_SHAPE = {
     "pace?": NUMBER_OR_NULL,
     "node?": str,
     "attempts?": int,
+    "bundle_size?": int,
 }
 
 

@@ -186,7 +186,8 @@ def _to_candidate(run: Run, tuning: TuningBudget) -> RecordedCandidate:
         state=_candidate_state(tags["status"], metrics),
         validation_error=metrics.get("final_validation_error", math.nan),
         validation_loss=metrics.get("final_validation_loss", math.nan),
-        seconds=metrics.get("train_seconds", 0.0),
+        # Of a bundle, its share of the time.
+        seconds=metrics.get("train_seconds", 0.0) / int(tags.get("environment.bundle_size", 1)),
         values={path: params[path] for path in tuning.paths},
         run_id=run.info.run_id,
         is_source=tags["arm"] != tags["search"],

@@ -292,10 +292,8 @@ def _compile_run_comparison(record: StudyRecord, run_id: str | None, protocol: s
 @click.option(
     "--gpus-per-trial",
     type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
     metavar="N",
-    help="GPUs of a trial of the planned run.",
+    help="GPUs of a trial of the planned run.  [default: as in the recorded study, else as `ablate run` takes]",
 )
 @run_id_option
 @settings_options()
@@ -308,7 +306,7 @@ def plan(
     power: float,
     spread: float | None,
     price_per_gpu_hour: float | None,
-    gpus_per_trial: float,
+    gpus_per_trial: float | None,
     run_id: str | None,
     settings: Settings,
     as_json: bool,

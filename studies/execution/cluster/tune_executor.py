@@ -355,7 +355,7 @@ class _ListenerCallback(tune.Callback):  # the signatures are Tune's
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for job in self._jobs_of(trial):
-            self.listener.on_start(job)
+            self.listener.on_start(job, len(trial.config["jobs"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -152,7 +152,7 @@ def train_job(
         digests=job.digests,
         machine=machine,
         dependency_folders=job.dependency_folders,
-        on_epoch=_epoch_reporter(job, send),
+        on_epoch=_epoch_reporter(job, machine.bundle_size, send),
         log=lambda text: send(TrialMessage("note", text)),
         heartbeat=heartbeat,
         guard=lease.check,
@@ -238,7 +238,9 @@ def _message_senders(sender: Connection, num_trials: int) -> list[Callable[[Tria
     return [make_sender(position) for position in range(num_trials)]
 
 
-def _epoch_reporter(job: TrialJob, send: Callable[[TrialMessage], None]) -> Callable[[Mapping[str, float]], None]:
+def _epoch_reporter(
+    job: TrialJob, bundle_size: int, send: Callable[[TrialMessage], None]
+) -> Callable[[Mapping[str, float]], None]:
     """Make a function that reports an epoch to the worker and in the trial's progress file."""
     num_attempts = TrialFolder(job.folder).num_attempts
     epoch_seconds: list[float] = []
@@ -254,6 +256,7 @@ def _epoch_reporter(job: TrialJob, send: Callable[[TrialMessage], None]) -> Call
                 "pace": sum(epoch_seconds) / len(epoch_seconds),
                 "node": platform.node(),
                 "attempts": num_attempts,
+                "bundle_size": bundle_size,
             },
         )
         send(TrialMessage("epoch", text=platform.node(), values=dict(values)))

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from lightning_modules.specs.errors import UserError
+from reports.comparison import seed_planning
 from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.pages.seed_plan import SeedPlan
 from reports.statistics import estimate_sensitivity
@@ -48,17 +49,62 @@ def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():
     assert answer["cost"]["hours"] == pytest.approx(further * np.sum(spent) / 5 / 3600)
 
 
-def test_a_trial_of_a_bundle_costs_its_share_of_the_time():
+def pilot_with(**environment):
+    """A pilot whose trials ran elsewhere."""
     pilot = pilot_of()
-    bundled = replace(
-        pilot,
-        trials=tuple(
-            replace(trial, result=replace(trial.result, environment={**trial.result.environment, "bundle_size": 5}))
-            for trial in pilot.trials
-        ),
-    )
-    (alone,), (shared,) = (plan_seeds(declare("depth"), each, difference=0.3)["answers"] for each in (pilot, bundled))
-    assert shared["cost"]["hours"] == pytest.approx(alone["cost"]["hours"] / 5)
+    results = [replace(trial.result, environment={**trial.result.environment, **environment}) for trial in pilot.trials]
+    trials = [replace(trial, result=result) for trial, result in zip(pilot.trials, results, strict=True)]
+    return replace(pilot, trials=tuple(trials))
+
+
+def cost_of(pilot, **options):
+    (answer,) = plan_seeds(declare("depth"), pilot, difference=0.3, **options)["answers"]
+    return answer["cost"]
+
+
+def test_a_trial_of_a_bundle_costs_its_share_of_the_time():
+    alone, shared = cost_of(pilot_of()), cost_of(pilot_with(bundle_size=5))
+    assert shared["hours"] == pytest.approx(alone["hours"] / 5)
+
+
+def test_a_bundle_on_a_gpu_is_charged_for_the_time_that_it_held_the_gpu():
+    bundled = cost_of(pilot_with(device="cuda", bundle_size=5), price_per_gpu_hour=3.0)  # of one GPU, as recorded
+    pilot = pilot_of()
+    bundle_seconds = sum(trial.result.cost["train_seconds"] for trial in pilot.trials) / 5  # of each arm one
+    further_bundles = bundled["trials"] / len(pilot.trials)
+    assert bundled["gpu_hours"] == pytest.approx(further_bundles * bundle_seconds / 3600)
+    assert bundled["money"] == pytest.approx(3 * bundled["gpu_hours"])
+    assert bundled["wall_hours"] == bundled["gpu_hours"]
+
+
+def test_trials_on_several_gpus_are_charged_for_all_of_them(monkeypatch):
+    pilot = pilot_with(device="cuda", workers=2)
+    cost = cost_of(pilot)
+    assert cost["gpu_hours"] == pytest.approx(2 * cost["hours"])
+    assert cost["wall_hours"] == pytest.approx(2 * cost["hours"])  # on one GPU, as far as is known here
+    monkeypatch.setattr(seed_planning, "count_gpus", lambda: 8)
+    assert cost_of(pilot)["wall_hours"] == pytest.approx(cost["hours"] / 4)
+
+
+@pytest.mark.parametrize("pilot", [pilot_of(), None], ids=["pilot on a CPU", "no pilot"])
+def test_time_on_a_cpu_is_none_on_a_gpu(pilot):
+    options = {} if pilot else {"standard_deviation": 0.5}
+    found = plan_seeds(
+        declare("depth"), pilot, difference=0.3, gpus_per_trial=1, price_per_gpu_hour=3.0,
+        estimate_arm_seconds=lambda: 100.0, **options,
+    )  # fmt: skip
+    cost = found["answers"][0]["cost"]
+    assert (cost["hours"], cost["gpu_hours"], cost["money"]) == (None, None, None)
+    assert "A pilot measures them." in SeedPlan.of_data(found).notes[-1]
+
+
+def test_without_a_pilot_a_trial_takes_the_gpu_that_a_run_would_take(monkeypatch):
+    def planned():
+        return plan_seeds(declare("depth"), None, standard_deviation=0.5, difference=0.3)["gpus_per_trial"]
+
+    assert planned() == 0
+    monkeypatch.setattr(seed_planning, "count_gpus", lambda: 4)
+    assert planned() == 1
 
 
 def test_a_calibration_with_more_seeds_than_the_pilot_gives_the_noise():
@@ -80,7 +126,8 @@ def test_a_calibration_of_one_arm_is_planned_with_as_if_unpaired():
 
 
 def test_money_is_hours_on_the_gpus_times_the_price():
-    found = plan_seeds(declare("depth"), pilot_of(), difference=0.3, gpus_per_trial=0.5, price_per_gpu_hour=3.0)
+    pilot = pilot_with(device="cuda")
+    found = plan_seeds(declare("depth"), pilot, difference=0.3, gpus_per_trial=0.5, price_per_gpu_hour=3.0)
     cost = found["answers"][0]["cost"]
     assert cost["gpu_hours"] == pytest.approx(cost["hours"] / 2)
     assert cost["money"] == pytest.approx(3 * cost["gpu_hours"])

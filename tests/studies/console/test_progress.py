@@ -86,6 +86,17 @@ def test_a_start_that_only_waits_for_another_process_is_no_attempt():
     assert "attempt" not in shown(view.render())
 
 
+def test_a_bundle_of_seeds_is_one_process_with_one_time():
+    console = Console(file=io.StringIO(), width=80)
+    view = StudyProgress([row(seed=seed) for seed in range(10)], 10, console)
+    for seed in range(5):
+        view.start_trial(f"A-{seed}", 5)
+        view.log_epoch(f"A-{seed}", EPOCH)
+    assert "5/100 epochs, 0/10 trials about 38 s left" in shown(view.render())  # 9 epochs, and 10 of the next bundle
+    view.finish_trial("A-0", "finished", 4.0)
+    assert console.file.getvalue() == "[  1/10] A, seed 0: finished, test error 4.00 %, in 0 s, in a bundle of 5\n"
+
+
 def test_a_stopped_study_has_no_time_left():
     rows = [row(state="interrupted", epoch=3, seconds_per_epoch=2.0), row(seed=1)]
     text = shown(render_study(rows, is_running=False))

@@ -152,6 +152,23 @@ def test_time_left_follows_the_pace_of_each_group_and_how_many_run_at_once():
     assert remaining_seconds([row(state="finished", epoch=10)]) == 0
 
 
+def test_time_left_counts_a_bundle_as_one_process():
+    bundle = [row("A", seed, state="running", epoch=4, seconds_per_epoch=10.0, bundle_size=5) for seed in range(5)]
+    waiting = [row("A", seed) for seed in range(5, 10)]
+    assert remaining_seconds(bundle) == 6 * 10
+    assert remaining_seconds([*bundle, *waiting]) == 6 * 10 + 10 * 10
+    second_card = [row("A", seed, state="running", epoch=4, seconds_per_epoch=10.0, bundle_size=5) for seed in range(5)]
+    all_trials = [*bundle, *second_card, *waiting]
+    assert remaining_seconds(all_trials) == pytest.approx((2 * 6 * 10 + 10 * 10) / 2)
+
+
+def test_time_left_of_bundles_that_wait_for_a_trial_alone():
+    ended = [row("A", seed, state="finished", epoch=10, seconds_per_epoch=10.0, bundle_size=5) for seed in range(5)]
+    alone = row("B", state="running", epoch=8, seconds_per_epoch=2.0)
+    waiting = [row("A", seed) for seed in range(5, 10)]
+    assert remaining_seconds([*ended, alone, *waiting]) == 2 * 2 + 10 * 10
+
+
 def test_nobody_is_told_where_the_disk_is_full_and_the_trial_goes_on(tmp_path):
     status_files.write_progress(tmp_path / "gone", {"epoch": 1})
     assert not list(Path(tmp_path).iterdir())

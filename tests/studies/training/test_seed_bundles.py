@@ -16,6 +16,7 @@ from studies.execution.processes.bundle_process import TrialProcess
 from studies.execution.processes.fork_server import ForkClient, ForkServer
 from studies.hardware import Machine
 from studies.settings import Settings
+from studies.storage.status_files import load_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.training.train import train_trial
 
@@ -115,6 +116,7 @@ def test_a_killed_bundle_resumes_every_seed_from_its_checkpoint(forks, digits, s
         process.listen()
     process.stop()
     assert not any((job.folder / "result.json").exists() for job in jobs)
+    assert [load_progress(job.folder / "progress.json", [])["bundle_size"] for job in jobs] == [2, 2]
     resumed = start(forks, jobs, tmp_path)
     messages = finish(resumed)
     for sent in messages.values():
