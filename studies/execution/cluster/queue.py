@@ -86,8 +86,6 @@ class TrialQueue:
 
     def start_next(self) -> Bundle | None:
         """Start the next bundle and return it; ``None`` where none can start now."""
-        if self.max_running and len(self.running) >= self.max_running:
-            return None
         bundle = self._first_ready()
         if bundle is None or not self._has_room_for(bundle):
             return None
@@ -120,6 +118,8 @@ class TrialQueue:
     def _has_room_for(self, bundle: Bundle) -> bool:
         if not self.running:
             return True  # also where a node left the cluster and the job now takes more than all the others
+        if self.max_running and len(self.running) + len(bundle) > self.max_running:
+            return False
         running_bundles = set(self.running.values())
         taken = sum(self._share_of(running) for running in running_bundles)
         return taken + self._share_of(bundle) <= 1 + SHARE_TOLERANCE

@@ -54,6 +54,7 @@ def find_bundle_size(
         return 1
     num_gpus = max(1, int(sum(node.gpus for node in nodes)))
     largest = math.ceil(len(jobs) / num_gpus)  # a larger bundle would leave a GPU idle
+    largest = min(largest, resources.max_concurrent or largest)
     if largest == 1:
         return 1
     size = DEFAULT_SIZE

@@ -23,6 +23,7 @@ class Load:
         share: of all machines, from 0 to 1.
         gpus: that it holds.
         after: loads that must have ended before it starts.
+        num_trials: that it trains.
     """
 
     name: Hashable
@@ -30,13 +31,14 @@ class Load:
     share: float = 1.0
     gpus: float = 0.0
     after: frozenset[Hashable] = frozenset()
+    num_trials: int = 1
 
 
 def seconds_until_all_end(running: Iterable[Load], waiting: Iterable[Load], max_running: int = 0) -> float:
     """Seconds from now until all loads have ended, started in order and without backfilling as the queue does.
 
     Args:
-        max_running: how many loads may run at once; 0 for as many as fit.
+        max_running: how many trials may run at once; 0 for as many as fit.
     """
     now = 0.0
     pending = list(waiting)
@@ -63,7 +65,8 @@ def _next_startable(pending: Sequence[Load], active: Sequence[Load], max_running
         return first_ready
     taken = sum(load.share for load in active)
     has_room = taken + first_ready.share <= 1 + SHARE_TOLERANCE
-    return first_ready if has_room and (not max_running or len(active) < max_running) else None
+    num_running = sum(load.num_trials for load in active) + first_ready.num_trials
+    return first_ready if has_room and (not max_running or num_running <= max_running) else None
 
 
 def forecast_spending(

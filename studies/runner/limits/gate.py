@@ -242,7 +242,8 @@ class BudgetGate:
             after |= set(job.dependency_folders)
         gpus = self.gpus_of(bundle[0])
         name = bundle[0].folder
-        return Load(name=name, seconds=seconds, share=share_of(bundle[0]), gpus=gpus, after=frozenset(after - {name}))
+        share, others = share_of(bundle[0]), frozenset(after - {name})
+        return Load(name=name, seconds=seconds, share=share, gpus=gpus, after=others, num_trials=len(bundle))
 
     def _running_load(self, bundle: _RunningBundle, share_of: Callable[[TrialJob], float]) -> Load:
         first, size = bundle.jobs[0], len(bundle.jobs)
@@ -250,7 +251,8 @@ class BudgetGate:
         expected = SAFETY_FACTOR * bundle.share_left * max(durations, key=_nan_last)
         # One that takes longer than expected may end at any moment, or not: a tenth of its time is assumed.
         remaining = max(expected - (self.clock() - bundle.started_at), expected / 10)
-        return Load(name=first.folder, seconds=remaining, share=share_of(first), gpus=self.gpus_of(first))
+        gpus = self.gpus_of(first)
+        return Load(name=first.folder, seconds=remaining, share=share_of(first), gpus=gpus, num_trials=size)
 
 
 def _nan_last(seconds: float) -> float:

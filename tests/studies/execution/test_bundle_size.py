@@ -59,6 +59,10 @@ def test_on_a_cluster_its_nodes_decide():
         ({"bundle_size": 0}, r"bundle_size is 0; expected auto, or 1 or more"),
         ({"bundle_size": 2, "gpus_per_trial": 0.5}, r"bundle_size is 2; expected 1 where a trial has a share of a GPU"),
         ({"bundle_size": 2, "workers_per_trial": 2}, r"bundle_size is 2; expected 1 where"),
+        (
+            {"bundle_size": 4, "max_concurrent": 2},
+            r"bundle_size is 4; expected 1 to 2: max_concurrent counts the trials of a bundle one by one",
+        ),
         ({"bundle_size": "many"}, r"bundle_size is 'many'; expected"),
         ({"gpus_per_trial": "some"}, r"gpus_per_trial is 'some'; expected"),
     ],
@@ -98,6 +102,7 @@ def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_pa
     assert find(make_jobs(small, 20), Resources(), tmp_path) == (8, [])
     four = replace(GPU_NODE, gpus=4)
     assert find(make_jobs(small, 20), Resources(), tmp_path, (four,)) == (5, [])  # 20 trials on four GPUs
+    assert find(make_jobs(small, 20), Resources(max_concurrent=3), tmp_path) == (3, [])
     assert len(calls) == 1
     (tmp_path / bundle_size.CACHE_FILE).write_text("[torn")
     assert find(make_jobs(small, 20), Resources(), tmp_path)[0] == 8

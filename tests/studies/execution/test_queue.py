@@ -167,6 +167,16 @@ def test_a_bundle_takes_the_room_of_one_trial_until_its_last_one_ends():
     assert line.start_next() == (1, 3)
 
 
+def test_the_trials_of_a_bundle_count_one_by_one_where_only_so_many_may_run():
+    line = TrialQueue(JOBS, lambda _: 0.1, max_running=4, bundles=bundled(JOBS, 3))
+    assert line.start_next() == (0, 2, 4)
+    assert line.start_next() is None
+    line.mark_ended(0)
+    assert line.start_next() is None
+    line.mark_ended(2)
+    assert line.start_next() == (1, 3, 5)
+
+
 def test_a_bundle_that_met_a_fault_starts_together_once_more_and_then_one_by_one():
     line = TrialQueue(JOBS, lambda _: 1.0, max_retries=2, bundles=bundled(JOBS, 3))
     assert line.start_next() == (0, 2, 4)

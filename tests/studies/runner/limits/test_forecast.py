@@ -43,6 +43,12 @@ def test_loads_start_in_order_as_they_fit(running, waiting, share, max_running, 
     assert found == pytest.approx(end)
 
 
+def test_a_bundle_counts_with_all_its_trials_where_only_so_many_may_run():
+    bundles = [Load(name=name, seconds=5, share=0.1, num_trials=3) for name in ("a", "b")]
+    assert seconds_until_all_end([], bundles, max_running=4) == 10
+    assert seconds_until_all_end([], bundles, max_running=6) == 5
+
+
 def test_a_load_that_fits_does_not_overtake_a_larger_one():
     small, large = Load(name="s", seconds=1, share=0.5), Load(name="l", seconds=10, share=1.0)
     running = [Load(name="r", seconds=4, share=0.5)]
