@@ -51,7 +51,8 @@ class Starter(lightning.LightningModule):
         return self.classifier(nn.functional.adaptive_avg_pool2d(images, 8).flatten(1))
 
     def training_step(self, batch, number):
-        if number == 0:
+        is_trial = "trials" in Path(self.trainer.default_root_dir).parts  # and no proof of the first step
+        if number == 0 and is_trial:
             (Path(self.folder) / f"step-{time.time()}").touch()
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 

@@ -51,6 +51,16 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def gpu_names() -> list[str]:
+    """Model names of the CUDA devices that this process sees, in their order."""
+    num_gpus = count_gpus()
+    if not num_gpus:
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(num_gpus)]
+
+
 def device_name(device: str) -> str:
     """Model name of the CPU, or of the GPU for ``cuda``."""
     if device == "cuda":

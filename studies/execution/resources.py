@@ -10,7 +10,7 @@ from typing import Literal
 
 from lightning_modules.specs.errors import InvalidValue, did_you_mean
 from lightning_modules.specs.values import check_fields, require_field
-from studies.hardware import count_cores, count_gpus, device_name, memory_gib
+from studies.hardware import count_cores, device_name, gpu_names, memory_gib
 
 Auto = Literal["auto"]
 REQUEST_FIELDS = {"cpus": "cpus_per_trial", "gpus": "gpus_per_trial", "workers": "workers_per_trial"}
@@ -27,6 +27,7 @@ class Node:
         device_models: model name by device, ``cpu`` and, where it has a GPU, ``cuda``. Results are bit-for-bit
             reproducible on one model only.
         memory_gib: main memory in GiB.
+        gpu_models: distinct models of its GPUs, where it has been asked; more than one cannot train a study.
     """
 
     name: str
@@ -34,16 +35,22 @@ class Node:
     gpus: float
     device_models: Mapping[str, str]
     memory_gib: float = 0.0
+    gpu_models: tuple[str, ...] = ()
 
     @classmethod
     def this_machine(cls) -> Node:
         """Describe the machine of this process, with the GPUs that are visible to it."""
-        num_gpus = count_gpus()
+        gpus = gpu_names()
         models = {"cpu": device_name("cpu")}
-        if num_gpus:
-            models["cuda"] = device_name("cuda")
+        if gpus:
+            models["cuda"] = gpus[0]
         return cls(
-            name="this machine", cpus=count_cores(), gpus=num_gpus, device_models=models, memory_gib=memory_gib()
+            name="this machine",
+            cpus=count_cores(),
+            gpus=len(gpus),
+            device_models=models,
+            memory_gib=memory_gib(),
+            gpu_models=tuple(dict.fromkeys(gpus)),
         )
 
     def max_workers(self, request: ResourceRequest) -> int:
@@ -51,8 +58,9 @@ class Node:
         fitting_cpus = int(self.cpus // request.cpus_per_trial)
         if not request.gpus_per_trial:
             return fitting_cpus
-        fitting_gpus = int(self.gpus / request.gpus_per_worker + 1e-6)  # 1 / 0.1 may round down to 9.999…
-        return min(fitting_cpus, fitting_gpus)
+        # Shares of one GPU each: two GPUs have room for two trials of 0.6, not for three. 1 / 0.1 may round to 9.999…
+        workers_per_gpu = int(1 / request.gpus_per_worker + 1e-6)
+        return min(fitting_cpus, int(self.gpus) * workers_per_gpu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +167,9 @@ class Resources:
                 "1 where a trial has a share of a GPU or several workers: a bundle is one process with a whole GPU"
             )
             require_field(fits, self, "bundle_size", allowed)
+        is_small = not self.max_concurrent or int(self.bundle_size) <= self.max_concurrent
+        allowed = f"1 to {self.max_concurrent}: max_concurrent counts the trials of a bundle one by one"
+        require_field(is_small, self, "bundle_size", allowed)
 
     @property
     def requests(self) -> tuple[ResourceRequest, ...]:
@@ -233,6 +244,12 @@ class Resources:
             if request.gpus_per_trial:
                 most_gpus = max(node.gpus for node in nodes)
                 require_field(most_gpus > 0, request, "gpus_per_trial", f"0: {no_gpu}")
+                for node in nodes:
+                    allowed = (
+                        f"0, or GPUs of one model, chosen by CUDA_VISIBLE_DEVICES: {node.name} has "
+                        f"{' and '.join(node.gpu_models)}, which do not compute the same bits"
+                    )
+                    require_field(len(node.gpu_models) <= 1, request, "gpus_per_trial", allowed)
             max_workers = sum(node.max_workers(request) for node in nodes)
             allowed = f"1 to {max_workers}: {all_nodes} no room for more"
             require_field(request.workers_per_trial <= max_workers, request, "workers_per_trial", allowed)

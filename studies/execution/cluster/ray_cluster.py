@@ -31,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from studies.execution.interrupts import keep_termination_handler, record_interrupts
 from studies.execution.resources import Node, Resources
-from studies.hardware import count_cores
+from studies.hardware import count_cores, count_gpus
 from studies.records.digests import FIRST_PARTY_PACKAGES
 from studies.scratch import process_folder, temporary_folder
 from studies.settings import INSTALL_ROOT, SettingsError
@@ -101,6 +101,7 @@ def _start_local_ray() -> Iterator[None]:
             ray.init(
                 address="local",
                 num_cpus=count_cores(),
+                num_gpus=count_gpus(),  # as the capacity that was checked: Ray counts GPUs in a way of its own
                 job_config=job_config,
                 _temp_dir=str(process_folder()),  # Ray itself leaves its sessions in /tmp/ray for good
                 **quiet,

@@ -100,6 +100,8 @@ def test_more_than_a_cluster_has_is_refused_when_its_nodes_are_known(given, told
         (ResourceRequest(), 1 / 20),
         (ResourceRequest(cpus_per_trial=3), 1 / 6),  # one on the small node, five on the large
         (ResourceRequest(gpus_per_trial=0.25), 1 / 8),
+        (ResourceRequest(gpus_per_trial=0.1), 1 / 16),  # ten on each GPU, but one per core
+        (ResourceRequest(gpus_per_trial=0.6), 1 / 2),  # one on each GPU: what is left of two is no third place
         (ResourceRequest(gpus_per_trial=2), 1),
         (ResourceRequest(cpus_per_trial=4, workers_per_trial=2), 2 / 5),
     ],
