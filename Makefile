@@ -111,7 +111,7 @@ help: ## List the targets
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) (a few GB; once)$(if $(UV), with $(UV))"
+	@echo "Installing into $(VENV) (a few GB, once; it takes some minutes)$(if $(UV), with $(UV))"
 	@if ! { [ -n '$(UV)' ] && $(UV) pip install --quiet --python $(BIN)/python $(LOCKED); }; then \
 		[ -z '$(UV)' ] || echo "uv failed; trying pip"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKED); \
@@ -119,6 +119,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(READY) ## Create the virtual environment; other targets do so when it is missing
+	@echo "Installed in $(VENV). This makes ablate a command of your shell: source $(BIN)/activate"
 
 study-%: $(READY) ## Run a study and compile its report: make study-depth
 	@$(call LABELLED,$(BIN)/ablate run $* $(RUN) --report)

@@ -31,8 +31,7 @@ def print_preview(preview: StudyPreview) -> None:
             click.echo(f"note     {name}: {sentence}")
         if arm.failure:
             click.echo(f"fails    {name}: {arm.failure}")
-    settings = ", ".join(f"{path}={value}" for path, value in preview.held.items())
-    click.echo(f"held     {len(preview.held)} settings: {settings}")
+    _print_held(preview.held)
     for sentence in preview.claims:
         click.echo(f"claim    {sentence}")
     _print_num_trials(preview)
@@ -66,6 +65,17 @@ def _print_design(preview: DesignPreview) -> None:
     for number, contrast in enumerate(preview.design.contrasts, start=1):
         changes = "; ".join(preview.changes[contrast.component])
         click.echo(f"{number:6}.  {contrast.component}, from {contrast.over} to {contrast.arm}: {changes}")
+
+
+def _print_held(held: Mapping[str, object]) -> None:
+    """Print the settings that all arms share, a line per group: network, recipe, data and so on."""
+    groups: dict[str, list[str]] = {}
+    for path, value in held.items():
+        group, _, setting = path.partition(".")
+        groups.setdefault(group, []).append(f"{setting}={value}")
+    click.echo(f"held     {len(held)} settings, the same in every arm:")
+    for group, settings in groups.items():
+        click.echo(f"         {group}: {', '.join(settings)}")
 
 
 def _print_num_trials(preview: StudyPreview) -> None:

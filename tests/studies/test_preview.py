@@ -1,4 +1,4 @@
-"""The preview of a study: what `ablate show --json` prints, key by key."""
+"""The preview of a study: what `ablate show` prints, and the keys of its JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from studies.console.preview import print_preview
 from studies.design import preview
 from studies.design.declare import declare
 from studies.design.preview import preview_study, preview_to_json
@@ -67,3 +68,14 @@ def test_the_json_of_a_preview_names_sources_and_evaluated_networks():
     evaluation = preview_to_json(preview_study(declare("evaluation")))
     assert evaluation["tested"]["dense"] == ["single crop"]
     assert json.loads(json.dumps(evaluation)) == evaluation
+
+
+def test_held_settings_are_printed_in_groups(capsys):
+    print_preview(preview_study(declare("lrn", seeds=3)))
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("held "))
+    groups = [line.split(":")[0].strip() for line in lines[start + 1 : start + 7]]
+    recipe = next(line for line in lines if line.strip().startswith("recipe: "))
+    assert lines[start].endswith(" settings, the same in every arm:")
+    assert groups == ["network", "data", "start", "scale", "recipe", "test"]
+    assert recipe.startswith("         recipe: epochs=50, batch_size=32, ")
