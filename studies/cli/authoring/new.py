@@ -80,7 +80,7 @@ def new(name: str, networks: str | None, setting: str | None, with_module: bool,
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as stream:  # another process may have written it meanwhile
         stream.write(text)
-    commands = [f"ablate check {target}", f"ablate show {target} --seeds 5", f"ablate run {target} --report"]
+    commands = [f"ablate check {target}", f"ablate show {target}", f"ablate run {target} --report"]
     if as_json:
         print_result("new", {"file": str(file), "next": commands})
     else:
