@@ -25,8 +25,8 @@ SMALL = Setup(
 
 
 @pytest.fixture(autouse=True)
-def quiet_frameworks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the user's settings, nor writes outside its own folder."""
+def quiet_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the user's settings."""
     for name in ("ABLATE_RUNS", "ABLATE_DATA_ROOT", "ABLATE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

@@ -87,25 +87,66 @@ def anchors(page):
     return {text.strip().replace(" ", "-") for text in texts}
 
 
-# The changelog names files of earlier versions.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
-def test_pages_name_files_that_exist(page):
+def missing_files(page):
+    """Paths of the repository that a page names and that are not there."""
     named = set(SOURCE_PATH.findall(page.read_text(encoding="utf-8")))
     examples = {"ablations/momentum.py"}  # the file that readers are told to write
-    assert {path for path in named - examples if not (ROOT / path).exists()} == set()
+    return {path for path in named - examples if not (ROOT / path).exists()}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_to_files_and_headings_that_exist(page):
-    dead = []
+def dead_links(page):
+    dead = set()
     for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
         if "://" in link or link.startswith("mailto:"):
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
-            dead.append(link)
-    assert dead == []
+            dead.add(link)
+    return dead
+
+
+def lists_within_paragraphs(page):
+    """Items of lists that begin without an empty line, which the site's Markdown takes for text, unlike GitHub's."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    items = set()
+    for paragraph in text.split("\n\n"):
+        first, *others = paragraph.strip("\n").splitlines() or [""]
+        if not re.match(r" *([-*]|\d+\.) |    ", first):
+            items.update(line for line in others if re.match(r" *([-*]|\d+\.) ", line))
+    return items
+
+
+def found_on_pages(find, pages=PAGES):
+    """By page, what a function finds there."""
+    return {name_of(page): found for page in pages if (found := find(page))}
+
+
+def test_pages_name_files_that_exist():
+    """The changelog names files of earlier versions."""
+    assert found_on_pages(missing_files, [page for page in PAGES if page.name != "CHANGELOG.md"]) == {}
+
+
+def test_links_lead_to_files_and_headings_that_exist():
+    assert found_on_pages(dead_links) == {}
+
+
+def test_lists_begin_after_an_empty_line():
+    assert found_on_pages(lists_within_paragraphs) == {}
+
+
+@pytest.mark.parametrize(
+    ("find", "text", "found"),
+    [
+        (missing_files, "See `studies/nowhere.py` and `studies/settings.py`.", {"studies/nowhere.py"}),
+        (dead_links, "[a](nowhere.md), [b](#missing), [c](#here)\n\n## Here\n", {"nowhere.md", "#missing"}),
+        (lists_within_paragraphs, "text\n- item\n\n- list\n- list\n", {"- item"}),
+    ],
+)
+def test_faults_of_a_page_are_found(find, text, found, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    assert find(page) == found
 
 
 def test_every_page_is_in_the_navigation_of_the_site():
@@ -113,16 +154,6 @@ def test_every_page_is_in_the_navigation_of_the_site():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if not page.match("results/*-*.md")}
     assert {page for page in re.findall(r"[\w/.-]+\.md", navigation) if not page.startswith("repository/")} == pages
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_lists_begin_after_an_empty_line(page):
-    """Else the site's Markdown takes them for text, unlike GitHub's."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for paragraph in text.split("\n\n"):
-        first, *others = paragraph.strip("\n").splitlines() or [""]
-        if not re.match(r" *([-*]|\d+\.) |    ", first):
-            assert [line for line in others if re.match(r" *([-*]|\d+\.) ", line)] == []
 
 
 def test_ablations_of_the_pages_are_accepted():
