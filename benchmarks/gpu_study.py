@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from _gpu_sizes import Sizes, make_dataset
+from _gpu_stock import fit_stock
 from _side_by_side import asked, keep, where
-from gpu import Sizes, fit_stock, make_dataset, make_setup, run_bundle
+from gpu import make_setup, run_bundle
 
 ARMS = ("vgg-a", "vgg-b", "vgg-d", "vgg-e")
 NUM_SEEDS = 5

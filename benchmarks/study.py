@@ -19,99 +19,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from _side_by_side import asked, in_turn, keep, ratio, told, where
 
 GOAL = "2.2 or more"
-
-
-def ordinary(seeds: int, folder: Path) -> None:
-    """The script that one would write."""
-    import pytorch_lightning as lightning
-    import torch
-    from torch.nn import functional
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import transforms
-
-    from lightning_modules.data.datasets import prepare_dataset, split_train_validation
-    from lightning_modules.modules.lr_schedule import learning_rate_factor
-    from lightning_modules.networks.initialization import build_initialized_network
-    from lightning_modules.specs.data import Data
-    from studies.design.declare import declare
-
-    class Images(Dataset[Any]):
-        """Images and labels, transformed one by one."""
-
-        def __init__(self, images: Any, labels: Any, transform: Any) -> None:
-            self.images, self.labels, self.transform = images, labels, transform
-
-        def __len__(self) -> int:
-            return len(self.labels)
-
-        def __getitem__(self, place: int) -> Any:
-            return self.transform(self.images[place]), int(self.labels[place])
-
-    class Plain(lightning.LightningModule):
-        """A network under a recipe."""
-
-        def __init__(self, network: Any, recipe: Any, steps: int) -> None:
-            super().__init__()
-            self.network, self.recipe, self.steps = network, recipe, steps
-
-        def forward(self, images: Any) -> Any:
-            return self.network(images)
-
-        def _step(self, batch: Any, part: str) -> Any:
-            images, labels = batch
-            logits = self(images)
-            loss = functional.cross_entropy(logits, labels)
-            self.log(f"{part}_loss", loss)
-            self.log(f"{part}_error", 100 * (logits.argmax(1) != labels).float().mean())
-            return loss
-
-        def training_step(self, batch: Any, batch_index: int) -> Any:  # noqa: ARG002
-            return self._step(batch, "train")
-
-        def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ARG002
-            self._step(batch, "validation")
-
-        def test_step(self, batch: Any, batch_index: int) -> None:  # noqa: ARG002
-            self._step(batch, "test")
-
-        def configure_optimizers(self) -> Any:
-            recipe = self.recipe
-            optimiser = torch.optim.SGD(
-                self.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-            )
-            schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda step: learning_rate_factor(recipe, step, self.steps)
-            )
-            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    study = declare("depth", seeds=seeds)
-    for fit in study.trials():
-        setup, recipe, data = fit.setup, fit.setup.recipe, fit.setup.data
-        assert isinstance(data, Data)
-        lightning.seed_everything(fit.seed)
-        examples = prepare_dataset(data, setup.scale, Path("unused"), folder / "cache")
-        train, held = split_train_validation(examples.train_labels, data, fit.seed)
-        side = setup.scale.resolution
-        plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.3,), (0.35,))])
-        moved = transforms.Compose([transforms.ToPILImage(), transforms.RandomCrop(side, padding=side // 8), plain])
-        parts = (
-            Images(examples.train_images[train], examples.train_labels[train], moved),
-            Images(examples.train_images[held], examples.train_labels[held], plain),
-            Images(examples.test_images, examples.test_labels, plain),
-        )
-        batches = [DataLoader(part, recipe.batch_size, shuffle=not number) for number, part in enumerate(parts)]
-        network = build_initialized_network(setup.network, setup.scale, fit.seed)
-        trainer = lightning.Trainer(
-            max_epochs=recipe.epochs, default_root_dir=folder / fit.fingerprint, gradient_clip_val=recipe.clip_norm
-        )
-        module = Plain(network, recipe, recipe.epochs * len(batches[0]))
-        trainer.fit(module, batches[0], batches[1])
-        trainer.test(module, batches[2])
+ORDINARY = Path(__file__).parent / "_ordinary_study.py"
 
 
 def run(line: list[str], folder: str, written: str) -> float:
@@ -123,9 +35,6 @@ def run(line: list[str], folder: str, written: str) -> float:
 
 def main() -> None:
     """Both in turn."""
-    if sys.argv[1:2] == ["--ordinary"]:
-        ordinary(int(sys.argv[2]), Path(sys.argv[3]))
-        return
     options = asked(__doc__, repeats=5, quick=1)
     seeds = 2 if options.quick else 5  # the protocol's own
     found = measure(options, seeds)
@@ -147,7 +56,7 @@ def measure(options: argparse.Namespace, seeds: int) -> dict[str, list[float]]:
 
     def theirs() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            return run([*bare, __file__, "--ordinary", str(seeds), folder], folder, "*/*logs/version_*/*")
+            return run([*bare, str(ORDINARY), str(seeds), folder], folder, "*/*logs/version_*/*")
 
     return in_turn({"ablate run": ours, "ordinary Lightning": theirs}, options.repeats)
 

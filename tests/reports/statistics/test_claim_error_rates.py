@@ -1,9 +1,6 @@
 """Error rates and power of all kinds of claims; ``benchmarks/claim_error_rates.py`` makes the tables of the docs."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +8,10 @@ from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
 from reports.statistics import Evidence, judge_claims
+from tests.benchmark_scripts import load_benchmark
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "claim_error_rates.py"
-SPECIFICATION = importlib.util.spec_from_file_location("claim_error_rates", SCRIPT)
-benchmark = importlib.util.module_from_spec(SPECIFICATION)
-sys.modules["claim_error_rates"] = benchmark
-SPECIFICATION.loader.exec_module(benchmark)
-
+benchmark = load_benchmark("claim_error_rates")
+CASES = load_benchmark("_claim_cases")
 SMALLEST_EFFECT, DEVIATION = benchmark.SMALLEST_EFFECT, benchmark.DEVIATION
 SIZE_CLAIM = "each improves by 0.6 ± 0.3"
 
@@ -60,7 +54,7 @@ def test_many_studies_get_the_words_that_the_report_gives_each(name):
     for seeds in (2, 3, 5):
         found = design(name, 4, seeds)
         for errors in ((0, -0.6, -1.2, -1.25), (0, 0.02, 0, -0.02), (0, 0.5, 0.9, 1.4)):
-            values = benchmark.noisy(0, 1.5)(random, 6, found.arms, seeds)
+            values = CASES.noisy(0, 1.5)(random, 6, found.arms, seeds)
             words = found.words(found.intervals(values), errors[: found.arms])
             assert words.tolist() == judged_one_by_one(found, values, errors[: found.arms]).tolist()
             seen |= set(words.ravel())

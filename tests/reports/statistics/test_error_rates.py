@@ -1,23 +1,16 @@
 """The rule's guarantee, on few simulated studies; the full tables come from ``benchmarks/error_rates.py``."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from ablations import DoesNotHelp, Helps
 from reports.statistics import batched_half_widths, estimate_combinations, judge_claims
-
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "error_rates.py"
+from tests.benchmark_scripts import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    specification = importlib.util.spec_from_file_location("error_rates", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_benchmark("error_rates")
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(2, 3), (3, 2), (5, 3), (6, 10)])
