@@ -63,6 +63,20 @@ class _GeneratedAblation(Ablation):
         design = ComponentDesign(kind=kind, endpoint=self.endpoint, contrasts=tuple(contrasts))
         self._set(claims=tuple(claims), design=design)
 
+    def _generate_from_origin(self, kind: DesignKind, origin: Arm, given: object) -> None:
+        """Set the fields of an ablation whose every arm differs from one origin, the baseline, by one component."""
+        components = _require_components(given, "components")
+        self._set(components=components)
+        leaves_out = kind == "leave-one-out"
+        arms, contrasts = [origin], []
+        for component in components:
+            arm = _edit_arm(origin, component, f"{'without' if leaves_out else 'with'} {component.name}")
+            arms.append(arm)
+            over, improved = (arm, origin) if leaves_out else (origin, arm)
+            contrasts.append(ComponentContrast(component=component.name, over=over.name, arm=improved.name))
+        _require_separate(origin, arms[1:], components)
+        self._generate(kind, arms, components, contrasts)
+
     def _set(self, **fields: object) -> None:
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the class is frozen
@@ -86,14 +100,7 @@ class LeaveOneOut(_GeneratedAblation):
     components: tuple[Component, ...]
 
     def __post_init__(self) -> None:
-        components = _require_components(self.components, "components")
-        object.__setattr__(self, "components", components)
-        arms, contrasts = [self.full], []
-        for component in components:
-            arms.append(_edit_arm(self.full, component, f"without {component.name}"))
-            contrasts.append(ComponentContrast(component=component.name, over=arms[-1].name, arm=self.full.name))
-        _require_separate(self.full, arms[1:], components)
-        self._generate("leave-one-out", arms, components, contrasts)
+        self._generate_from_origin("leave-one-out", self.full, self.components)
         super().__post_init__()
 
 
@@ -115,14 +122,7 @@ class AddOne(_GeneratedAblation):
     components: tuple[Component, ...]
 
     def __post_init__(self) -> None:
-        components = _require_components(self.components, "components")
-        object.__setattr__(self, "components", components)
-        arms, contrasts = [self.base], []
-        for component in components:
-            arms.append(_edit_arm(self.base, component, f"with {component.name}"))
-            contrasts.append(ComponentContrast(component=component.name, over=self.base.name, arm=arms[-1].name))
-        _require_separate(self.base, arms[1:], components)
-        self._generate("add-one", arms, components, contrasts)
+        self._generate_from_origin("add-one", self.base, self.components)
         super().__post_init__()
 
 
@@ -151,7 +151,7 @@ class StepByStep(_GeneratedAblation):
     def __post_init__(self) -> None:
         _require_different(self.base, self.target)
         steps = _require_components(self.steps or _steps_between(self.base, self.target), "steps")
-        object.__setattr__(self, "steps", steps)
+        self._set(steps=steps)
         arms = [self.base]
         for number, step in enumerate(steps, start=1):
             name = self.target.name if number == len(steps) else f"{step.name} (step {number})"
