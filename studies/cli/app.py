@@ -15,7 +15,7 @@ from studies.cli import archive, maintenance, networks
 from studies.cli.authoring import check, completion, new
 from studies.cli.common.errors import CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
-from studies.cli.reporting import choose, gate, judge, reports, status, ui
+from studies.cli.reporting import choose, gate, judge, plan, reports, status, ui
 from studies.cli.running import calibrate, cancel, latency, register, run
 from studies.console.tables import print_json, print_table
 
@@ -91,6 +91,7 @@ COMMAND_MODULES = (
     choose,
     judge,
     gate,
+    plan,
     status,
     ui,
     networks,
