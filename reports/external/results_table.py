@@ -120,10 +120,7 @@ def tabulate_results(
     values, lost = _tabulate_values(rows, arms, seeds)
     _check_shared_seeds(arms, values)
     metric = Metric(name=metric_column, higher_is_better=decide_direction(metric_column, higher_is_better, cautions))
-    if not unit and is_percentage(frame[metric_column], metric_column) and not _exceeds_unit(values, "percent"):
-        unit = "percent"
-        cautions.append(f"Taken as percentages, as {metric_column} is written with a percent sign.")
-    _check_unit(values, unit)
+    unit = _decide_unit(unit, frame[metric_column], metric_column, values, cautions)
     resolution = _rounding_step(values)
     cautions += _describe_data(arms, seeds, values, lost)
     cautions += describe_metric_name(metric_column)
@@ -139,6 +136,17 @@ def tabulate_results(
         resolution=resolution,
         cautions=tuple(cautions),
     )
+
+
+def _decide_unit(
+    unit: Unit, column: pd.Series, name: str, values: npt.NDArray[np.float64], cautions: list[str]
+) -> Unit:
+    """Take a column written with percent signs as percentages, and refuse values that the unit cannot have."""
+    if not unit and is_percentage(column, name) and not _exceeds_unit(values, "percent"):
+        unit = "percent"
+        cautions.append(f"Taken as percentages, as {name} is written with a percent sign.")
+    _check_unit(values, unit)
+    return unit
 
 
 def _tabulate_values(

@@ -9,6 +9,7 @@ Source: Dunnett 1955; Hothorn, Bretz & Westfall 2008.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -71,28 +72,17 @@ def half_widths_from_moments(
         rounding_squares: per study, the square below which a difference or a variance is rounding error of its values;
             by default nothing is.
     """
-    estimates = means @ coefficients.T
-    arms = means.shape[1]
-    degrees_of_freedom = (arms - 1) * (seeds - 1)
+    moments = _contrast_moments(means, covariances, coefficients, rounding_squares)
+    degrees_of_freedom = (means.shape[1] - 1) * (seeds - 1)
     norms = np.sum(coefficients**2, axis=1)
-    own_variances = np.einsum("ca,iab,cb->ic", coefficients, covariances, coefficients, optimize=True)
-    own_variances = np.maximum(own_variances, 0.0)  # rounding
-    variances = np.diagonal(covariances, axis1=1, axis2=2)
-    # Residual mean square of the additive model y ~ arm + seed: mean variance less mean covariance of two arms.
-    mean_square = (variances.sum(axis=1) - covariances.sum(axis=(1, 2)) / arms) / (arms - 1)
-    if rounding_squares is not None:
-        limits = rounding_squares[:, None]
-        estimates = np.where(estimates**2 > limits, estimates, 0.0)
-        own_variances = np.where(own_variances > limits, own_variances, 0.0)
-        variances = np.where(variances > limits, variances, 0.0)
-        mean_square = np.where(mean_square > rounding_squares, mean_square, 0.0)
     # The largest of the variances decides, as in `estimate_combinations`.
-    pooled = np.maximum(mean_square, np.mean(own_variances / norms, axis=1))
+    own_squares = moments.own_variances / norms
+    pooled = np.maximum(moments.mean_square, np.mean(own_squares, axis=1))
     pooled = np.maximum(pooled, resolution**2 / 12)
-    errors = np.sqrt(norms * np.maximum(own_variances / norms, pooled[:, None]) / seeds)
+    errors = np.sqrt(norms * np.maximum(own_squares, pooled[:, None]) / seeds)
     correlation = coefficients @ coefficients.T / np.sqrt(np.outer(norms, norms))
-    own_errors = np.sqrt(own_variances / seeds)
-    is_noisy = _noisy_contrasts(variances, seeds, coefficients)
+    own_errors = np.sqrt(moments.own_variances / seeds)
+    is_noisy = _noisy_contrasts(moments.arm_variances, seeds, coefficients)
 
     def half_widths(value: float, tail: float) -> Array:
         pooled_widths = value * errors
@@ -106,12 +96,49 @@ def half_widths_from_moments(
     own_one_sided_value = _t_quantile(1 - alpha, degrees_of_freedom)
 
     return {
-        "estimate": estimates,
+        "estimate": moments.estimates,
         "two_sided": half_widths(two_sided_value, alpha / 2 / len(coefficients)),
         "one_sided": half_widths(one_sided_value, alpha / len(coefficients)),
         "own_two_sided": half_widths(own_two_sided_value, alpha / 2),
         "own_one_sided": half_widths(own_one_sided_value, alpha),
     }
+
+
+@dataclass(frozen=True)
+class _ContrastMoments:
+    """What the rule reads of many studies at once.
+
+    Attributes:
+        estimates: studies x contrasts.
+        own_variances: of each contrast over seeds, studies x contrasts.
+        arm_variances: of each arm over seeds, studies x arms.
+        mean_square: residual mean square of the additive model y ~ arm + seed, per study.
+    """
+
+    estimates: Array
+    own_variances: Array
+    arm_variances: Array
+    mean_square: Array
+
+
+def _contrast_moments(
+    means: Array, covariances: Array, coefficients: Array, rounding_squares: Array | None
+) -> _ContrastMoments:
+    """Reduce means and covariances of arms to those of contrasts; what may be rounding error becomes zero."""
+    arms = means.shape[1]
+    estimates = means @ coefficients.T
+    own_variances = np.einsum("ca,iab,cb->ic", coefficients, covariances, coefficients, optimize=True)
+    own_variances = np.maximum(own_variances, 0.0)  # rounding
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    # Of the additive model: mean variance less mean covariance of two arms.
+    mean_square = (variances.sum(axis=1) - covariances.sum(axis=(1, 2)) / arms) / (arms - 1)
+    if rounding_squares is not None:
+        limits = rounding_squares[:, None]
+        estimates = np.where(estimates**2 > limits, estimates, 0.0)
+        own_variances = np.where(own_variances > limits, own_variances, 0.0)
+        variances = np.where(variances > limits, variances, 0.0)
+        mean_square = np.where(mean_square > rounding_squares, mean_square, 0.0)
+    return _ContrastMoments(estimates, own_variances, variances, mean_square)
 
 
 def simulate_moments(num_studies: int, arms: int, seeds: int, random: np.random.Generator) -> tuple[Array, Array]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lightning_modules.data.inventory import Inventory
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.setup import Setup
 from studies.design.declare import changed_and_held_settings, declare
-from studies.design.instantiation import compare_modules, instantiate_network
+from studies.design.instantiation import InstantiatedNetwork, compare_modules, instantiate_network
 from studies.design.study import Study
 from studies.design.verification import build_verified_networks
 from studies.records.registration import Registration, source_chain_of
@@ -54,39 +55,30 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
     for name, network in networks.items():
         for note in network.notes:
             log(f"note: {name}: {note}")
-    names = tuple(setups)
-    baseline = names[0]
+    arms = tuple(setups)
+    baseline = arms[0]
     changes, held = changed_and_held_settings(setups)
-    source_arms, evaluated_arms = study.source_arms, study.evaluated_arms
-    dependency_setups = study.dependency_setups
-    properties = {name: network.properties for name, network in networks.items()}
-    for name, setup in dependency_setups.items():
-        if name not in networks:  # one that is an arm has been built with the arms
-            properties[name] = instantiate_network(setup).properties
-    remarks = {name: (*network.unknowns, *network.notes) for name, network in networks.items()}
-    source_epochs = {}
-    for arm in source_arms:
-        source_epochs[arm] = sum(dependency_setups[source].epochs for source in source_chain_of(arm, source_arms))
+    source_arms, dependency_setups = study.source_arms, study.dependency_setups
     return Registration(
         study=study.name,
         question=study.ablation.question.strip(),
         protocol=study.protocol.name,
         protocol_note=study.protocol.note.strip(),  # the text, not only the name: the protocol's file may change later
         overrides=study.overrides,
-        arms=names,
+        arms=arms,
         varies=study.ablation.varies,
         forced=study.ablation.forced,
         changes=changes,
         held=held,
-        properties=properties,
-        built={name: compare_modules(networks[baseline], networks[name]) for name in names[1:]},
+        properties=_measure_properties(networks, dependency_setups),
+        built={name: compare_modules(networks[baseline], networks[name]) for name in arms[1:]},
         property_studied=study.ablation.property_studied,
         factorial=study.ablation.factorial,
         design=study.ablation.design,
         donors=source_arms,
-        donor_epochs=source_epochs,
-        tested=evaluated_arms,
-        unknowns={name: sentences for name, sentences in remarks.items() if sentences},
+        donor_epochs=_count_source_epochs(source_arms, dependency_setups),
+        tested=study.evaluated_arms,
+        unknowns=_collect_remarks(networks),
         claims=study.ablation.claims_for(setups[baseline]),
         smallest_effect=study.protocol.smallest_effect,
         reference=study.ablation.reference_for(setups[baseline]),
@@ -94,13 +86,42 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
         seeds=study.seed_stages[0],  # of a sequential study the first stage; later ones are added as they are trained
         looks=study.looks,
         tuning=study.tuning,
-        data={
-            "name": inventory.name,
-            "form": inventory.origin,
-            "classes": inventory.num_classes,
-            **inventory.split_sizes,
-            "digest": inventory.digest,
-        },
+        data=_describe_data(inventory),
         class_counts=inventory.class_counts,
         layers={name: tuple(network.modules.items()) for name, network in networks.items()},
     )
+
+
+def _measure_properties(
+    networks: Mapping[str, InstantiatedNetwork], dependency_setups: Mapping[str, Setup]
+) -> dict[str, Mapping[str, int]]:
+    """The properties of every arm's network, and of the networks that arms start from or evaluate."""
+    properties: dict[str, Mapping[str, int]] = {name: network.properties for name, network in networks.items()}
+    for name, setup in dependency_setups.items():
+        if name not in networks:  # one that is an arm has been built with the arms
+            properties[name] = instantiate_network(setup).properties
+    return properties
+
+
+def _count_source_epochs(source_arms: Mapping[str, str], dependency_setups: Mapping[str, Setup]) -> dict[str, int]:
+    """Per arm that starts from another network, the epochs that were trained before its own."""
+    source_epochs = {}
+    for arm in source_arms:
+        source_epochs[arm] = sum(dependency_setups[source].epochs for source in source_chain_of(arm, source_arms))
+    return source_epochs
+
+
+def _collect_remarks(networks: Mapping[str, InstantiatedNetwork]) -> dict[str, tuple[str, ...]]:
+    """What cannot be known of an arm's network, and what is to be noted of it; only of arms that have such a thing."""
+    remarks = {name: (*network.unknowns, *network.notes) for name, network in networks.items()}
+    return {name: sentences for name, sentences in remarks.items() if sentences}
+
+
+def _describe_data(inventory: Inventory) -> dict[str, str | int]:
+    return {
+        "name": inventory.name,
+        "form": inventory.origin,
+        "classes": inventory.num_classes,
+        **inventory.split_sizes,
+        "digest": inventory.digest,
+    }

@@ -112,20 +112,12 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         ValueError: if resources name an unknown arm, or the data do not suit the study.
     """
     started_at = time.time()
-    # What fails within a second comes first: the data of a large study take minutes to read.
-    settings.create_folders()
-    object_store = open_object_store(settings)
-    if object_store:
-        object_store.require_writable()
-    # A database is created only once the data are read: a start that is refused leaves none behind.
-    is_new_database = settings.database_file is not None and not settings.database_file.exists()
-    store = None if is_new_database else open_store(settings)
+    object_store, store = _open_existing_stores(settings)
     configure_ray(resources.address)
     arms = study.setups()
     resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
 
-    all_setups = _all_setups(study)
-    if any(uses_data_root(setup) for setup in all_setups):
+    if any(uses_data_root(setup) for setup in _all_setups(study)):
         settings = with_local_data(settings, log)
     if not resources.address:
         log(f"device: {describe_device(Node.this_machine(), resources)}")
@@ -136,16 +128,14 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     nodes = _survey_nodes(study, settings, resources, log, has_object_store=object_store is not None)
     resources = resources.for_nodes(nodes)
     device_models = device_models_of(nodes, resources.device)
-    trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in all_setups)
-    extra_distributions = ("scikit-learn",) if trains_classifier else ()  # its solver fits the classifiers
+    extra_distributions = _extra_distributions(study)
     # Taken once: code that is edited while the study runs then fails its trials, and no two versions are mixed.
     digests = {
         "data": inventory.digest,
         "code": code_digest(),
         "platform": _platform_digest(resources.requests[0], device_models, extra_distributions),
     }
-    setups = [trial.setup for trial in study.trials()]
-    class_paths = {collect_class_paths([setup]) for setup in setups}
+    all_user_code, user_code_digests = _digest_user_code(study)
     revision = git_revision()
     registration = make_registration(study, inventory, log)
     _prove_batches(study, inventories, log)  # after the networks are compared: a broken contract is told first
@@ -163,12 +153,39 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         device_models=device_models,
         extra_distributions=extra_distributions,
         digests=digests,
-        user_code_digest=user_code_digest(collect_class_paths(setups)),
-        user_code_digests={paths: user_code_digest(paths) for paths in class_paths},
+        user_code_digest=all_user_code,
+        user_code_digests=user_code_digests,
         revision=revision,
         tags=_study_tags(study, revision),
         registration=registration,
     )
+
+
+def _open_existing_stores(settings: Settings) -> tuple[ObjectStore | None, Store | None]:
+    """Open the object store, and the tracking store unless its database is still to be created.
+
+    What fails within a second comes first: the data of a large study take minutes to read. A database is created only
+    once they are read: a start that is refused leaves none behind.
+    """
+    settings.create_folders()
+    object_store = open_object_store(settings)
+    if object_store:
+        object_store.require_writable()
+    is_new_database = settings.database_file is not None and not settings.database_file.exists()
+    return object_store, None if is_new_database else open_store(settings)
+
+
+def _extra_distributions(study: Study) -> tuple[str, ...]:
+    """Distributions, beside torch and numpy, that decide the study's bits: scikit-learn's solver fits classifiers."""
+    trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in _all_setups(study))
+    return ("scikit-learn",) if trains_classifier else ()
+
+
+def _digest_user_code(study: Study) -> tuple[str, dict[tuple[str, ...], str]]:
+    """Digest the user's own code: over all trials, and by the class paths that a trial uses."""
+    setups = [trial.setup for trial in study.trials()]
+    class_paths = {collect_class_paths([setup]) for setup in setups}
+    return user_code_digest(collect_class_paths(setups)), {paths: user_code_digest(paths) for paths in class_paths}
 
 
 def _study_tags(study: Study, revision: Revision) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from _thread import interrupt_main
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lightning_modules.specs.errors import InvalidValue
@@ -139,6 +139,26 @@ def run_study(
         InvalidValue: without ``unresolved`` where it is required, if the study's conditions differ from those of
             the resumed run, or for a budget of GPU hours where no trial takes a GPU.
     """
+    _require_possible_start(context, unresolved, budget, logging)
+    with _hold_study(context):
+        if resumed_run:
+            _require_same_conditions(context, resumed_run)
+        study_run = _register_study(context, resumed_run, options=logging)
+        complete = False
+        try:
+            _train_study(study_run, budget, unresolved, reuse, quiet=quiet)
+            complete = True
+        finally:
+            # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
+            study_run.close(complete=complete)
+        record = study_run.read_record()
+        study_run.log_final_findings(record)
+        return record
+
+
+def _require_possible_start(
+    context: StudyContext, unresolved: UnresolvedClaims | None, budget: RunBudget, logging: LoggingOptions
+) -> None:
     if len(context.study.seed_stages) > 1 and unresolved is None:
         raise InvalidValue(
             "a study with interim analyses stops when its claims are resolved: pass unresolved=reports.unresolved."
@@ -150,6 +170,11 @@ def run_study(
         )
     if logging.system_metrics:
         require_system_metrics()
+
+
+@contextmanager
+def _hold_study(context: StudyContext) -> Iterator[None]:
+    """Hold a study's lease, with its plan as the object store has it; a store that does not answer is a short error."""
     # The lease is held until the study is read back: two drivers would log every trial twice.
     with (
         hold_study_lease(context.study_folder, context.study.name, on_lost=interrupt_main),
@@ -158,25 +183,21 @@ def run_study(
         if context.object_store:
             with context.object_store.as_settings_errors():
                 fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
-        if resumed_run:
-            _require_same_conditions(context, resumed_run)
-        study_run = _register_study(context, resumed_run, options=logging)
-        complete = False
-        try:
-            with ExitStack() as exit_stack:
-                if logging.system_metrics:
-                    exit_stack.enter_context(monitor_system(study_run.run_id, context.settings.tracking_uri))
-                _run_within_budget(study_run, budget, unresolved, exit_stack, reuse, quiet=quiet)
-            prestart.release_ray()  # Ray takes a second to end, which overlaps with the final writes
-            if logging.log_models:
-                study_run.log_models()
-            complete = True
-        finally:
-            # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
-            study_run.close(complete=complete)
-        record = study_run.read_record()
-        study_run.log_final_findings(record)
-        return record
+        yield
+
+
+def _train_study(
+    study_run: StudyRun, budget: RunBudget, unresolved: UnresolvedClaims | None, reuse: ReusePolicy, *, quiet: bool
+) -> None:
+    """Run what is left of a registered study, and log what else was asked for."""
+    options = study_run.options
+    with ExitStack() as exit_stack:
+        if options.system_metrics:
+            exit_stack.enter_context(monitor_system(study_run.run_id, study_run.context.settings.tracking_uri))
+        _run_within_budget(study_run, budget, unresolved, exit_stack, reuse, quiet=quiet)
+    prestart.release_ray()  # Ray takes a second to end, which overlaps with the final writes
+    if options.log_models:
+        study_run.log_models()
 
 
 def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord:
@@ -190,13 +211,7 @@ def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord
         InvalidValue: if it is registered otherwise, without ``amend``.
     """
     study, store = context.study, context.store
-    with (
-        hold_study_lease(context.study_folder, study.name, on_lost=interrupt_main),
-        report_store_outage(context.settings.tracking_uri),
-    ):
-        if context.object_store:
-            with context.object_store.as_settings_errors():
-                fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
+    with _hold_study(context):
         status = store.inspector.run_status(study.name, context.conditions) or "SCHEDULED"
         study_run = _register_study(context, "", amend=amend, is_start=False)
         # Registering reopens the run, which nothing will close: no trial is started.
