@@ -23,7 +23,7 @@ from _side_by_side import asked, in_turn, keep, ratio, timed, told, where
 
 from studies.records.results import failed_result
 from studies.settings import Settings
-from studies.storage import status, status_files
+from studies.storage import status_files, study_status
 from studies.storage.trial_folder import TrialFolder
 
 TRIALS = 1000
@@ -78,10 +78,10 @@ ABLATION = Ablation(question=__doc__, baseline=starter(0), arms=(starter(1),), v
 def make_study(settings: Settings) -> None:
     """A study of which half of the trials have ended, as far as its status is concerned."""
     rows = [
-        status.TrialStatus(arm="ABCDEFGHIJ"[number % 10], seed=number // 10, epochs=50, folder=f"{number:04d}")
+        study_status.TrialStatus(arm="ABCDEFGHIJ"[number % 10], seed=number // 10, epochs=50, folder=f"{number:04d}")
         for number in range(TRIALS)
     ]
-    status.update_status(
+    study_status.update_status(
         settings.studies_folder / "many-0", "many", "digits", [(row, "train") for row in rows], settings.trials_folder
     )
     for row in rows[: TRIALS // 2]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from studies.console.study_view import MAX_RUNNING, format_mean_error, format_time_left, group_trials, running_cells
-from studies.storage.status import TrialStatus, count_states, remaining_seconds
+from studies.storage.study_status import TrialStatus, count_states, remaining_seconds
 
 SECONDS_BETWEEN_UPDATES = 0.5  # each is a message to the browser, and a study ends up to hundreds of epochs a second
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from studies.console.notebook_progress import NotebookProgress
 from studies.console.study_view import MAX_GROUPS, STATE_STYLES, render_study, state_symbols
-from studies.storage.status import TrialStatus
+from studies.storage.study_status import TrialStatus
 
 
 class StudyProgress:

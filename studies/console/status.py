@@ -17,9 +17,9 @@ from studies.records.registration import Registration
 from studies.records.schema import PRINTED_SCHEMA
 from studies.records.study_record import RecordedCandidate, RecordedTrial, StudyRecord
 from studies.settings import Settings, SettingsError
-from studies.storage import status as stored_status
-from studies.storage.status import StudyStatus, TrialStatus
+from studies.storage import study_status
 from studies.storage.status_files import find_status_damage
+from studies.storage.study_status import StudyStatus, TrialStatus
 
 REFRESH_SECONDS = 1.0  # about the time of the shortest epochs; a refresh reads one small file per trial
 
@@ -30,16 +30,16 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
     Raises:
         SettingsError: if the folder holds no study.
     """
-    folders = stored_status.list_status_folders(settings)
+    folders = study_status.list_status_folders(settings)
     for damage in find_status_damage(settings):
         click.echo(f"left out: {damage}", err=True)
-    statuses = [stored_status.read_status(folder, settings.trials_folder) for folder in folders]
+    statuses = [study_status.read_status(folder, settings.trials_folder) for folder in folders]
     if as_json:
         print_json(
             {
                 "schema": PRINTED_SCHEMA,
                 "kind": "studies",
-                "studies": [stored_status.status_to_json(status) for status in statuses],
+                "studies": [study_status.status_to_json(status) for status in statuses],
             }
         )
     if not statuses:
@@ -60,20 +60,20 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
     """Print a study's status, with ``watch`` until it no longer runs; returns whether the runs folder holds it."""
     for damage in find_status_damage(settings):
         click.echo(f"left out: {damage}", err=True)
-    status = stored_status.find_status(settings, study, protocol)
+    status = study_status.find_status(settings, study, protocol)
     if status is None:
         return False
     print_damages(status)
     if as_json:
         if watch:
             status = _wait_until_ended(settings, status)
-        print_json(stored_status.status_to_json(status))
+        print_json(study_status.status_to_json(status))
         return True
     console = _make_console()
     if watch and status.state == "running" and console.is_terminal:
         _watch_terminal(console, settings, status)
         # Read again: the last refresh may be a second older than the end.
-        status = stored_status.find_status(settings, study, protocol) or status
+        status = study_status.find_status(settings, study, protocol) or status
     elif watch:
         status = _watch_lines(settings, status)
     console.print(_render_status(status, console))
@@ -93,7 +93,7 @@ def print_recorded_status(record: StudyRecord, *, as_json: bool) -> None:
     registration = record.registration
     status = recorded_status(record)
     if as_json:
-        print_json(stored_status.status_to_json(status))
+        print_json(study_status.status_to_json(status))
         return
     console = _make_console()
     headline = Text(f"{registration.study} under {registration.protocol}, as recorded", style="bold")
@@ -205,14 +205,14 @@ def _watch_terminal(console: Console, settings: Settings, status: StudyStatus) -
         while status.state == "running":
             live.update(_render_status(status, console, MAX_GROUPS), refresh=True)
             time.sleep(REFRESH_SECONDS)
-            status = stored_status.find_status(settings, status.study, status.protocol) or status
+            status = study_status.find_status(settings, status.study, status.protocol) or status
 
 
 def _wait_until_ended(settings: Settings, status: StudyStatus) -> StudyStatus:
     """Wait until the study no longer runs; returns its last status."""
     while status.state == "running":
         time.sleep(REFRESH_SECONDS)
-        status = stored_status.find_status(settings, status.study, status.protocol) or status
+        status = study_status.find_status(settings, status.study, status.protocol) or status
     return status
 
 
@@ -224,5 +224,5 @@ def _watch_lines(settings: Settings, status: StudyStatus) -> StudyStatus:
             last_counts = status.state_counts
             click.echo(f"{datetime.now():%H:%M:%S} {last_counts}")
         time.sleep(REFRESH_SECONDS)
-        status = stored_status.find_status(settings, status.study, status.protocol) or status
+        status = study_status.find_status(settings, status.study, status.protocol) or status
     return status

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from studies.storage.status import StudyStatus, TrialStatus, count_states, remaining_seconds
+from studies.storage.study_status import StudyStatus, TrialStatus, count_states, remaining_seconds
 
 STATE_STYLES = {
     "waiting": "dim",

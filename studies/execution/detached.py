@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from studies.settings import Settings
-from studies.storage.status import find_status
+from studies.storage.study_status import find_status
 
 PLANNING_SECONDS = 60.0  # imports and planning take 5 on two cores; reading a large data set may take minutes
 POLL_SECONDS = 0.2

@@ -9,7 +9,7 @@ from lightning_modules.specs.errors import UserError, did_you_mean
 from studies.settings import Settings
 from studies.storage.lease import LeaseHolder, find_holder
 from studies.storage.manifest import ManifestEntry, hold_study_lease, read_manifest
-from studies.storage.status import TrialStatus, find_status_folder, read_status
+from studies.storage.study_status import TrialStatus, find_status_folder, read_status
 from studies.storage.trial_requests import Cancellation, remove_cancellation, request_retry, write_cancellation
 from studies.tracking.errors import report_store_outage
 from studies.tracking.ownership import user_name

@@ -38,7 +38,7 @@ from studies.runner.study_run import (
 from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
 from studies.storage.manifest import fetch_plan, hold_study_lease
-from studies.storage.status import mark_stopped
+from studies.storage.study_status import mark_stopped
 from studies.tracking.errors import report_store_outage
 from studies.tracking.interface.findings import TRIALS_ALONE, LoggingOptions
 from studies.tracking.interface.system_metrics import monitor_system, require_system_metrics

@@ -24,7 +24,7 @@ from studies.runner.reuse_plan import (
     retrain_missing_weights,
 )
 from studies.runner.study_run import StudyRun
-from studies.storage import status
+from studies.storage import study_status
 from studies.storage.manifest import ManifestEntry, StudyManifest, read_manifest
 from studies.storage.object_store import ObjectStoreError
 from studies.tracking.background import BackgroundWriter
@@ -136,7 +136,7 @@ class StageRunner:
         planned += [(trial, "reused") for trial, _ in plan.reusable]
         planned += [(trial, "train") for trial in plan.to_train]
         study, folder = self.context.study, self.context.study_folder
-        status.update_status(
+        study_status.update_status(
             folder,
             study.name,
             study.protocol.name,
@@ -149,9 +149,9 @@ class StageRunner:
             with suppress(ObjectStoreError):  # the status informs other machines; no result depends on it
                 self.context.object_store.remote_study(folder).upload(folder / "board.json")
 
-    def _trial_status(self, trial: Trial) -> status.TrialStatus:
+    def _trial_status(self, trial: Trial) -> study_status.TrialStatus:
         placement = self.study_run.placement_of(trial)
-        return status.TrialStatus(
+        return study_status.TrialStatus(
             arm=placement.label,
             group=placement.group,
             seed=trial.seed,
@@ -191,7 +191,7 @@ class StageRunner:
         bundle_size = find_bundle_size(
             jobs, context.resources, context.nodes, context.settings.cache_folder, context.log
         )
-        rows = status.read_status(study_folder, trials_folder).trials
+        rows = study_status.read_status(study_folder, trials_folder).trials
         with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
             recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
             try:

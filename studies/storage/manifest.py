@@ -28,7 +28,7 @@ from studies.records.schema import require_schema
 from studies.records.serialization import registration_from_json, registration_to_json, to_npy_bytes
 from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError, require_plain_name
-from studies.storage import status
+from studies.storage import study_status
 from studies.storage.atomic import AtomicWriter, RemoteCopy
 from studies.storage.lease import Heartbeat, acquire_lease, find_holder
 from studies.storage.object_store import RemoteFolder, open_object_store
@@ -294,8 +294,8 @@ def fetch_plan(remote_folder: RemoteFolder, *, may_upload: bool = False) -> None
         if may_upload and local_manifest.exists() and not _has_same_content(remote_manifest, local_manifest):
             remote_folder.upload(local_folder / "test_labels.npy")
             remote_folder.upload(local_manifest)
-        planned_at = status.last_planned_at(fetched_folder)
-        if planned_at > status.last_planned_at(local_folder):
+        planned_at = study_status.last_planned_at(fetched_folder)
+        if planned_at > study_status.last_planned_at(local_folder):
             local_folder.mkdir(parents=True, exist_ok=True)
             with AtomicWriter(local_folder / "board.json") as partial:
                 partial.write_bytes((fetched_folder / "board.json").read_bytes())

@@ -13,7 +13,7 @@ from reports.pages.verdict_json import describe_reports
 from studies.cli.app import main
 from studies.console.status import recorded_status
 from studies.records.registration_log import RegistrationCheck
-from studies.storage.status import status_to_json
+from studies.storage.study_status import status_to_json
 from tests.reports.records import record
 
 ROOT = Path(__file__).parents[3]

@@ -17,7 +17,7 @@ from studies.console.study_view import (
     render_study,
     state_symbols,
 )
-from studies.storage.status import TrialStatus
+from studies.storage.study_status import TrialStatus
 
 EPOCH = {"epoch": 0.0, "validation_error": 12.345, "seconds": 2.0}
 

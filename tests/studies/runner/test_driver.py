@@ -21,7 +21,7 @@ from studies.runner.provenance import git_revision, make_study_start
 from studies.runner.stage import StageRunner
 from studies.settings import Settings, SettingsError
 from studies.storage import lease as leases
-from studies.storage import status
+from studies.storage import study_status
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import TrackingError
 from studies.tracking.reader import StudyReader
@@ -224,7 +224,7 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     deadline = time.monotonic() + 120
     while not list(spool.glob("*/result.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    seen = status.find_status(Settings.from_environment(tmp_path / "runs"), "depth")
+    seen = study_status.find_status(Settings.from_environment(tmp_path / "runs"), "depth")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -235,7 +235,7 @@ def test_an_interrupted_study_goes_on_from_there_with_the_same_bits(recorded, tm
     assert seen.state == "running"
     assert seen.owner.startswith(f"process {process.pid} on ")
     assert {"running", "finished", "non-finite", "at chance"} & {row.state for row in seen.trials}
-    left = status.find_status(Settings.from_environment(tmp_path / "runs"), "depth")
+    left = study_status.find_status(Settings.from_environment(tmp_path / "runs"), "depth")
     assert left.description == "not running; `ablate run` resumes it"
     assert sum(row.has_ended for row in left.trials) == len(kept)
     fingerprints = {file.parent.name.partition("-")[0] for file in kept}

@@ -12,7 +12,7 @@ import studies
 from studies.design.budget import RunBudget
 from studies.maintenance.cancellation import cancel_trial, retry_trial
 from studies.settings import Settings
-from studies.storage.status import find_status
+from studies.storage.study_status import find_status
 from tests.studies.conftest import SHORT
 
 pytestmark = pytest.mark.slow

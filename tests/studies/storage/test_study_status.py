@@ -14,9 +14,9 @@ from lightning_modules.stored_files import dump_json
 from studies.console import status as console_status
 from studies.records.results import failed_result, result_to_json
 from studies.settings import Settings
-from studies.storage import status, status_files
+from studies.storage import status_files, study_status
 from studies.storage.lease import acquire_lease
-from studies.storage.status import TrialStatus, remaining_seconds
+from studies.storage.study_status import TrialStatus, remaining_seconds
 from studies.storage.trial_folder import TrialFolder
 
 
@@ -31,7 +31,7 @@ def row(arm="A", seed=0, **values):
 
 def plan(settings, *planned, begins=True, study="depth", conditions="c0"):
     folder = settings.studies_folder / f"{study}-{conditions}"
-    status.update_status(folder, study, "digits", planned, settings.trials_folder, is_new_start=begins)
+    study_status.update_status(folder, study, "digits", planned, settings.trials_folder, is_new_start=begins)
     return folder
 
 
@@ -50,27 +50,27 @@ def end(settings, folder, status="finished", error=4.0):
 
 def test_a_planned_trial_waits_runs_and_ends(settings):
     folder = plan(settings, (row(), "train"))
-    assert status.read_status(folder, settings.trials_folder).trials[0].state == "waiting"
+    assert study_status.read_status(folder, settings.trials_folder).trials[0].state == "waiting"
     lease = acquire_lease(settings.trials_folder / "A-0")
     progress(settings, "A-0", attempts=2)
-    running = status.read_status(folder, settings.trials_folder).trials[0]
+    running = study_status.read_status(folder, settings.trials_folder).trials[0]
     assert (running.state, running.epoch, running.error, running.remaining_seconds) == ("running", 3, 12.5, 14.0)
     assert (running.node, running.num_attempts) == (lease.holder.host, 2)
     end(settings, "A-0")
     lease.release()
-    ended = status.read_status(folder, settings.trials_folder).trials[0]
+    ended = study_status.read_status(folder, settings.trials_folder).trials[0]
     assert (ended.state, ended.error, ended.epoch, ended.seconds_per_epoch) == ("finished", 4.0, 10, 2.0)
 
 
 def test_a_trial_whose_process_is_gone_was_interrupted_and_a_running_study_comes_back_to_it(settings):
     folder = plan(settings, (row(), "train"))
     progress(settings, "A-0")
-    found = status.read_status(folder, settings.trials_folder)
+    found = study_status.read_status(folder, settings.trials_folder)
     assert (found.state, found.trials[0].state, found.trials[0].epoch) == ("ended", "interrupted", 3)
-    data = status.status_to_json(found)
+    data = study_status.status_to_json(found)
     assert (data["left_seconds"], data["arms"]["A"][0]["left_seconds"]) == (None, None)
     acquire_lease(folder)
-    found = status.read_status(folder, settings.trials_folder)
+    found = study_status.read_status(folder, settings.trials_folder)
     assert (found.state, found.trials[0].state) == ("running", "waiting")
 
 
@@ -79,18 +79,24 @@ def test_attempts_are_those_that_the_folder_logs_before_an_epoch_has_ended_too(s
     progress(settings, "A-0", attempts=1)
     for holder in ("one", "another"):
         TrialFolder(settings.trials_folder / "A-0").start_attempt(holder)
-    assert status.read_status(folder, settings.trials_folder).trials[0].num_attempts == 2
+    assert study_status.read_status(folder, settings.trials_folder).trials[0].num_attempts == 2
 
 
 def test_a_study_whose_process_was_killed_is_told_from_one_that_ended(settings):
     folder = plan(settings, (row(), "train"))
     lease = acquire_lease(folder)
-    assert status.read_status(folder, settings.trials_folder).owner == f"process {os.getpid()} on {lease.holder.host}"
+    assert (
+        study_status.read_status(folder, settings.trials_folder).owner
+        == f"process {os.getpid()} on {lease.holder.host}"
+    )
     data = json.loads(lease.file.read_text())
     lease.file.write_bytes(dump_json(data | {"born": "0"}))  # as if this number had been another process's
-    assert status.read_status(folder, settings.trials_folder).description == "its process died; `ablate run` resumes it"
+    assert (
+        study_status.read_status(folder, settings.trials_folder).description
+        == "its process died; `ablate run` resumes it"
+    )
     lease.file.unlink()
-    assert status.read_status(folder, settings.trials_folder).state == "ended"
+    assert study_status.read_status(folder, settings.trials_folder).state == "ended"
 
 
 def test_a_result_from_before_the_plan_is_not_that_of_a_trial_to_be_trained_again(settings):
@@ -98,16 +104,16 @@ def test_a_result_from_before_the_plan_is_not_that_of_a_trial_to_be_trained_agai
     old = time.time() - 60
     os.utime(settings.trials_folder / "A-0" / "result.json", (old, old))
     folder = plan(settings, (row(), "train"))
-    assert status.read_status(folder, settings.trials_folder).trials[0].state == "waiting"
+    assert study_status.read_status(folder, settings.trials_folder).trials[0].state == "waiting"
     end(settings, "A-0")
-    assert status.read_status(folder, settings.trials_folder).trials[0].state == "finished"
+    assert study_status.read_status(folder, settings.trials_folder).trials[0].state == "finished"
 
 
 def test_trials_of_other_studies_are_told_from_own_ones(settings):
     end(settings, "A-0")
     end(settings, "A-1", status="non-finite")
     planned = ((row(), "reused"), (row(seed=1), "reused"), (row(seed=2), "reused"), (row(seed=3), "ended"))
-    rows = status.read_status(plan(settings, *planned), settings.trials_folder).trials
+    rows = study_status.read_status(plan(settings, *planned), settings.trials_folder).trials
     assert [each.state for each in rows] == ["reused", "non-finite", "reused", "finished"]
     assert math.isnan(rows[2].error)  # its folder is gone: the store knows it
 
@@ -116,12 +122,12 @@ def test_a_new_start_forgets_what_an_earlier_one_did_not_do(settings):
     plan(settings, (row(), "train"), (row(seed=1), "train"))
     end(settings, "A-0")
     folder = plan(settings, (row("B"), "train"))
-    assert [(each.arm, each.state) for each in status.read_status(folder, settings.trials_folder).trials] == [
+    assert [(each.arm, each.state) for each in study_status.read_status(folder, settings.trials_folder).trials] == [
         ("A", "finished"),
         ("B", "waiting"),
     ]
     plan(settings, (row("C"), "train"), begins=False)  # its next stage forgets nothing
-    assert len(status.read_status(folder, settings.trials_folder).trials) == 3
+    assert len(study_status.read_status(folder, settings.trials_folder).trials) == 3
 
 
 def test_the_study_that_was_planned_last_is_found(settings):
@@ -130,17 +136,17 @@ def test_the_study_that_was_planned_last_is_found(settings):
     plan(settings, (row(), "train"), study="lrn")
     os.utime(first / "board.json", (1, 1))
     os.utime(second / "board.json", (2, 2))
-    assert status.find_status(settings, "depth").trials[0].arm == "B"
-    assert status.find_status(settings, "depth", "cifar10") is None
-    assert [folder.name for folder in status.list_status_folders(settings)] == ["lrn-c0", "depth-c2", "depth-c1"]
+    assert study_status.find_status(settings, "depth").trials[0].arm == "B"
+    assert study_status.find_status(settings, "depth", "cifar10") is None
+    assert [folder.name for folder in study_status.list_status_folders(settings)] == ["lrn-c0", "depth-c2", "depth-c1"]
 
 
 def test_a_board_of_another_version_or_half_a_file_is_passed_over(settings):
     folder = plan(settings, (row(), "train"))
     (folder / "board.json").write_text('{"schema": 99, "study": "depth"}')
-    assert status.find_status(settings, "depth") is None
+    assert study_status.find_status(settings, "depth") is None
     (folder / "board.json").write_text("{")
-    assert status.find_status(settings, "depth") is None
+    assert study_status.find_status(settings, "depth") is None
 
 
 def test_time_left_follows_the_pace_of_each_group_and_how_many_run_at_once():
@@ -180,7 +186,9 @@ def test_as_data_candidates_stand_apart_and_unknown_numbers_are_null(settings):
     progress(settings, "A-9", epoch=1, validation_error=math.inf)
     acquire_lease(settings.trials_folder / "A-9")
     data = json.loads(
-        json.dumps(status.status_to_json(status.read_status(folder, settings.trials_folder)), allow_nan=False)
+        json.dumps(
+            study_status.status_to_json(study_status.read_status(folder, settings.trials_folder)), allow_nan=False
+        )
     )
     assert data["arms"]["A"]["0"]["left_seconds"] is None
     assert data["tuning"][0]["group"] == "A, rung 1"
@@ -191,7 +199,7 @@ def test_a_spool_leaves_the_board_what_it_reads(tmp_path):
     settings = Settings.from_environment(tmp_path)
     folder = plan(settings, (row(), "train"))
     TrialFolder(settings.trials_folder / "A-0").write_result(failed_result("A-0", {}, "Traceback: out of luck"))
-    assert status.read_status(folder, settings.trials_folder).trials[0].state == "failed"
+    assert study_status.read_status(folder, settings.trials_folder).trials[0].state == "failed"
 
 
 def watched(settings, monkeypatch, *acts):
