@@ -37,21 +37,21 @@ def status(
     Works from any terminal and any machine that sees the runs folder. A study that the folder does not hold is read
     from the tracking store.
     """
-    from studies.console import status as console_status
+    from studies.console import status_output
 
     if settings.object_store_uri and not record:
         # The runs folder of this machine holds only what this machine works on.
         _fetch_manifests(settings)
     if name is None:
-        console_status.print_studies(settings, as_json=as_json)
+        status_output.print_studies(settings, as_json=as_json)
         return
     if not record and not name.endswith(".zip"):
         study = ablations.ablation_name(name)
-        is_found = console_status.follow_study(settings, study, protocol, watch=watch, as_json=as_json)
+        is_found = status_output.follow_study(settings, study, protocol, watch=watch, as_json=as_json)
         if is_found:
             return
     study_record = reports.read_study(name, protocol or protocols.DEFAULT_PROTOCOL, settings)
-    console_status.print_recorded_status(study_record, as_json=as_json)
+    status_output.print_recorded_status(study_record, as_json=as_json)
 
 
 def _fetch_manifests(settings: Settings) -> None:

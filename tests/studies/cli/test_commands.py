@@ -15,7 +15,7 @@ import ablations
 from lightning_modules.specs.catalogue import NETWORKS
 from studies import protocols
 from studies.cli.app import main
-from studies.console.status import recorded_status
+from studies.console.status_output import recorded_status
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from reports.pages.verdict_json import describe_reports
 from studies.cli.app import main
-from studies.console.status import recorded_status
+from studies.console.status_output import recorded_status
 from studies.records.registration_log import RegistrationCheck
 from studies.storage.study_status import status_to_json
 from tests.reports.records import record

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from lightning_modules.stored_files import dump_json
-from studies.console import status as console_status
+from studies.console import status_output
 from studies.records.results import failed_result, result_to_json
 from studies.settings import Settings
 from studies.storage import status_files, study_status
@@ -205,8 +205,8 @@ def test_a_spool_leaves_the_board_what_it_reads(tmp_path):
 def watched(settings, monkeypatch, *acts):
     """`ablate status --watch`, while one thing after another happens, each as it looks away."""
     left = iter(acts)
-    monkeypatch.setattr(console_status.time, "sleep", lambda _: next(left)())
-    assert console_status.follow_study(settings, "depth", None, watch=True, as_json=False)
+    monkeypatch.setattr(status_output.time, "sleep", lambda _: next(left)())
+    assert status_output.follow_study(settings, "depth", None, watch=True, as_json=False)
     assert next(left, None) is None
 
 
@@ -233,7 +233,7 @@ def test_on_a_terminal_a_watched_study_stays_in_place_and_its_end_is_left(settin
     study = acquire_lease(folder)
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80, height=20, markup=False, highlight=False)
-    monkeypatch.setattr(console_status, "Console", lambda **_: terminal)
+    monkeypatch.setattr(status_output, "Console", lambda **_: terminal)
 
     def is_over():
         end(settings, "A-0")
