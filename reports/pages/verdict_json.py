@@ -10,7 +10,7 @@ from typing import Any
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.external.judgement import UNKNOWN_OF_RESULTS, Judgement, change_interval
 from reports.formatting import typeset_minus_signs
-from reports.pages.gate import GateOutcome
+from reports.pages.gate_outcome import GateOutcome
 from studies.records.registration_log import RegistrationCheck
 from studies.records.schema import PRINTED_SCHEMA
 from studies.records.study_record import StudyRecord

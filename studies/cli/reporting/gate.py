@@ -58,7 +58,7 @@ def gate(
        2  wrong usage or unreadable results; 1 any other error
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from reports.comparison.comparison import compare_arms
-    from reports.pages.gate import gate_comparison, gate_judgement
+    from reports.pages.gate_outcome import gate_comparison, gate_judgement
     from reports.pages.verdict_json import describe_gate
 
     accept_equivalent = accept == "equivalent"

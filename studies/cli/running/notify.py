@@ -108,7 +108,7 @@ def _find_event(study: Study, record: StudyRecord, has_failed: bool) -> Event:
 
 def _describe_verdict(record: StudyRecord) -> dict[str, Any]:
     from reports.comparison.comparison import compare_arms
-    from reports.pages.gate import gate_comparison
+    from reports.pages.gate_outcome import gate_comparison
     from reports.pages.verdict_json import describe_gate
 
     return describe_gate(gate_comparison(record, compare_arms(record)), record.registration.study)

@@ -9,7 +9,7 @@ import pytest
 from ablations import DoesNotHelp, FallsWith, Helps
 from reports.analysis.endpoints import endpoint_values
 from reports.comparison.comparison import compare_arms, unresolved
-from reports.pages.gate import gate_comparison
+from reports.pages.gate_outcome import gate_comparison
 from reports.renderers import csv as csv_tables
 from reports.renderers import markdown
 from studies.records.record_json import record_from_json, record_to_json

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from reports.external.judgement import change_interval, judge
-from reports.pages.gate import gate_judgement
+from reports.pages.gate_outcome import gate_judgement
 
 FIGURES = json.loads(Path(__file__).with_name("autorank.json").read_text(encoding="utf-8"))
 CASES = {case["name"]: case for case in FIGURES["cases"]}

@@ -9,7 +9,7 @@ from ablations import DoesNotHelp
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.stored_files import dump_json
 from reports.comparison.comparison import compare_arms
-from reports.pages.gate import gate_comparison
+from reports.pages.gate_outcome import gate_comparison
 from reports.renderers import html
 from studies.design.declare import declare
 from studies.execution.resources import Resources

@@ -9,7 +9,7 @@ import pytest
 from ablations import Helps, HelpsBy
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
-from reports.pages.gate import gate_comparison, gate_judgement
+from reports.pages.gate_outcome import gate_comparison, gate_judgement
 from reports.pages.verdict_json import describe_gate
 from tests.reports.records import record
 
