@@ -15,8 +15,8 @@ from lightning_modules.evaluation.inference import ViewScheme
 from lightning_modules.modules.trainable import make_trainable
 from lightning_modules.networks.memory_layout import random_images
 from lightning_modules.networks.outputs import extract_logits
+from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.profiling.profile import profile_spec
-from lightning_modules.profiling.test_cost import inference_multiply_adds
 from lightning_modules.rng import RngState
 from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import UserError

@@ -13,9 +13,9 @@ from ablations import Difference
 from lightning_modules.networks.build import build_meta_network, build_network
 from lightning_modules.networks.custom import is_lightning_module
 from lightning_modules.networks.outputs import extract_logits
+from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.profiling.profile import Profile, profile_module
 from lightning_modules.profiling.structure import describe_structure
-from lightning_modules.profiling.test_cost import inference_multiply_adds
 from lightning_modules.profiling.tracer import trace_module
 from lightning_modules.rng import RngState
 from lightning_modules.specs.data import ForeignData

@@ -14,7 +14,7 @@ from lightning_modules.data.types import DataError
 from lightning_modules.evaluation.inference import ViewScheme, evaluate_scorers, restore_scorer
 from lightning_modules.modules.metrics import TOP_K
 from lightning_modules.networks.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork, load_pretrained
-from lightning_modules.profiling.test_cost import inference_multiply_adds
+from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.scale import Scale

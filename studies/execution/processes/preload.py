@@ -15,7 +15,7 @@ with pause_gc():
 
     import lightning_modules.data.external
     import lightning_modules.data.streaming
-    import lightning_modules.profiling.test_cost  # noqa: F401
+    import lightning_modules.profiling.evaluation_cost  # noqa: F401
     import studies.execution.processes.trial_process
     import studies.training.train  # noqa: F401
     from studies.records.digests import package_distributions, training_modules

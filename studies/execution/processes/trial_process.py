@@ -130,7 +130,7 @@ def train_job(
     """
     from lightning_modules.data.inventory import load_dataset
     from lightning_modules.distributed import DataParallelRank
-    from lightning_modules.profiling.test_cost import inference_multiply_adds
+    from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
     from studies.training.train import train_trial
 
     dp_rank = dp_rank or DataParallelRank()

@@ -15,8 +15,8 @@ from lightning_modules.evaluation.inference import Scorer, ViewScheme, crop_corn
 from lightning_modules.modules.metrics import RunningMetrics, evaluate_network
 from lightning_modules.networks.build import build_network
 from lightning_modules.networks.initialization import build_initialized_network
+from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.profiling.profile import profile_spec
-from lightning_modules.profiling.test_cost import inference_multiply_adds
 from lightning_modules.specs.catalogue import NETWORKS, RESNET_18, VGG_A, VGG_D, vgg_stages
 from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.networks import Custom, Head

@@ -10,7 +10,7 @@ import studies
 from lightning_modules import spec
 from lightning_modules.data.datamodule import InMemoryDataModule
 from lightning_modules.networks.initialization import build_initialized_network
-from lightning_modules.profiling.test_cost import inference_multiply_adds
+from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.specs.catalogue import NETWORKS, VGG_A, VGG_B, VGG_D, VGG_E
 from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.scale import Scale
