@@ -13,7 +13,7 @@ from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, value_resolution
 from reports.calibration.cases import MIN_TRAININGS, Calibration, MeasuredRate, Trainings
 from reports.content.calibration import calibration_sections, calibration_title, summarize_calibration
-from reports.figures.other_pages.calibration import calibration_figures
+from reports.figures.page_figures.calibration import calibration_figures
 from reports.formatting import format_count
 from reports.pages.study import PAGE_FILE, figure_files, replace_folder
 from reports.renderers import html, markdown

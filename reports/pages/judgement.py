@@ -19,7 +19,7 @@ from reports.document import (
     text_cell,
 )
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
-from reports.figures.other_pages.judgement import changes_by_pair, describe_metric, judgement_figure
+from reports.figures.page_figures.judgement import changes_by_pair, describe_metric, judgement_figure
 from reports.formatting import (
     Interval,
     choose_decimals,

@@ -21,7 +21,7 @@ from reports.external.results_columns import Columns
 from reports.external.results_file import read_results
 from reports.external.results_table import Unit
 from reports.figures.notebook import NotebookFigure, draw_figure
-from reports.figures.other_pages.judgement import judgement_figure
+from reports.figures.page_figures.judgement import judgement_figure
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.pages.judgement import arms_table, judgement_title, summarize_judgement, verdict_sentence, write_judgement

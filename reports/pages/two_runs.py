@@ -22,7 +22,7 @@ from reports.document import (
     nonempty_tables,
     text_cell,
 )
-from reports.figures.other_pages.two_runs import arms_by_name, common_decimals, differences_figure
+from reports.figures.page_figures.two_runs import arms_by_name, common_decimals, differences_figure
 from reports.formatting import (
     NO_INTERVAL,
     Interval,
