@@ -21,7 +21,7 @@ def caveats_of(name, resolution):
     return [claim.caveat for claim in ablations.load(name).claims_for(setup)]
 
 
-@pytest.mark.parametrize("name", ["evaluation", "test_scale"])
+@pytest.mark.parametrize("name", ["evaluation", "evaluation_scales"])
 def test_tests_of_one_position_are_told_at_32_pixels_and_not_at_224(name):
     assert all("at 32 pixels five poolings" in caveat for caveat in caveats_of(name, 32))
     assert not any(caveats_of(name, 224))

@@ -72,7 +72,7 @@ def test_a_fingerprint_tells_tests_and_members_apart(small):
 
 
 def test_evaluations_that_share_a_donor_have_it_trained_once():
-    study = declare("test_scale", seeds=(0, 1))
+    study = declare("evaluation_scales", seeds=(0, 1))
     assert [fit.arm for fit in study.trials()[:5]] == [
         "donor of one size",
         "one size",
