@@ -11,7 +11,7 @@ are free for the driver, as on a machine whose trials train on a GPU.
 
 There are two figures, both over workers x wall time. ``asleep`` is the declared sleep alone, and counts everything
 else in a trial (building, evaluating, writing) as overhead. ``work`` is the time in the trial's process from the
-message of its start to its result. Both are given for the whole command, and ``in_dispatch``: from the start of the
+message of its start to its result. Both are given for the whole command, and ``..._in_dispatch``: from the start of the
 first trial to the end of the last.
 """
 

@@ -138,7 +138,7 @@ def test_lists_begin_after_an_empty_line():
 @pytest.mark.parametrize(
     ("find", "text", "found"),
     [
-        (missing_files, "See `studies/nowhere.py` and `studies/settings.py`.", {"studies/nowhere.py"}),
+        (missing_files, "See `studies/nowhere/` and `studies/settings.py`.", {"studies/nowhere/"}),
         (dead_links, "[a](nowhere.md), [b](#missing), [c](#here)\n\n## Here\n", {"nowhere.md", "#missing"}),
         (lists_within_paragraphs, "text\n- item\n\n- list\n- list\n", {"- item"}),
     ],

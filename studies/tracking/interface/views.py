@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # MLflow's own tags of an experiment. A shared view is opened by its key, and holds columns, filter and grouping as the
-# interface stores them: `test_ui_pages.py` opens one in a browser.
+# interface stores them: `tests/studies/tracking/interface/test_views.py` opens one.
 DESCRIPTION_TAG = "mlflow.note.content"
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 TRAINING_VIEW = "workflowType=machine_learning"  # without it MLflow opens its pages for language models
