@@ -80,24 +80,16 @@ def plan_trials(
 
 def merge_plans(plans: Iterable[StudyPlan]) -> StudyPlan:
     """Merge plans of different trials."""
-    recorded: list[Trial] = []
-    reusable: list[tuple[Trial, EndedTrial]] = []
-    unlogged: list[Trial] = []
-    to_train: list[Trial] = []
-    outdated: list[Trial] = []
+    merged = StudyPlan(recorded=(), reusable=(), unlogged=(), to_train=(), outdated=())
     for plan in plans:
-        recorded += plan.recorded
-        reusable += plan.reusable
-        unlogged += plan.unlogged
-        to_train += plan.to_train
-        outdated += plan.outdated
-    return StudyPlan(
-        recorded=tuple(recorded),
-        reusable=tuple(reusable),
-        unlogged=tuple(unlogged),
-        to_train=tuple(to_train),
-        outdated=tuple(outdated),
-    )
+        merged = StudyPlan(
+            recorded=merged.recorded + plan.recorded,
+            reusable=merged.reusable + plan.reusable,
+            unlogged=merged.unlogged + plan.unlogged,
+            to_train=merged.to_train + plan.to_train,
+            outdated=merged.outdated + plan.outdated,
+        )
+    return merged
 
 
 def retrain_missing_weights(plan: StudyPlan, has_weights: Callable[[Trial], bool]) -> StudyPlan:

@@ -16,6 +16,8 @@ from reports.figures.study import pareto_front, report_figures
 from reports.renderers import csv, html
 from tests.reports.records import HOSTILE, record
 
+ALL_FIGURES = ["seeds", "learning", "gradients", "confusions", "costs", "receptive", "published"]
+
 
 @pytest.fixture(scope="module")
 def drawn():
@@ -28,15 +30,7 @@ def panels(drawn):
 
 
 def test_the_figures_of_a_full_study_are_all_there(drawn):
-    assert [figure.name for figure in drawn] == [
-        "seeds",
-        "learning",
-        "gradients",
-        "confusions",
-        "costs",
-        "receptive",
-        "published",
-    ]
+    assert [figure.name for figure in drawn] == ALL_FIGURES
     assert [panel.name for panel in drawn[1].panels] == [
         "learning-validation-error", "learning-train-error", "learning-train-loss", "learning-gradient-norm",
     ]  # fmt: skip
@@ -131,15 +125,7 @@ def test_one_arm_has_no_differences_to_draw():
 
 def test_one_seed_is_drawn_without_intervals():
     drawn = report_figures(compare_arms(record(arms=("A", "B"), seeds=1)))
-    assert [figure.name for figure in drawn] == [
-        "seeds",
-        "learning",
-        "gradients",
-        "confusions",
-        "costs",
-        "receptive",
-        "published",
-    ]
+    assert [figure.name for figure in drawn] == ALL_FIGURES
     assert all(figure.panels[0].inline for figure in drawn)
 
 
