@@ -72,6 +72,7 @@ class _GeneratedAblation(Ablation):
         for component in components:
             arm = _edit_arm(origin, component, f"{'without' if leaves_out else 'with'} {component.name}")
             arms.append(arm)
+            # In either design the arm with the component is held against the one without it.
             over, improved = (arm, origin) if leaves_out else (origin, arm)
             contrasts.append(ComponentContrast(component=component.name, over=over.name, arm=improved.name))
         _require_separate(origin, arms[1:], components)

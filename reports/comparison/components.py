@@ -103,6 +103,7 @@ def analyze_components(
 def _to_interval(estimate: Contrast | None) -> Interval:
     if estimate is None:
         return NO_INTERVAL
+    # Simultaneous intervals of few seeds are wide, and may reach beyond what two errors can differ by.
     interval = Interval(value=estimate.estimate, low=estimate.low, high=estimate.high)
     return clip_interval(interval, -MAX_DIFFERENCE, MAX_DIFFERENCE)
 

@@ -27,6 +27,7 @@ def replication_column(comparison: Comparison) -> tuple[Column, list[Cell]] | No
     registration = comparison.registration
     if not registration.replications:
         return None
+    # What holds for all of them stands in the heading.
     obstacles = {describe_obstacle(registration, replication) for replication in registration.replications}
     obstacle = next(iter(obstacles)) if len(obstacles) == 1 else ""
     cells = []
@@ -93,6 +94,7 @@ def replications_table(comparison: Comparison) -> Table:
 
 
 def _difference_row(comparison: Comparison, item: ReplicatedDifference) -> Row:
+    # The replications themselves are given with two decimals.
     digits = max(2, error_decimals(comparison))
     contrast = format_contrast(item.over, item.arm) if item.over else f"level of {item.arm}"
     replicated = Cell(
@@ -100,6 +102,7 @@ def _difference_row(comparison: Comparison, item: ReplicatedDifference) -> Row:
         sort=item.replicated,
         mark=ASSUMED_MARK if item.is_spread_assumed else "",
     )
+    # Numbers under other conditions are shown, but not compared.
     is_judged = item.word not in ("other data", "other networks")
     excess = interval_cell(item.excess, digits) if is_judged else MISSING_CELL
     word = text_cell(f"{SYMBOLS[item.word]} {item.word}", "" if is_judged else "quiet")

@@ -44,6 +44,7 @@ def parse_claim(phrase: str, arms: Sequence[str], metric: Metric) -> Claim:
         match = re.fullmatch(pattern, text)
         if match:
             return _check_claim(phrase, partial(make_claim, match))
+    # After the whole phrases: a reversal has an "and" of its own.
     parts = _split_conjunction(text, names)
     if len(parts) > 1:
         claims = [parse_claim(part, arms, metric) for part in parts]
@@ -112,6 +113,7 @@ def _check_verb(verb: str, metric: Metric) -> None:
 
 
 def _name_pattern(arms: Sequence[str]) -> str:
+    # Of the alternatives the first that fits is taken: `wide net` must stand before `wide`.
     longest_first = sorted(arms, key=len, reverse=True)
     plain = [re.escape(arm) for arm in longest_first]
     quoted = [rf"{quote}{name}{quote}" for name in plain for quote in ('"', "'")]
@@ -119,6 +121,7 @@ def _name_pattern(arms: Sequence[str]) -> str:
 
 
 def _unquote(name: str) -> str:
+    # Two quotes alone hold no name.
     is_quoted = len(name) > 2 and name[0] == name[-1] and name[0] in "\"'"
     return name[1:-1] if is_quoted else name
 

@@ -75,10 +75,12 @@ def estimate_effects(
     row_lengths = [len(row) for row in layout]
     if row_lengths != [len(column_levels)] * len(row_levels):
         raise ValueError(f"the layout has rows of {row_lengths} cells; expected one cell per level.")
+    # An arm in two cells would be compared with itself.
     if len(set(cells)) < len(cells) or not set(cells) <= set(arms):
         raise ValueError(f"the layout names {', '.join(cells)}; expected each once, out of: {', '.join(arms)}.")
     effects = _list_effects(row_levels, column_levels)
     arm_of_cell = [list(arms).index(cell) for cell in cells]
+    # Arms outside of the layout keep the weight 0, and still tell of the noise.
     coefficients = np.zeros((len(effects), len(arms)))
     for row, effect in zip(coefficients, effects, strict=True):
         row[arm_of_cell] = effect.cell_weights.ravel()

@@ -81,6 +81,7 @@ def half_widths_from_moments(
     pooled = np.maximum(pooled, resolution**2 / 12)
     errors = np.sqrt(norms * np.maximum(own_squares, pooled[:, None]) / seeds)
     correlation = coefficients @ coefficients.T / np.sqrt(np.outer(norms, norms))
+    # Of the contrast alone: what the noise guard falls back on.
     own_errors = np.sqrt(moments.own_variances / seeds)
     is_noisy = _noisy_contrasts(moments.arm_variances, seeds, coefficients)
 

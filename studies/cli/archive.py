@@ -43,6 +43,7 @@ def export_study(
     from studies.tracking.store import open_store
 
     study = ablations.ablation_name(name)
+    # Nothing is exported from a store that is not there, so that none is made.
     store = open_store(settings, create=False)
     record = store.reader.read_study(study, protocol)
     conditions = store.reader.read_conditions(record.run_id)
@@ -96,6 +97,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
         click.echo(line, err=True)
 
     def show(line: str) -> None:
+        # With --json, standard output holds the JSON alone.
         if not as_json:
             click.echo(line)
 
@@ -105,6 +107,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     store = open_store(settings)
     imported = store.reader.read_study(study, record.registration.protocol)
     run_id = imported.run_id
+    # No trial folder holds these: when the study was run, and how fast its networks are.
     store.writer.log_starts(run_id, record.starts)
     if record.latency and imported.latency is None:
         store.writer.log_latency(run_id, record.latency)

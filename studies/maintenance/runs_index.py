@@ -68,6 +68,7 @@ class RunsFolderIndex:
             except (UserError, DamagedFileError) as error:
                 index.read_errors.append(str(error))
         for folder in settings.trials_folder.glob("[!.]*"):
+            # What a link leads to may be anybody's: it is never listed, and so never freed.
             if not folder.is_dir() or folder.is_symlink():
                 continue
             result = None
@@ -76,6 +77,7 @@ class RunsFolderIndex:
             except DamagedFileError as error:
                 index.damages.append(error)
             except SchemaVersionError as error:
+                # Of another version of the package: whether it has ended cannot be said.
                 index.read_errors.append(str(error))
                 continue
             index.trials[folder.name] = index.stored_trial(folder, result)

@@ -28,6 +28,7 @@ CANDIDATE_NUMBERS = ("validation_error", "validation_loss", "seconds")  # that m
 def record_to_json(record: StudyRecord) -> dict[str, Any]:
     """Return plain JSON data of a record; labels and predictions are stored as arrays beside it."""
     tuning = record.tuning
+    # Keys that came later are left out where they are empty: a record without them keeps its bytes.
     damages = {"damages": list(record.damages)} if record.damages else {}
     latency = {"latency": measurement_to_json(record.latency)} if record.latency else {}
     check = record.registration_check
@@ -93,6 +94,7 @@ def trials_by_run(record: StudyRecord) -> dict[str, RecordedTrial]:
 
 
 def _trial_to_json(trial: RecordedTrial) -> dict[str, Any]:
+    # A result has a form of its own, without its arrays: ``asdict`` would copy them.
     data = asdict(replace(trial, result=None))
     data["result"] = trial.result and result_to_json(trial.result)
     return {name: nonfinite_to_null(value) for name, value in data.items()}
@@ -103,6 +105,7 @@ def _trial_from_json(data: Mapping[str, Any], predictions: Mapping[str, npt.NDAr
     if result and data["run_id"] in predictions:
         result = replace(result, predictions=np.asarray(predictions[data["run_id"]]))
     progress = {name: null_to_nan(value) for name, value in data["progress"].items()}
+    # JSON has lists where a record has tuples, which would not compare as equal.
     return RecordedTrial(**{**data, "result": result, "faults": tuple(data["faults"]), "progress": progress})
 
 

@@ -106,6 +106,7 @@ def _measure_properties(
 def _count_source_epochs(source_arms: Mapping[str, str], dependency_setups: Mapping[str, Setup]) -> dict[str, int]:
     """Per arm that starts from another network, the epochs that were trained before its own."""
     source_epochs = {}
+    # The whole chain: a source may itself start from another network.
     for arm in source_arms:
         source_epochs[arm] = sum(dependency_setups[source].epochs for source in source_chain_of(arm, source_arms))
     return source_epochs

@@ -135,6 +135,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
         "code": code_digest(),
         "platform": _platform_digest(resources.requests[0], device_models, extra_distributions),
     }
+    # Of the user's code as well, before networks are built and batches proved: that may take minutes.
     all_user_code, user_code_digests = _digest_user_code(study)
     revision = git_revision()
     registration = make_registration(study, inventory, log)

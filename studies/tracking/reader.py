@@ -91,6 +91,7 @@ class StudyReader:
             registration = self.artifacts.read_registration(study_run)
             trials = self.read_trials(study_run, damages.append)
             starts = self._read_starts(study_run, damages.append)
+            # A damaged measurement costs the record its latency, not its trials.
             latency = None
             try:
                 latency = self.artifacts.read_latency(study_run)
@@ -214,6 +215,7 @@ class StudyReader:
             identity = trial.recipe, trial.seed, trial.arm
             if identity not in latest:
                 latest[identity], started_at[identity] = trial, run.info.start_time
+        # Whichever came last holds: a cancelled trial may have been tried again.
         for run in self._cancelled_runs(study_run):
             trial = _to_cancelled_trial(run)
             identity = trial.recipe, trial.seed, trial.arm
@@ -241,6 +243,7 @@ class StudyReader:
         for run in self.runs.search([experiment], {PARENT_RUN_TAG: study_run_id, "kind": "fit"}):
             for damage in self.artifacts.find_damage(run):
                 recipe = run.data.tags.get("recipe", "shared")
+                # The first is enough: the whole run is logged again.
                 damaged.append((str(run.info.run_id), trial_key_of(run), recipe, damage))
                 break
         return damaged

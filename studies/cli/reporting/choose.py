@@ -94,6 +94,7 @@ def choose(
         limit = limits[quantity]
         if limit is not None:
             budgets.append(Budget(quantity=quantity, limit=limit))
+    # Else every arm would be without a latency, and none within the budget.
     if limits["latency"] is not None and record.latency is None:
         study = record.registration.study
         raise click.UsageError(f"The latency of {study} was not measured; `ablate latency {study}` does it.")
@@ -102,6 +103,7 @@ def choose(
         print_result("choice", _describe(choice, record, percentile))
     else:
         _print_choice(choice, record, percentile)
+    # A pipeline acts on the code alone, as it does on that of `ablate gate`.
     code = EXIT_NOTHING if choice.chosen is None else 0 if choice.is_settled else EXIT_OPEN
     click.get_current_context().exit(code)
 
@@ -212,6 +214,7 @@ def _describe(choice: ArmChoice, record: StudyRecord, percentile: str) -> dict[s
 
 
 def _finite(value: float) -> float | None:
+    # JSON has no infinity: it is the bound where one seed tells nothing of the noise.
     return value if math.isfinite(value) else None
 
 

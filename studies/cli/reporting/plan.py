@@ -103,6 +103,7 @@ def plan(
     def read_recorded(recorded_name: str) -> StudyRecord:
         return read_study(recorded_name, study.protocol.name, settings, overrides=study.overrides)
 
+    # A spread that is stated replaces what was measured; an id names the run whose noise is meant.
     seed_plan = plan_seeds(
         study,
         None if spread else _read_pilot(name, study, settings, run_id),
@@ -124,6 +125,7 @@ def plan(
 
 def print_plan(plan: SeedPlan, log: Callable[[str], None], print_table: Callable[..., None]) -> None:
     """Print the noise, the seeds per question with their cost, and what the seeds at hand can detect."""
+    # First what the plan rests on: with another noise, all numbers below are others.
     log(f"noise    {plan.noise_line}")
     log(f"family   {plan.family_line}\n")
     print_table(plan.header, plan.rows)
@@ -141,6 +143,7 @@ def _read_pilot(name: str, study: Study, settings: Settings, run_id: str | None)
         if run_id:
             raise
         return None
+    # Other settings, such as fewer epochs, may have other noise.
     recorded = pilot.registration.overrides
     if recorded != study.overrides:
         click.echo(
