@@ -22,7 +22,7 @@ NAMES = ("healthy", "troubled", "crossed", "started")
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(tmp_path_factory, one_migration):
     """A store with all golden studies, and the ids that their parent runs got."""
     settings = Settings.from_environment(tmp_path_factory.mktemp("golden"))
     settings.create_folders()

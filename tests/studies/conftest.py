@@ -42,6 +42,11 @@ def one_server_of_processes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_migration_for_all(one_migration: None) -> None:
+    """Every test here may make a tracking store."""
+
+
 @pytest.fixture(scope="session")
 def one_ray() -> Iterator[None]:
     """Ray, started once for all the studies that run in this process: most of such a study's time is its start."""

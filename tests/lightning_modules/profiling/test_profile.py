@@ -1,6 +1,7 @@
 """The profile against the papers' counts, PyTorch's flop counter, torchvision's figures, and measured gradients."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -46,6 +47,9 @@ def scale_of(name):
     return SMALL_IMAGES if name.split("-")[1:2] and name.split("-")[1] in OF_SMALL_IMAGES else Scale()
 
 
+profile_once = cache(profile_spec)  # several tests look at one network
+
+
 # --- What is counted -----------------------------------------------------------------------------------------------
 
 
@@ -54,7 +58,7 @@ def test_multiply_adds_are_half_of_what_pytorchs_counter_finds(name):
     scale = scale_of(name)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build_network(NETWORKS[name], scale).eval()(torch.empty(1, 3, scale.resolution, scale.resolution))
-    found = profile_spec(NETWORKS[name], scale)
+    found = profile_once(NETWORKS[name], scale_of(name))
     assert 2 * found.multiply_adds == counter.get_total_flops()
     assert found.uncounted == ()
 
@@ -63,7 +67,7 @@ def test_multiply_adds_are_half_of_what_pytorchs_counter_finds(name):
 def test_every_parameter_is_counted_once(name):
     with torch.device("meta"):
         module = build_network(NETWORKS[name], scale_of(name))
-    found = profile_spec(NETWORKS[name], scale_of(name))
+    found = profile_once(NETWORKS[name], scale_of(name))
     assert found.parameters + found.idle_parameters == sum(each.numel() for each in module.parameters())
     assert found.parameters == sum(layer.parameters for layer in found.layers)
     assert found.multiply_adds == sum(layer.multiply_adds for layer in found.layers)
@@ -72,12 +76,11 @@ def test_every_parameter_is_counted_once(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weight_layers_are_those_that_the_papers_count(name):
     expected = WITHOUT_A_NUMBER.get(name) or int(name.split("-")[1])
-    assert profile_spec(NETWORKS[name], scale_of(name)).weight_layers == expected
+    assert profile_once(NETWORKS[name], scale_of(name)).weight_layers == expected
 
 
-# shared/reference/paper_results.yaml, computed_counts_224: exact, at 224 pixels and 1,000 classes; parameters rounded
-# to millions are VGG's Table 2. In order: parameters, those of convolutions, multiply-adds, receptive field, ReLUs,
-# weight layers.
+# From the papers' tables, not by this code: exact, at 224 pixels and 1,000 classes; parameters rounded to millions are
+# VGG's Table 2. In order: parameters, those of convolutions, multiply-adds, receptive field, ReLUs, weight layers.
 VGG_COUNTS = {
     "vgg-a": (132863336, 9220480, 7609090048, 150, 8, 11),
     "vgg-a-lrn": (132863336, 9220480, 7609090048, 150, 8, 11),
@@ -92,7 +95,7 @@ VGG_COUNTS = {
 @pytest.mark.parametrize(("name", "counts"), VGG_COUNTS.items())
 def test_counts_of_vgg_networks_are_the_papers(name, counts):
     parameters, conv_parameters, multiply_adds, receptive_field, nonlinearities, layers = counts
-    assert profile_spec(NETWORKS[name], Scale()).properties() == {
+    assert profile_once(NETWORKS[name], Scale()).properties() == {
         "weight_layers": layers,
         "parameters": parameters,
         "conv_parameters": conv_parameters,
@@ -102,7 +105,7 @@ def test_counts_of_vgg_networks_are_the_papers(name, counts):
     }
 
 
-# computed_counts_resnet_224: parameters and multiply-adds.
+# From the paper's tables, not by this code: parameters and multiply-adds.
 RESNET_COUNTS = {
     "plain-18": (11515688, 1794805760),
     "plain-34": (21623848, 3644493824),
@@ -113,7 +116,7 @@ RESNET_COUNTS = {
     "resnet-50": (25557032, 4089184256),
     "resnet-101": (44549160, 7801405440),
     "resnet-152": (60192808, 11513626624),
-    "resnet-50-v1": (25557032, 3857973248),  # stride_on_first_1x1
+    "resnet-50-v1": (25557032, 3857973248),  # the stride is that of the first 1 × 1 convolution
     "resnet-101-v1": (44549160, 7570194432),
     "resnet-152-v1": (60192808, 11282415616),
 }
@@ -125,7 +128,7 @@ PAPER_BILLIONS = {
     "resnet-101-v1": 7.6,
     "resnet-152-v1": 11.3,
 }
-# computed_counts_resnet_cifar_optionA; parameters are the 0.27M to 1.7M of ResNet's Table 6.
+# With shortcuts of kind A; parameters are the 0.27M to 1.7M of ResNet's Table 6.
 SMALL_RESNET_COUNTS = {
     "20": (269722, 40551040),
     "32": (464154, 68862592),
@@ -138,7 +141,7 @@ TORCHVISION_COUNTS = {"alexnet": (61100840, 0.714), "googlenet": (6624904, 1.498
 
 
 def counts(network, scale):
-    found = profile_spec(network, scale)
+    found = profile_once(network, scale)
     return found.parameters, found.multiply_adds
 
 
@@ -150,12 +153,12 @@ def test_counts_of_residual_networks_are_the_papers(name, expected):
 @pytest.mark.parametrize(("name", "billions"), PAPER_BILLIONS.items())
 def test_multiply_adds_are_those_that_the_paper_prints(name, billions):
     # The paper rounds or truncates to one decimal.
-    assert profile_spec(NETWORKS[name], Scale()).multiply_adds / 1e9 == pytest.approx(billions, abs=0.1)
+    assert profile_once(NETWORKS[name], Scale()).multiply_adds / 1e9 == pytest.approx(billions, abs=0.1)
 
 
 @pytest.mark.parametrize("layers", ["50", "101", "152"])
 def test_the_paper_prints_other_multiply_adds_than_those_of_torchvisions_bottlenecks(layers):
-    found = profile_spec(NETWORKS[f"resnet-{layers}"], Scale()).multiply_adds / 1e9
+    found = profile_once(NETWORKS[f"resnet-{layers}"], Scale()).multiply_adds / 1e9
     assert found - PAPER_BILLIONS[f"resnet-{layers}-v1"] > 0.2
 
 
@@ -165,6 +168,7 @@ def test_counts_at_32_pixels_are_the_papers(family, layers, expected):
     assert counts(NETWORKS[f"{family}-{layers}"], SMALL_IMAGES) == expected
 
 
+@pytest.mark.slow
 def test_a_residual_network_of_1202_layers_has_the_papers_counts():
     network = replace(RESNET_20, stages=tuple(replace(stage, count=200) for stage in RESNET_20.stages))
     found = profile_spec(network, SMALL_IMAGES)
@@ -174,13 +178,13 @@ def test_a_residual_network_of_1202_layers_has_the_papers_counts():
 @pytest.mark.parametrize(("name", "expected"), TORCHVISION_COUNTS.items())
 def test_counts_are_torchvisions(name, expected):
     parameters, billions = expected
-    found = profile_spec(NETWORKS[name], Scale())
+    found = profile_once(NETWORKS[name], Scale())
     assert found.parameters == parameters
     assert round(found.multiply_adds / 1e9, 3) == billions
 
 
 @pytest.mark.parametrize(
-    ("network", "expected"),  # computed_counts_cifar_vgg: a head of one layer at 32 pixels
+    ("network", "expected"),  # a head of one layer at 32 pixels
     [
         (VGG_A, (9225610, 152769536)),
         (VGG_B, (9410122, 228267008)),
@@ -196,7 +200,7 @@ def test_counts_of_vgg_networks_with_one_fully_connected_layer(network, expected
 
 
 def test_googlenets_auxiliary_heads_are_idle_in_inference():
-    found = profile_spec(GOOGLENET, Scale())
+    found = profile_once(GOOGLENET, Scale())
     assert found.idle_parameters == 13004888 - 6624904
     assert not any(layer.place.startswith("aux") for layer in found.layers)
 
@@ -495,7 +499,7 @@ def test_parameters_that_two_layers_share_count_once():
 
 
 def test_a_shortcuts_sum_is_a_row_of_its_block():
-    places = [layer.place for layer in profile_spec(RESNET_20, SMALL_IMAGES).layers]
+    places = [layer.place for layer in profile_once(RESNET_20, SMALL_IMAGES).layers]
     assert places[:3] == ["stem.conv", "stem.norm", "stem.relu"]
     assert "stage1.block1.add" in places
     assert "stage2.block1.shortcut" in places
@@ -503,7 +507,7 @@ def test_a_shortcuts_sum_is_a_row_of_its_block():
 
 
 def test_every_layer_knows_its_place_on_the_longest_path():
-    depth = {layer.place: layer.depth for layer in profile_spec(RESNET_50, Scale()).layers}
+    depth = {layer.place: layer.depth for layer in profile_once(RESNET_50, Scale()).layers}
     assert depth["stem.pool"] == 1
     assert depth["stage1.block1.shortcut.conv"] == 2
     assert depth["stage1.block1.add"] == 4
@@ -511,9 +515,9 @@ def test_every_layer_knows_its_place_on_the_longest_path():
 
 
 def test_what_only_names_or_moves_numbers_is_no_layer():
-    kinds = {layer.kind for layer in profile_spec(VGG_A, Scale()).layers}
+    kinds = {layer.kind for layer in profile_once(VGG_A, Scale()).layers}
     assert kinds == {"Conv2d", "ReLU", "MaxPool2d", "Linear"}
-    assert profile_spec(VGG_A, Scale()).functions == {}
+    assert profile_once(VGG_A, Scale()).functions == {}
 
 
 @pytest.mark.parametrize(

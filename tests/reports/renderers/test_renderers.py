@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,9 +21,22 @@ from tests.reports.records import HOSTILE, record
 TROUBLED = {("B", 3): "non-finite", ("D", 1): "failed", ("E", 2): "running"}
 
 
+SMALL = record(arms=("A", "B"), seeds=2, states={("B", 1): "non-finite"})
+
+
 @pytest.fixture(scope="module")
 def small() -> dict[str, bytes]:
-    return report_files(record(arms=("A", "B"), seeds=2, states={("B", 1): "non-finite"}))
+    return report_files(SMALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small report, written where another one was."""
+    folder = tmp_path_factory.mktemp("reports") / "depth"
+    folder.mkdir()
+    (folder / "stale.html").write_text("old")
+    assert write_report(SMALL, folder) == folder / "index.html"
+    return folder
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -185,13 +199,12 @@ def test_hostile_arm_names_are_disarmed_in_both_tables():
     assert {row["arm"] for row in rows(csv_tables.trials_csv(compared))} == set(names)
 
 
-def test_the_folder_holds_everything_and_nothing_of_before(tmp_path):
-    folder = tmp_path / "reports" / "depth"
-    folder.mkdir(parents=True)
-    (folder / "stale.html").write_text("old")
-    page = write_report(record(arms=("A",), seeds=2), folder)
-    assert page == folder / "index.html"
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_folder_holds_everything_and_nothing_of_before(folder):
+    names = set(files_of(folder))
     assert {"index.html", "report.md", "report.tex", "arms.tex", "arms.csv", "trials.csv", "trials.parquet"} <= names
     assert {"figures/errors.svg", "figures/errors.pdf"} <= names
     assert "stale.html" not in names
@@ -205,9 +218,8 @@ def test_every_picture_that_a_text_names_is_there(small):
     assert set(named) <= set(small)
 
 
-def test_the_same_record_gives_the_same_bytes():
-    study = record(arms=("A",), seeds=2, states={("A", 1): "non-finite"})
-    assert report_files(study) == report_files(study)
+def test_the_same_record_gives_the_same_bytes(small, folder):
+    assert files_of(folder) == small
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path):

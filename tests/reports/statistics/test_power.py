@@ -7,6 +7,7 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from ablations import Helps
+from reports.calibration.batched_verdicts import BatchedRule
 from reports.statistics import (
     Evidence,
     FamilyDesign,
@@ -40,17 +41,24 @@ def test_two_arms_have_the_power_of_a_paired_t_test(seeds, alpha):
     assert found == pytest.approx(expected, abs=0.03)
 
 
+def judged(claims, arms, values):
+    """Words of one study by the report's own function."""
+    evidence = Evidence(
+        values=values, lost_to_divergence=np.zeros(values.shape, dtype=bool), smallest_effect=0.5, unit="points"
+    )
+    return [verdict.word for verdict in judge_claims(claims, arms, {"test_error": evidence})]
+
+
 def frequency(claims, truth, deviation, seeds, word, studies=1000):
-    """How often the rule says a word of the last arm, on studies drawn anew."""
-    random, arms = np.random.default_rng(99), "ABCD"[: len(truth)]
-    hits = 0
-    for _ in range(studies):
-        values = deviation / math.sqrt(2) * random.normal(size=(len(truth), seeds)) + np.array(truth)[:, None]
-        evidence = Evidence(
-            values=values, lost_to_divergence=np.zeros(values.shape, dtype=bool), smallest_effect=0.5, unit="points"
-        )
-        hits += judge_claims(claims, arms, {"test_error": evidence})[-1].word == word
-    return hits / studies
+    """How often the rule says a word of the last arm, on studies drawn anew; by batches, which judge as the report."""
+    random, arms = np.random.default_rng(99), tuple("ABCD"[: len(truth)])
+    noise = deviation / math.sqrt(2) * random.normal(size=(studies, len(truth), seeds))
+    values = noise + np.array(truth)[:, None]
+    rule = BatchedRule(tuple(claims), arms, seeds, 0.5)
+    words = rule.choose_words(rule.estimate_intervals(values))  # claims x studies
+    for index in range(20):
+        assert words[:, index].tolist() == judged(claims, arms, values[index])
+    return np.mean(words[-1] == word)
 
 
 @pytest.mark.parametrize("design", [PAIR, FOUR], ids=["two arms", "four arms"])

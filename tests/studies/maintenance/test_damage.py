@@ -22,7 +22,7 @@ def bad(outcomes):
 
 
 def test_some_damages(base):
-    assert bad(damage.run_rounds(base, rounds=6, seed=1)) == []
+    assert bad(damage.run_rounds(base, rounds=2, seed=1)) == []
 
 
 @pytest.mark.slow
