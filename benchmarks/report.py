@@ -151,9 +151,9 @@ def measure(folder: Path) -> dict[str, float]:
     with _timed() as reading:
         record = open_store(Settings.from_environment(folder)).reader.read_study("depth")
     with _timed() as comparing:
-        compare_arms(record)
+        comparison = compare_arms(record)
     with _timed() as writing:
-        write_report(record, folder / "report")
+        write_report(comparison, folder / "report")
     peak = peak_mebibytes()
     assert len(record.trials) == sum(trial.result is not None for trial in record.trials)
     return {

@@ -7,12 +7,14 @@ Command: ``make calibration``, or ``python docs/calibration.py FOLDER``: the fol
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
+RESULTS = DOCS / "results"
 BEGIN, END = "<!-- written by docs/calibration.py -->", "<!-- end of the calibration -->"
 SEED_COUNTS = (2, 3, 5, 8, 10, 15, 20)
 
@@ -90,9 +92,14 @@ def main() -> None:
     """Write both."""
     (folder,) = map(Path, sys.argv[1:])
     found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    for suffix in ("json", "md"):
-        content = (folder / f"calibration.{suffix}").read_bytes()
-        (DOCS / "results" / f"calibration-{found['protocol']}.{suffix}").write_bytes(content)
+    name = f"calibration-{found['protocol']}"
+    (RESULTS / f"{name}.json").write_bytes((folder / "calibration.json").read_bytes())
+    tables = (folder / "calibration.md").read_text(encoding="utf-8")
+    figures = RESULTS / name  # a folder of its own: other pages may have figures of the same names
+    figures.mkdir(exist_ok=True)
+    for picture in re.findall(r"\]\(figures/([^)]+)\)", tables):
+        (figures / picture).write_bytes((folder / "figures" / picture).read_bytes())
+    (RESULTS / f"{name}.md").write_text(tables.replace("](figures/", f"]({name}/"), encoding="utf-8")
     page = DOCS / "explanation" / "statistics.md"
     page.write_text(replace_block(page.read_text(encoding="utf-8"), measured_rates(found)), encoding="utf-8")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports.calibration.rare_failures import RareFailures, find_rare_failures
 from reports.formatting import Interval
 from reports.statistics.contrasts import fit_additive_model
 from reports.statistics.critical_values import Array
@@ -28,6 +29,7 @@ class ArmNoise:
         deviation: standard deviation, points.
         skewness: third standardized moment; positive with a tail of high errors.
         mode_p_value: of one mode against several (Silverman 1981).
+        rare_failures: trainings far above the usual error; ``None`` without any.
     """
 
     arm: str
@@ -36,6 +38,7 @@ class ArmNoise:
     deviation: Interval
     skewness: Interval
     mode_p_value: float
+    rare_failures: RareFailures | None = None
 
     @property
     def shape(self) -> str:
@@ -47,6 +50,8 @@ class ArmNoise:
             findings.append("skewed to low errors")
         if self.mode_p_value < SIGNIFICANCE:
             findings.append("more than one mode")
+        if self.rare_failures:
+            findings.append(f"fails now and then: {self.rare_failures}")
         return ", ".join(findings) or "no skewness or second mode found"
 
 
@@ -75,6 +80,7 @@ def measure_arm_noise(arm: str, errors: Array, random: np.random.Generator) -> A
         deviation=_percentile_interval(float(errors.std(ddof=1)), resampled.std(axis=1, ddof=1)),
         skewness=_percentile_interval(float(_sample_skewness(errors)), _sample_skewness(resampled)),
         mode_p_value=one_mode_p_value(errors, random),
+        rare_failures=find_rare_failures(errors),
     )
 
 

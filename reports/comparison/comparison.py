@@ -6,7 +6,7 @@ Pure: the same record gives the same comparison, which is rendered as HTML, Mark
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ablations import ERROR_ENDPOINTS, Claim, Endpoint
@@ -132,9 +132,14 @@ class Comparison:
         return any(math.isfinite(arm.mean_error.value) for arm in self.arms)
 
 
-def compare_arms(record: StudyRecord) -> Comparison:
-    """Compare the arms of a recorded study under the shared recipe and, where tuned, under tuned recipes."""
+def compare_arms(record: StudyRecord, further_cautions: Iterable[str] = ()) -> Comparison:
+    """Compare the arms of a recorded study under the shared recipe and, where tuned, under tuned recipes.
+
+    Args:
+        further_cautions: what is known beside the record, as from a calibration; read before what the record tells.
+    """
     shared = _compare_recipe(record)
+    shared = replace(shared, cautions=(*further_cautions, *shared.cautions))
     if record.tuning is None:
         return shared
     summary = summarize_tuning(record.registration, record.tuning)

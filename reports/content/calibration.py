@@ -149,7 +149,7 @@ def all_rates_table(calibration: Calibration) -> Table:
 
 
 def _seed_columns() -> tuple[Column, ...]:
-    return tuple(Column(title=str(count), unit="seeds", kind="number") for count in SHOWN_SEED_COUNTS)
+    return tuple(Column(title=f"{count} seeds", kind="number") for count in SHOWN_SEED_COUNTS)
 
 
 def _highest_cell(rates: Sequence[MeasuredRate], num_seeds: int) -> Cell:
@@ -219,7 +219,7 @@ def equivalence_table(calibration: Calibration) -> Table:
     columns = (
         Column(title="Arm"),
         Column(title="What is true"),
-        *(Column(title=str(count), unit="seeds", kind="number") for count in seed_counts),
+        *(Column(title=f"{count} seeds", kind="number") for count in seed_counts),
     )
     note = "Percent of studies, ± half of the 95% interval. Marked *: the interval lies above 5%."
     caption = f"Wrong equivalence at a difference of {effect:g} points, the smallest effect"

@@ -25,7 +25,7 @@ from reports.figures.page_figures.judgement import judgement_figure
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.pages.judgement import arms_table, judgement_title, summarize_judgement, verdict_sentence, write_judgement
-from reports.pages.study import write_report
+from reports.pages.study import compare_recorded, write_report
 from reports.renderers import frames, markdown
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
@@ -101,7 +101,7 @@ class Report:
 
     def write(self, folder: str | Path) -> Path:
         """Write the whole report to a folder: HTML, Markdown, LaTeX, CSV, figures; returns the page's path."""
-        return write_report(self.record, Path(folder))
+        return write_report(self.comparison, Path(folder))
 
     # Drawn once: a report with forty arms takes seconds to draw, and a notebook shows it in many cells.
     @cached_property
@@ -189,7 +189,7 @@ def load(
         return Report(archived, compare_arms(archived))
     store = open_store(Settings.from_environment(runs, None, tracking_uri), create=False)
     record = store.reader.read_study(ablation_name(name), protocol, run)
-    return Report(record, compare_arms(record))
+    return Report(record, compare_recorded(record, store.reader))
 
 
 def judge(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lightning_modules.specs.notebook_html import render_line, render_table, render_view
 from lightning_modules.specs.values import Leaf
+from reports.calibration.recorded_trainings import read_calibration
 from reports.comparison.seed_planning import plan_seeds
 from reports.formatting import format_count, format_duration, format_significant
 from reports.statistics.power import MAX_SEEDS
-from studies.design.declare import CALIBRATION_PREFIX, declare
+from studies.design.declare import declare
 from studies.design.study import Study
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
@@ -219,7 +220,7 @@ def plan(
     seed_plan = plan_seeds(
         study,
         None if spread else _read_pilot(study, settings),
-        calibration=None if spread else read_calibration(study, lambda name: _read_record(study, name, settings)),
+        calibration=None if spread else _read_calibration(study, settings),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,
@@ -239,25 +240,15 @@ def estimate_arm_seconds(study: Study, log: Callable[[str], None]) -> float | No
     return estimate_seconds_per_seed(study.setups().values(), log)
 
 
-def read_calibration(study: Study, read_record: Callable[[str], StudyRecord]) -> StudyRecord | None:
-    """The trainings of a study's calibration; ``None`` where there are none, or under other settings.
-
-    Args:
-        read_record: reads the record of a study by name, under the protocol and overrides of ``study``.
-    """
-    try:
-        record = read_record(f"{CALIBRATION_PREFIX}{study.name}")
-    except TrackingError:
-        return None
-    # With other settings the noise is another.
-    return record if dict(record.registration.overrides) == dict(study.overrides) else None
-
-
 def _read_pilot(study: Study, settings: Settings) -> StudyRecord | None:
     try:
         return _read_record(study, study.name, settings)
     except TrackingError:
         return None
+
+
+def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:
+    return read_calibration(study.name, study.overrides, lambda name: _read_record(study, name, settings))
 
 
 def _read_record(study: Study, name: str, settings: Settings) -> StudyRecord:

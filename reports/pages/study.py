@@ -13,19 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning_modules.file_lock import exclusive_lock
+from reports.calibration.rare_failures import rare_failure_cautions
+from reports.calibration.recorded_trainings import read_calibration
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.renderers import csv, html, latex, markdown
 from studies.records.study_record import StudyRecord
+from studies.tracking.reader import StudyReader
 
 PAGE_FILE = "index.html"
 MAX_OVERRIDES_LENGTH = 80  # characters of a folder's name
 
 
-def write_report(record: StudyRecord, folder: Path) -> Path:
+def write_report(comparison: Comparison, folder: Path) -> Path:
     """Write the report in place of a folder; returns the page's path."""
-    replace_folder(folder, report_files(record))
+    replace_folder(folder, report_files(comparison))
     return folder / PAGE_FILE
 
 
@@ -49,9 +52,23 @@ def report_name(record: StudyRecord, *, by_id: bool = False) -> str:
     return f"{name}-run-{record.run_id[:8]}" if by_id or not record.is_own else name
 
 
-def report_files(record: StudyRecord) -> dict[str, bytes]:
+def compare_recorded(record: StudyRecord, reader: StudyReader) -> Comparison:
+    """Compare the arms of a study, with the cautions that the trainings of its calibration give.
+
+    Args:
+        reader: of the tracking store, which may hold a calibration of the study.
+    """
+    registration = record.registration
+
+    def read_record(name: str) -> StudyRecord:
+        return reader.read_study(name, registration.protocol, None, registration.overrides)
+
+    calibration = read_calibration(registration.study, registration.overrides, read_record)
+    return compare_arms(record, rare_failure_cautions(record, calibration) if calibration else ())
+
+
+def report_files(comparison: Comparison) -> dict[str, bytes]:
     """Every file of the report by its path below the report's folder."""
-    comparison = compare_arms(record)
     figures = report_figures(comparison)
     texts = {PAGE_FILE: html.render_report(comparison, figures), **render_documents(comparison, figures)}
     contents = {name: text.encode() for name, text in texts.items()}

@@ -37,7 +37,7 @@ def export_study(
     It holds the registration, results, curves, predictions, setups, versions and the compiled report: the supplement
     of a paper, or the way to another machine. `ablate report`, `ablate status` and reports.load read it as it is.
     """
-    from reports.pages.study import report_files
+    from reports.pages.study import compare_recorded, report_files
     from studies.maintenance.cleanup import format_size
     from studies.storage.copies.archive import collect_content, write_archive
     from studies.tracking.store import open_store
@@ -47,7 +47,9 @@ def export_study(
     store = open_store(settings, create=False)
     record = store.reader.read_study(study, protocol)
     conditions = store.reader.read_conditions(record.run_id)
-    content = collect_content(record, report_files(record), settings, conditions, weights=weights)
+    content = collect_content(
+        record, report_files(compare_recorded(record, store.reader)), settings, conditions, weights=weights
+    )
     for damage in (*record.damages, *content.damages):
         click.echo(damage, err=True)
     has_trials = any(path.startswith("trials/") for path in content.members)

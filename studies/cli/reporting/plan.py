@@ -95,8 +95,9 @@ def plan(
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
+    from reports.calibration.recorded_trainings import read_calibration
     from reports.comparison.seed_planning import plan_seeds
-    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds, read_calibration
+    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds
 
     study = options.declare_study(name)
 
@@ -107,7 +108,7 @@ def plan(
     seed_plan = plan_seeds(
         study,
         None if spread else _read_pilot(name, study, settings, run_id),
-        calibration=None if spread or run_id else read_calibration(study, read_recorded),
+        calibration=None if spread or run_id else read_calibration(study.name, study.overrides, read_recorded),
         standard_deviation=spread,
         difference=difference,
         equivalence=equivalence,

@@ -199,6 +199,7 @@ def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
 
 def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
     """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
+    from reports.comparison.comparison import compare_arms
     from reports.pages.study import write_report
     from studies.storage.copies.archive import is_archive_name
 
@@ -206,7 +207,7 @@ def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *,
         return compile_report(record, settings, by_id=by_id)
     registration = record.registration
     folder = settings.report_folder(f"{registration.study}-{registration.protocol}-from-{Path(name).stem}")
-    return write_report(record, folder)
+    return write_report(compare_arms(record), folder)
 
 
 def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
@@ -215,11 +216,12 @@ def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = Fal
     Args:
         by_id: whether the run was asked for by its id; else nothing is attached to a run of another runs folder.
     """
-    from reports.pages.study import report_name, write_report
+    from reports.pages.study import compare_recorded, report_name, write_report
     from studies.tracking.store import open_store
 
+    reader = open_store(settings, create=False).reader
     folder = settings.report_folder(report_name(record, by_id=by_id))
-    page = write_report(record, folder)
+    page = write_report(compare_recorded(record, reader), folder)
     if record.is_own or by_id:
         # With the run, so that users of a tracking server find the report as well.
         writer = open_store(settings).writer

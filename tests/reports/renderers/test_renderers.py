@@ -26,7 +26,7 @@ SMALL = record(arms=("A", "B"), seeds=2, states={("B", 1): "non-finite"})
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, bytes]:
-    return report_files(SMALL)
+    return report_files(compare_arms(SMALL))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports") / "depth"
     folder.mkdir()
     (folder / "stale.html").write_text("old")
-    assert write_report(SMALL, folder) == folder / "index.html"
+    assert write_report(compare_arms(SMALL), folder) == folder / "index.html"
     return folder
 
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from reports.comparison.comparison import compare_arms
 from reports.pages.study import report_files
 from tests.reports.records import HOSTILE, record
 
@@ -42,7 +43,7 @@ def typeset(folder, name):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("typeset")
-    for name, data in report_files(record(states={("B", 3): "non-finite"})).items():
+    for name, data in report_files(compare_arms(record(states={("B", 3): "non-finite"}))).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
     return root
@@ -78,7 +79,7 @@ def test_the_table_needs_the_packages_that_it_names_and_no_other(folder):
 
 
 def test_hostile_names_are_typeset(tmp_path):
-    for name, data in report_files(record(arms=HOSTILE, seeds=2)).items():
+    for name, data in report_files(compare_arms(record(arms=HOSTILE, seeds=2))).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     _, text = typeset(tmp_path, "report")

@@ -115,7 +115,7 @@ def test_a_study_without_tuning_is_another_run_that_takes_its_fits_over(record, 
 
 
 def test_the_report_shows_both_answers(record, tmp_path):
-    page = write_report(record, tmp_path).read_text(encoding="utf-8")
+    page = write_report(compare_arms(record), tmp_path).read_text(encoding="utf-8")
     for text in (
         "Tuning by arm",
         "Results under the shared recipe and with per-arm tuning",
