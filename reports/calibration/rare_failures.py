@@ -1,6 +1,6 @@
 """Trainings of an arm that fail now and then: what a study of a few seeds cannot see of the mean.
 
-The interval of a mean assumes that its seeds show the spread. Where one training in fifteen ends at many times the
+The interval of a mean assumes that its seeds show the spread. Where one training in eighteen ends at many times the
 usual error, most studies of eight seeds contain no such training: their means are too low, and their intervals do not
 reach the true one. Only the many trainings of a calibration can tell.
 """
