@@ -11,6 +11,7 @@ from ablations._paths import is_below
 from lightning_modules.specs.catalogue import VGG_A
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.notebook_html import describe_object, describe_settings
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Redraws, Scratch, Setup, WarmStart
 from lightning_modules.specs.values import Leaf, edit_field
@@ -49,6 +50,11 @@ class Arm:
             )
         for setup in REPRESENTATIVE_SETUPS:
             self.apply(setup)
+
+    def __repr__(self) -> str:
+        # A whole network is long, and comes last: a long line is cut at its end.
+        edits = dict(sorted(self.edits.items(), key=lambda edit: edit[0] == "network"))
+        return describe_object(self, f"{self.name}: {describe_settings(edits) or 'the setup of the protocol'}")
 
     def apply(self, setup: Setup, overrides: Mapping[str, Leaf] | None = None) -> Setup:
         """Apply this arm's edits to a setup, in the order in which they were declared.
@@ -110,7 +116,7 @@ class Arm:
             raise InvalidValue(f"arm {self.name!r}, path {path!r}: {error}") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Placebo(Arm):
     """The baseline again, with another draw of one stream of random numbers: a control, about which nothing is claimed.
 
@@ -137,6 +143,9 @@ class Placebo(Arm):
         edits = {**self.edits, "redraws": self.redraws, "redraw_name": self.name}
         object.__setattr__(self, "edits", edits)  # the class is frozen
         super().__post_init__()
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.name}: redraws {self.redraws}")
 
     def of_baseline(self, baseline: Arm) -> Placebo:
         """Return the placebo of a baseline: the same edits, and the redrawn stream."""

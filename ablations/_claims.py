@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Literal, Self, get_args
 
 from lightning_modules.specs.errors import InvalidValue
-from lightning_modules.specs.notebook_html import render_line, render_view
+from lightning_modules.specs.notebook_html import describe_object, render_line, render_view
 from lightning_modules.specs.values import check_fields, require_field
 
 Endpoint = Literal[
@@ -72,6 +72,9 @@ class Caveat:
     text: str
     holds_at: Callable[[int], bool]
 
+    def __repr__(self) -> str:
+        return describe_object(self, self.text)
+
     def resolve(self, resolution: int) -> str:
         """The caveat at a resolution; empty where it does not hold."""
         return self.text.format(resolution=resolution) if self.holds_at(resolution) else ""
@@ -134,13 +137,16 @@ class Claim:
         """The endpoints that the claim reads, each once, in order."""
         return tuple(dict.fromkeys(conjunct.endpoint for conjunct in self.conjuncts))
 
+    def __repr__(self) -> str:
+        return describe_object(self, f"claim: {self.sentence}")
+
     def _repr_html_(self) -> str:
         source = f"Source: {self.source}" if self.source else ""
         caveat = self.caveat.text if isinstance(self.caveat, Caveat) else self.caveat
         return render_view(self.sentence, render_line(source, quiet=True), render_line(caveat, quiet=True))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class _PairwiseClaim(Claim):
     arm: str
     over: str
@@ -154,7 +160,7 @@ class _PairwiseClaim(Claim):
         return ((self.over, self.arm),)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Helps(_PairwiseClaim):
     """``arm`` has the lower endpoint than ``over``; the higher, for trainability and where a rise is better."""
 
@@ -165,7 +171,7 @@ class Helps(_PairwiseClaim):
         return f"{self.arm} improves on {self.over} in {endpoint_label(self.endpoint)}."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DoesNotHelp(_PairwiseClaim):
     """``arm`` improves on ``over`` by less than the smallest effect of interest.
 
@@ -189,7 +195,7 @@ class DoesNotHelp(_PairwiseClaim):
         return f"{self.arm} does not improve on {self.over} in {endpoint_label(self.endpoint)}."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class HelpsBy(_PairwiseClaim):
     """``arm`` improves on ``over`` by ``by`` ± ``within``.
 
@@ -210,7 +216,7 @@ class HelpsBy(_PairwiseClaim):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FallsWith(Claim):
     """The endpoint falls with every step along ``order`` (rises, where a rise is better)."""
 
@@ -242,7 +248,7 @@ class FallsWith(Claim):
         return (self.order,)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SaturatesAt(Claim):
     """The endpoint falls along ``order`` (rises, where a rise is better) up to ``arm`` and is level beyond it.
 
@@ -282,7 +288,7 @@ class SaturatesAt(Claim):
         return (*up_to_plateau, *beyond_plateau)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Reverses(Claim):
     """One step makes the endpoint worse, and another step, such as the same one with shortcuts, makes it better.
 
@@ -310,7 +316,7 @@ class Reverses(Claim):
         return (self.worse, self.better)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AllOf(Claim):
     """All of several pairwise claims hold."""
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ablations._claims import Claim, DoesNotHelp, Endpoint, Helps
 from ablations._errors import InvalidAblation
+from lightning_modules.specs.notebook_html import describe_object, describe_settings
 
 DesignKind = Literal["leave-one-out", "add-one", "step-by-step"]
 
@@ -39,6 +40,9 @@ class Component:
             raise InvalidAblation("a component needs a name.")
         if not self.edits:
             raise InvalidAblation(f"component {self.name!r} has no edits; expected paths with their values.")
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.name}: {describe_settings(self.edits)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,9 @@ class ComponentDesign:
     kind: DesignKind
     endpoint: Endpoint
     contrasts: tuple[ComponentContrast, ...]
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.title}, {len(self.contrasts)} components")
 
     @property
     def title(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.notebook_html import describe_object, describe_settings
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import edit_field, flatten_fields
 
@@ -23,6 +24,9 @@ class ByResolution(Generic[T]):
     small: T
     large: T
 
+    def __repr__(self) -> str:
+        return describe_object(self, describe_settings({"small": self.small, "large": self.large}))
+
     def resolve(self, setup: Setup) -> T:
         """The value at a setup's resolution."""
         return self.small if setup.scale.resolution <= MAX_SMALL_RESOLUTION else self.large
@@ -34,6 +38,9 @@ class ByData(Generic[T]):
 
     digits: T
     others: T
+
+    def __repr__(self) -> str:
+        return describe_object(self, describe_settings({"digits": self.digits, "others": self.others}))
 
     def resolve(self, setup: Setup) -> T:
         """The value for a setup's data."""

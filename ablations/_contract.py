@@ -28,9 +28,11 @@ from ablations._property_contrast import Property
 from ablations._reference import Reference
 from ablations._replications import Replication
 from lightning_modules.specs.errors import did_you_mean
-from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
+from lightning_modules.specs.notebook_html import describe_object, render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, edit_field, edit_fields, flatten_fields
+
+MAX_LISTED_PATHS = 2  # that leave room for the names of the arms in one line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,8 @@ class Ablation:
 
     def __repr__(self) -> str:
         names = [f"{self.baseline.name} (baseline)", *(arm.name for arm in self.arms)]
-        return f"<Ablation of {', '.join(self.varies)} in {len(names)} arms: {', '.join(names)}>"
+        varied = ", ".join(self.varies) if len(self.varies) <= MAX_LISTED_PATHS else f"{len(self.varies)} settings"
+        return describe_object(self, f"of {varied} in {len(names)} arms: {', '.join(names)}")
 
     def _repr_html_(self) -> str:
         setups = self.setups(DEFAULT_SETUP)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ablations._errors import InvalidAblation
+from lightning_modules.specs.notebook_html import describe_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,9 @@ class Factor:
 
     name: str
     levels: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.name}: {', '.join(self.levels)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,9 @@ class Factorial:
                 f"the factorial {self.rows.name} × {self.columns.name} needs a row of {num_columns} different arms for "
                 f"each of {', '.join(self.rows.levels)}; it has {[list(row) for row in self.cells]}."
             )
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.rows.name} × {self.columns.name} in {len(self.arms)} arms")
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lightning_modules.specs.notebook_html import describe_object
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
@@ -21,3 +23,6 @@ class Reference:
     quantity: str
     values: Mapping[str, float]
     caveat: str = ""
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.source}: {self.quantity}, {len(self.values)} arms")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablations._conditional import ByResolution
+from lightning_modules.specs.notebook_html import describe_object
 
 CIFAR10 = "cifar10"
 HE_NETWORKS = ("plain-20", "plain-32", "plain-44", "plain-56", "ResNet-20", "ResNet-32", "ResNet-44", "ResNet-56")
@@ -47,6 +48,9 @@ class Replication:
     differs: str
     values: Mapping[str, ReplicatedError]
     data: str = CIFAR10
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"{self.source}: {len(self.values)} arms, {self.recipe}")
 
 
 def _he_replications(arms: Mapping[str, str]) -> tuple[Replication, ...]:

@@ -45,7 +45,7 @@ def test_listing_the_names_loads_no_framework():
 @pytest.mark.parametrize("name", ablations.names())
 def test_an_ablation_has_one_line_and_a_view_with_its_arms_and_claims(name):
     ablation = ablations.load(name)
-    assert repr(ablation).startswith("<Ablation of ")
+    assert repr(ablation).startswith(f"<{type(ablation).__name__} of ")
     assert "\n" not in repr(ablation)
     view = ablation._repr_html_()
     for arm in ablation.all_arms:

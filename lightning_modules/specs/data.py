@@ -40,6 +40,15 @@ class Data:
         require_field(0 < self.train_fraction <= 1, self, "train_fraction", "a fraction above 0 and up to 1")
         require_field(0 < self.validation_fraction < 1, self, "validation_fraction", "a fraction between 0 and 1")
 
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
+
+        settings = list_changed_fields(self, ("train_fraction", "validation_fraction", "keep", "bad_files"))
+        return describe_object(self, "; ".join([self.source, *settings]))
+
+    def _repr_title_(self) -> str:
+        return self.source
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignData:
@@ -62,3 +71,11 @@ class ForeignData:
         object.__setattr__(self, "init_args", Arguments(self.init_args))  # a plain dict may be given
         check_fields(self)
         require_class_path(self)
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, describe_settings
+
+        return describe_object(self, f"{self.class_path}({describe_settings(self.init_args)})")
+
+    def _repr_title_(self) -> str:
+        return self.class_path

@@ -55,6 +55,15 @@ class Stage:
         require_field(self.width >= 1, self, "width", "1 or more channels")
         require_field(len(self.convs) >= 1, self, "convs", "at least one convolution")
 
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
+        return describe_object(self, f"of width {self.width}: {', '.join(self._repr_convs_())}")
+
+    def _repr_convs_(self) -> list[str]:
+        """Describe the convolutions: ``3×3``, or ``3×3 linear`` where no activation follows."""
+        return [f"{conv.kernel}×{conv.kernel}{'' if conv.activate else ' linear'}" for conv in self.convs]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -104,17 +113,33 @@ class Vgg:
         check_fields(self)
         require_field(len(self.stages) >= 1, self, "stages", "at least one stage")
 
+    def _repr_title_(self) -> str:
+        return f"Vgg of {self._repr_layers_()} weight layers"
+
+    def _repr_layers_(self) -> int:
+        """Count the weight layers as the paper does."""
+        return sum(len(stage.convs) for stage in self.stages) + len(self.head.widths) + 1
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
+
+        facts = [", ".join(f"{stage.width} ×{len(stage.convs)}" for stage in self.stages)]
+        convs = {text for stage in self.stages for text in stage._repr_convs_()}
+        if convs != {"3×3"}:
+            facts.append(" and ".join(sorted(convs, reverse=True)))
+        facts += list_changed_fields(self, ("stem", "norm", "activation", "pooling", "init"))
+        facts += [f"head {text}" for text in list_changed_fields(self.head, ("pooling", "widths", "dropout"))]
+        return describe_object(self, f"of {self._repr_layers_()} layers: {'; '.join(facts)}")
+
     def _repr_html_(self) -> str:
         from lightning_modules.specs.notebook_html import render_line, render_table, render_view
 
         rows = []
         for number, stage in enumerate(self.stages, start=1):
-            kernels = [f"{conv.kernel}×{conv.kernel}{'' if conv.activate else ' linear'}" for conv in stage.convs]
-            rows.append((number, stage.width, ", ".join(kernels)))
+            rows.append((number, stage.width, ", ".join(stage._repr_convs_())))
         head_layers = " → ".join(map(str, (*self.head.widths, "classes")))
-        num_layers = sum(len(stage.convs) for stage in self.stages) + len(self.head.widths) + 1
         return render_view(
-            f"Vgg of {num_layers} weight layers",
+            self._repr_title_(),
             render_table(("stage", "width", "convolutions"), rows, numbers=(1,)),
             render_line(f"head: pooling {self.head.pooling}; {head_layers}; dropout {self.head.dropout:g}"),
             render_line(
@@ -175,15 +200,31 @@ class ResNet:
             "widths that do not shrink from stage to stage: an identity shortcut adds zero channels, and drops none",
         )
 
+    def _repr_title_(self) -> str:
+        kind = "Plain network" if self.shortcut == "none" else "ResNet"
+        return f"{kind} of {self._repr_layers_()} weight layers"
+
+    def _repr_layers_(self) -> int:
+        """Count the weight layers as the paper does."""
+        layers_per_block = {"basic": 2, "bottleneck": 3}[self.block]
+        return layers_per_block * sum(stage.count for stage in self.stages) + 2  # and the stem's and the head's
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
+
+        stages = ", ".join(f"{stage.width} ×{stage.count}" for stage in self.stages)
+        shortcuts = "no shortcuts" if self.shortcut == "none" else f"{self.shortcut} shortcuts"
+        # What is rare comes first: a long line is cut at its end.
+        facts = [f"{self.block} {stages}", *list_changed_fields(self, ("halve_by", "init"))]
+        facts += [shortcuts, f"{self.stem} stem"]
+        return describe_object(self, f"of {self._repr_layers_()} layers: {'; '.join(facts)}")
+
     def _repr_html_(self) -> str:
         from lightning_modules.specs.notebook_html import render_line, render_table, render_view
 
         rows = [(number, stage.width, stage.count) for number, stage in enumerate(self.stages, start=1)]
-        layers_per_block = {"basic": 2, "bottleneck": 3}[self.block]
-        num_layers = layers_per_block * sum(stage.count for stage in self.stages) + 2  # and the stem's and the head's
-        kind = "Plain network" if self.shortcut == "none" else "ResNet"
         return render_view(
-            f"{kind} of {num_layers} weight layers",
+            self._repr_title_(),
             render_table(("stage", "width", f"{self.block} blocks"), rows, numbers=(1, 2)),
             render_line(f"stem {self.stem}; shortcut {self.shortcut}; halve_by {self.halve_by}; init {self.init}"),
         )
@@ -212,6 +253,14 @@ class Custom:
         check_fields(self)
         require_class_path(self)
         require_field(self.auxiliary_weight >= 0, self, "auxiliary_weight", "0 or more")
+
+    def _repr_title_(self) -> str:
+        return self.class_path
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, describe_settings
+
+        return describe_object(self, f"{self.class_path}({describe_settings(self.init_args)})")
 
     def _repr_html_(self) -> str:
         from lightning_modules.specs.notebook_html import render_table, render_view

@@ -1,4 +1,4 @@
-"""HTML views of values in a notebook, and errors as one line there.
+"""Views of values: one line at a prompt, HTML in a notebook; and errors as one line there.
 
 The standard library suffices, so that a spec shows itself without a framework. All text is escaped. Colors are those of
 the notebook, light or dark.
@@ -6,10 +6,12 @@ the notebook, light or dark.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
+MAX_LINE_LENGTH = 100  # characters of a value at a prompt, where it may be one of a list
 MAX_ROWS = 60  # of a table; a study of a thousand seeds must not fill a notebook
 
 # JupyterLab and VS Code set these variables; elsewhere the values after the comma hold. The names are those that inline
@@ -37,6 +39,30 @@ _STYLE = (
     f"{_TABLE} .number{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}"
     ".ablate-view .panels{display:flex;flex-wrap:wrap;gap:1em}.ablate-view .panels svg{width:27em;max-width:100%}"
 )
+
+
+def describe_object(value: object, description: str) -> str:
+    """``<Class description>`` in one line of at most 100 characters, for a ``__repr__``.
+
+    Nothing that is stored or hashed may depend on it: it is cut short, and its wording may change. A ``__repr__`` that
+    imports it in its body is no part of the code digest.
+    """
+    text = " ".join([type(value).__name__, *description.split()])
+    max_length = MAX_LINE_LENGTH - len("<>")
+    if len(text) > max_length:
+        text = text[: max_length - 1] + "…"
+    return f"<{text}>"
+
+
+def describe_settings(settings: Mapping[str, object]) -> str:
+    """Describe paths and their values: ``recipe.epochs=5, network=Vgg of 11 weight layers: …``."""
+    return ", ".join(f"{path}={str(value).removeprefix('<').removesuffix('>')}" for path, value in settings.items())
+
+
+def list_changed_fields(value: object, names: Iterable[str]) -> list[str]:
+    """``name value`` of those fields of a dataclass value that do not have their default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+    return [f"{name} {getattr(value, name)}" for name in names if getattr(value, name) != defaults[name]]
 
 
 def render_view(head: str, *blocks: str) -> str:

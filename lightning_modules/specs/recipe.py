@@ -88,6 +88,17 @@ class Recipe:
             )
         require_field(self.microbatch >= 0, self, "microbatch", "0 (the whole batch at once) or more examples")
 
+    def __repr__(self) -> str:
+        import dataclasses
+
+        from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
+
+        facts = [f"{self.epochs} epochs", f"batch_size {self.batch_size}", f"learning_rate {self.learning_rate:g}"]
+        facts += [self.schedule, self.augmentation]
+        always_shown = {"epochs", "batch_size", "learning_rate", "schedule", "augmentation"}
+        others = [field.name for field in dataclasses.fields(self) if field.name not in always_shown]
+        return describe_object(self, f"of {', '.join([*facts, *list_changed_fields(self, others)])}")
+
     def batch_sizes(self, num_examples: int) -> tuple[int, ...]:
         """Return the sizes of the batches of an epoch over some training examples, in their order."""
         return _split_sizes(num_examples, self.batch_size, self.remainder)

@@ -40,6 +40,11 @@ class Elsewhere:
         check_fields(self)
         require_field(self.classes >= 2, self, "classes", "2 or more")
 
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
+        return describe_object(self, f"{self.data.source}, {self.classes} classes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
@@ -67,6 +72,11 @@ class WarmStart:
         edit_fields(Recipe(), self.recipe)  # raises if a field or a value is not one of a recipe
         require_field(len(self.layers) >= 1, self, "layers", "at least one layer path, such as stage1.conv1")
 
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
+        return describe_object(self, f"from {self.network._repr_title_()}: {', '.join(self.layers)}")
+
 
 Redraws = Literal["none", "weights", "order", "augmentation"]
 
@@ -93,6 +103,22 @@ class Setup:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
+        return describe_object(self, self._repr_title_())
+
+    def _repr_title_(self) -> str:
+        data = f"{self.data._repr_title_()} at {self.scale.resolution} px"
+        facts = [self.network._repr_title_(), f"{self.recipe.epochs} epochs", data]
+        if isinstance(self.start, WarmStart):
+            facts.append(f"starts from {self.start.network._repr_title_()}")
+        if self.test != Test():
+            facts.append(f"{self.test.mode} test")
+        if self.redraws != "none":
+            facts.append(f"redraws {self.redraws}")
+        return ", ".join(facts)
 
     @property
     def has_training(self) -> bool:

@@ -47,3 +47,13 @@ class Test:
         )
         # 1 and 1.0 are one setting, with one fingerprint.
         object.__setattr__(self, "sides", tuple(map(float, self.sides)))
+
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
+
+        facts = [self.mode, *list_changed_fields(self, ("mirroring",))]
+        if self.sides:
+            facts.append(f"sides {', '.join(f'{side:.3g}' for side in self.sides)}")
+        if self.members:
+            facts.append(f"with {' and '.join(member._repr_title_() for member in self.members)}")
+        return describe_object(self, "; ".join(facts))

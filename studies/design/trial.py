@@ -29,6 +29,12 @@ class Trial:
     seed: int
     candidate: int | None = None
 
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
+        candidate = f", candidate {self.candidate}" if self.is_candidate else ""
+        return describe_object(self, f"{self.arm}, seed {self.seed}{candidate}: {self.setup._repr_title_()}")
+
     @property
     def is_candidate(self) -> bool:
         """Whether the trial is a candidate of the tuning, which must not read the test split."""

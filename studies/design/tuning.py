@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from ablations import Times, paths_overlap
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.notebook_html import describe_object
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import (
@@ -213,6 +214,9 @@ class TuningBudget:
                 )
             num_points *= len(dimension.values)
         require_field(self.trials == num_points, self, "trials", f"{num_points}, the points of the grid")
+
+    def __repr__(self) -> str:
+        return describe_object(self, f"of {self.trials} {self.sampler} candidates per arm: {', '.join(self.paths)}")
 
     @property
     def paths(self) -> tuple[str, ...]:

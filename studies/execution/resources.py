@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from lightning_modules.specs.errors import InvalidValue, did_you_mean
+from lightning_modules.specs.notebook_html import describe_object, list_changed_fields
 from lightning_modules.specs.values import check_fields, require_field
 from studies.hardware import count_cores, device_name, gpu_names, memory_gib
 
@@ -146,6 +147,12 @@ class Resources:
             )
         if not self.address:
             self.require_capacity([Node.this_machine()])
+
+    def __repr__(self) -> str:
+        facts = [f"{self.cpus_per_trial} CPU cores and {self.gpus_per_trial} GPUs per trial"]
+        facts += list_changed_fields(self, ("workers_per_trial", "bundle_size", "max_concurrent", "address"))
+        facts += [f"others for {', '.join(self.arms)}"] if self.arms else []
+        return describe_object(self, f"of {'; '.join(facts)}")
 
     def _choose_gpus(self, nodes: Sequence[Node]) -> None:
         if self.gpus_per_trial == "auto":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lightning_modules.specs.notebook_html import describe_object
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import Leaf, edit_field, require_field
 
@@ -34,6 +35,13 @@ class Protocol:
         require_field(self.smallest_effect > 0, self, "smallest_effect", "points of error above 0")
         for kind in self.families:
             self.setup_for(kind)  # raises for a path or value that no setup admits
+
+    def __repr__(self) -> str:
+        setup = self.setup
+        facts = [f"{setup.recipe.epochs} epochs", f"{len(self.seeds)} seeds", f"{setup.scale.resolution} px"]
+        return describe_object(
+            self, f"{self.name}: {', '.join(facts)}, smallest effect {self.smallest_effect:g} points"
+        )
 
     def setup_for(self, kind: str) -> Setup:
         """Return the base setup for a kind of network, such as ``ResNet``."""

@@ -17,6 +17,7 @@ from lightning_modules.specs.values import flatten_fields
 from studies.hardware import device_name
 
 TRAINING_MODULE = "studies.training.train"  # trains a trial on any machine, without Ray, MLflow or Optuna
+VIEWS_MODULE = "lightning_modules.specs.notebook_html"
 # Only re-exports specs, which the code digest covers: what it lists must not count as the user's own code.
 USER_FACADES = frozenset({"lightning_modules.spec"})
 
@@ -30,7 +31,7 @@ INSTALLED_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 def code_digest(entry: str = TRAINING_MODULE) -> str:
     """Digest the syntax trees of a module and of all first-party modules that it imports, directly or indirectly.
 
-    Docstrings, comments, layout and the views of a notebook do not count. Package ``__init__`` files count only where
+    Docstrings, comments, layout and the views of objects do not count. Package ``__init__`` files count only where
     they are imported by name.
     """
     return _hash_modules(imported_modules(entry))
@@ -236,9 +237,15 @@ def _parse_training_code(source: str) -> ast.Module:
 
 
 def _is_notebook_view(statement: ast.stmt) -> bool:
-    """Whether a statement defines a method by which IPython shows an object or an error: ``_repr_html_``."""
+    """Whether a statement defines a method by which a prompt or IPython shows an object or an error.
+
+    These are ``_repr_html_`` and its like, and a ``__repr__`` that imports the module of views in its body. Another
+    ``__repr__`` counts: the training of a user's own class may depend on it.
+    """
     if not isinstance(statement, ast.FunctionDef):
         return False
+    if statement.name == "__repr__":
+        return any(isinstance(line, ast.ImportFrom) and line.module == VIEWS_MODULE for line in statement.body)
     return statement.name.startswith("_repr_") or statement.name == "_render_traceback_"
 
 

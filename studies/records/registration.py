@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ablations import Claim, ComponentDesign, Difference, Factorial, Property, Reference, Replication
+from lightning_modules.specs.notebook_html import describe_object
 from lightning_modules.specs.values import Leaf
 from studies.design.tuning import TuningBudget
 from studies.records.results import RECORD_SCHEMA
@@ -90,6 +91,10 @@ class Registration:
     design: ComponentDesign | None = None
     layers: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.arms)} arms × {len(self.seeds)} seeds, {len(self.claims)} claims"
+        return describe_object(self, f"of {self.study} under {self.protocol}: {counts}")
 
     @property
     def baseline(self) -> str:

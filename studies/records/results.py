@@ -83,10 +83,11 @@ class Result:
     schema: int = RECORD_SCHEMA
     checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        del cycle
+    def __repr__(self) -> str:
+        from lightning_modules.specs.notebook_html import describe_object
+
         errors = [f"{name} {value:.2f}" for name, value in self.metrics.items() if name.endswith("_error")]
-        printer.text(f"<Result {self.status}: {', '.join(errors) or 'no errors'}>")
+        return describe_object(self, f"{self.status}: {', '.join(errors) or 'no errors'}")
 
     def _repr_html_(self) -> str:
         from lightning_modules.specs.notebook_html import render_line, render_table, render_view

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
+from lightning_modules.specs.notebook_html import describe_object, render_line, render_list, render_table, render_view
 from lightning_modules.specs.values import Leaf
 from studies.design.budget import RunBudget, Spending
 from studies.latency.measurement import LatencyMeasurement
@@ -93,6 +93,10 @@ class StudyStart:
     gpu_hours: float | None = None
     stop_reason: str = ""
 
+    def __repr__(self) -> str:
+        duration = "end not recorded" if self.wall_seconds is None else f"{self.wall_seconds:.0f} s"
+        return describe_object(self, f"{self.time}: {len(self.seeds)} seeds, {duration}")
+
     @property
     def spent(self) -> Spending:
         """What the start spent, as far as it is recorded."""
@@ -132,6 +136,10 @@ class RecordedCandidate:
     is_source: bool = False
     has_test_metrics: bool = False
 
+    def __repr__(self) -> str:
+        outcome = f"{self.state}, validation error {self.validation_error:.2f} %"
+        return describe_object(self, f"{self.number} of {self.arm}, rung {self.rung}, seed {self.seed}: {outcome}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTuning:
@@ -151,6 +159,11 @@ class RecordedTuning:
     best_candidates: Mapping[str, int]
     importance: Mapping[str, Mapping[str, float]]
     trials: tuple[RecordedTrial, ...]
+
+    def __repr__(self) -> str:
+        return describe_object(
+            self, f"of {len(self.best_candidates)} arms: {len(self.candidates)} trials of candidates"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

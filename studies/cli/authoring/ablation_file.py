@@ -134,14 +134,13 @@ def _constant_of(network: Network) -> str:
 
 def _differing_fields(networks: Sequence[Network]) -> tuple[str, ...]:
     """The paths of the parts in which networks differ; that of the whole network where their families do."""
-    first = networks[0]
+    first, *others = networks
     # Fields of two families have nothing to compare: a VGG has stages, and so has a ResNet, of other kinds.
     if any(type(network) is not type(first) for network in networks):
         return ("network",)
     paths = []
     for field in fields(first):
-        values = {repr(getattr(network, field.name)) for network in networks}
-        if len(values) > 1:
+        if any(getattr(network, field.name) != getattr(first, field.name) for network in others):
             paths.append(f"network.{field.name}")
     return tuple(paths) or ("network",)
 
