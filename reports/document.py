@@ -35,6 +35,7 @@ class Cell:
     """A cell of a table.
 
     Attributes:
+        detail: what belongs to the text and stands below it on a page, in parentheses behind it elsewhere: a range.
         mark: sign that a footnote explains.
         sort: number by which a page sorts the column; NaN sorts by text.
         tone: emphasis.
@@ -44,6 +45,7 @@ class Cell:
     """
 
     text: str
+    detail: str = ""
     mark: str = ""
     sort: float = math.nan
     tone: Tone = ""
@@ -111,9 +113,15 @@ def nonempty_tables(*tables: Table) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
+def text_with_detail(cell: Cell) -> str:
+    """A cell's text with its detail in one line."""
+    return f"{cell.text} ({cell.detail})" if cell.detail else cell.text
+
+
 def text_with_mark(cell: Cell) -> str:
-    """A cell's text with its mark."""
-    return f"{cell.text} {cell.mark}" if cell.mark else cell.text
+    """A cell's text with its detail and its mark."""
+    text = text_with_detail(cell)
+    return f"{text} {cell.mark}" if cell.mark else text
 
 
 def number_cell(value: float, num_decimals: int) -> Cell:

@@ -285,15 +285,18 @@ def _spread_column(title: str, spreads: Sequence[CostSpread], choose_unit: UnitC
     """Make a column of medians with their ranges in one unit."""
     factor, unit = choose_unit([spread.median for spread in spreads])
     digits = shared_decimals([spread.median / factor for spread in spreads])
-    cells = [Cell(text=format_spread(spread.scale(factor), digits), sort=spread.median) for spread in spreads]
-    return Column(title=title, unit=unit, kind="number", about="median (smallest to largest)"), cells
+    cells = []
+    for spread in spreads:
+        median, limits = format_spread(spread.scale(factor), digits)
+        cells.append(Cell(text=median, detail=limits, sort=spread.median))
+    return Column(title=title, unit=unit, kind="number", about="median, with the smallest and the largest"), cells
 
 
-def format_spread(spread: CostSpread, num_decimals: int) -> str:
-    """Format as ``10.5 (9.8 to 120.9)``; the median alone where all values look alike."""
+def format_spread(spread: CostSpread, num_decimals: int) -> tuple[str, str]:
+    """Format the median and the limits as ``("10.5", "9.8 to 120.9")``; no limits where all values look alike."""
     limits = [format_fixed(value, num_decimals) for value in (spread.smallest, spread.largest)]
     median = format_fixed(spread.median, num_decimals)
-    return median if limits[0] == limits[1] else f"{median} ({limits[0]} to {limits[1]})"
+    return median, "" if limits[0] == limits[1] else " to ".join(limits)
 
 
 def _latency_unit(_: Sequence[float]) -> tuple[float, str]:
@@ -315,7 +318,7 @@ def _source_time_column(arms: Sequence[ArmSummary]) -> list[FilledColumn]:
     for arm, time in zip(arms, times, strict=True):
         if arm.source_arms:
             epochs = format_count(arm.source_epochs, "epoch")
-            cells.append(Cell(text=f"{format_fixed(time, digits)} ({epochs})", sort=time))
+            cells.append(Cell(text=format_fixed(time, digits), detail=epochs, sort=time))
         else:
             cells.append(Cell(text="from scratch", tone="quiet"))
     return [(Column(title="Source network", unit=f"included, {unit}", kind="number"), cells)]

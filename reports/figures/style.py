@@ -94,10 +94,14 @@ def add_mark(axes: Axes, x: float, y: float, label: str, text: str, arm: int = N
         axes.figure.marks.append((axes, Mark(x=x, y=y, label=to_single_line(label), text=text, arm=arm)))
 
 
-def assign_to_arm(artists: Iterable[Artist], arm: int) -> None:
-    """Let a page highlight these parts of a drawing with their arm, or hide them."""
+def assign_to_arm(artists: Iterable[Artist], arm: int, *, is_quiet: bool = False) -> None:
+    """Let a page highlight these parts of a drawing with their arm, or hide them.
+
+    Args:
+        is_quiet: whether they are drawn in gray, behind those of other arms.
+    """
     for artist in artists:
-        artist.set_gid(f"arm:{arm}")
+        artist.set_gid(f"arm:{arm}:quiet" if is_quiet else f"arm:{arm}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +158,11 @@ class Panel:
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             self._canvas.savefig(stream, format=file_format, metadata=_FILE_METADATA[file_format])
         contents = stream.getvalue()
-        # Several parts may belong to one arm: what was their id is no id, but a property.
-        return re.sub(rb'\sid="arm:(\d+)"', rb' data-arm="\1"', contents) if file_format == "svg" else contents
+        if file_format == "svg":
+            # Several parts may belong to one arm: what was their id is no id, but a property.
+            contents = re.sub(rb'\sid="arm:(\d+):quiet"', rb' data-arm="\1" data-quiet=""', contents)
+            contents = re.sub(rb'\sid="arm:(\d+)"', rb' data-arm="\1"', contents)
+        return contents
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from reports.comparison.comparison import Comparison
 from reports.content.report import claims_table, report_sections, study_facts
 from reports.content.results import results_table
-from reports.document import Column, Section, Table, text_with_mark
+from reports.document import Column, Section, Table, text_with_detail, text_with_mark
 from reports.figures.seeds import DECISIVE_FIGURE
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
@@ -157,7 +157,7 @@ def _render_column(table: Table, column_index: int) -> list[str]:
     cells = [row[column_index] for row in table.rows]
     if table.columns[column_index].kind != "number":
         return [escape_text(text_with_mark(cell)) for cell in cells]
-    return _align_numbers([cell.text for cell in cells], [cell.mark for cell in cells])
+    return _align_numbers([text_with_detail(cell) for cell in cells], [cell.mark for cell in cells])
 
 
 def _align_numbers(texts: Sequence[str], marks: Sequence[str]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from ablations import FallsWith
+from ablations import FallsWith, Helps
 from reports.comparison.comparison import compare_arms
 from reports.figures.study import report_figures
 from reports.figures.style import MAX_CURVE_POINTS, choose_arms, join_descriptions, thin_curve
@@ -54,8 +56,37 @@ def test_figures_of_one_panel_an_arm_are_bounded(wide):
     figures = {figure.name: figure for figure in report_figures(wide)}
     assert len(figures["gradients"].panels) <= 8
     assert "Shown: 8 of 40 arms" in figures["gradients"].caption
-    assert "Shown: 12 of 40 arms" in figures["learning"].caption
     assert max(panel.height_inches for figure in figures.values() for panel in figure.panels) <= 9
+
+
+def arms_in(panel, mark=""):
+    return {int(arm) for arm in re.findall(rf'data-arm="(\d+)"{mark}', panel.inline)}
+
+
+def test_learning_curves_have_every_arm_a_dozen_of_them_in_color(wide):
+    (figure,) = [figure for figure in report_figures(wide) if figure.name == "learning"]
+    assert len(figure.panels) == 4
+    for panel in figure.panels:
+        quiet = arms_in(panel, ' data-quiet=""')
+        assert arms_in(panel) == set(range(40))
+        assert len(quiet) == 28
+        assert not {0, 39} & quiet
+        assert {mark.arm for mark in panel.marks} == set(range(40))
+    assert "In color: 12 of 40 arms, the baseline and arms that the claims name." in figure.caption
+
+
+def test_the_arms_of_claims_are_the_ones_in_color():
+    arms = ARMS[:13]
+    compared = compare_arms(record(arms=arms, seeds=2, claims=(Helps(arm=arms[7], over=arms[3]),)))
+    (figure,) = [figure for figure in report_figures(compared) if figure.name == "learning"]
+    assert arms_in(figure.panels[0]) - arms_in(figure.panels[0], ' data-quiet=""') == {0, 3, 7}
+
+
+def test_a_dozen_arms_are_all_in_color():
+    compared = compare_arms(record(arms=ARMS[:12], seeds=2, claims=(Helps(arm=ARMS[7], over=ARMS[3]),)))
+    (figure,) = [figure for figure in report_figures(compared) if figure.name == "learning"]
+    assert arms_in(figure.panels[0], ' data-quiet=""') == set()
+    assert "In color" not in figure.caption
 
 
 def test_the_arms_that_are_drawn_hold_the_first_and_the_last():

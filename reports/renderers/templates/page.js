@@ -137,13 +137,21 @@ document.querySelectorAll("figure[data-switchable]").forEach(function (figure) {
     button.dataset.switch = arm;
     button.title = armNames[arm];
     button.setAttribute("aria-pressed", "true");
-    button.style.setProperty("--arm", arm ? "var(--arm-" + ((arm - 1) % 6 + 1) + ")" : "var(--ink)");
+    button.isQuiet = !!figure.querySelector('[data-arm="' + arm + '"][data-quiet]');
+    button.style.setProperty("--arm", button.isQuiet ? "var(--muted)" : arm ? "var(--arm-" + ((arm - 1) % 6 + 1) + ")" : "var(--ink)");
     button.addEventListener("pointerenter", function () { light(figure, arm); });
     button.addEventListener("pointerleave", function () { light(figure, -1); });
     buttons.push(button);
   });
-  if (arms.length > 3) ["all", "none"].forEach(function (which) {
-    add(which, function () { buttons.forEach(function (button) { set(button, which === "all"); }); }).className = "all";
+  var sets = { all: function () { return true; }, none: function () { return false; } };
+  if (buttons.some(function (button) { return button.isQuiet; })) {
+    sets["in color"] = function (button) { return !button.isQuiet; };
+    bar.classList.add("many");
+  }
+  if (arms.length > 3) Object.keys(sets).forEach(function (which) {
+    var button = add(which, function () { buttons.forEach(function (button) { set(button, sets[which](button)); }); });
+    button.className = "all";
+    if (bar.classList.contains("many")) bar.insertBefore(button, buttons[0]);
   });
   figure.insertBefore(bar, figure.querySelector(".panels"));
 });

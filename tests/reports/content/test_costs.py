@@ -76,5 +76,5 @@ def test_an_outlier_differs_from_the_median_twofold(values, has_outlier):
 
 
 def test_one_value_and_none_have_no_range():
-    assert format_spread(CostSpread.of_values([7.25]), 1) == "7.2"
-    assert format_spread(CostSpread.of_values([float("nan")]), 1) == "–"
+    assert format_spread(CostSpread.of_values([7.25]), 1) == ("7.2", "")
+    assert format_spread(CostSpread.of_values([float("nan")]), 1) == ("–", "")

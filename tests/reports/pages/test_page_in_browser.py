@@ -11,7 +11,8 @@ from reports.figures.study import report_figures
 from reports.formatting import format_contrast
 from reports.renderers.html import render_report
 from tests.browser import Browser, find_browser
-from tests.reports.records import HOSTILE, record
+from tests.reports.records import HOSTILE, record, started
+from tests.studies.latency.test_measurement import arm_latency, measurement
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,6 +132,48 @@ def test_an_arm_of_the_curves_can_be_switched_off_and_on(browser, page):
     browser.click("#figure-learning .switches button:nth-child(2)")
     assert point_at(browser, "learning", "B", "epoch 1:")
     assert set(browser.evaluate(shown)) == {"0", "1", "2", "3"}
+
+
+def test_of_forty_arms_each_curve_is_named_under_the_pointer_and_a_dozen_can_be_left_alone(browser, tmp_path):
+    arms = tuple(f"arm {index}" for index in range(40))
+    study = record(arms=arms, seeds=3)
+    study = replace(study, registration=replace(study.registration, claims=study.registration.claims[1:2]))
+    browser.open(write_page(tmp_path, study))
+    shown = (
+        "new Set([...document.querySelectorAll('#figure-learning [data-arm]')]"
+        ".filter(part => getComputedStyle(part).display !== 'none').map(part => part.dataset.arm)).size"
+    )
+    assert browser.evaluate(shown) == 40
+    num_colored = 40 - browser.evaluate(
+        "new Set([...document.querySelectorAll('#figure-learning [data-quiet]')].map(part => part.dataset.arm)).size"
+    )
+    assert point_at(browser, "learning", "arm 17", "epoch 1:").startswith("arm 17\nepoch 1: ")
+    lit = "getComputedStyle(document.querySelector('#figure-learning [data-quiet].lit path')).strokeWidth"
+    assert browser.evaluate(lit) == "1.8px"
+    browser.click("#figure-learning .switches .all:nth-child(3)")
+    assert browser.evaluate(shown) == num_colored < 13
+    browser.click("#figure-learning .switches .all:nth-child(1)")
+    assert browser.evaluate(shown) == 40
+
+
+def with_every_cost():
+    """A warm start, costs that differ from seed to seed, and a latency."""
+    study = started()
+    trials = []
+    for trial in study.trials:
+        cost = {name: value * (1 + 0.3 * trial.seed) for name, value in trial.result.cost.items()}
+        trials.append(replace(trial, result=replace(trial.result, cost=cost)))
+    arms = tuple(arm_latency(name, p50=(1e-3, 2e-3, 1.5e-3)) for name in study.registration.arms)
+    return replace(study, trials=tuple(trials), latency=measurement(arms=arms))
+
+
+@pytest.mark.parametrize("width", [1200, 1000, 390])
+def test_the_table_of_costs_is_read_without_scrolling_but_for_a_phone(browser, tmp_path, width):
+    """With every column that it can have, and ranges in all of them."""
+    browser.open(write_page(tmp_path, with_every_cost()), width=width, is_touch=width == 390)
+    widths = browser.evaluate("(s => [s.scrollWidth, s.clientWidth])(document.querySelector('.cost .scroll'))")
+    assert widths[0] == widths[1] or width == 390
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_claim_row_and_figure_link_to_each_other(browser, page):
