@@ -88,7 +88,8 @@ class Writer:
         made = _result(self.number, seed)
         fit = Trial(arm="A", setup=protocols.load("digits").setup, seed=seed)
         with self._timed("begin a trial"):
-            run_id = store.writer.start_trial(parent, fit, TrialKey.from_digests(made.fingerprint, DIGESTS), tags)
+            key = TrialKey.from_digests(made.fingerprint, DIGESTS)
+            run_id = store.writer.start_trial(parent, fit, key, tags, _registration(tags["study"]))
         for epoch in range(EPOCHS):
             values = {name: curve[epoch] for name, curve in made.curves.items()}
             with self._timed("log an epoch"):

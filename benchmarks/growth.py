@@ -105,9 +105,10 @@ def record(folder: Path, epochs: int) -> float:
     settings.create_folders()
     store = open_store(settings)
     tags = {"study": "depth", "protocol": "made-up", "revision": "0"}
-    parent = store.writer.register_study(registration(1), "made-up", tags)
+    registered = registration(1)
+    parent = store.writer.register_study(registered, "made-up", tags)
     fit = Trial(arm="A", setup=protocols.load("digits").setup, seed=0)
-    run = store.writer.start_trial(parent, fit, TrialKey.from_digests("A-0", DIGESTS), tags)
+    run = store.writer.start_trial(parent, fit, TrialKey.from_digests("A-0", DIGESTS), tags, registered)
     made = result("A", 0)
     curves = {name: tuple(np.resize(values, epochs).tolist()) for name, values in made.curves.items()}
     made = replace(made, curves=curves, times=tuple((1.8e9 + 2.5 * np.arange(epochs)).tolist()))

@@ -102,10 +102,11 @@ def build(folder: Path, runs: int) -> float:
     settings.create_folders()
     store = open_store(settings)
     tags = {"study": "depth", "protocol": "made-up", "revision": "0"}
-    parent = store.writer.register_study(registration(runs // len(ARMS)), "made-up", tags)
+    registered = registration(runs // len(ARMS))
+    parent = store.writer.register_study(registered, "made-up", tags)
     setup = replace(protocols.load("digits").setup, network=find_network("vgg-e"))
     trial, key = Trial(arm="A", setup=setup, seed=0), TrialKey.from_digests("A-0", DIGESTS)
-    first = store.writer.start_trial(parent, trial, key, tags)
+    first = store.writer.start_trial(parent, trial, key, tags, registered)
     store.writer.log_curves(first, result("A", 0))
     store.writer.end_trial(first, result("A", 0))
     places = [(arm, seed) for seed in range(runs // len(ARMS)) for arm in ARMS][1:]

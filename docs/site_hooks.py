@@ -1,4 +1,4 @@
-"""Hooks of the site's build (mkdocs.yml): links that leave docs/, and the page of commands.
+"""Hooks of the site's build (mkdocs.yml): links that leave docs/, the page of commands, and that of the notebook.
 
 Pages are written to be read in the repository as well. Their links to files outside of docs/, such as examples, are
 links to copies below ``repository/`` on the site; pages among these files are rendered.
@@ -7,11 +7,13 @@ links to copies below ``repository/`` on the site; pages among these files are r
 from __future__ import annotations
 
 import html
+import importlib
 import posixpath
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -22,11 +24,14 @@ ROOT = DOCS.parent
 COPIES = "repository"
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?\)")
 ESCAPED = re.compile(r"\\([&<~])")  # escapes of GitHub's Markdown that the site's does not know
+NOTEBOOK = "docs/tutorial.ipynb"
+NOTEBOOK_PAGE = "docs/notebook.md"  # made from the notebook: there is no such file
 COMMANDS_PLACE = "<!-- the commands: docs/reference.py renders them -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files outside of docs/ that pages link to, and those that the added pages link to in turn."""
+    """Add the notebook's page, the files outside of docs/ that pages link to, and those that these link to in turn."""
+    files.append(File.generated(config, _uri(NOTEBOOK_PAGE), content=_read_page(NOTEBOOK_PAGE)))
     waiting = [*(f"docs/{file.src_uri}" for file in files.documentation_pages()), *_pages_of_nav(config.nav)]
     seen = set(waiting)
     while waiting:
@@ -51,10 +56,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"{link[1]}{uri}{link[3] or ''})"
 
     if COMMANDS_PLACE in markdown:
-        sys.path.insert(0, str(DOCS))
-        import reference
-
-        markdown = markdown.replace(COMMANDS_PLACE, reference.commands())
+        markdown = markdown.replace(COMMANDS_PLACE, _import_script("reference").commands())
     return ESCAPED.sub(lambda escaped: html.escape(escaped[1]), LINK.sub(lead, markdown))
 
 
@@ -71,10 +73,23 @@ def _pages_of_nav(nav: object) -> Iterator[str]:
 
 def _linked_files(place: str) -> Iterator[str]:
     """Places in the repository of the files outside of docs/ to which a page links."""
-    for _, link, _ in LINK.findall((ROOT / place).read_text(encoding="utf-8")):
+    for _, link, _ in LINK.findall(_read_page(place)):
         target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link))
         if not target.startswith(("docs/", "..")) and (ROOT / target).is_file():
             yield target
+
+
+def _read_page(place: str) -> str:
+    if place == NOTEBOOK_PAGE:
+        return str(_import_script("notebook_page").render_page())
+    return (ROOT / place).read_text(encoding="utf-8")
+
+
+def _import_script(name: str) -> ModuleType:
+    """Import a module of docs/, which is no package."""
+    if str(DOCS) not in sys.path:
+        sys.path.insert(0, str(DOCS))
+    return importlib.import_module(name)
 
 
 def _place(uri: str) -> str:
@@ -83,5 +98,7 @@ def _place(uri: str) -> str:
 
 
 def _uri(place: str) -> str:
-    """The file of the site that is a file of the repository."""
+    """The file of the site that is a file of the repository; of the notebook, its page."""
+    if place == NOTEBOOK:
+        place = NOTEBOOK_PAGE
     return place.removeprefix("docs/") if place.startswith("docs/") else f"{COPIES}/{place}"

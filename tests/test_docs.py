@@ -153,6 +153,7 @@ def test_every_page_is_in_the_navigation_of_the_site():
     """The pages of single results are not: the index of the results links to them."""
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if not page.match("results/*-*.md")}
+    pages.add("notebook.md")  # made from the notebook
     assert {page for page in re.findall(r"[\w/.-]+\.md", navigation) if not page.startswith("repository/")} == pages
 
 
@@ -207,6 +208,11 @@ def test_the_site_is_built_offline_and_loads_nothing_from_elsewhere(tmp_path):
         assert re.findall(r'<link[^>]* href="?https?:', page.read_text(encoding="utf-8")) == []
     commands = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
     assert all(f'id="ablate-{name}"' in commands for name in program.list_commands(click.Context(program)))
+    notebook = (tmp_path / "notebook.html").read_text(encoding="utf-8")
+    assert 'class="ablate-view"' in notebook
+    assert "data:image/png;base64," in notebook
+    assert 'href="notebook.html"' in (tmp_path / "tutorial.html").read_text(encoding="utf-8")
+    assert (tmp_path / "tutorial.ipynb").exists()
 
 
 @pytest.mark.parametrize(

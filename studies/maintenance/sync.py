@@ -130,7 +130,8 @@ def _sync_study(
             missing = _unlogged_results(store, parent, results)
             for entry, result in missing.items():
                 # All epochs at once: the curves are in the result.
-                run_id = store.writer.start_trial(parent, entry.trial, entry.key, {**manifest.tags, **entry.tags})
+                tags = {**manifest.tags, **entry.tags}
+                run_id = store.writer.start_trial(parent, entry.trial, entry.key, tags, registration)
                 store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
             seeds = tuple(sorted({entry.trial.seed for entry in results}))
             is_complete = _is_study_complete(store, parent, manifest)

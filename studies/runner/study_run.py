@@ -79,7 +79,11 @@ class StudyRun:
         """
         placement = self.placement_of(trial)
         return self.context.store.writer.start_trial(
-            placement.parent_run_id, trial, self.trial_store.key(trial), {**self._tags_of(placement), **(tags or {})}
+            placement.parent_run_id,
+            trial,
+            self.trial_store.key(trial),
+            {**self._tags_of(placement), **(tags or {})},
+            self.context.registration,
         )
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
@@ -121,7 +125,9 @@ class StudyRun:
     def log_reused_trial(self, trial: Trial, original: EndedTrial) -> None:
         """Log the result of a trial that another study has trained."""
         placement = self.placement_of(trial)
-        self.context.store.writer.log_reused_trial(placement.parent_run_id, trial, original, self._tags_of(placement))
+        self.context.store.writer.log_reused_trial(
+            placement.parent_run_id, trial, original, self._tags_of(placement), self.context.registration
+        )
 
     def _tags_of(self, placement: Placement) -> dict[str, str]:
         return {**self.context.tags, **placement.tags}

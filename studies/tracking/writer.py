@@ -35,11 +35,12 @@ from studies.records.study_record import RecordedTrial, StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.artifacts import REGISTRATION_LOG, STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
+from studies.tracking.interface import trial_description
 from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
 from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
 from studies.tracking.interface.metric_names import metric_name
 from studies.tracking.interface.run_display import study_end_ms, trial_end_ms, trial_run_name
-from studies.tracking.interface.trial_values import final_metrics, result_tags
+from studies.tracking.interface.trial_values import final_metrics, is_logged, result_tags
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
 from studies.tracking.runs import (
@@ -54,7 +55,6 @@ from studies.tracking.runs import (
 )
 from studies.tracking.study_index import join_overrides
 
-FULLY_LOGGED_EPOCHS = 512
 MAX_TAGGED_STARTS = 100  # names of 35 characters: a tag holds 5,000
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
 
@@ -256,13 +256,16 @@ class StudyWriter:
 
     # -- trials --------------------------------------------------------------------------------------------------
 
-    def start_trial(self, parent_run_id: str, trial: Trial, key: TrialKey, tags: Mapping[str, str]) -> str:
+    def start_trial(
+        self, parent_run_id: str, trial: Trial, key: TrialKey, tags: Mapping[str, str], registration: Registration
+    ) -> str:
         """Create the run of a trial that starts now; returns its id.
 
         Earlier runs of the trial that never ended are deleted; failed ones are kept.
 
         Args:
             tags: of the study; with ``kind`` and ``recipe`` for a candidate or a tuned recipe.
+            registration: of the study, which says what the trial's arm changes.
         """
         experiment = self.runs.experiment_of(parent_run_id)
         self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
@@ -271,12 +274,16 @@ class StudyWriter:
             "arm": trial.arm,
             "seed": str(trial.seed),
             "status": "running",
+            NOTE_TAG: trial_description.describe_trial(trial, registration),
             PARENT_RUN_TAG: parent_run_id,
             "schema": str(RECORD_SCHEMA),
         }
         run = self.runs.create_run(experiment, trial_run_name(trial, tags), {**tags, **key.tags, **trial_tags})
         run_id = str(run.info.run_id)
-        self.runs.log_params(run_id, {"arm": trial.arm, "seed": trial.seed} | flatten_fields(trial.setup))
+        params = {"arm": trial.arm, "seed": trial.seed, **trial_description.network_properties(trial, registration)}
+        self.runs.log_params(run_id, {**params, **flatten_fields(trial.setup)})
+        if summary := trial_description.summarize_model(trial, registration):
+            self.runs.log_file(run_id, trial_description.MODEL_SUMMARY_FILE, summary.encode())
         self.runs.client.log_inputs(
             run_id, trial_inputs(trial.setup, key.data, self.runs.settings.redacted_data_location)
         )
@@ -369,23 +376,20 @@ class StudyWriter:
         self.runs.log_tagged_file(run_id, "setup.json", dump_json(to_json(trial.setup), indent=2))
         self.log_trial_result(run_id, result, trial_folder, with_curves=False)
 
-    def log_reused_trial(self, parent_run_id: str, trial: Trial, original: EndedTrial, tags: Mapping[str, str]) -> None:
+    def log_reused_trial(
+        self,
+        parent_run_id: str,
+        trial: Trial,
+        original: EndedTrial,
+        tags: Mapping[str, str],
+        registration: Registration,
+    ) -> None:
         """Log the result of another study's run of the same trial, with a reference to that run."""
         result = StudyReader(self.runs).read_result(original.run_id)
-        run_id = self.start_trial(parent_run_id, trial, original.key, {**tags, "reused_from": original.run_id})
+        reuse_tags = {**tags, "reused_from": original.run_id}
+        run_id = self.start_trial(parent_run_id, trial, original.key, reuse_tags, registration)
         self.log_curves(run_id, result)
         self.end_trial(run_id, result)
-
-
-def is_logged(epoch: int) -> bool:
-    """Whether an epoch's metrics go to the tracking store: all of the first 512, then ever fewer.
-
-    Every second one of the next 512, every fourth one of the next 1,024, and so on: 5,000 epochs give 1,337 points.
-    Results and reports have all epochs; the rule needs no planned number of epochs, so that a resumed or extended
-    trial logs the same ones.
-    """
-    stride: int = 1 << (epoch // FULLY_LOGGED_EPOCHS).bit_length()
-    return epoch % stride == 0 if epoch >= FULLY_LOGGED_EPOCHS else True
 
 
 def _study_name(registration: Registration) -> str:

@@ -22,6 +22,7 @@ from reports.pages.study import render_documents
 from studies.design.trial import Trial
 from studies.protocols import load
 from studies.records.identity import TrialKey
+from studies.records.registration import Registration
 from studies.records.results import Result, result_from_json, result_to_json
 from studies.records.serialization import registration_from_json, registration_to_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
@@ -91,14 +92,15 @@ def put(study: StudyRecord, store: Store) -> str:
     parent = store.writer.register_study(registration, conditions=f"golden {registration.protocol}", tags=tags)
     for trial in study.trials:
         if trial.result:
-            run_id = _begin(trial, trial.result.fingerprint, trial.result.digests, parent, store, tags)
+            run_id = _begin(trial, trial.result.fingerprint, trial.result.digests, parent, store, tags, registration)
             store.writer.log_curves(run_id, trial.result)
             store.writer.end_trial(run_id, trial.result)
     for start in study.starts:
         store.writer.close_study(parent, start, study.labels, complete=True)
     for trial in study.trials:  # what runs belongs to a later start: closing one removes what it left unended
         if not trial.result:
-            _begin(trial, "running", {"data": "", "code": "", "platform": ""}, parent, store, tags)
+            no_digests = {"data": "", "code": "", "platform": ""}
+            _begin(trial, "running", no_digests, parent, store, tags, registration)
     return parent
 
 
@@ -109,10 +111,11 @@ def _begin(
     parent: str,
     store: Store,
     tags: Mapping[str, str],
+    registration: Registration,
 ) -> str:
     setup = load("digits").setup
     fit = Trial(arm=trial.arm, setup=replace(setup, scale=replace(setup.scale, width=_width(trial))), seed=trial.seed)
-    return store.writer.start_trial(parent, fit, TrialKey.from_digests(fingerprint, digests), tags)
+    return store.writer.start_trial(parent, fit, TrialKey.from_digests(fingerprint, digests), tags, registration)
 
 
 def renamed(study: StudyRecord, like: StudyRecord) -> StudyRecord:

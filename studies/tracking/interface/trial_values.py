@@ -12,7 +12,19 @@ from studies.records.results import Result
 # Kept per run in one tag, of at most 8,000 characters also where each of these is escaped.
 MAX_FAULTS = 10
 MAX_FAULT_LENGTH = 350
+FULLY_LOGGED_EPOCHS = 512
 EVIDENCE_NAMES = ("order", "augmentation", "split", "steps", "donors")  # of what a trial did; logged as tags
+
+
+def is_logged(epoch: int) -> bool:
+    """Whether an epoch's metrics go to the tracking store: all of the first 512, then ever fewer.
+
+    Every second one of the next 512, every fourth one of the next 1,024, and so on: 5,000 epochs give 1,337 points.
+    Results and reports have all epochs; the rule needs no planned number of epochs, so that a resumed or extended
+    trial logs the same ones.
+    """
+    stride: int = 1 << (epoch // FULLY_LOGGED_EPOCHS).bit_length()
+    return epoch % stride == 0 if epoch >= FULLY_LOGGED_EPOCHS else True
 
 
 def final_metrics(result: Result) -> list[Metric]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from studies.tracking.writer import is_logged
+from studies.tracking.interface.trial_values import is_logged
 
 
 def test_every_epoch_of_an_ordinary_trial_is_logged():
