@@ -38,7 +38,7 @@ from studies.tracking.errors import report_unreachable_store
 from studies.tracking.interface import trial_description
 from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
 from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
-from studies.tracking.interface.metric_names import metric_name
+from studies.tracking.interface.metric_names import is_layer_curve, metric_name
 from studies.tracking.interface.run_display import study_end_ms, trial_end_ms, trial_run_name
 from studies.tracking.interface.trial_values import final_metrics, is_logged, result_tags
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
@@ -269,16 +269,14 @@ class StudyWriter:
         """
         experiment = self.runs.experiment_of(parent_run_id)
         self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
-        tags = {"kind": "fit", "recipe": "shared", **tags}
-        trial_tags = {
-            "arm": trial.arm,
-            "seed": str(trial.seed),
-            "status": "running",
-            NOTE_TAG: trial_description.describe_trial(trial, registration),
-            PARENT_RUN_TAG: parent_run_id,
-            "schema": str(RECORD_SCHEMA),
-        }
-        run = self.runs.create_run(experiment, trial_run_name(trial, tags), {**tags, **key.tags, **trial_tags})
+        own_tags = {"arm": trial.arm, "seed": str(trial.seed), "status": "running"}
+        study_tags = {"kind": "fit", "recipe": "shared", **tags, **key.tags}
+        trial_tags = (
+            own_tags | study_tags | own_tags
+        )  # first as well: MLflow lists tags in the order in which they came
+        trial_tags |= {PARENT_RUN_TAG: parent_run_id, "schema": str(RECORD_SCHEMA)}
+        trial_tags[NOTE_TAG] = trial_description.describe_trial(trial, registration)
+        run = self.runs.create_run(experiment, trial_run_name(trial, trial_tags), trial_tags)
         run_id = str(run.info.run_id)
         params = {"arm": trial.arm, "seed": trial.seed, **trial_description.network_properties(trial, registration)}
         self.runs.log_params(run_id, {**params, **flatten_fields(trial.setup)})
@@ -319,7 +317,8 @@ class StudyWriter:
             time_ms, epoch = int(values["time"] * 1000), int(values["epoch"])
             if not is_logged(epoch):
                 continue
-            for name, value in values.items():
+            for name in sorted(values, key=is_layer_curve):  # MLflow lists metrics in the order in which they came
+                value = values[name]
                 if name not in ("epoch", "time"):
                     metrics.append(Metric(metric_name(name), value, time_ms, epoch))
         self.runs.log_metrics(run_id, metrics)
@@ -328,7 +327,8 @@ class StudyWriter:
         """Log the metrics of a result's epochs at once, thinned as those of a running trial; the artifact has all."""
         times_ms = [int(time * 1000) for time in result.times]
         metrics: list[Metric] = []
-        for name, values in result.curves.items():
+        for name in sorted(result.curves, key=is_layer_curve):
+            values = result.curves[name]
             for epoch, value in enumerate(values):
                 if not is_logged(epoch) and epoch != len(values) - 1:
                     continue

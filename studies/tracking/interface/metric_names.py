@@ -17,6 +17,11 @@ def metric_name(curve: str) -> str:
     return curve
 
 
+def is_layer_curve(name: str) -> bool:
+    """Whether a curve is that of a single layer, of which there are many."""
+    return name.startswith(CURVE_PREFIX)
+
+
 def curve_name(metric: str) -> str:
     """Name of the curve that a metric holds, whichever version logged it."""
     if metric.startswith(METRIC_PREFIX):

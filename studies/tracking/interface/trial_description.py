@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ablations import PROPERTY_LABELS, Property, summarize_differences
 from studies.design.trial import Trial
 from studies.records.registration import Registration
@@ -16,21 +18,29 @@ METRICS_NOTE = (
 
 def describe_trial(trial: Trial, registration: Registration) -> str:
     """Describe a trial as Markdown: its arm, what that changes, and its network."""
-    study = f"`{registration.study}` under the protocol `{registration.protocol}`"
-    paragraphs = [f"**{trial.arm}**, seed {trial.seed}, of the ablation {study}: {registration.question.strip()}"]
-    if trial.arm == registration.baseline:
-        paragraphs.append("The baseline, with which the other arms are compared.")
-    elif trial.arm in registration.changes:
-        changes = [f"- `{change}`" for change in summarize_differences(registration.changes[trial.arm])]
-        if len(changes) > MAX_LISTED_CHANGES:
-            num_hidden = len(changes) - MAX_LISTED_CHANGES
-            changes = [*changes[:MAX_LISTED_CHANGES], f"- and {num_hidden} more: see the parameters"]
-        paragraphs.append(f"Changes from the baseline, {registration.baseline}:\n\n" + "\n".join(changes))
+    # What is changed comes first: MLflow folds all but the first lines of a description.
+    paragraphs = [f"**{trial.arm}**, seed {trial.seed}{_describe_changes(trial.arm, registration)}"]
     properties = network_properties(trial, registration)
     if properties:
-        counts = [f"{value:,} {PROPERTY_LABELS[name]}" for name, value in properties.items()]
-        paragraphs.append(f"Network: {', '.join(counts)}.")
+        paragraphs.append(f"Network: {', '.join(_describe_counts(properties))}.")
+    study = f"`{registration.study}` under the protocol `{registration.protocol}`"
+    paragraphs.append(f"Ablation {study}: {registration.question.strip()}")
     return "\n\n".join([*paragraphs, METRICS_NOTE]) + "\n"
+
+
+def _describe_changes(arm: str, registration: Registration) -> str:
+    """End the sentence that names an arm by what it changes from the baseline."""
+    if arm == registration.baseline:
+        return ": the baseline, with which the other arms are compared."
+    changes = summarize_differences(registration.changes.get(arm, ()))
+    if not changes:
+        return "."
+    if len(changes) == 1:
+        return f": `{changes[0]}`, compared with the baseline, {registration.baseline}."
+    lines = [f"- `{change}`" for change in changes[:MAX_LISTED_CHANGES]]
+    if len(changes) > MAX_LISTED_CHANGES:
+        lines.append(f"- and {len(changes) - MAX_LISTED_CHANGES} more: see the parameters")
+    return f", changes from the baseline, {registration.baseline}:\n\n" + "\n".join(lines)
 
 
 def network_properties(trial: Trial, registration: Registration) -> dict[Property, int]:
@@ -46,5 +56,13 @@ def summarize_model(trial: Trial, registration: Registration) -> str:
         return ""
     width = max(len(path) for path, _ in layers)
     lines = [f"{path:{width}}  {description}" for path, description in layers]
-    counts = [f"{value:,} {PROPERTY_LABELS[name]}" for name, value in network_properties(trial, registration).items()]
+    counts = _describe_counts(network_properties(trial, registration))
     return "\n".join([*lines, "", *counts]) + "\n"
+
+
+def _describe_counts(properties: Mapping[Property, int]) -> list[str]:
+    counts = []
+    for name, value in properties.items():
+        label = PROPERTY_LABELS[name]
+        counts.append(f"a {label} of {value} pixels" if name == "receptive_field" else f"{value:,} {label}")
+    return counts

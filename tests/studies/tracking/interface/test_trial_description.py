@@ -22,25 +22,29 @@ def describe(arm, registration=REGISTRATION):
 
 def test_a_trial_is_described_by_its_arm_its_change_and_its_network():
     description = describe("B")
-    assert description.startswith("**B**, seed 3, of the ablation `depth` under the protocol `digits`: ")
-    assert "\n\nChanges from the baseline, A:\n\n- `network.stages." in description
+    assert description.startswith("**B**, seed 3")
+    assert "the baseline, A" in description.partition("\n\nNetwork: ")[0]
+    assert "`network.stages." in description.partition("\n\nNetwork: ")[0]
+    assert "\n\nAblation `depth` under the protocol `digits`: " in description
     assert " weight layers, " in description
     assert "Errors are in percent, losses in nats per example." in description
 
 
 def test_a_trial_of_the_baseline_is_said_to_be_one():
-    assert "The baseline, with which the other arms are compared." in describe("A")
+    assert describe("A").startswith("**A**, seed 3: the baseline, with which the other arms are compared.\n")
 
 
 def test_a_source_network_is_described_without_a_change():
     description = describe("donor of warm")
-    assert "baseline" not in description
+    assert description.startswith("**donor of warm**, seed 3.\n")
     assert "Network: " not in description
 
 
 def test_many_changes_are_counted():
     (change, *_) = REGISTRATION.changes["B"]
-    changes = tuple(replace(change, path=f"network.setting{index}x") for index in range(30))
+    changes = tuple(replace(change, path=f"network.setting{index}x", before=0, after=1) for index in range(30))
+    one = describe("B", replace(REGISTRATION, changes={"B": changes[:1]}))
+    assert one.startswith("**B**, seed 3: `network.setting0x: 0 -> 1`, compared with the baseline, A.\n")
     description = describe("B", replace(REGISTRATION, changes={"B": changes}))
     assert description.count("\n- `") == MAX_LISTED_CHANGES
     assert "- and 18 more: see the parameters" in description
