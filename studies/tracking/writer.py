@@ -271,15 +271,15 @@ class StudyWriter:
         self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
         own_tags = {"arm": trial.arm, "seed": str(trial.seed), "status": "running"}
         study_tags = {"kind": "fit", "recipe": "shared", **tags, **key.tags}
-        trial_tags = (
-            own_tags | study_tags | own_tags
-        )  # first as well: MLflow lists tags in the order in which they came
+        # Its own come first: MLflow lists tags in the order in which they came.
+        trial_tags = own_tags | study_tags | own_tags
         trial_tags |= {PARENT_RUN_TAG: parent_run_id, "schema": str(RECORD_SCHEMA)}
         trial_tags[NOTE_TAG] = trial_description.describe_trial(trial, registration)
         run = self.runs.create_run(experiment, trial_run_name(trial, trial_tags), trial_tags)
         run_id = str(run.info.run_id)
-        params = {"arm": trial.arm, "seed": trial.seed, **trial_description.network_properties(trial, registration)}
-        self.runs.log_params(run_id, {**params, **flatten_fields(trial.setup)})
+        properties = trial_description.network_properties(trial, registration)
+        params = {"arm": trial.arm, "seed": trial.seed, **properties, **flatten_fields(trial.setup)}
+        self.runs.log_params(run_id, params)
         if summary := trial_description.summarize_model(trial, registration):
             self.runs.log_file(run_id, trial_description.MODEL_SUMMARY_FILE, summary.encode())
         self.runs.client.log_inputs(

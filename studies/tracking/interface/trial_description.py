@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablations import PROPERTY_LABELS, Property, summarize_differences
+from ablations import PROPERTY_LABELS, summarize_differences
 from studies.design.trial import Trial
 from studies.records.registration import Registration
 
@@ -43,7 +43,7 @@ def _describe_changes(arm: str, registration: Registration) -> str:
     return f", changes from the baseline, {registration.baseline}:\n\n" + "\n".join(lines)
 
 
-def network_properties(trial: Trial, registration: Registration) -> dict[Property, int]:
+def network_properties(trial: Trial, registration: Registration) -> dict[str, int]:
     """What was measured on the network of a trial's arm: ``parameters``, ``multiply_adds`` and so on."""
     measured = registration.properties.get(trial.arm, {})
     return {name: measured[name] for name in PROPERTY_LABELS if name in measured}
@@ -60,9 +60,10 @@ def summarize_model(trial: Trial, registration: Registration) -> str:
     return "\n".join([*lines, "", *counts]) + "\n"
 
 
-def _describe_counts(properties: Mapping[Property, int]) -> list[str]:
+def _describe_counts(properties: Mapping[str, int]) -> list[str]:
     counts = []
-    for name, value in properties.items():
-        label = PROPERTY_LABELS[name]
-        counts.append(f"a {label} of {value} pixels" if name == "receptive_field" else f"{value:,} {label}")
+    for name, label in PROPERTY_LABELS.items():
+        if name in properties:
+            value = properties[name]
+            counts.append(f"a {label} of {value} pixels" if name == "receptive_field" else f"{value:,} {label}")
     return counts
