@@ -210,23 +210,27 @@ def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *,
     return write_report(compare_arms(record), folder)
 
 
-def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
+def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = False, with_answer: bool = False) -> Path:
     """Write a study's report, attach it to the study's run, and return the path of its page.
 
     Args:
         by_id: whether the run was asked for by its id; else nothing is attached to a run of another runs folder.
+        with_answer: whether the study's answer, the page's first sentence, is printed.
     """
     from reports.pages.study import compare_recorded, report_name, write_report
     from studies.tracking.store import open_store
 
     reader = open_store(settings, create=False).reader
     folder = settings.report_folder(report_name(record, by_id=by_id))
-    page = write_report(compare_recorded(record, reader), folder)
+    comparison = compare_recorded(record, reader)
+    page = write_report(comparison, folder)
     if record.is_own or by_id:
         # With the run, so that users of a tracking server find the report as well.
         writer = open_store(settings).writer
         writer.attach_report(record.run_id, folder)
         writer.log_findings(record.run_id, describe_findings(record))
+    if with_answer:
+        click.echo(comparison.answer)
     return page
 
 

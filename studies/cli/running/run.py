@@ -247,7 +247,7 @@ def _run_study(
             quiet=as_json,
         )
         failed_trials = print_failed_trials(record)
-        page = reports.compile_report(record, settings, by_id=by_id) if with_report else None
+        page = reports.compile_report(record, settings, by_id=by_id, with_answer=not as_json) if with_report else None
         if as_json:
             _print_ended_run(record, failed_trials, page)
         elif page:

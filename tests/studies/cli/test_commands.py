@@ -13,9 +13,12 @@ from click.testing import CliRunner
 
 import ablations
 from lightning_modules.specs.catalogue import NETWORKS
+from reports.comparison.comparison import compare_arms
 from studies import protocols
 from studies.cli.app import main
+from studies.cli.reporting.reports import compile_report
 from studies.console.status_output import recorded_status
+from studies.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -207,6 +210,12 @@ def test_status_and_report_read_the_record(recorded):
     assert page.is_file()
     attached = {file.path for file in recorded.store.runs.client.list_artifacts(recorded.record.run_id, "report")}
     assert "report/index.html" in attached
+
+
+def test_a_run_says_its_answer_before_the_path_of_its_page(recorded, capsys):
+    page = compile_report(recorded.record, Settings(recorded.runs), with_answer=True)
+    assert page.is_file()
+    assert capsys.readouterr().out.strip() == compare_arms(recorded.record).answer
 
 
 def test_status_without_a_name_lists_what_the_folder_knows(recorded, tmp_path):
