@@ -51,10 +51,29 @@ def parse_claim(phrase: str, arms: Sequence[str], metric: Metric) -> Claim:
         if all(isinstance(claim, (Helps, DoesNotHelp, HelpsBy)) for claim in claims):
             simple = cast("list[Helps | DoesNotHelp | HelpsBy]", claims)
             return _check_claim(phrase, lambda: AllOf(endpoint=metric, parts=tuple(simple)))
+    known = join_words(arms, max_words=10)
+    unknown = _find_unknown_arms(text, arms)
+    if unknown:
+        raise ResultsError(
+            f"The claim {phrase!r} names {unknown[0]!r}, which is no arm of the table; expected {known}."
+        )
     raise ResultsError(
         f"The claim {phrase!r} is not understood; expected one of {'; '.join(PHRASES)}, with names of the arms "
-        f"({join_words(arms, max_words=10)})."
+        f"({known})."
     )
+
+
+def _find_unknown_arms(text: str, arms: Sequence[str]) -> list[str]:
+    """Find what a phrase that is otherwise well formed has in the places of arms, and that is none."""
+    names: list[str] = []
+    for part in re.split(_AND, text):
+        pair = re.fullmatch(rf"(.+?) (?:{_HELPS}|{_HELPS_NOT}|{_WORSE}) (.+?)(?: by {_NUMBER}.*)?", part)
+        if pair:
+            names += [pair[1], pair[2]]
+    order = re.fullmatch(r"(?:.+ )?(?:falls|rises|improves) (?:up to (.+?),? along|with|along|from) (.+)", text)
+    if order:
+        names += [*([order[1]] if order[1] else []), *re.split(r"\s*(?:,|->| to )\s*", order[2])]
+    return [name for name in map(_unquote, names) if name not in arms]
 
 
 def _check_claim(phrase: str, make_claim: Callable[[], Claim]) -> Claim:

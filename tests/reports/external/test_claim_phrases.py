@@ -54,7 +54,12 @@ def test_the_sentence_of_a_simple_claim_is_a_phrase(claim):
     ("phrase", "refused"),
     [
         ("B rocks", "is not understood; expected one of B helps over A"),
-        ("B helps over Z", r"with names of the arms \(A, B, C"),
+        ("B helps over Z", "names 'Z', which is no arm of the table; expected A, B, C"),
+        ("'wide' does not help over A", "names 'wide', which is no arm"),
+        ("Z helps over A by 0.5 +- 0.2", "names 'Z', which is no arm"),
+        ("error falls with A, Z, C", "names 'Z', which is no arm"),
+        ("falls up to Z along A, B, C", "names 'Z', which is no arm"),
+        ("Z is worse than A, and C is better than B", "names 'Z', which is no arm"),
         ("B helps over B", "names an arm twice"),
         ("error rises with A, B", "expected 'falls' or 'improves'"),
         ("falls up to A along A, B, C", "expected an inner arm"),
