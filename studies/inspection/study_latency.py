@@ -48,7 +48,7 @@ def plan_latency(
         if arm in registration.tested:
             skipped[arm] = "it evaluates networks of other arms"
         elif arm not in setups:
-            skipped[arm] = "no trial of it was planned"
+            skipped[arm] = "no trial of it lies in this runs folder"
         else:
             measured[arm] = setups[arm]
     if not measured:

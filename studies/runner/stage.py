@@ -59,12 +59,15 @@ class StageRunner:
         self.context.log(f"{heading}: {description}" if heading else description)
         self._publish_plan(plan)
         unlogged, to_train = list(plan.unlogged), list(plan.to_train)
+        ended = list(plan.recorded)
         for trial, original in plan.reusable:
             try:
                 self.study_run.log_reused_trial(trial, original)
+                ended.append(trial)
             except DamagedFileError as error:
                 self.context.log(f"{trial.arm}, seed {trial.seed}: not taken over: {error}")
                 (unlogged if self.trial_store.has_result(trial) else to_train).append(trial)
+        self._list_unplanned(ended)
         planned_tags = self._planned_tags() if unlogged else {}
         for trial in unlogged:
             # Trained by an earlier start, whose revision it keeps.
@@ -95,6 +98,27 @@ class StageRunner:
         if not (folder / "study.json").exists():
             return {}
         return {entry.folder: entry.tags for entry in read_manifest(folder).entries}
+
+    def _list_unplanned(self, ended: Sequence[Trial]) -> None:
+        """List ended trials in the manifest that this study never planned, as another one has trained them.
+
+        By the manifest alone, `ablate export`, `latency` and `sync` know which networks and results a study has.
+        """
+        listed: set[str] = set()
+        folder = self.context.study_folder
+        if (folder / "study.json").exists():
+            try:
+                manifest = read_manifest(folder)
+            except DamagedFileError:
+                return  # kept as it is, for whoever wants to mend it
+            listed = {*manifest.candidate_folders, *(entry.folder for entry in manifest.entries)}
+        unplanned: list[Trial] = []
+        for trial in ended:
+            is_listed = self.trial_store.folder(trial).folder.name in listed
+            if not is_listed and self.trial_store.has_result(trial):
+                unplanned.append(trial)
+        if unplanned:
+            self._write_manifest(self.make_manifest(unplanned, {}))  # the revision that trained them is not this one
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -177,10 +201,8 @@ class StageRunner:
 
         context = self.context
         study_folder, trials_folder = context.study_folder, context.settings.trials_folder
-        remote_folder = context.object_store.remote_study(study_folder) if context.object_store else None
-        with context.object_store.as_settings_errors() if context.object_store else nullcontext():
-            # Written before training: with it `ablate sync` can log the trials even if this process is killed.
-            self.make_manifest(trials).write(study_folder, remote_folder)
+        # Written before training: with it `ablate sync` can log the trials even if this process is killed.
+        self._write_manifest(self.make_manifest(trials, context.revision_tags))
         costs = {arm: values["multiply_adds"] for arm, values in context.registration.properties.items()}
         # Longest first: a long trial that started last would keep one worker busy after all others.
         jobs = [self._make_job(trial) for trial in sort_longest_first(trials, costs)]
@@ -212,7 +234,18 @@ class StageRunner:
             retrain=self.reuse == "none",
         )
 
-    def make_manifest(self, trials: Sequence[Trial]) -> StudyManifest:
+    def _write_manifest(self, manifest: StudyManifest) -> None:
+        """Write a manifest to the study's folder, and to the object store.
+
+        Raises:
+            SettingsError: if the object store does not take it.
+        """
+        folder, object_store = self.context.study_folder, self.context.object_store
+        remote_folder = object_store.remote_study(folder) if object_store else None
+        with object_store.as_settings_errors() if object_store else nullcontext():
+            manifest.write(folder, remote_folder)
+
+    def make_manifest(self, trials: Sequence[Trial], revision_tags: Mapping[str, str]) -> StudyManifest:
         """Everything needed to log some trials without the study's code and data.
 
         Trials of searches are listed by folder only: what a search logs depends on its outcome.
@@ -226,7 +259,7 @@ class StageRunner:
                 candidate_folders.append(folder)
                 continue
             digests = self.trial_store.digests(trial)
-            tags = {**placement.tags, **self.context.revision_tags}
+            tags = {**placement.tags, **revision_tags}
             entries.append(ManifestEntry(trial=trial, digests=digests, tags=tags, folder=folder))
         return StudyManifest(
             registration=self.context.registration,

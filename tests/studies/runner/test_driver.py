@@ -17,11 +17,13 @@ import pandas as pd
 import pytest
 
 import studies
+from studies.maintenance.sync import load_planned_result
 from studies.runner.provenance import git_revision, make_study_start
 from studies.runner.stage import StageRunner
 from studies.settings import Settings, SettingsError
 from studies.storage import lease as leases
 from studies.storage import study_status
+from studies.storage.manifest import read_manifest
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.errors import TrackingError
 from studies.tracking.reader import StudyReader
@@ -178,6 +180,23 @@ def test_a_trial_of_another_study_is_taken_over_and_names_its_original(copied):
     originals = {trial.run_id for trial in copied.record.trials}
     assert {trial.reused_from for trial in record.trials} == originals
     assert [trial.result for trial in record.trials] == [trial.result for trial in copied.record.trials]
+
+
+def test_trials_that_were_taken_over_are_in_the_study_s_manifest(copied):
+    """By the manifest alone, `ablate export`, `latency` and `sync` know the networks and results of a study."""
+    copied.store.runs.client.set_tag(copied.record.run_id, "study", "another study")
+    shutil.rmtree(copied.runs / "studies")
+    _, news = again(copied)
+    assert any("8 taken over from other studies" in line for line in news)
+    (folder,) = (copied.runs / "studies").glob("depth-*")
+    manifest = read_manifest(folder)
+    trials = {(trial.arm, trial.seed) for trial in copied.record.trials}
+    assert {(entry.trial.arm, entry.trial.seed) for entry in manifest.entries} == trials
+    settings = Settings.from_environment(copied.runs)
+    assert all(load_planned_result(entry, settings, manifest.labels) for entry in manifest.entries)
+    written = (folder / "study.json").stat().st_mtime_ns
+    again(copied)
+    assert (folder / "study.json").stat().st_mtime_ns == written
 
 
 def test_a_study_whose_experiment_was_renamed_is_found_and_recorded_once(copied):
