@@ -109,9 +109,8 @@ def _import_named(name: str) -> ModuleType:
     if name not in names():
         file = Path(f"{name}.py")
         file_hint = f" There is a file {file} in this folder: give its path, ./{file}." if file.is_file() else ""
-        raise UnknownAblation(
-            f"No ablation named {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.{file_hint}"
-        )
+        hint = file_hint or did_you_mean(name, names())  # first: the list is long
+        raise UnknownAblation(f"No ablation named {name!r}.{hint} There are: {', '.join(names())}.")
     return importlib.import_module(f"ablations.{name}")
 
 

@@ -43,7 +43,10 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
             }
         )
     if not statuses:
-        raise SettingsError(f"{settings.studies_folder} holds no study: nothing has been run with this folder yet.")
+        raise SettingsError(
+            f"{settings.studies_folder} holds no study: nothing has been run with this folder yet. Call this in the "
+            "folder where a study ran, or give its runs folder with --runs."
+        )
     if as_json:
         return
     rows = []

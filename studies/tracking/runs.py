@@ -286,7 +286,10 @@ def connect_mlflow(settings: Settings, *, create: bool) -> MlflowRuns:
     """
     database = settings.database_file
     if not create and database and not database.exists():
-        raise NotRecordedError(f"there is no tracking store {database}: nothing has been run there yet.")
+        raise NotRecordedError(
+            f"there is no tracking store {database}: nothing has been run there yet. Call this in the folder where the "
+            "study ran, or give its runs folder with --runs."
+        )
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises as well

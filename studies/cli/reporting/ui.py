@@ -47,7 +47,10 @@ def ui(name: str | None, settings: Settings, port: int, host: str, browser: bool
     settings.require_creatable_folders()
     if settings.database_file and not settings.database_file.exists():
         # MLflow would create an empty one, which later looks like a record that was lost.
-        raise SettingsError(f"there is no tracking store {settings.database_file}: nothing has been run there yet.")
+        raise SettingsError(
+            f"there is no tracking store {settings.database_file}: nothing has been run there yet. Call this in the "
+            "folder where a study ran, or give its runs folder with --runs."
+        )
     from studies.tracking.interface.views import front_page
     from studies.tracking.store import open_store
 
