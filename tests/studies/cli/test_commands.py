@@ -213,7 +213,7 @@ def test_status_and_report_read_the_record(recorded):
 
 
 def test_a_run_says_its_answer_before_the_path_of_its_page(recorded, capsys):
-    page = compile_report(recorded.record, Settings(recorded.runs), with_answer=True)
+    page = compile_report(recorded.record, Settings.from_environment(recorded.runs), with_answer=True)
     assert page.is_file()
     assert capsys.readouterr().out.strip() == compare_arms(recorded.record).answer
 
