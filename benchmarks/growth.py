@@ -91,7 +91,7 @@ def plan(folder: Path, arms: int, trials: int) -> float:
     study_run = StudyRun(context, TrialStore(context), run_id)
     stage = StageRunner(study_run, ExitStack(), "matching", make_gate(context), quiet=True)
     found = stage.plan_trials(study.trials())
-    stage.make_manifest(found.to_train).write(context.study_folder)
+    stage.make_manifest(found.to_train, context.revision_tags).write(context.study_folder)
     seconds = time.perf_counter() - began
     assert len(found.to_train) == trials
     return seconds
