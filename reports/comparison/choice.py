@@ -196,6 +196,7 @@ def choose_arm(record: StudyRecord, budgets: Sequence[Budget], percentile: Perce
             reason = f"{num_lost[row]} of {format_count(errors.shape[1], 'seed')} did not train"
         if not reason and not np.isfinite(errors[row]).any():
             reason = "no finished trial with a test error"
+        reason = reason or _unknown_cost(costs[arm], budgets)  # of an arm that did not train, few costs are known
         if reason:
             excluded[arm] = reason
         else:
@@ -254,13 +255,21 @@ def _rank_candidates(
     return tuple(candidates)
 
 
+def _unknown_cost(costs: Mapping[Quantity, CostSpread], budgets: Iterable[Budget]) -> str:
+    """Which cost of an arm is unknown; empty where none is.
+
+    Unknown is not within: an arm whose memory was not measured may exceed its budget.
+    """
+    for budget in budgets:
+        if math.isnan(costs[budget.quantity].median):
+            return f"its {QUANTITY_LABELS[budget.quantity]} cannot be told from the record"
+    return ""
+
+
 def _over_budget(costs: Mapping[Quantity, CostSpread], budgets: Iterable[Budget]) -> str:
-    """Which budget an arm exceeds, or which cost is unknown; empty where it is within all."""
+    """Which budget an arm exceeds; empty where it exceeds none that is known."""
     for budget in budgets:
         median = costs[budget.quantity].median
-        # Unknown is not within: an arm whose memory was not measured may exceed it.
-        if math.isnan(median):
-            return f"its {QUANTITY_LABELS[budget.quantity]} cannot be told from the record"
         if median > budget.limit:
             return f"over the budget: {format_cost(budget.quantity, median)}"
     return ""

@@ -114,6 +114,15 @@ def test_an_arm_that_lost_a_seed_is_no_candidate():
     assert choice.chosen.name == "E"
 
 
+def test_that_an_arm_did_not_train_is_said_before_a_cost_that_is_not_known():
+    study = replace(
+        record(states={("D", 1): "non-finite"}), latency=measurement(arms=(arm_latency("A", p50=(1e-3,) * 5),))
+    )
+    excluded = choose_arm(study, [Budget(quantity="latency", limit=2e-3)]).excluded
+    assert excluded["D"] == "1 of 5 seeds did not train"
+    assert excluded["B"] == excluded["E"] == "its latency cannot be told from the record"
+
+
 def test_a_cost_whose_range_contains_the_limit_is_told():
     study = replace(record(), latency=measurement(arms=(arm_latency("A", p50=(1e-3, 1e-3, 1e-3, 1.2e-3, 1e-3)),)))
     (candidate,) = choose_arm(study, [Budget(quantity="latency", limit=1.1e-3)]).candidates
