@@ -22,7 +22,7 @@ from pathlib import Path
 
 from _side_by_side import asked, in_turn, keep, ratio, told, where
 
-GOAL = "2.2 or more"
+GOAL = "2.3 or more"
 ORDINARY = Path(__file__).parent / "_ordinary_study.py"
 
 

@@ -34,7 +34,7 @@ def code_digest(entry: str = TRAINING_MODULE) -> str:
     Docstrings, comments, layout and the views of objects do not count. Package ``__init__`` files count only where
     they are imported by name.
     """
-    return _hash_modules(imported_modules(entry))
+    return _hash_modules(training_modules() if entry == TRAINING_MODULE else imported_modules(entry))
 
 
 def user_code_digest(class_paths: Iterable[str]) -> str:
