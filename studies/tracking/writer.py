@@ -38,7 +38,7 @@ from studies.tracking.errors import report_unreachable_store
 from studies.tracking.interface import trial_description
 from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
 from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
-from studies.tracking.interface.metric_names import is_layer_curve, metric_name
+from studies.tracking.interface.metric_names import display_rank, metric_name
 from studies.tracking.interface.run_display import study_end_ms, trial_end_ms, trial_run_name
 from studies.tracking.interface.trial_values import final_metrics, is_logged, result_tags
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
@@ -317,7 +317,7 @@ class StudyWriter:
             time_ms, epoch = int(values["time"] * 1000), int(values["epoch"])
             if not is_logged(epoch):
                 continue
-            for name in sorted(values, key=is_layer_curve):  # MLflow lists metrics in the order in which they came
+            for name in sorted(values, key=display_rank):
                 value = values[name]
                 if name not in ("epoch", "time"):
                     metrics.append(Metric(metric_name(name), value, time_ms, epoch))
@@ -327,7 +327,7 @@ class StudyWriter:
         """Log the metrics of a result's epochs at once, thinned as those of a running trial; the artifact has all."""
         times_ms = [int(time * 1000) for time in result.times]
         metrics: list[Metric] = []
-        for name in sorted(result.curves, key=is_layer_curve):
+        for name in sorted(result.curves, key=display_rank):
             values = result.curves[name]
             for epoch, value in enumerate(values):
                 if not is_logged(epoch) and epoch != len(values) - 1:

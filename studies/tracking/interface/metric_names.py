@@ -8,6 +8,7 @@ from collections.abc import Mapping
 # norm per layer makes 19 charts of VGG-E: without a slash, and under a name behind ``validation_loss``, they come last.
 CURVE_PREFIX = "gradient_norm/"  # in results, and in MLflow as earlier versions logged it
 METRIC_PREFIX = "weight_gradient_norm."
+LEADING_CURVES = ("validation_error", "train_error", "validation_loss", "train_loss")
 
 
 def metric_name(curve: str) -> str:
@@ -17,9 +18,14 @@ def metric_name(curve: str) -> str:
     return curve
 
 
-def is_layer_curve(name: str) -> bool:
-    """Whether a curve is that of a single layer, of which there are many."""
-    return name.startswith(CURVE_PREFIX)
+def display_rank(curve: str) -> int:
+    """Place of a curve among those that are logged at once: errors and losses first, norms of single layers last.
+
+    MLflow lists metrics in the order in which they came, and its page of comparison opens with the first one.
+    """
+    if curve in LEADING_CURVES:
+        return LEADING_CURVES.index(curve)
+    return len(LEADING_CURVES) + curve.startswith(CURVE_PREFIX)
 
 
 def curve_name(metric: str) -> str:
