@@ -152,7 +152,7 @@ show-%: $(READY) ## Preview a study: arms, changes, trials, estimated time
 	@$(BIN)/ablate show $* $(STUDY)
 
 calibration: $(READY) ## Train every arm of depth under 200 seeds, and write the rule's error rates to docs (hours)
-	@$(BIN)/ablate calibrate depth --protocol $(PROTOCOL) --seeds $(or $(SEEDS),200) $(STORE) --gpus-per-trial $(GPUS_PER_TRIAL)
+	@$(BIN)/ablate calibrate depth --protocol $(PROTOCOL) --seeds $(or $(SEEDS),200) $(STORE) --gpus-per-trial $(GPUS_PER_TRIAL) $(BUDGET)
 	@$(BIN)/python docs/calibration.py $(or $(RUNS),$(ABLATE_RUNS),runs)/reports/calibration-depth-$(PROTOCOL)-error-rates
 
 evidence: $(READY) ## Run the papers' studies in pieces, and write docs/results: make evidence PROTOCOL=cifar10 MAX_TIME=12m

@@ -37,9 +37,11 @@ def collect_trainings(record: StudyRecord, study: Study) -> Trainings:
     values = endpoint_values(record, "test_error")
     # Complete seeds alone: in the paired world a seed stands for all arms at once.
     complete = np.asarray(np.isfinite(values).all(axis=0))
+    started_seeds = {trial.seed for trial in record.trials}  # a budget may have left others
+    num_started = len(started_seeds.intersection(registration.seeds))
     if complete.sum() < MIN_TRAININGS:
         raise UserError(
-            f"{format_count(int(complete.sum()), 'seed')} of {len(complete)} have a test error in every arm; expected "
+            f"{format_count(int(complete.sum()), 'seed')} of {num_started} have a test error in every arm; expected "
             f"{MIN_TRAININGS} or more to resample studies from. Give more --seeds; 200 or more give useful intervals."
         )
     own_claims = []
@@ -53,10 +55,15 @@ def collect_trainings(record: StudyRecord, study: Study) -> Trainings:
         arms=registration.arms,
         claims=tuple(own_claims),
         errors=values[:, complete],
-        num_left_out=int((~complete).sum()),
+        num_left_out=num_started - int(complete.sum()),
         smallest_effect=registration.smallest_effect,
         resolution=value_resolution(registration, "test_error"),
     )
+
+
+def count_complete_seeds(record: StudyRecord) -> int:
+    """Seeds under which every arm has a test error."""
+    return int(np.isfinite(endpoint_values(record, "test_error")).all(axis=0).sum())
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:

@@ -72,6 +72,12 @@ def declare(
     )
 
 
+def resuming_command(study: str) -> str:
+    """The command that resumes a recorded study, without its options: a calibration has its own."""
+    name = study.removeprefix(CALIBRATION_PREFIX)
+    return f"ablate run {study}" if name == study else f"ablate calibrate {name}"
+
+
 def declare_calibration(
     name: str,
     protocol: str,

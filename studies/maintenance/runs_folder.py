@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from studies.design.declare import resuming_command
 from studies.maintenance.cleanup import format_size
 from studies.maintenance.health_check import HealthCheck, Severity
 from studies.maintenance.runs_index import RunsFolderIndex
@@ -90,7 +91,7 @@ def _check_leases(settings: Settings) -> Iterator[HealthCheck]:
             yield HealthCheck(area="runs folder", level="ok", finding=f"{study} is running, by {driver}")
         elif lease.is_lease_expired(folder):
             finding = f"the driver of {study} died during the run"
-            advice = f"`ablate run {study} ...` resumes it; `ablate sync {study}` logs the trials that had ended"
+            advice = f"`{resuming_command(study)} ...` resumes it; `ablate sync {study}` logs the trials that had ended"
             yield HealthCheck(area="runs folder", level="warning", finding=finding, advice=advice)
     trial_folders = [path for path in settings.trials_folder.glob("[!.]*") if path.is_dir()]
     num_expired = sum(map(lease.is_lease_expired, trial_folders))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 
+from studies.design.declare import resuming_command
 from studies.maintenance.cleanup import find_garbage, format_size
 from studies.maintenance.health_check import HealthCheck, Severity
 from studies.maintenance.runs_folder import LOW_SPACE_BYTES
@@ -144,7 +145,7 @@ def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterato
             finding = f"{run.name} is marked as running, but no process runs it in {settings.shared_folder}"
             advice = (
                 f"unless another machine runs it, `ablate sync {run.study}` closes it; "
-                f"`ablate run {run.study} ...` resumes it"
+                f"`{resuming_command(run.study)} ...` resumes it"
             )
             yield HealthCheck(area="record", level="warning", finding=finding, advice=advice)
         is_trial = run.kind in ("fit", "candidate")

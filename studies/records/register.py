@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from lightning_modules.data.inventory import Inventory
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
-from studies.design.declare import changed_and_held_settings, declare
+from studies.design.declare import CALIBRATION_PREFIX, changed_and_held_settings, declare, resuming_command
 from studies.design.instantiation import InstantiatedNetwork, compare_modules, instantiate_network
 from studies.design.study import Study
 from studies.design.verification import build_verified_networks
@@ -18,8 +19,14 @@ def extend_study(name: str, registration: Registration, seeds: Sequence[int]) ->
     """Declare a recorded study again with more seeds, otherwise as it was registered.
 
     Raises:
-        InvalidValue: where the study was registered with interim analyses, or no seed is new.
+        InvalidValue: where the study was registered with interim analyses, no seed is new, or they are the trainings
+            of a calibration.
     """
+    if registration.study.startswith(CALIBRATION_PREFIX):
+        raise InvalidValue(
+            f"{registration.study} holds the trainings of a calibration, whose own command adds seeds: "
+            f"{_calibration_command(registration, seeds)}"
+        )
     if registration.looks:
         # The thresholds of the analyses spend the whole error rate on the registered numbers of seeds.
         raise InvalidValue(
@@ -35,6 +42,15 @@ def extend_study(name: str, registration: Registration, seeds: Sequence[int]) ->
         )
     # Sorted: the stages of a study are increasing seeds, and its pairs do not depend on their order.
     return declare(name, registration.protocol, sorted(known | {*seeds}), registration.overrides, registration.tuning)
+
+
+def _calibration_command(registration: Registration, seeds: Sequence[int]) -> str:
+    is_count = tuple(seeds) == tuple(range(len(seeds)))
+    words = [resuming_command(registration.study), *(f"--arm {shlex.quote(arm)}" for arm in registration.arms)]
+    words.append(f"--protocol {registration.protocol}")
+    words += [f"--set {shlex.quote(f'{path}={value}')}" for path, value in registration.overrides.items()]
+    words.append(f"--seeds {len(seeds) if is_count else ','.join(map(str, seeds))}")
+    return " ".join(words)
 
 
 def _join_numbers(numbers: Sequence[int]) -> str:

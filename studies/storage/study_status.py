@@ -15,6 +15,7 @@ from typing import Any
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import dump_json
+from studies.design.declare import resuming_command
 from studies.records.json_numbers import null_to_nan
 from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.schema import PRINTED_SCHEMA, SchemaVersionError
@@ -111,13 +112,15 @@ class StudyStatus:
         """The state in words, and what to do."""
         if self.state == "running":
             return f"running, by {self.owner}"
+        command = " ".join(resuming_command(self.study).split()[:2])  # it may have been run with --set
+        resumes = f"`{command}` resumes it"
         if self.state == "died":
-            return "its process died; `ablate run` resumes it"
+            return f"its process died; {resumes}"
         if all(trial.has_ended for trial in self.trials):
             return "complete"
         if self.stop_reason:
-            return "stopped at its budget; `ablate run` resumes it"
-        return "not running; `ablate run` resumes it"
+            return f"stopped at its budget; {resumes}"
+        return f"not running; {resumes}"
 
     @property
     def state_counts(self) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from studies.cli.common.budget_options import budget_options
 from studies.cli.common.completers import complete_ablation, complete_arm, complete_setting
-from studies.cli.common.errors import EXIT_FAILURE
+from studies.cli.common.errors import EXIT_FAILURE, EXIT_STOPPED
 from studies.cli.common.options import (
     format_examples,
     json_option,
@@ -27,6 +28,7 @@ from studies.cli.running.run import (
     print_failed_trials,
 )
 from studies.console.tables import print_json, print_table
+from studies.design.budget import RunBudget
 from studies.runner.reuse_plan import ReusePolicy
 from studies.scratch import process_folder
 from studies.storage.machine_limits import require_room
@@ -47,6 +49,7 @@ NUM_SEEDS = 200
         "ablate calibrate",
         "ablate calibrate depth --arm A --arm E --seeds 200",
         "ablate calibrate residual --protocol cifar10-cpu --seeds 50",
+        "ablate calibrate depth --max-time 3h",
     )
 )
 @click.argument("name", default="depth", shell_complete=complete_ablation)
@@ -77,6 +80,7 @@ NUM_SEEDS = 200
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @reuse_option
+@budget_options
 @click.option("--dry-run", is_flag=True, help="List the trainings and exit.")
 @json_option
 def calibrate(
@@ -88,6 +92,7 @@ def calibrate(
     settings: Settings,
     resources: Resources,
     reuse: ReusePolicy,
+    budget: RunBudget,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -97,6 +102,9 @@ def calibrate(
     resume. Then draws thousands of studies from them in which no arm differs, and judges each by the report's rule:
     how often is a verdict wrong? It also measures how often the seeds that `ablate plan` gives find a difference,
     and the noise itself, which `ablate plan` then uses.
+
+    With a budget it stops at whole seeds; the same command goes on. More --seeds than before add to those that are
+    there.
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.  [default: depth]
     """
@@ -112,11 +120,13 @@ def calibrate(
     process_folder()
     log = partial(click.echo, err=as_json)  # standard output holds the JSON alone
     with prestart_processes(trainings_study.name, settings, resources):
-        record = _train_seeds(trainings_study, settings, resources, reuse, log)
+        record = _train_seeds(trainings_study, settings, resources, reuse, budget, log)
     failed_trials = print_failed_trials(record)
     write_and_print(record, declare(name, protocol), settings, as_json=as_json)
     if failed_trials:
         sys.exit(EXIT_FAILURE)
+    if record.stop_reason:
+        sys.exit(EXIT_STOPPED)
 
 
 def _require_enough_seeds(seeds: tuple[int, ...]) -> None:
@@ -131,22 +141,40 @@ def _require_enough_seeds(seeds: tuple[int, ...]) -> None:
 
 
 def _train_seeds(
-    study: Study, settings: Settings, resources: Resources, reuse: ReusePolicy, log: partial[None]
+    study: Study,
+    settings: Settings,
+    resources: Resources,
+    reuse: ReusePolicy,
+    budget: RunBudget,
+    log: partial[None],
 ) -> StudyRecord:
     from studies.execution.cluster.prestart import prestart_ray
 
     with explain_full_disk(study, settings), prestart_ray(study, settings, resources):
-        return complete_study(study, settings, resources, reuse, log=log)
+        return complete_study(study, settings, resources, reuse, log=log, budget=budget)
 
 
 def write_and_print(record: StudyRecord, study: Study, settings: Settings, *, as_json: bool) -> None:
-    """Measure the rates of recorded trainings, write the page, and print the tables or JSON."""
+    """Measure the rates of recorded trainings, write the page, and print the tables or JSON.
+
+    Where a budget has stopped the calibration before enough seeds were trained, say so instead.
+    """
     from reports.calibration.calibration import calibrate_rule
+    from reports.calibration.cases import MIN_TRAININGS
     from reports.content.calibration import summarize_calibration
-    from reports.pages.calibration import calibration_to_json, collect_trainings, write_calibration
+    from reports.pages.calibration import (
+        calibration_to_json,
+        collect_trainings,
+        count_complete_seeds,
+        write_calibration,
+    )
     from reports.pages.study import report_name
     from studies.console.progress import show_activity
 
+    num_trainings = count_complete_seeds(record)
+    if record.stop_reason and num_trainings < MIN_TRAININGS:
+        _print_too_few(record, num_trainings, study, as_json=as_json)
+        return
     trainings = collect_trainings(record, study)
     with show_activity("drawing and judging studies", only_on_terminal=as_json) as update:
 
@@ -156,11 +184,24 @@ def write_and_print(record: StudyRecord, study: Study, settings: Settings, *, as
         calibration = calibrate_rule(trainings, report_progress=report_progress)
     page = write_calibration(calibration, settings.report_folder(f"{report_name(record)}-error-rates"))
     if as_json:
-        print_json(calibration_to_json(calibration) | {"page": str(page)})
+        print_json(calibration_to_json(calibration) | {"page": str(page), "stopped": record.stop_reason or None})
         return
     click.echo(f"{summarize_calibration(calibration)}\n")
     _print_tables(calibration)
     click.echo(page)
+
+
+def _print_too_few(record: StudyRecord, num_trainings: int, study: Study, *, as_json: bool) -> None:
+    from reports.calibration.cases import MIN_TRAININGS
+
+    if as_json:
+        identity = {"study": study.name, "protocol": study.protocol.name, "trainings": num_trainings}
+        print_json(identity | {"page": None, "stopped": record.stop_reason})
+        return
+    click.echo(
+        f"{num_trainings} of the {MIN_TRAININGS} or more seeds that it takes to resample studies are trained in every "
+        "arm: no rates yet"
+    )
 
 
 def _print_tables(calibration: Calibration) -> None:

@@ -9,12 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from ablations import InvalidAblation, load
+from lightning_modules.specs.errors import InvalidValue
 from reports.calibration import calibration as rates
 from reports.calibration import sampling_plan
 from studies.cli.app import main
 from studies.cli.running import calibrate
-from studies.design.declare import declare, declare_calibration
+from studies.design.budget import RunBudget
+from studies.design.declare import declare, declare_calibration, resuming_command
+from studies.records.register import extend_study
 from studies.settings import Settings
+from studies.storage.status import StudyStatus
 from tests.reports.records import record
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "commands.schema.json"
@@ -87,3 +91,58 @@ def test_a_table_and_the_page_or_json_alone(small_calibration, tmp_path, capsys,
         assert printed.splitlines()[0].startswith("Where no arm differs, ")
         assert "the study's own claims" in printed
         assert printed.rstrip().endswith(str(page))
+
+
+@pytest.mark.parametrize(("num_complete", "code"), [(8, 3), (5, 3)])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_calibration_that_stops_at_its_budget_shows_what_is_there(
+    small_calibration, tmp_path, monkeypatch, num_complete, code, as_json
+):
+    """The page from eight seeds on; before that, how many are there."""
+    arms = small_calibration.registration.arms
+    states = {(arm, seed): "absent" for arm in arms for seed in range(num_complete, 9)}
+    stopped = record(arms, 9, states)
+    start = replace(stopped.starts[0], stop_reason="stopped at its budget of 1 min")
+    stopped = replace(stopped, registration=small_calibration.registration, starts=(start,))
+    budgets = []
+
+    def train(study, settings, resources, reuse, budget, log):
+        budgets.append(budget)
+        return stopped
+
+    monkeypatch.setattr(calibrate, "_train_seeds", train)
+    options = ["--seeds", "9", "--max-time", "1m", "--runs", str(tmp_path), *(["--json"] if as_json else [])]
+    result = run_command("depth", *options)
+    assert result.exit_code == code, result.output
+    assert budgets == [RunBudget(max_seconds=60)]
+    if as_json:
+        shown = json.loads(result.stdout)
+        jsonschema.validate(shown, json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["calibrate"])
+        assert (shown["trainings"], shown["stopped"]) == (num_complete, "stopped at its budget of 1 min")
+        assert (shown["page"] is None) == (num_complete < 8)
+        assert shown.get("left_out_seeds", 0) == 0
+    elif num_complete < 8:
+        assert "5 of the 8 or more seeds that it takes to resample studies are trained in every arm" in result.output
+    else:
+        assert result.output.rstrip().endswith("index.html")
+
+
+def test_a_calibration_is_not_extended_but_calibrated_with_more_seeds():
+    registration = replace(
+        record(("A", "E"), 9).registration, study="calibration-depth", overrides={"recipe.epochs": 5}
+    )
+    with pytest.raises(InvalidValue) as refused:
+        extend_study("calibration-depth", registration, tuple(range(300)))
+    assert str(refused.value) == (
+        "calibration-depth holds the trainings of a calibration, whose own command adds seeds: "
+        "ablate calibrate depth --arm A --arm E --protocol digits --set recipe.epochs=5 --seeds 300"
+    )
+
+
+def test_what_is_said_of_a_calibration_that_stopped_names_its_own_command():
+    assert resuming_command("calibration-depth") == "ablate calibrate depth"
+    assert resuming_command("depth") == "ablate run depth"
+    status = StudyStatus(
+        study="calibration-depth", protocol="digits", state="died", owner="", planned_at=0.0, trials=()
+    )
+    assert status.description == "its process died; `ablate calibrate` resumes it"
