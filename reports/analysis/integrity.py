@@ -89,8 +89,9 @@ def describe_restarts(trials: Iterable[RecordedTrial]) -> str:
     if not restarts:
         return ""
     return (
-        "Started more than once, with the same seed, because the study was interrupted or the machine or the trial "
-        f"failed; each resumed from its last checkpoint, where it had one: {'; '.join(restarts)}."
+        "Started more than once, with the same seed, because the study was interrupted, the trial was cancelled and "
+        "tried again, or the trial or its machine failed; each resumed from its last checkpoint, where it had one: "
+        f"{'; '.join(restarts)}."
     )
 
 

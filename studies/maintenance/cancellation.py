@@ -10,7 +10,14 @@ from studies.settings import Settings
 from studies.storage.lease import LeaseHolder, find_holder
 from studies.storage.manifest import ManifestEntry, hold_study_lease, read_manifest
 from studies.storage.study_status import TrialStatus, find_status_folder, read_status
-from studies.storage.trial_requests import Cancellation, remove_cancellation, request_retry, write_cancellation
+from studies.storage.trial_folder import TrialFolder
+from studies.storage.trial_requests import (
+    Cancellation,
+    read_cancellations,
+    remove_cancellation,
+    request_retry,
+    write_cancellation,
+)
 from studies.tracking.errors import report_store_outage
 from studies.tracking.ownership import user_name
 from studies.tracking.store import open_store
@@ -50,6 +57,9 @@ def retry_trial(settings: Settings, study: str, protocol: str | None, arm: str, 
     name = f"{trial.arm}, seed {trial.seed}"
     if trial.state not in ("cancelled", "failed"):
         raise UserError(f"{name} is {trial.state}. Only a cancelled or a failed trial can be tried again.")
+    cancellation = read_cancellations(folder, _ignore_damage).get(_fingerprint(trial))
+    if cancellation:  # the report names it among the reasons for which the trial was started more than once
+        TrialFolder(settings.trials_folder / trial.folder).record_fault(f"{cancellation.describe()}; tried again")
     remove_cancellation(folder, _fingerprint(trial))
     driver = find_holder(folder)
     if driver:
@@ -96,6 +106,11 @@ def _log_cancellation(settings: Settings, folder: Path, trial: TrialStatus, canc
         if run_id and entry:
             tags = {**manifest.tags, **entry.tags}
             store.writer.log_cancelled_trial(run_id, entry.trial, entry.key, tags, cancellation.describe())
+
+
+def _ignore_damage(text: str) -> None:
+    """A damaged cancellation is removed unread."""
+    del text
 
 
 def _is_entry_of(entry: ManifestEntry, trial: TrialStatus) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from _thread import interrupt_main
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from studies.design.declare import resuming_command
+from studies.design.trial import Trial
 from studies.maintenance.repair import repair_study
 from studies.records.identity import is_recorded
 from studies.records.results import Result
@@ -24,6 +27,7 @@ from studies.storage.manifest import (
     read_all_manifests,
     require_planned_result,
 )
+from studies.storage.trial_requests import find_cancel_reasons, read_cancellations
 from studies.tracking.errors import report_store_outage
 from studies.tracking.store import Store, open_store
 
@@ -115,10 +119,12 @@ def _sync_study(
             elif lost_result:
                 log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {lost_result}")
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
+        cancelled = _find_cancelled(settings, folder, manifest, results, lambda text: log(f"{title}: {text}"))
         missing = _unlogged_results(store, closed, results) if closed else results
+        missing_cancelled = _unlogged_cancellations(store, closed, cancelled) if closed else cancelled
         num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
-        if missing or num_repaired or not closed:
+        if missing or missing_cancelled or num_repaired or not closed:
             parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
             if manifest.registration_log and not store.reader.read_registration_log(parent):
                 store.writer.log_registration_log(parent, manifest.registration_log)
@@ -133,15 +139,26 @@ def _sync_study(
                 tags = {**manifest.tags, **entry.tags}
                 run_id = store.writer.start_trial(parent, entry.trial, entry.key, tags, registration)
                 store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
+            # After the results: of a trial that failed and was then cancelled, the newest run counts.
+            missing_cancelled = _unlogged_cancellations(store, parent, cancelled)
+            for entry, reason in missing_cancelled.items():
+                tags = {**manifest.tags, **entry.tags}
+                store.writer.log_cancelled_trial(parent, entry.trial, entry.key, tags, reason)
             seeds = tuple(sorted({entry.trial.seed for entry in results}))
             is_complete = _is_study_complete(store, parent, manifest)
             damages = store.writer.close_study(parent, make_start(seeds), manifest.labels, complete=is_complete)
             for damage in damages if not num_repaired else ():  # else those are listed already
                 log(f"{title}: {damage}")
-    num_planned = len(manifest.latest_entries)
     repaired = f"; {num_repaired} damaged runs repaired" if num_repaired else ""
-    run_command = f"ablate run {registration.study} --protocol {registration.protocol}{settings.command_options}"
-    log(f"{title}: {_describe_sync(run_command, num_planned, len(results), len(missing))}{repaired}")
+    run_command = f"{resuming_command(registration.study)} --protocol {registration.protocol}{settings.command_options}"
+    counts = _SyncCounts(
+        planned=len(manifest.latest_entries),
+        ended=len({*results, *cancelled}),
+        logged=len(missing),
+        cancelled=len(cancelled),
+        logged_cancelled=len(missing_cancelled),
+    )
+    log(f"{title}: {counts.describe(run_command)}{repaired}")
     return len(missing)
 
 
@@ -156,6 +173,34 @@ def load_planned_result(entry: ManifestEntry, settings: Settings, labels: np.nda
     if result is not None:
         require_planned_result(entry.trial, entry.digests, labels, result, folder)
     return result
+
+
+def _find_cancelled(
+    settings: Settings,
+    folder: Path,
+    manifest: StudyManifest,
+    results: Mapping[ManifestEntry, Result],
+    log: Callable[[str], None],
+) -> dict[ManifestEntry, str]:
+    """The planned trials that the user has cancelled, each with its reason; one that has a result is not."""
+    entries = {entry.trial: entry for entry in manifest.latest_entries}
+    open_trials = [
+        trial for trial, entry in entries.items() if entry not in results or results[entry].status == "failed"
+    ]
+
+    def has_weights(trial: Trial) -> bool:
+        return trial in entries and entries[trial].trial_folder(settings).has_sound_weights()
+
+    reasons = find_cancel_reasons(open_trials, read_cancellations(folder, log), has_weights)
+    return {entries[trial]: reason for trial, reason in reasons.items()}
+
+
+def _unlogged_cancellations(
+    store: Store, study_run_id: str, cancelled: Mapping[ManifestEntry, str]
+) -> dict[ManifestEntry, str]:
+    """The cancelled trials that the tracking store does not hold as such."""
+    logged = store.reader.cancelled_trials(study_run_id) if cancelled else set()
+    return {entry: reason for entry, reason in cancelled.items() if (entry.trial.fingerprint, reason) not in logged}
 
 
 def _unlogged_results(
@@ -179,15 +224,40 @@ def _is_study_complete(store: Store, study_run_id: str, manifest: StudyManifest)
     return True
 
 
-def _describe_sync(run_command: str, num_planned: int, num_ended: int, num_logged: int) -> str:
-    text = "nothing to log"
-    if num_logged:
-        text = f"{num_logged} of {num_planned} trials logged now"
-        if num_ended > num_logged:
-            text += f", {num_ended - num_logged} were logged before"
-    elif num_ended == num_planned:
-        text += f": all {num_planned} trials are logged"
-    num_left = num_planned - num_ended
-    if num_left:
-        text += f"; {num_left} of {num_planned} have not ended: `{run_command}` trains them"
-    return text
+@dataclass(frozen=True, kw_only=True)
+class _SyncCounts:
+    """Numbers of a study's trials.
+
+    Attributes:
+        ended: with a result, or cancelled.
+        logged: whose result was logged now.
+        cancelled: by the user, of those that ended.
+        logged_cancelled: logged as cancelled now.
+    """
+
+    planned: int
+    ended: int
+    logged: int
+    cancelled: int
+    logged_cancelled: int
+
+    def describe(self, run_command: str) -> str:
+        """What was logged, and what is left to be trained."""
+        parts = []
+        if self.logged:
+            parts.append(f"{self.logged} of {self.planned} trials logged now")
+        if self.logged_cancelled:
+            parts.append(f"{self.logged_cancelled} of {self.planned} trials logged as cancelled")
+        num_earlier = self.ended - self.logged - self.logged_cancelled
+        if parts and num_earlier > 0:
+            parts.append(f"{num_earlier} were logged before")
+        if not parts:
+            parts.append("nothing to log")
+            if self.ended == self.planned:
+                cancelled = f", {self.cancelled} of them as cancelled" if self.cancelled else ""
+                parts = [f"nothing to log: all {self.planned} trials are logged{cancelled}"]
+        text = ", ".join(parts)
+        num_left = self.planned - self.ended
+        if num_left:
+            text += f"; {num_left} of {self.planned} have not ended: `{run_command}` trains them"
+        return text

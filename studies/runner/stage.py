@@ -74,13 +74,24 @@ class StageRunner:
             tags = planned_tags.get(self.trial_store.folder(trial).folder.name, {})
             run_id = self.study_run.start_trial(trial, tags)
             self.study_run.log_result(run_id, trial, self.trial_store.read_result(trial), with_curves=True)
-        for trial, reason in self.study_run.cancel_reasons(to_train).items():
-            self.study_run.log_cancelled_trial(trial, reason)
-            self.context.log(f"{trial.arm}, seed {trial.seed}: {reason}")
-            to_train.remove(trial)
+        cancelled = self._record_cancelled(to_train)
+        to_train = [trial for trial in to_train if trial not in cancelled]
         if to_train:
             self._measure_ended_trials(plan)
+        while to_train:
             self.train_trials(to_train)
+            # A cancellation may be taken back meanwhile, of a trial that was not among the jobs.
+            still_cancelled = self.study_run.cancel_reasons(cancelled)
+            to_train = [trial for trial in cancelled if trial not in still_cancelled]
+            cancelled = [*still_cancelled]
+
+    def _record_cancelled(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Record the trials of these that the user has cancelled; returns them."""
+        reasons = self.study_run.cancel_reasons(trials)
+        for trial, reason in reasons.items():
+            self.study_run.log_cancelled_trial(trial, reason)
+            self.context.log(f"{trial.arm}, seed {trial.seed}: {reason}")
+        return [*reasons]
 
     def _measure_ended_trials(self, plan: StudyPlan) -> None:
         """Tell the gate how long trials of earlier starts took: by their time it forecasts those that are left."""

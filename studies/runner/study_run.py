@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from lightning_modules.specs.errors import DamagedFileError, UserError
 from studies.design.budget import RunBudget
 from studies.design.study import make_trials
-from studies.design.trial import Trial, dependency_chain
+from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
@@ -27,7 +27,7 @@ from studies.runner.recorder import last_line
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
 from studies.storage.manifest import StudyManifest, read_manifest
-from studies.storage.trial_requests import read_cancellations
+from studies.storage.trial_requests import find_cancel_reasons, read_cancellations
 from studies.tracking.errors import STORE_ERRORS, TrackingError
 from studies.tracking.interface.findings import TRIALS_ALONE, TRIALS_DIGEST_TAG, LoggingOptions, StudyFindings
 from studies.tracking.ownership import user_name
@@ -111,16 +111,7 @@ class StudyRun:
     def cancel_reasons(self, trials: Sequence[Trial]) -> dict[Trial, str]:
         """The trials of these that the user has cancelled, and those that depend on one, each with its reason."""
         cancellations = read_cancellations(self.context.study_folder, self.context.log)
-        reasons: dict[Trial, str] = {}
-        for trial in trials if cancellations else ():
-            for needed in reversed(dependency_chain(trial)):
-                cancellation = cancellations.get(needed.fingerprint)
-                if cancellation and needed == trial:
-                    reasons[trial] = cancellation.describe()
-                elif cancellation and not self.trial_store.has_weights(needed):
-                    name = f"{cancellation.arm}, seed {cancellation.seed}"
-                    reasons.setdefault(trial, f"needs {name}, {cancellation.describe()}")
-        return reasons
+        return find_cancel_reasons(trials, cancellations, self.trial_store.has_weights)
 
     def log_reused_trial(self, trial: Trial, original: EndedTrial) -> None:
         """Log the result of a trial that another study has trained."""

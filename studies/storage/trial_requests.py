@@ -7,13 +7,14 @@ named by its fingerprint, so that a request outlives a change of the code.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import dump_json, read_json
+from studies.design.trial import Trial, dependency_chain
 from studies.storage.atomic import AtomicWriter
 
 REQUEST_SCHEMA = 1
@@ -78,6 +79,27 @@ def read_cancellations(study_folder: Path, log: Callable[[str], None]) -> dict[s
         fields = {name: value for name, value in data.items() if name != "schema"}
         cancellations[file.stem.removeprefix("cancel-")] = Cancellation(**fields)
     return cancellations
+
+
+def find_cancel_reasons(
+    trials: Iterable[Trial], cancellations: Mapping[str, Cancellation], has_weights: Callable[[Trial], bool]
+) -> dict[Trial, str]:
+    """The trials of these that are cancelled, and those that need the weights of one, each with its reason.
+
+    Args:
+        cancellations: by fingerprint.
+        has_weights: whether the weights of a cancelled trial exist all the same, as from an earlier start.
+    """
+    reasons: dict[Trial, str] = {}
+    for trial in trials if cancellations else ():
+        for needed in reversed(dependency_chain(trial)):
+            cancellation = cancellations.get(needed.fingerprint)
+            if cancellation and needed == trial:
+                reasons[trial] = cancellation.describe()
+            elif cancellation and not has_weights(needed):
+                name = f"{cancellation.arm}, seed {cancellation.seed}"
+                reasons.setdefault(trial, f"needs {name}, {cancellation.describe()}")
+    return reasons
 
 
 def list_cancelled(study_folder: Path) -> frozenset[str]:
