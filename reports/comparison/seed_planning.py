@@ -19,6 +19,7 @@ from lightning_modules.specs.errors import UserError
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
 from reports.analysis.placebos import without_placebos
 from reports.analysis.trials import planned_trials
+from reports.comparison.seed_budget import PowerTarget, plan_budget
 from reports.formatting import format_count, join_words
 from reports.statistics.evidence import ALPHA
 from reports.statistics.families import study_family
@@ -32,7 +33,9 @@ from reports.statistics.power import (
     seeds_for_difference,
     seeds_for_equivalence,
 )
+from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.study import Study
+from studies.design.trial import Trial
 from studies.hardware import count_cores, count_gpus
 from studies.records.study_record import RecordedTrial, StudyRecord
 
@@ -87,12 +90,14 @@ class SeedRequirement:
     Attributes:
         cautious: seeds for the upper limit of the pilot's SD; that of few seeds may be far too small.
         power_now: power of the seeds at hand, between 0 and 1.
+        power_in_budget: power of the seeds that fit a budget; ``None`` without one, or where that is unknown.
     """
 
     question: str
     seeds: int | None
     cautious: int | None
     power_now: float
+    power_in_budget: float | None
     cost: SeedCost | None
     cautious_cost: SeedCost | None
 
@@ -109,6 +114,8 @@ def plan_seeds(
     price_per_gpu_hour: float | None = None,
     gpus_per_trial: float | None = None,
     estimate_arm_seconds: Callable[[], float | None] = lambda: None,
+    budget: RunBudget = NO_BUDGET,
+    estimate_trial: Callable[[Trial, float], float] = lambda *_: math.nan,
 ) -> dict[str, Any]:
     """Plan the seeds of a study; the plan is plain data for JSON.
 
@@ -124,13 +131,16 @@ def plan_seeds(
         price_per_gpu_hour: in any currency.
         gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as `ablate run` takes.
         estimate_arm_seconds: seconds to train one trial of every arm on a CPU, called where no pilot has measured them.
+        budget: limits whose whole seeds are counted.
+        estimate_trial: seconds of a trial that no pilot has measured, by its GPUs, for the budget.
 
     Raises:
-        UserError: with neither a standard deviation nor a pilot of at least two seeds and arms.
+        UserError: with neither a standard deviation nor a pilot of at least two seeds and arms; or for a limit of GPU
+            hours without GPUs.
     """
     design = family_design(study)
     noise = _planning_noise(study, pilot, calibration, standard_deviation, design)
-    num_recorded = len(pilot.registration.seeds) if pilot else 0
+    num_recorded = _count_started_seeds(pilot) if pilot else 0
     seeds_at_hand = num_recorded if pilot else len(study.seeds)
     if gpus_per_trial is None:
         gpus_per_trial = _gpus_of_trials(pilot)
@@ -140,9 +150,24 @@ def plan_seeds(
     cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price_per_gpu_hour)
     if difference is None and equivalence is None:
         difference = equivalence = study.protocol.smallest_effect
+    planned_budget = None
+    if budget.is_limited:
+        target = PowerTarget(
+            deviation=noise.deviation, smallest_effect=study.protocol.smallest_effect, power=power, design=design
+        )
+        planned_budget = plan_budget(
+            study,
+            pilot,
+            budget,
+            target,
+            num_recorded=num_recorded,
+            gpus_per_trial=gpus_per_trial,
+            estimate_trial=estimate_trial,
+        )
+    seeds_in_budget = planned_budget.seeds if planned_budget else None
     answers = []
     for question in _power_questions(difference, equivalence, design):
-        answers.append(asdict(_answer_question(question, noise, power, seeds_at_hand, cost_of)))
+        answers.append(asdict(_answer_question(question, noise, power, seeds_at_hand, seeds_in_budget, cost_of)))
     detectable = None
     if seeds_at_hand > 1:
         detectable = noise.deviation * detectable_difference(seeds_at_hand, design, power=power)
@@ -161,6 +186,7 @@ def plan_seeds(
         "equivalence": equivalence,
         "gpus_per_trial": gpus_per_trial,
         "answers": answers,
+        "budget": asdict(planned_budget) if planned_budget else None,
     }
 
 
@@ -279,6 +305,7 @@ def _answer_question(
     noise: PlanningNoise,
     power: float,
     seeds_at_hand: int,
+    seeds_in_budget: int | None,
     cost_of: Callable[[int], SeedCost],
 ) -> SeedRequirement:
     seeds = question.seeds_at(noise.deviation, power)
@@ -287,11 +314,22 @@ def _answer_question(
         question=question.text,
         seeds=seeds,
         cautious=cautious,
-        # One seed has no interval, so no power.
-        power_now=question.power_at(noise.deviation, seeds_at_hand) if seeds_at_hand > 1 else 0.0,
+        power_now=_power_of_seeds(question, noise, seeds_at_hand),
+        power_in_budget=None if seeds_in_budget is None else _power_of_seeds(question, noise, seeds_in_budget),
         cost=cost_of(seeds) if seeds else None,
         cautious_cost=cost_of(cautious) if cautious else None,
     )
+
+
+def _power_of_seeds(question: _PowerQuestion, noise: PlanningNoise, num_seeds: int) -> float:
+    return question.power_at(noise.deviation, num_seeds) if num_seeds > 1 else 0.0  # one seed has no interval
+
+
+def _count_started_seeds(pilot: StudyRecord) -> int:
+    """Seeds under which a trial has ended: a study that stopped at its budget has planned more."""
+    arms = pilot.registration.arms
+    ended = {trial.seed for trial in pilot.trials if trial.arm in arms and trial.result is not None}
+    return len(ended.intersection(pilot.registration.seeds))
 
 
 def _cost_of_seeds(

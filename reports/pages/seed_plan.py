@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.notebook_html import render_line, render_table, render_view
 from lightning_modules.specs.values import Leaf
 from reports.calibration.recorded_trainings import read_calibration
 from reports.comparison.seed_planning import plan_seeds
 from reports.formatting import format_count, format_duration, format_significant
 from reports.statistics.power import MAX_SEEDS
+from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.declare import declare
 from studies.design.study import Study
+from studies.design.trial import Trial
+from studies.execution.resources import Resources
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
 from studies.settings import Settings
@@ -51,8 +56,31 @@ class PlannedAnswer(TypedDict):
     seeds: int | None
     cautious: int | None
     power_now: float
+    power_in_budget: float | None
     cost: PlannedCost | None
     cautious_cost: PlannedCost | None
+
+
+class PlannedSpending(TypedDict):
+    """Expected spending of the seeds that fit a budget."""
+
+    seconds: float
+    gpu_hours: float
+
+
+class PlannedBudget(TypedDict):
+    """Whole seeds that fit a budget; see :class:`reports.comparison.seed_budget.SeedBudget`."""
+
+    limits: dict[str, float | None]
+    text: str
+    further: int | None
+    seeds: int | None
+    trials: int | None
+    spending: PlannedSpending | None
+    cost: float | None
+    detectable: float | None
+    power: float | None
+    note: str
 
 
 class SeedPlanData(TypedDict):
@@ -72,6 +100,7 @@ class SeedPlanData(TypedDict):
     equivalence: float | None
     gpus_per_trial: float
     answers: list[PlannedAnswer]
+    budget: PlannedBudget | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,14 +140,45 @@ class SeedPlan:
         return f"{differences} of {self.data['arms']} arms, {level} simultaneous confidence"
 
     @property
+    def seeds_in_budget(self) -> int | None:
+        """Seeds that fit the budget, with those that are recorded; ``None`` without one, or where that is unknown."""
+        budget = self.data.get("budget")
+        return budget["seeds"] if budget else None
+
+    @property
+    def budget_line(self) -> str:
+        """The whole seeds that fit the budget and what they find, in a line; empty without a budget."""
+        budget = self.data.get("budget")
+        if not budget:
+            return ""
+        if budget["note"] or budget["further"] is None or budget["seeds"] is None:
+            return f"{budget['text']}: {budget['note']}"
+        num_recorded = budget["seeds"] - budget["further"]
+        fit = "fits" if budget["further"] == 1 else "fit"
+        line = f"{budget['text']}: {format_count(budget['further'], 'whole seed')} {fit}"
+        if num_recorded:
+            line += f" beside the {num_recorded} recorded, {budget['seeds']} in all"
+        line += f" ({_format_budget_cost(budget)})"
+        if budget["detectable"] is None or budget["power"] is None:
+            return f"{line}; one seed has no interval, so it finds nothing"
+        return (
+            f"{line}; smallest difference found at {self.data['power']:.0%} power: "
+            f"{format_significant(budget['detectable'], 2)} points; power at the smallest effect of interest, "
+            f"{self.data['smallest_effect']:g}: {budget['power']:.0%}"
+        )
+
+    @property
     def header(self) -> tuple[str, ...]:
         """Column titles of :attr:`rows`."""
         titles = [f"question, at {self.data['power']:.0%} power", "seeds"]
         if self.has_pilot:
             titles.append("cautious")
+        powers = [f"power with {self.data['seeds_at_hand']}"]
+        if self.seeds_in_budget is not None:
+            powers.append(f"with {self.seeds_in_budget}")
         # With a pilot, the cost shown is the higher one: a budget should not run out.
         costs = "the cautious plan adds" if self.has_pilot else "the plan adds"
-        return (*titles, f"power with {self.data['seeds_at_hand']}", costs)
+        return (*titles, *powers, costs)
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -154,7 +214,10 @@ class SeedPlan:
         return tuple(notes)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per question: ``seeds`` and ``cautious_seeds`` (missing above 500), ``power_now`` (0 to 1)."""
+        """One row per question: ``seeds`` and ``cautious_seeds`` (missing above 500), ``power_now`` (0 to 1).
+
+        With a budget, ``power_in_budget`` as well.
+        """
         import pandas as pd
 
         rows = []
@@ -162,6 +225,8 @@ class SeedPlan:
             row: dict[str, object] = {"question": answer["question"], "seeds": answer["seeds"]}
             row |= {"cautious_seeds": answer["cautious"], "power_now": answer["power_now"]}
             cost = answer["cautious_cost"] if self.has_pilot else answer["cost"]
+            if self.seeds_in_budget is not None:
+                row["power_in_budget"] = answer["power_in_budget"]
             rows.append(row | {f"added_{name}": value for name, value in (cost or {}).items()})
         return pd.DataFrame(rows).astype({"seeds": "Int64", "cautious_seeds": "Int64"})
 
@@ -177,6 +242,7 @@ class SeedPlan:
             f"Seeds for {self.data['study']} under {self.data['protocol']}",
             render_table(self.header, self.rows, numbers=range(1, len(self.header) - 1)),
             *map(render_line, self.notes),
+            *([render_line(f"Budget: {self.budget_line}.")] if self.budget_line else []),
             render_line(f"Noise: {self.noise_line}. Family: {self.family_line}.", quiet=True),
         )
 
@@ -193,6 +259,7 @@ def plan(
     spread: float | None = None,
     price_per_gpu_hour: float | None = None,
     gpus_per_trial: float | None = None,
+    budget: RunBudget = NO_BUDGET,
     runs: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> SeedPlan:
@@ -207,13 +274,15 @@ def plan(
             is the protocol's smallest effect.
         power: required power, between 0 and 1.
         spread: SD of a paired difference, percentage points, instead of a recorded one.
-        price_per_gpu_hour: in any currency.
+        price_per_gpu_hour: in any currency; that of the budget where it states one.
         gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as :func:`studies.run`
             takes.
+        budget: limits of a run, whose whole seeds are counted, with what they can find.
         runs, tracking_uri: where the pilot is recorded; see :class:`studies.settings.Settings`.
 
     Raises:
-        UserError: with neither a spread nor a pilot of at least two seeds and arms; or see :func:`studies.declare`.
+        UserError: with neither a spread nor a pilot of at least two seeds and arms; for a limit of GPU hours without
+            ``gpus_per_trial``; or see :func:`studies.declare`.
     """
     study = declare(name, protocol, seeds, overrides)
     settings = Settings.from_environment(runs, None, tracking_uri)
@@ -225,8 +294,10 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
-        price_per_gpu_hour=price_per_gpu_hour,
+        price_per_gpu_hour=budget.price_per_gpu_hour or price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
+        budget=budget,
+        estimate_trial=estimate_trial,
         # Called only where no pilot has recorded its times.
         estimate_arm_seconds=lambda: estimate_arm_seconds(study, warnings.warn),
     )
@@ -238,6 +309,17 @@ def estimate_arm_seconds(study: Study, log: Callable[[str], None]) -> float | No
     from studies.design.estimate import estimate_seconds_per_seed  # imports torch
 
     return estimate_seconds_per_seed(study.setups().values(), log)
+
+
+def estimate_trial(trial: Trial, gpus_per_trial: float) -> float:
+    """Estimate the seconds of a trial, on a core or GPU of this machine; not-a-number where that cannot be told."""
+    from studies.runner.limits.trial_estimate import estimate_seconds  # imports torch
+
+    try:
+        resources = Resources(gpus_per_trial=gpus_per_trial)
+    except UserError:  # it is planned for a machine with a GPU, and this one has none
+        return math.nan
+    return estimate_seconds(trial, resources)
 
 
 def _read_pilot(study: Study, settings: Settings) -> StudyRecord | None:
@@ -261,12 +343,24 @@ def _answer_row(answer: PlannedAnswer, *, has_pilot: bool) -> tuple[str, ...]:
     if has_pilot:
         cells.append(_format_num_seeds(answer["cautious"]))
     cost = answer["cautious_cost"] if has_pilot else answer["cost"]
-    cells += [f"{answer['power_now']:.0%}", _format_cost(cost) if cost else ""]
-    return tuple(cells)
+    cells.append(f"{answer['power_now']:.0%}")
+    if answer.get("power_in_budget") is not None:
+        cells.append(f"{answer['power_in_budget']:.0%}")
+    return (*cells, _format_cost(cost) if cost else "")
 
 
 def _format_num_seeds(num_seeds: int | None) -> str:
     return f"over {MAX_SEEDS}" if num_seeds is None else str(num_seeds)
+
+
+def _format_budget_cost(budget: PlannedBudget) -> str:
+    spending = budget["spending"] or PlannedSpending(seconds=0.0, gpu_hours=0.0)
+    items = [format_count(budget["trials"] or 0, "trial"), f"about {format_duration(spending['seconds'])}"]
+    if spending["gpu_hours"]:
+        items.append(f"{format_significant(spending['gpu_hours'], 2)} GPU hours")
+    if budget["cost"] is not None:
+        items.append(f"for {budget['cost']:,.2f}")
+    return ", ".join(items)
 
 
 def _format_cost(cost: PlannedCost) -> str:

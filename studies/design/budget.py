@@ -76,6 +76,31 @@ class RunBudget:
             amounts.append(f"a cost of {_format_amount(spending.gpu_hours * self.price_per_gpu_hour)}")
         return " and ".join(amounts)
 
+    def describe_remedy(self, needed: Spending) -> str:
+        """Options of the command with which some spending would fit, such as ``--max-time 3m``."""
+        options: list[str] = []
+        if self.max_seconds is not None and needed.seconds > self.max_seconds:
+            options.append(f"--max-time {duration_option(needed.seconds)}")
+        if self.max_gpu_hours is not None and needed.gpu_hours > self.max_gpu_hours:
+            options.append(f"--max-gpu-hours {_round_up(needed.gpu_hours):g}")
+        if self.max_cost is not None and self.price_per_gpu_hour is not None:
+            cost = needed.gpu_hours * self.price_per_gpu_hour
+            if cost > self.max_cost:
+                options.append(f"--max-cost {_round_up(cost):g}")
+        return " ".join(options)
+
+    def require_gpus(self, *, takes_gpus: bool) -> None:
+        """Refuse a limit of GPU hours, or of their cost, for trials that take no GPU.
+
+        Raises:
+            InvalidValue: for such a limit.
+        """
+        if self.limits_gpus and not takes_gpus:
+            raise InvalidValue(
+                "a limit of GPU hours or of their cost is given, but these trials take no GPU; expected a limit of "
+                "time (--max-time), or trials with GPUs (--gpus-per-trial)."
+            )
+
     def exceeded_by(self, spending: Spending) -> bool:
         """Whether some spending goes beyond a limit."""
         limits = [(spending.seconds, self.max_seconds), (spending.gpu_hours, self.max_gpu_hours)]
@@ -131,3 +156,10 @@ def duration_option(seconds: float) -> str:
 
 def _format_amount(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _round_up(value: float) -> float:
+    """Two significant digits, rounded up."""
+    digits = 1 - math.floor(math.log10(value))
+    unit = math.pow(10, -digits)
+    return math.ceil(value / unit) * unit

@@ -163,11 +163,7 @@ def _require_possible_start(
         raise InvalidValue(
             "a study with interim analyses stops when its claims are resolved: pass unresolved=reports.unresolved."
         )
-    if budget.limits_gpus and context.resources.device != "cuda":
-        raise InvalidValue(
-            "a limit of GPU hours or of their cost is given, but these trials take no GPU; expected a limit of time "
-            "(--max-time), or trials with GPUs (--gpus-per-trial)."
-        )
+    budget.require_gpus(takes_gpus=context.resources.device == "cuda")
     if logging.system_metrics:
         require_system_metrics()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -53,8 +53,32 @@ BUDGET_OPTIONS = (
 )
 
 
+PLAN_OPTIONS = (
+    click.option(
+        "--max-time",
+        type=DurationParam(),
+        help="Time of the planned run (90s, 12m, 3h): counts the whole seeds that it has room for, and says what they "
+        "can find.",
+    ),
+    click.option("--max-gpu-hours", type=POSITIVE, metavar="HOURS", help="The same for GPU hours of the planned run."),
+    click.option(
+        "--max-cost", type=POSITIVE, metavar="COST", help="The same for their cost; needs --price-per-gpu-hour."
+    ),
+    click.option("--price-per-gpu-hour", type=POSITIVE, metavar="PRICE", help="Price of a GPU hour, to show the cost."),
+)
+
+
 def budget_options(command: Command) -> Command:
     """Add the options of a budget; the command receives them as ``budget``."""
+    return _with_options(command, BUDGET_OPTIONS)
+
+
+def planned_budget_options(command: Command) -> Command:
+    """Add the same options for a run that is only planned."""
+    return _with_options(command, PLAN_OPTIONS)
+
+
+def _with_options(command: Command, options: Sequence[Callable[[Any], Any]]) -> Command:
 
     @wraps(command)
     def call_command(
@@ -75,7 +99,7 @@ def budget_options(command: Command) -> Command:
         return command(budget=budget, **values)
 
     decorated: Any = call_command
-    for option in reversed(BUDGET_OPTIONS):  # the last decorator that is applied comes first in the help
+    for option in reversed(options):  # the last decorator that is applied comes first in the help
         decorated = option(decorated)
     result: Command = decorated
     return result

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from studies.cli.common.budget_options import planned_budget_options
 from studies.cli.common.completers import complete_ablation
 from studies.cli.common.options import (
     StudyOptions,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from lightning_modules.specs.values import Leaf
     from reports.pages.seed_plan import SeedPlan
+    from studies.design.budget import RunBudget
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=format_examples(
-        "ablate plan depth", "ablate plan depth --difference 0.3 --spread 0.4", "ablate plan depth --equivalence 0.5"
+        "ablate plan depth",
+        "ablate plan depth --difference 0.3 --spread 0.4",
+        "ablate plan depth --equivalence 0.5",
+        "ablate plan depth --max-time 3h",
     )
 )
 @click.argument("name", shell_complete=complete_ablation)
@@ -62,9 +67,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="SD of a paired difference, percentage points.  [default: the calibration's or the recorded study's]",
 )
-@click.option(
-    "--price-per-gpu-hour", type=click.FloatRange(min=0), metavar="PRICE", help="Price of a GPU hour, to show the cost."
-)
+@planned_budget_options
 @click.option(
     "--gpus-per-trial",
     type=click.FloatRange(min=0),
@@ -81,7 +84,7 @@ def plan(
     equivalence: float | None,
     power: float,
     spread: float | None,
-    price_per_gpu_hour: float | None,
+    budget: RunBudget,
     gpus_per_trial: float | None,
     run_id: str | None,
     settings: Settings,
@@ -93,11 +96,14 @@ def plan(
     --spread that you state. Without --difference and --equivalence, both are planned for the protocol's smallest effect
     of interest.
 
+    With a budget (--max-time, --max-gpu-hours, --max-cost) it also counts the whole seeds that `ablate run` with the
+    same budget is expected to train, and says which differences they can find.
+
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
     from reports.calibration.recorded_trainings import read_calibration
     from reports.comparison.seed_planning import plan_seeds
-    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds
+    from reports.pages.seed_plan import SeedPlan, estimate_arm_seconds, estimate_trial
 
     study = options.declare_study(name)
 
@@ -113,8 +119,10 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
-        price_per_gpu_hour=price_per_gpu_hour,
+        price_per_gpu_hour=budget.price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
+        budget=budget,
+        estimate_trial=estimate_trial,
         # Called only where no pilot has recorded its times.
         estimate_arm_seconds=lambda: estimate_arm_seconds(study, partial(click.echo, err=True)),
     )
@@ -128,7 +136,10 @@ def print_plan(plan: SeedPlan, log: Callable[[str], None], print_table: Callable
     """Print the noise, the seeds per question with their cost, and what the seeds at hand can detect."""
     # First what the plan rests on: with another noise, all numbers below are others.
     log(f"noise    {plan.noise_line}")
-    log(f"family   {plan.family_line}\n")
+    log(f"family   {plan.family_line}")
+    if plan.budget_line:
+        log(f"budget   {plan.budget_line}")
+    log("")
     print_table(plan.header, plan.rows)
     for note in plan.notes:
         log(note)

@@ -9,16 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_modules.specs.errors import DamagedFileError
-from studies.design.budget import RunBudget, Spending, duration_option
+from studies.design.budget import RunBudget, Spending
 from studies.execution.jobs import TrialJob
 from studies.runner.limits.durations import TrialDurations
-from studies.runner.limits.forecast import SAFETY_FACTOR, Load, forecast_spending
+from studies.runner.limits.forecast import (
+    CLOSING_SECONDS,
+    RAY_START_SECONDS,
+    SAFETY_FACTOR,
+    Load,
+    forecast_spending,
+)
 from studies.storage.status_files import load_progress
 from studies.storage.trial_folder import TrialFolder
 from studies.storage.trial_requests import list_cancelled, take_retries
 
-CLOSING_SECONDS = 10.0  # the last results are logged, Ray ends, the report is compiled
-RAY_START_SECONDS = 8.0  # before the first trial of a start
 REQUESTS_SECONDS = 1.0  # between two readings of the user's requests
 REFUSAL_SECONDS = 1.0  # a refusal holds so long: the queue asks many times a second
 TUNING_ROUND = "the tuning round"
@@ -201,20 +205,7 @@ class BudgetGate:
             text += f": {next_trials} and the end of the study would take {budget.describe_spending(extra)} more"
             return f"{text}. The same command goes on, with a budget of its own"
         text += f": the study would take {budget.describe_spending(needed)} with {next_trials}"
-        return f"{text}. Nothing was started; {self._describe_remedy(needed)}"
-
-    def _describe_remedy(self, needed: Spending) -> str:
-        """Options with which the refused trials would fit."""
-        options: list[str] = []
-        if self.budget.max_seconds is not None and needed.seconds > self.budget.max_seconds:
-            options.append(f"--max-time {duration_option(needed.seconds)}")
-        if self.budget.max_gpu_hours is not None and needed.gpu_hours > self.budget.max_gpu_hours:
-            options.append(f"--max-gpu-hours {_round_up(needed.gpu_hours):g}")
-        if self.budget.max_cost is not None and self.budget.price_per_gpu_hour is not None:
-            cost = needed.gpu_hours * self.budget.price_per_gpu_hour
-            if cost > self.budget.max_cost:
-                options.append(f"--max-cost {_round_up(cost):g}")
-        return f"it takes about {' '.join(options)}"
+        return f"{text}. Nothing was started; it takes about {budget.describe_remedy(needed)}"
 
     # -- forecasts -----------------------------------------------------------------------------------------------
 
@@ -306,10 +297,3 @@ def _format_units(units: Sequence[Unit]) -> str:
 
 def _format_seeds(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-
-
-def _round_up(value: float) -> float:
-    """Two significant digits, rounded up."""
-    digits = 1 - math.floor(math.log10(value))
-    unit = math.pow(10, -digits)
-    return math.ceil(value / unit) * unit

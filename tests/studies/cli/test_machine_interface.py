@@ -46,6 +46,7 @@ def test_every_command_that_prints_takes_json():
         (("list",), "list"),
         (("run", "lrn", "--dry-run"), "run --dry-run"),
         (("plan", "lrn", "--spread", "0.5"), "plan"),
+        (("plan", "lrn", "--spread", "0.5", "--max-time", "10m"), "plan"),
         (("doctor",), "doctor"),
         (("gc",), "gc"),
         (("completion", "zsh"), "completion"),
