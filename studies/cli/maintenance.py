@@ -111,8 +111,8 @@ def gc(settings: Settings, weights: bool, yes: bool, dry_run: bool, as_json: boo
     On a terminal it asks for confirmation; elsewhere it needs --yes.
 
     Lists checkpoints of ended trials; folders of candidates of finished searches, of trials that were trained again
-    by other code, and of interrupted trials that no study lists; partially written files, and leases of dead
-    processes.
+    by other code, and of interrupted trials that no study lists; models logged with --log-models of trials that were
+    trained again; partially written files, and leases of dead processes.
 
     Keeps results and predictions, and weights unless --weights is given, so that reports, further seeds and warm
     starts lose nothing. Nothing that is in use is touched.
@@ -151,6 +151,8 @@ def _garbage_to_json(item: GarbageItem, settings: Settings) -> GarbageData:
     path = str(item.path)
     if item.object_key:
         path = f"{redact_credentials(settings.object_store_uri)}/{item.object_key}"
+    if item.model:
+        path = redact_credentials(item.model.address)
     return {"path": path, "kind": item.kind, "why": item.reason, "size": item.size}
 
 

@@ -25,12 +25,16 @@ from studies.settings import Settings
 from studies.storage import lease
 from studies.storage.object_store import ObjectInfo, ObjectStore, open_object_store
 from studies.storage.trial_folder import TrialFolder
-from studies.tracking.store import Store
+from studies.tracking.inspection import SupersededModel
+from studies.tracking.store import Store, open_store
 
 IN_FLIGHT_SECONDS = 600.0  # a younger temporary file may still be being written
 ABANDONED_SECONDS = 86400.0  # an unlisted, interrupted trial untouched for a day will not be resumed
 TEMPORARY_PATTERNS = ("*.partial", ".lease-*", ".clock-*", ".seen-*", ".probe-*")
-GarbageKind = Literal["temporary file", "dead lease", "checkpoint", "weights", "trial folder", "scratch folder"]
+GarbageKind = Literal[
+    "temporary file", "dead lease", "checkpoint", "weights", "trial folder", "logged model", "scratch folder"
+]
+REPLACED = "trained since by other code, data or platform"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class GarbageItem:
     Attributes:
         leased_folder: folder whose lease we must hold while freeing the item; ``None`` where there is none.
         object_key: key in the object store; empty for a local file.
+        model: a network logged in the tracking store; ``None`` for a file or folder.
     """
 
     path: Path
@@ -48,6 +53,7 @@ class GarbageItem:
     size: int
     leased_folder: Path | None = None
     object_key: str = ""
+    model: SupersededModel | None = None
 
 
 def active_drivers(settings: Settings) -> list[lease.LeaseHolder]:
@@ -92,7 +98,7 @@ def find_garbage(
     if object_store:
         with object_store.as_settings_errors():
             found += _find_stored_objects(object_store, index, store, weights=weights)
-    return (*found, *trial_folders)
+    return (*found, *trial_folders, *_find_logged_models(store))
 
 
 def free_garbage(garbage: Iterable[GarbageItem], settings: Settings) -> int:
@@ -101,8 +107,11 @@ def free_garbage(garbage: Iterable[GarbageItem], settings: Settings) -> int:
 
 
 def _free_item(item: GarbageItem, settings: Settings) -> bool:
-    if item.kind in ("trial folder", "weights") and active_drivers(settings):
+    if item.kind in ("trial folder", "weights", "logged model") and active_drivers(settings):
         return False  # a study was started after the search for garbage, and may need them
+    if item.model:
+        open_store(settings, create=False).inspector.delete_model(item.model)
+        return True
     if item.object_key:
         return _free_object(item, settings)
     if item.leased_folder is None:
@@ -220,7 +229,13 @@ def _garbage_reason(trial: StoredTrial, index: RunsFolderIndex, finished_searche
     replacement = index.replacement_of(trial)
     if replacement is None or not replacement.has_ended:
         return ""
-    return "trained since by other code, data or platform"
+    return REPLACED
+
+
+def _find_logged_models(store: Store | None) -> Iterator[GarbageItem]:
+    for model in store.inspector.find_superseded_models() if store else ():
+        path = Path(model.address.removeprefix("file://"))
+        yield GarbageItem(path=path, kind="logged model", reason=REPLACED, size=model.num_bytes, model=model)
 
 
 def _finished_search_folders(index: RunsFolderIndex, store: Store | None) -> set[str]:

@@ -31,6 +31,7 @@ from studies.storage.trial_requests import find_cancel_reasons, read_cancellatio
 from studies.tracking.errors import STORE_ERRORS, TrackingError
 from studies.tracking.interface.findings import TRIALS_ALONE, TRIALS_DIGEST_TAG, LoggingOptions, StudyFindings
 from studies.tracking.ownership import user_name
+from studies.tracking.runs import trial_key_of
 
 
 class StudyRun:
@@ -137,6 +138,11 @@ class StudyRun:
         for run in writer.find_runs_without_model(self.run_id):
             trial = trials.get(run.data.tags.get("fingerprint", ""))
             if trial is None or trial.setup.recipe.trains != "network":
+                continue
+            if trial_key_of(run) != self.trial_store.key(trial):  # the weights here are those of another training
+                context.log(
+                    f"{trial.arm}, seed {trial.seed}: not logged as a model (trained by other code, data or platform)"
+                )
                 continue
             try:
                 network = self.trial_store.load_network(trial)

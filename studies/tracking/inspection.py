@@ -20,6 +20,7 @@ from studies.records.results import RECORD_SCHEMA
 from studies.tracking.artifact_addresses import LOCK_TIMEOUT_SECONDS
 from studies.tracking.artifacts import ArtifactReader, has_trial_tags, require_trial_tags
 from studies.tracking.errors import TrackingError, describe_refusal
+from studies.tracking.reader import ENDED_STATUSES
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
 
 
@@ -51,6 +52,19 @@ class RecordedRun:
     is_own: bool
     tag_fault: str
     artifact_uri: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupersededModel:
+    """The logged network of a trial that was trained again since by other code, data or platform.
+
+    Attributes:
+        address: of its files.
+    """
+
+    model_id: str
+    address: str
+    num_bytes: int
 
 
 def read_database_runs(database: Path) -> list[Run]:
@@ -138,6 +152,46 @@ class StoreInspector:
         finally:
             engine.dispose()
         return current, expected
+
+    def find_superseded_models(self) -> list[SupersededModel]:
+        """The networks logged as models of this folder's trials that were trained again since, as by other code."""
+        models = list(self.runs.iterate_models())
+        superseded = self._superseded_run_ids() if models else set()
+        found = []
+        for model in models:
+            address = str(model.artifact_location)
+            if model.source_run_id in superseded and self._holds_files_at(address):
+                size = self.runs.count_bytes(address)
+                found.append(SupersededModel(model_id=str(model.model_id), address=address, num_bytes=size))
+        return found
+
+    def delete_model(self, model: SupersededModel) -> None:
+        """Delete a model: its files first, so that a cut leaves one that is found again."""
+        self.runs.delete_artifacts(model.address)
+        self.runs.client.delete_logged_model(model.model_id)
+
+    def _superseded_run_ids(self) -> set[str]:
+        """Runs of this folder's trials, of each that has ended again under another key all but those of the newest."""
+        own_studies: set[str] = set()
+        ended: dict[tuple[str, str, str], list[Run]] = {}  # the oldest first
+        for run in self.runs.iterate_runs(self.runs.all_experiments()):
+            tags = run.data.tags
+            if tags.get("kind") == "study" and self.runs.owner.owns(run):
+                own_studies.add(run.info.run_id)
+            elif tags.get("kind") == "fit" and tags.get("status") in ENDED_STATUSES["fit"] and has_trial_tags(run):
+                identity = tags.get(PARENT_RUN_TAG, ""), tags["fingerprint"], tags.get("recipe", "shared")
+                ended.setdefault(identity, []).append(run)
+        superseded = set()
+        for (parent, _, _), runs in ended.items():
+            newest_key = trial_key_of(runs[-1])
+            if parent in own_studies:
+                superseded |= {str(run.info.run_id) for run in runs if trial_key_of(run) != newest_key}
+        return superseded
+
+    def _holds_files_at(self, address: str) -> bool:
+        """Whether files are this folder's: a copied database may still name those of the original."""
+        settings = self.runs.settings
+        return not settings.has_own_database or address.startswith(f"{settings.artifacts_folder.as_uri()}/")
 
     def is_registered(self, study: str, conditions: str) -> bool:
         """Whether this runs folder has a run of a study under its conditions."""

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Experiment, LoggedModel, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -265,6 +265,28 @@ class MlflowRuns:
                 if path in listed:
                     raise
                 raise DamagedFileError(source, "it is missing", remedy) from error
+
+    def count_bytes(self, artifact_uri: str) -> int:
+        """Size of all artifacts under an address, those in folders included."""
+        artifacts = self._artifacts_at(artifact_uri)
+        num_bytes, folders = 0, [""]
+        while folders:
+            for item in artifacts.list_artifacts(folders.pop() or None):
+                if item.is_dir:
+                    folders.append(item.path)
+                else:
+                    num_bytes += item.file_size or 0
+        return num_bytes
+
+    def delete_artifacts(self, artifact_uri: str) -> None:
+        """Delete all artifacts under an address."""
+        self._artifacts_at(artifact_uri).delete_artifacts()
+
+    def iterate_models(self) -> Iterator[LoggedModel]:
+        """All logged models of the store."""
+        experiments = self.all_experiments()
+        if experiments:  # MLflow refuses a search over no experiment
+            yield from _iterate_pages(self.client.search_logged_models, experiments)
 
     def _artifacts_of(self, run_id: str) -> Any:  # MLflow's ``ArtifactRepository``, whose methods have no types
         if run_id not in self.addresses:

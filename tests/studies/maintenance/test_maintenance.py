@@ -351,3 +351,38 @@ def test_who_comes_for_a_folder_as_it_is_freed_waits_and_then_begins_anew(copied
     cleanup.free_garbage(found, settings)
     assert not stray.exists()
     assert TrialFolder(stray).read_result() is None
+
+
+@pytest.mark.slow
+def test_a_logged_model_goes_once_its_trial_was_trained_again_by_other_code(copied, small):
+    from lightning_modules.networks.build import build_network
+
+    store, settings = copied.store, Settings.from_environment(copied.runs)
+    entry = entries(copied)[0]
+    study_run = copied.record.run_id
+
+    def log_model():
+        runs = store.writer.find_runs_without_model(study_run)
+        run = next(run for run in runs if run.data.tags["fingerprint"] == entry.trial.fingerprint)
+        store.writer.log_model(run, build_network(small.network, small.scale), small.scale.image_shape)
+        return run.info.run_id
+
+    older = log_model()
+    assert "logged model" not in call("gc", "--dry-run", "--runs", copied.runs)
+    key = replace(entry.key, code="another")
+    run_id = store.writer.start_trial(study_run, entry.trial, key, entry.tags)
+    store.writer.end_trial(run_id, replace(entry.trial_folder(settings).read_result(), digests={"code": "another"}))
+    newer = log_model()
+    assert newer == run_id != older
+
+    models = {model.source_run_id: model for model in store.runs.iterate_models()}
+    files = Path(models[older].artifact_location.removeprefix("file://"))
+    size = sum(file.stat().st_size for file in files.rglob("*") if file.is_file())
+    listed = json.loads(CliRunner().invoke(main, ["gc", "--dry-run", "--json", "--runs", str(copied.runs)]).stdout)
+    (found,) = [row for row in listed["found"] if row["kind"] == "logged model"]
+    assert (found["size"], found["why"]) == (size, "trained since by other code, data or platform")
+    assert files.exists()
+    assert "logged model trained since by other code, data or platform 1" in call("gc", "--yes", "--runs", copied.runs)
+    assert not files.exists()
+    assert [model.source_run_id for model in store.runs.iterate_models()] == [newer]
+    assert "logged model" not in call("gc", "--dry-run", "--runs", copied.runs)
