@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from studies.design.instantiation import instantiate_network
 from studies.design.study import Study
 from studies.design.verification import build_verified_networks
 from studies.inspection.batch_trial import BatchTrial, run_batch
+from studies.scratch import temporary_folder
 from studies.settings import Settings
 from studies.storage.dataset_download import uses_data_root, with_local_data
 
@@ -91,13 +93,23 @@ def check_ablation(
     setups = {**study.dependency_setups, **study.setups()}
     failed_arms: set[str] = set()
     yield from _check_networks(study, setups, failed_arms)
-    inventories: Inventories = {}
-    if any(uses_data_root(setup) for setup in setups.values()):
-        settings = with_local_data(settings)
-    yield from _check_data(study, setups, settings, inventories)
-    for arm, setup in setups.items():
-        if arm not in failed_arms:
-            yield from _check_batch(arm, setup, settings, inventories)
+    with _keep_nothing(settings) as cached:
+        inventories: Inventories = {}
+        local = with_local_data(cached) if any(map(uses_data_root, setups.values())) else cached
+        yield from _check_data(study, setups, local, inventories)
+        for arm, setup in setups.items():
+            if arm not in failed_arms:
+                yield from _check_batch(arm, setup, local, inventories)
+
+
+@contextmanager
+def _keep_nothing(settings: Settings) -> Iterator[Settings]:
+    """Read data through the cache of the runs folder where there is one, else through a temporary folder."""
+    if settings.cache_folder.exists():
+        yield settings
+        return
+    with temporary_folder() as folder:
+        yield replace(settings, runs_folder=folder, storage_folder=None, object_store_uri="")
 
 
 def _describe_declaration(name: str) -> Iterator[CheckFinding]:
@@ -164,7 +176,6 @@ def _check_data(
             advice = "the first `ablate run` downloads it; offline, copy it there or give --data-root"
             missing[f"{source} is not in {settings.data_root}"] = advice
             continue
-        settings.create_folders()  # decoded data are kept in its cache
         try:
             inventory = make_inventory(setup, study.seeds, settings.data_root, settings.cache_folder)
         except (UserError, OSError) as error:

@@ -41,8 +41,8 @@ def check(name: str, protocol: str, overrides: tuple[tuple[str, str], ...], sett
     can be read, what each arm changes, whether the networks can be built and differ as declared, whether the data are
     there and fit, and whether a batch of every arm runs forward and backward.
 
-    Changes nothing, except that decoded data may be added to the cache in the runs folder. The exit code is 1 if any
-    finding is an error, and 0 otherwise.
+    Leaves nothing behind; only where the runs folder has a cache of decoded data, these may be added to it. The exit
+    code is 1 if any finding is an error, and 0 otherwise.
     """
     from studies.inspection.ablation_check import check_ablation  # loads torch
 

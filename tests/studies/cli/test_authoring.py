@@ -255,5 +255,7 @@ def test_what_was_asked_for_wrongly_is_misuse():
 @pytest.mark.slow
 def test_the_last_line_says_whether_it_can_be_run():
     file = f"./{write_setting()}"
+    before = sorted(Path().rglob("*"))
     shown = call("check", file, "--set", "recipe.epochs=2").output
+    assert [path for path in sorted(Path().rglob("*")) if path not in before and "__pycache__" not in path.parts] == []
     assert shown.endswith(f"{file} can be run: ablate run {file} --set recipe.epochs=2 --report\n")
