@@ -1,8 +1,10 @@
 """The docs: generated pages are what their commands make, links lead somewhere, and the site builds offline."""
 
+import ast
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -45,6 +47,28 @@ def test_the_page_of_networks_is_the_catalogues(catalogue):
 
 def test_the_page_of_ablations_is_the_folders(catalogue):
     assert (DOCS / "reference" / "ablations.md").read_text(encoding="utf-8") == catalogue.catalogue()
+
+
+def find_exit_codes():
+    """The values of all constants ``EXIT_…`` of the packages, and those after a signal that ends a command."""
+    codes = {128 + signal.SIGTERM, 128 + signal.SIGHUP}
+    for file in [*(ROOT / "studies").rglob("*.py"), *(ROOT / "reports").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+                if names and all(name.startswith("EXIT_") for name in names):
+                    numbers = [item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)]
+                    codes |= {number for number in numbers if isinstance(number, int)}
+    return codes
+
+
+def test_the_table_of_exit_codes_holds_every_one_that_the_code_defines():
+    page = (DOCS / "howto" / "operations.md").read_text(encoding="utf-8")
+    rows = page.partition("## Exit codes")[2].partition("\n## ")[0]
+    listed = {int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", rows, re.MULTILINE) for code in cell.split(",")}
+    assert {1, 2, 3, 10, 30, 130} <= find_exit_codes()
+    assert listed == find_exit_codes() | {0}
 
 
 def test_the_picture_of_the_packages_is_that_of_the_real_imports():
