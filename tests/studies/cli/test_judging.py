@@ -57,9 +57,15 @@ def test_what_reports_and_status_print_follows_the_schema(tmp_path):
     check = RegistrationCheck(
         study_folder="depth-0", entries=(), places=("MLflow",), mismatches=("it is gone",), page_digest=""
     )
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     for study in (record(), replace(record(seeds=2), registration_check=check)):
-        jsonschema.validate(describe_reports([study], [tmp_path / "index.html"], {"summary": tmp_path}), SCHEMA)
-        jsonschema.validate(json.loads(json.dumps(status_to_json(recorded_status(study)))), SCHEMA)
+        report = describe_reports([study], [tmp_path / "index.html"], {"summary": tmp_path})
+        status = json.loads(json.dumps(status_to_json(recorded_status(study))))
+        for printed, kind in ((report, "reports"), (status, "status")):
+            assert list(validator.iter_errors(printed)) == []
+            assert printed["kind"] == kind
+            assert list(validator.iter_errors({**printed, "kind": "unknown"}))
+    assert "it is gone" in json.dumps(report)
 
 
 @pytest.mark.parametrize(

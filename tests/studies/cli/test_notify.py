@@ -79,6 +79,11 @@ def test_a_verdict_that_cannot_be_made_is_told_as_such(monkeypatch, tmp_path):
     assert read(tmp_path / "got")["error"] == "the verdict could not be made: damaged"
 
 
-def test_without_the_option_nothing_is_run():
+def test_without_the_option_nothing_is_run(monkeypatch, capfd):
+    started, described = [], []
+    monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **_: started.append(command))
+    monkeypatch.setattr(notify, "_describe_verdict", described.append)
     notify_of_end(None, STUDY, recorded(), [])
     send_notification(None, {})
+    assert (started, described) == ([], [])
+    assert capfd.readouterr() == ("", "")
