@@ -170,27 +170,6 @@ def _prevent_breaks(name: str) -> str:
     return name.replace(" ", NO_BREAK_SPACE) if len(name) <= MAX_UNBROKEN_LENGTH else name
 
 
-def format_count(count: int, noun: str, plural_noun: str = "") -> str:
-    """Format a count with its noun: ``1 seed``, ``5 seeds``."""
-    if count == 1:
-        return f"{count:,} {noun}"
-    return f"{count:,} {plural_noun or f'{noun}s'}"
-
-
-def join_words(words: Iterable[str], conjunction: str = "and", *, max_words: int = 0) -> str:
-    """Join words as ``A, B and C``.
-
-    Args:
-        max_words: words beyond this number are counted: ``A, B and 7 others``; 0 lists all.
-    """
-    listed = list(words) or [""]
-    num_others = len(listed) - max_words
-    if max_words and num_others > 1:  # "and 1 other" would be no shorter
-        listed = [*listed[:max_words], f"{num_others:,} others"]
-    *before, last = listed
-    return f"{', '.join(before)} {conjunction} {last}" if before else last
-
-
 def condense_findings(findings: Iterable[tuple[str, str]]) -> list[str]:
     """Write findings as ``subject: text``; more than five are grouped by their text and counted.
 

@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 BELOW: dict[str, set[str]] = {
     "ablations": {"lightning_modules.specs", "lightning_modules.catalogue", "lightning_modules.spec"},
-    "reports.statistics": {"ablations"},
+    "reports.statistics": {"ablations", "lightning_modules.specs.text"},
 }
 COMPOSITION_ROOT = "studies.cli"
 ENGINES = {

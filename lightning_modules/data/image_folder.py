@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_modules.data.types import DataError
+from lightning_modules.specs.text import format_count, join_clauses
 
 # Pillow's names of the formats that a file of a suffix may have; MPO is a JPEG followed by further pictures, and "PPM"
 # stands for the whole family of portable maps.
@@ -29,7 +30,6 @@ FORMATS_BY_SUFFIX = {
 }
 IMAGE_SUFFIXES = tuple(FORMATS_BY_SUFFIX)
 TEST_FOLDERS = ("test", "val")  # the first one that exists; ImageNet calls the images that results are reported on val
-MAX_LISTED = 5  # entries named in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,8 @@ class ImageFolder:
         """Describe the ignored entries in one line, if there are any."""
         if not self.ignored_entries:
             return []
-        return [
-            f"{count_noun(len(self.ignored_entries), 'entry', 'entries')} ignored: {join_some(self.ignored_entries)}"
-        ]
+        entries = format_count(len(self.ignored_entries), "entry", "entries")
+        return [f"{entries} ignored: {join_clauses(self.ignored_entries)}"]
 
 
 def list_image_folder(root: Path) -> ImageFolder:
@@ -90,8 +89,8 @@ def list_image_folder(root: Path) -> ImageFolder:
     unknown_classes = sorted(set(list_class_names(test)) - set(class_names))
     if unknown_classes:
         raise DataError(
-            f"{test} has classes that {train} has not: {join_some(unknown_classes)}. Expected the same class names in "
-            "both: images are labeled by the name of their folder."
+            f"{test} has classes that {train} has not: {join_clauses(unknown_classes)}. Expected the same class names "
+            "in both: images are labeled by the name of their folder."
         )
     ignored = _ignored_split(root, test)
     groups: dict[Path, list[tuple[Path, ...]]] = {train: [], test: []}
@@ -137,7 +136,7 @@ def list_class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name)))
     if len(names) < 2:
         listed = ", ".join(names) or "none"
-        classes = count_noun(len(names), "class", "classes")
+        classes = format_count(len(names), "class", "classes")
         raise DataError(f"{folder} has {classes} ({listed}); expected two or more folders, one per class.")
     return names
 
@@ -217,20 +216,7 @@ def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> lis
         (across_labels, "under two labels"),
         (repeated, "repeated within a class"),
     )
-    return [
-        f"{count_noun(len(names), 'image', 'images')} {where}: {join_some(names)}" for names, where in findings if names
-    ]
-
-
-def join_some(items: Sequence[str], limit: int = MAX_LISTED) -> str:
-    """Join the first items of a list, and count the others."""
-    listed = "; ".join(items[:limit])
-    return listed if len(items) <= limit else f"{listed}; and {len(items) - limit:,} more"
-
-
-def count_noun(count: int, singular: str, plural: str) -> str:
-    """Format a count with its noun: ``1 class``, ``2 classes``."""
-    return f"{count:,} {singular if count == 1 else plural}"
+    return [f"{format_count(len(names), 'image')} {where}: {join_clauses(names)}" for names, where in findings if names]
 
 
 def _ignored_split(root: Path, test: Path) -> list[str]:

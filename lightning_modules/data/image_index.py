@@ -26,13 +26,13 @@ from lightning_modules.data.image_folder import (
     ImageFolder,
     describe_duplicates,
     file_stamp,
-    join_some,
     list_image_folder,
 )
 from lightning_modules.data.types import DataError, Labels
 from lightning_modules.file_lock import exclusive_lock
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.text import join_clauses
 from lightning_modules.stored_files import hash_bytes
 
 MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
@@ -314,7 +314,7 @@ def refuse_bad_files(folder: ImageFolder, errors: Sequence[str], where: str = ""
     """
     raise DataError(
         f"{len(errors)} of {len(folder.files):,} images at {folder.root} are bad: "
-        f"{join_some(errors, MAX_LISTED_ERRORS)}{where}. "
+        f"{join_clauses(errors, MAX_LISTED_ERRORS)}{where}. "
         "Fix or remove them, or give `--set data.bad_files='leave out'`."
     )
 
@@ -329,7 +329,7 @@ def require_readable_splits(
     """
     for split_name, split_files in (("training", train_files), ("test", test_files)):
         if not split_files:
-            listed = join_some(errors, MAX_LISTED_ERRORS)
+            listed = join_clauses(errors, MAX_LISTED_ERRORS)
             raise DataError(f"no {split_name} image at {folder.root} can be read: {listed}.")
 
 
@@ -356,7 +356,7 @@ def _describe_origin(folder: ImageFolder, index: ImageIndex, errors: Sequence[st
 def append_findings(origin: str, errors: Sequence[str], notices: Sequence[str]) -> str:
     """Append bad files and notices to the description of a folder."""
     if errors:
-        origin += f"; {len(errors):,} bad files left out: {join_some(errors, MAX_LISTED_ERRORS)}"
+        origin += f"; {len(errors):,} bad files left out: {join_clauses(errors, MAX_LISTED_ERRORS)}"
     return "; ".join([origin, *notices])
 
 

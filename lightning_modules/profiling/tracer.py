@@ -27,6 +27,7 @@ from lightning_modules.profiling.receptive_field import (
     unite_fields,
 )
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.text import format_count
 
 LEAF_MODULES = (nn.MultiheadAttention,)  # reads its children's weights and does not call them
 
@@ -135,7 +136,7 @@ def _channels_hint(module: nn.Module, image_shape: tuple[int, int, int], like: t
     except Exception:  # then channels are not, or not alone, what is wrong
         return ""
     return (
-        f". This protocol's images have {channels} channel{'s' if channels > 1 else ''}, and the network takes "
+        f". This protocol's images have {format_count(channels, 'channel')}, and the network takes "
         f"{other_channels}. Let its class take their number, by an argument such as '$channels', or use a protocol "
         f"{'of color images, such as cifar10' if channels == 1 else 'of gray images, such as digits'}."
     )

@@ -13,7 +13,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from reports.formatting import format_count, format_fixed, join_words
+from lightning_modules.specs.text import format_count, join_words
+from reports.formatting import format_fixed
 from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial, StudyRecord
 

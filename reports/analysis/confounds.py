@@ -19,8 +19,9 @@ from ablations import (
     compare_properties,
     confounding_forced_paths,
 )
+from lightning_modules.specs.text import join_words
 from reports.analysis.setting_changes import collapse_changes
-from reports.formatting import format_fixed, format_significant, join_words
+from reports.formatting import format_fixed, format_significant
 from studies.records.registration import Registration
 
 NO_CHANGE_TEXT = "nothing by more than 5%"  # the contract's threshold

@@ -9,19 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ablations import ENDPOINT_LABELS, Endpoint, Factorial
+from lightning_modules.specs.text import join_words
 from reports.analysis.arms import arm_mean_interval
 from reports.analysis.confounds import network_changes_between
 from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, value_resolution
 from reports.analysis.sensitivity import MAX_DIFFERENCE
-from reports.formatting import (
-    Interval,
-    choose_decimals,
-    clip_interval,
-    format_contrast,
-    format_fixed,
-    format_interval,
-    join_words,
-)
+from reports.formatting import Interval, choose_decimals, clip_interval, format_contrast, format_fixed, format_interval
 from reports.statistics import EffectEstimate, estimate_effects
 from reports.statistics.factorial import EffectKind
 from studies.records.registration import Registration

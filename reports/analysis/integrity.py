@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from lightning_modules.specs.text import format_count, join_words, name_seeds
 from reports.analysis.trials import REASON_STATES, REASON_TEXTS, WEIGHTS_REASONS, WeightsReason, format_counts
-from reports.formatting import format_count, join_words
 from studies.records.registration import Registration
 from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.study_record import RecordedTrial
@@ -156,7 +156,7 @@ def _check_shared_aspect(aspect: str, registration: Registration, pairs: list[Pa
         finding = _describe_equality(compared, arms_text) + stopped_text
         return IntegrityCheck(subject=subject, state="in part" if stopped else "kept", finding=finding)
     undeclared = {arm: seeds for arm, seeds in broken.items() if not _is_declared(aspect, registration, arm)}
-    broken_text = "; ".join(f"{arm} under {_format_seeds(seeds)}" for arm, seeds in (undeclared or broken).items())
+    broken_text = "; ".join(f"{arm} under {name_seeds(seeds)}" for arm, seeds in (undeclared or broken).items())
     if not undeclared:
         finding = f"different from the baseline's: {broken_text}{stopped_text}"
         return IntegrityCheck(subject=subject, state="declared", finding=finding)
@@ -281,7 +281,7 @@ def _check_warm_starts(registration: Registration, results: TrialsByKey) -> Iter
             (correct if is_correct else wrong).append(seed)
         subject = f"Start of {arm}"
         if wrong:
-            finding = f"not from the trial of {source} in this record, under {_format_seeds(wrong)}"
+            finding = f"not from the trial of {source} in this record, under {name_seeds(wrong)}"
             yield IntegrityCheck(subject=subject, state="broken", finding=finding, warning=f"{arm} starts {finding}")
         elif correct:
             finding = f"from {source} as trained under the same seed, under {format_count(len(correct), 'seed')}"
@@ -305,7 +305,7 @@ def _check_evaluations(registration: Registration, results: TrialsByKey) -> Iter
             (correct if has_same_trials and has_same_weights else wrong).append(seed)
         subject, networks = f"Networks evaluated in {arm}", join_words(evaluated)
         if wrong:
-            seeds = _format_seeds(wrong)
+            seeds = name_seeds(wrong)
             finding = f"not those of {networks} as this record and the other arms have them, under {seeds}"
             warning = f"{arm} evaluated networks that are {finding}"
             yield IntegrityCheck(subject=subject, state="broken", finding=finding, warning=warning)
@@ -336,7 +336,3 @@ def _describe_digest_mismatch(digest_name: str, text: str, ended: list[tuple[str
     # Twelve hexadecimal digits identify a digest, as for Git.
     groups = [f"{digest[:12]}: {format_counts(arms)}" for digest, arms in sorted(arms_by_digest.items())]
     return f"{text} ({'; '.join(groups)})."
-
-
-def _format_seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {join_words(map(str, sorted(seeds)))}"

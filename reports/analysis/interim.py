@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reports.formatting import format_count, join_words
+from lightning_modules.specs.text import format_count, join_words
 from reports.statistics import Verdict
 from reports.statistics.evidence import ALPHA
 from studies.records.registration import Registration

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.arms import ArmDifference
 from reports.analysis.endpoints import EndpointValues
 from reports.analysis.interim import study_alpha
@@ -19,7 +20,6 @@ from reports.formatting import (
     NO_INTERVAL,
     Interval,
     format_contrast,
-    format_count,
     format_fixed,
     format_significant,
     typeset_minus_signs,

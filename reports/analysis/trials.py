@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, get_args
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.chance import describe_training
 from reports.analysis.endpoints import read_metric
-from reports.formatting import format_count
 from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial, StudyRecord
 

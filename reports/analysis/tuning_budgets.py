@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ablations import Difference
+from lightning_modules.specs.text import format_count, join_words
 from lightning_modules.specs.values import Leaf
-from reports.formatting import format_count, join_words
 from studies.design.tuning import Rung, TuningBudget
 from studies.records.registration import Registration
 from studies.records.study_record import RecordedCandidate, RecordedTuning, StudyRecord

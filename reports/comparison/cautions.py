@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lightning_modules.specs.text import format_count, join_words, name_seeds
 from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.analysis.chance import describe_identical_arms, describe_training
 from reports.analysis.endpoints import endpoint_values
 from reports.analysis.integrity import IntegrityCheck, describe_digest_mismatches
 from reports.analysis.placebos import without_placebos
-from reports.formatting import format_contrast, format_count, format_fixed, format_significant, join_words
+from reports.formatting import format_contrast, format_fixed, format_significant
 from reports.statistics.families import study_family
 from reports.statistics.power import FamilyDesign, variance_excess
 from studies.records.registration import Registration
@@ -159,18 +160,18 @@ def _missing_trial_cautions(
 
 def _lost_dependency_cautions(registration: Registration, dependencies: Sequence[RecordedTrial]) -> Iterator[str]:
     """Source and evaluated networks that failed or did not train, with the arms that need them."""
-    lost_seeds: dict[tuple[str, str], list[str]] = {}
+    lost_seeds: dict[tuple[str, str], list[int]] = {}
     for trial in dependencies:
         if trial.state in ("failed", *UNTRAINED_STATUSES):
-            lost_seeds.setdefault((trial.arm, trial.state), []).append(str(trial.seed))
+            lost_seeds.setdefault((trial.arm, trial.state), []).append(trial.seed)
     for (network, state), seeds in lost_seeds.items():
         evaluating = [arm for arm in registration.arms if network in registration.tested.get(arm, ())]
         starting = [arm for arm in registration.arms if network in registration.source_chain(arm)]
         arms = evaluating or starting
         ending = "s" if len(arms) == 1 else ""  # of the verb
         relation = f"evaluate{ending} it" if evaluating else f"start{ending} from it"
-        seeds_text = f"seed{'s' if len(seeds) > 1 else ''} {join_words(seeds, max_words=10)}"
         outcome = "failed" if state == "failed" else f"is {state}"
+        seeds_text = name_seeds(seeds, max_seeds=10)
         yield f"{network} {outcome} under {seeds_text}; {join_words(arms, max_words=6)} {relation}."
 
 

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.arms import CostSpread, arm_mean_interval
 from reports.analysis.chance import describe_missing_learning
 from reports.analysis.endpoints import (
@@ -32,7 +33,7 @@ from reports.analysis.interim import study_alpha
 from reports.analysis.placebos import without_placebos
 from reports.analysis.sensitivity import MAX_DIFFERENCE
 from reports.analysis.trials import planned_trials
-from reports.formatting import Interval, byte_unit, format_count, format_significant, metric_prefix
+from reports.formatting import Interval, byte_unit, format_significant, metric_prefix
 from reports.statistics.families import FamilyEstimates, make_family
 from studies.latency.measurement import Percentile
 from studies.records.study_record import StudyRecord

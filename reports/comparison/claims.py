@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ablations import ENDPOINT_LABELS, ERROR_ENDPOINTS, Claim, DoesNotHelp, Endpoint, Metric
 from lightning_modules.specs.notebook_html import render_line, render_list, render_view
+from lightning_modules.specs.text import join_words
 from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.chance import describe_identical_arms
 from reports.analysis.confounds import network_changes_between
@@ -21,7 +22,7 @@ from reports.analysis.endpoints import (
 )
 from reports.analysis.interim import InterimSchedule, judge_sequentially
 from reports.analysis.sensitivity import MAX_DIFFERENCE
-from reports.formatting import condense_findings, format_contrast, format_significant, join_words, typeset_minus_signs
+from reports.formatting import condense_findings, format_contrast, format_significant, typeset_minus_signs
 from reports.statistics import Evidence, Verdict, judge_claims
 from reports.statistics.evidence import ALPHA
 from studies.records.study_record import StudyRecord

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
 from reports.analysis.placebos import without_placebos
 from reports.analysis.trials import planned_trials
 from reports.comparison.seed_budget import PowerTarget, plan_budget
-from reports.formatting import format_count, join_words
 from reports.statistics.evidence import ALPHA
 from reports.statistics.families import study_family
 from reports.statistics.power import (

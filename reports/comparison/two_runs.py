@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.setting_changes import ABSENT, collapse_changes
 from reports.comparison.claims import OPEN_WORDS, JudgedClaim
 from reports.comparison.comparison import Comparison, compare_arms
-from reports.formatting import MISSING, NO_INTERVAL, Interval, format_count, join_words
+from reports.formatting import MISSING, NO_INTERVAL, Interval
 from studies.records.study_record import RecordedTrial, StudyRecord
 
 IN_ONE_RUN_ONLY = "in one only"

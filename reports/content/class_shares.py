@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.chance import ConstantAnswer
 from reports.comparison.comparison import Comparison
 from reports.document import Cell, Column, Row, Table, text_cell
-from reports.formatting import format_count, format_fixed
+from reports.formatting import format_fixed
 
 MAX_CLASSES = 20  # listed; of more classes, the largest and the smallest ones
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from ablations import PROPERTY_LABELS, Difference
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.setting_changes import SettingChange, collapse_changes, collapse_held_settings
 from reports.comparison.comparison import Comparison
 from reports.content.sections.layer_labels import module_differences
 from reports.document import MAX_UNFOLDED_ROWS, Column, Row, Section, Table, nonempty_tables, text_cell
-from reports.formatting import MISSING, format_contrast, format_count, join_words
+from reports.formatting import MISSING, format_contrast
 from studies.records.registration import Registration
 
 PAIRING_SYMBOLS = {"kept": "✓", "declared": "✓", "in part": "≈", "broken": "✗", "unknown": "?"}

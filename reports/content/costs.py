@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from ablations import PROPERTIES
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.arms import ArmSummary, CostSpread
 from reports.analysis.endpoints import MILLISECOND, read_cost, read_metric
 from reports.analysis.trials import find_failures
@@ -16,10 +17,8 @@ from reports.figures.seeds import error_decimals
 from reports.formatting import (
     MISSING,
     byte_unit,
-    format_count,
     format_fixed,
     format_integer,
-    join_words,
     metric_prefix,
     shared_decimals,
     time_unit,

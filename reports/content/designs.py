@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablations import ENDPOINT_LABELS, DesignKind
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
 from reports.comparison.components import ComponentAnalysis, ComponentEffect
 from reports.document import Cell, Column, Row, Section, Table, interval_cell, mean_cell, text_cell
-from reports.formatting import MISSING, format_count, join_words
+from reports.formatting import MISSING
 
 # The figures that are shown in these sections, not with the other figures.
 INTERACTION_FIGURE = "interaction"

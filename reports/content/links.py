@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablations import Claim
+from lightning_modules.specs.text import format_count
 from reports.comparison.claims import JudgedClaim
 from reports.comparison.comparison import Comparison
 from reports.figures.seeds import DECISIVE_FIGURE
-from reports.formatting import format_count
 
 MAX_LINKED_ARMS = 8  # of a claim; of more arms, the table is linked
 MAX_LINKED_CLAIMS = 6  # of an arm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.integrity import describe_restarts
 from reports.comparison.comparison import Comparison
 from reports.content.class_shares import class_shares_table, describe_constant_answer
@@ -38,15 +39,7 @@ from reports.document import (
 from reports.figures.confusions import CONFUSIONS_FIGURE
 from reports.figures.seeds import DECISIVE_FIGURE, error_decimals
 from reports.figures.style import Figure
-from reports.formatting import (
-    MISSING,
-    format_contrast,
-    format_count,
-    format_duration,
-    format_integer,
-    format_significant,
-    join_words,
-)
+from reports.formatting import MISSING, format_contrast, format_duration, format_integer, format_significant
 from studies.records.registration_log import RegistrationCheck
 from studies.records.study_record import StudyStart, list_starters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lightning_modules.specs.text import format_count, name_seeds
 from reports.analysis.arms import ArmSummary
 from reports.analysis.tuning_budgets import ArmTuningSummary, TuningSummary
 from reports.comparison.comparison import Comparison, TunedComparison
@@ -20,13 +21,7 @@ from reports.document import (
     number_cell,
     text_cell,
 )
-from reports.formatting import (
-    MISSING,
-    choose_decimals,
-    format_count,
-    format_duration,
-    join_words,
-)
+from reports.formatting import MISSING, choose_decimals, format_duration
 
 SEARCH_FIGURE = "search"
 
@@ -67,12 +62,10 @@ def tuning_section(comparison: Comparison, figure_names: Sequence[str]) -> Secti
 
 def _search_introduction(tuned: TunedComparison) -> str:
     tuning = tuned.tuning_summary.tuning
-    seeds = join_words(map(str, tuning.seeds))
-    plural = "" if len(tuning.seeds) == 1 else "s"
     return (
         "The results above compare the arms under one shared recipe. Here, each arm has the recipe with the lowest "
         f"validation error in a search with the same budget for every arm: {tuning.description}. Candidates are "
-        f"trained under seed{plural} {seeds}, which no comparison uses, and are never evaluated on the test set."
+        f"trained under {name_seeds(tuning.seeds)}, which no comparison uses, and are never evaluated on the test set."
     )
 
 

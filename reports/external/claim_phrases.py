@@ -10,8 +10,8 @@ from typing import cast
 from ablations import AllOf, Claim, DoesNotHelp, FallsWith, Helps, HelpsBy, Metric, Reverses, SaturatesAt
 from ablations import change_verbs as verbs_of
 from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.text import join_words
 from reports.external.results_columns import ResultsError
-from reports.formatting import join_words
 
 PHRASES = (
     "B helps over A",

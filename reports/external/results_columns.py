@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_modules.specs.errors import InvalidValue
-from reports.formatting import join_words
+from lightning_modules.specs.text import join_words
 
 MAX_LISTED = 5  # rows or names that a message lists
 ARM_COLUMNS = ("arm", "variant", "config", "configuration", "condition", "treatment", "model", "method", "system")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ablations import Metric
+from lightning_modules.specs.text import format_count, join_words
 from reports.external.results_columns import (
     MAX_LISTED,
     Columns,
@@ -23,7 +24,6 @@ from reports.external.results_columns import (
     read_names,
     read_numbers,
 )
-from reports.formatting import format_count, join_words
 
 Unit = Literal["", "percent", "fraction"]
 UNIT_LIMITS: Mapping[Unit, float] = {"": math.inf, "percent": 100.0, "fraction": 1.0}

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from lightning_modules.specs.text import format_count
 from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.style import MUTED, Figure, Panel, shorten_name
-from reports.formatting import format_count, format_significant
+from reports.formatting import format_significant
 from studies.records.results import UNTRAINED_STATUSES
 from studies.records.study_record import RecordedTrial
 

@@ -6,10 +6,11 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from lightning_modules.specs.text import join_words
 from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.style import INK, MUTED, Figure, Panel, shorten_name
-from reports.formatting import format_integer, format_significant, join_words
+from reports.formatting import format_integer, format_significant
 
 
 def receptive_fields_figure(comparison: Comparison) -> Figure | None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.text import format_count
 from reports.analysis.endpoints import endpoint_values, value_resolution
 from reports.calibration.cases import MIN_TRAININGS, Calibration, MeasuredRate, Trainings
 from reports.content.calibration import calibration_sections, calibration_title, summarize_calibration
 from reports.figures.page_figures.calibration import calibration_figures
-from reports.formatting import format_count
 from reports.pages.study import PAGE_FILE, figure_files, replace_folder
 from reports.renderers import html, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv

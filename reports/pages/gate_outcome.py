@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import Claim, DoesNotHelp, Endpoint, HelpsBy, Metric
+from lightning_modules.specs.text import format_count
 from reports.analysis.endpoints import endpoint_values, smallest_effect
 from reports.analysis.interim import study_alpha
 from reports.analysis.placebos import without_placebos
 from reports.comparison.comparison import Comparison
 from reports.external.judgement import Judgement
-from reports.formatting import format_count, typeset_minus_signs
+from reports.formatting import typeset_minus_signs
 from reports.statistics.families import claimed_family
 from reports.statistics.power import MAX_SEEDS, FamilyDesign, count_seeds_needed, estimate_sensitivity
 from studies.records.registration_log import RegistrationCheck

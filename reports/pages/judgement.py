@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from ablations import capitalize_first
+from lightning_modules.specs.text import format_count, join_words
 from reports.comparison.claims import count_verdicts
 from reports.content.report import VERDICT_SYMBOLS
 from reports.document import (
@@ -20,14 +21,7 @@ from reports.document import (
 )
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
 from reports.figures.page_figures.judgement import changes_by_pair, describe_metric, judgement_figure
-from reports.formatting import (
-    Interval,
-    choose_decimals,
-    format_contrast,
-    format_count,
-    join_words,
-    typeset_minus_signs,
-)
+from reports.formatting import Interval, choose_decimals, format_contrast, typeset_minus_signs
 from reports.pages.study import PAGE_FILE, figure_files, replace_folder
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv

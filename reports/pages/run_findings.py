@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from lightning_modules.specs.text import join_words
 from reports.comparison.claims import VERDICT_ORDER
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.content.report import VERDICT_SYMBOLS
 from reports.content.results import contrasts_table, results_table
-from reports.formatting import join_words
 from reports.renderers import markdown
 from studies.records.study_record import StudyRecord
 from studies.tracking.interface.findings import StudyFindings, digest_trials, to_metric_name

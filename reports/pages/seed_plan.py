@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.notebook_html import render_line, render_table, render_view
+from lightning_modules.specs.text import format_count
 from lightning_modules.specs.values import Leaf
 from reports.calibration.recorded_trainings import read_calibration
 from reports.comparison.seed_planning import plan_seeds
-from reports.formatting import format_count, format_duration, format_significant
+from reports.formatting import format_duration, format_significant
 from reports.statistics.power import MAX_SEEDS
 from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.declare import declare

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.arms import ArmSummary
 from reports.comparison.claims import VERDICT_ORDER
 from reports.comparison.comparison import Comparison, compare_arms
 from reports.content.report import VERDICT_SYMBOLS, describe_run
 from reports.document import MISSING_CELL, Cell, Column, Section, Table, mean_cell, text_cell
-from reports.formatting import choose_decimals, format_count, format_published, join_words
+from reports.formatting import choose_decimals, format_published
 from reports.pages.study import PAGE_FILE, replace_folder
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import CsvValue, format_csv

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.comparison.two_runs import ClaimInBothRuns, TwoRunComparison
@@ -23,13 +24,7 @@ from reports.document import (
     text_cell,
 )
 from reports.figures.page_figures.two_runs import arms_by_name, common_decimals, differences_figure
-from reports.formatting import (
-    NO_INTERVAL,
-    Interval,
-    format_contrast,
-    format_count,
-    format_published,
-)
+from reports.formatting import NO_INTERVAL, Interval, format_contrast, format_published
 from reports.pages.study import PAGE_FILE, figure_files, replace_folder
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv

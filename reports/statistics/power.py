@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from reports.formatting import format_count, format_fixed, format_significant
+from lightning_modules.specs.text import format_count
+from reports.formatting import format_fixed, format_significant
 from reports.statistics.contrasts import fit_additive_model, sample_variance
 from reports.statistics.critical_values import Array
 from reports.statistics.evidence import ALPHA

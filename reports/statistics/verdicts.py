@@ -55,7 +55,8 @@ from ablations import (
     change_verbs,
     endpoint_label,
 )
-from reports.formatting import condense_findings, join_words
+from lightning_modules.specs.text import join_words
+from reports.formatting import condense_findings
 from reports.statistics.contrasts import Contrast
 from reports.statistics.evidence import ALPHA, EndpointAnalysis, Evidence, Statement
 from reports.statistics.families import claimed_family

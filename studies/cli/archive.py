@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
+from lightning_modules.specs.text import format_count
 from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, settings_options
 from studies.console.tables import print_result
@@ -58,7 +59,7 @@ def export_study(
             f"{settings.trials_folder} holds no trial of {study}: the archive can be read, but not imported.", err=True
         )
     file = output or Path(f"{study}.zip")
-    size = f"{len(content.members)} files, {format_size(content.num_bytes)} before compression"
+    size = f"{format_count(len(content.members), 'file')}, {format_size(content.num_bytes)} before compression"
     if not dry_run:
         write_archive(content, file)
     if as_json:
@@ -103,7 +104,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
         if not as_json:
             click.echo(line)
 
-    show(f"{file}: {num_new} trials unpacked, {len(kept)} left as they are here")
+    show(f"{file}: {format_count(num_new, 'trial')} unpacked, {len(kept)} left as they are here")
     study = record.registration.study
     num_logged = sync_studies(settings, study, make_sync_start, show)
     store = open_store(settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.specs.text import format_count
 
 Percentile = Literal["p50", "p95", "p99"]
 PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
@@ -106,8 +107,7 @@ class LatencyMeasurement:
     @property
     def hardware(self) -> str:
         """The machine in words: ``CPU model, 1 thread of 8 cores, torch 2.9.1``."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
+        threads, cores = format_count(self.threads, "thread"), format_count(self.cores, "core")
         return f"{self.device_name}, {threads} of {cores}, torch {self.versions.get('torch', 'unknown')}"
 
     @property

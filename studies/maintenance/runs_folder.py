@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_modules.specs.text import format_count
 from studies.design.declare import resuming_command
 from studies.maintenance.cleanup import format_size
 from studies.maintenance.health_check import HealthCheck, Severity
@@ -97,8 +98,8 @@ def _check_leases(settings: Settings) -> Iterator[HealthCheck]:
     num_expired = sum(map(lease.is_lease_expired, trial_folders))
     if num_expired:
         finding = (
-            f"{num_expired} trials were interrupted: their processes ended without releasing their leases; "
-            "the next `ablate run` takes them over"
+            f"{format_count(num_expired, 'trial')} interrupted (the process ended without releasing its lease): the "
+            "next `ablate run` resumes"
         )
         yield HealthCheck(area="runs folder", level="ok", finding=finding)
 

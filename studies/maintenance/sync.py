@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_modules.specs.errors import DamagedFileError, did_you_mean
+from lightning_modules.specs.text import format_count
 from studies.design.declare import resuming_command
 from studies.design.trial import Trial
 from studies.maintenance.repair import repair_study
@@ -149,7 +150,7 @@ def _sync_study(
             damages = store.writer.close_study(parent, make_start(seeds), manifest.labels, complete=is_complete)
             for damage in damages if not num_repaired else ():  # else those are listed already
                 log(f"{title}: {damage}")
-    repaired = f"; {num_repaired} damaged runs repaired" if num_repaired else ""
+    repaired = f"; {format_count(num_repaired, 'damaged run')} repaired" if num_repaired else ""
     run_command = f"{resuming_command(registration.study)} --protocol {registration.protocol}{settings.command_options}"
     counts = _SyncCounts(
         planned=len(manifest.latest_entries),

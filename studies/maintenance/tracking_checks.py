@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 
+from lightning_modules.specs.text import format_count
 from studies.design.declare import resuming_command
 from studies.maintenance.cleanup import find_garbage, format_size
 from studies.maintenance.health_check import HealthCheck, Severity
@@ -153,7 +154,9 @@ def _check_open_runs(settings: Settings, runs: Iterable[RecordedRun]) -> Iterato
             partial_trials.append(run)
     if partial_trials:
         example = partial_trials[0]
-        finding = f"{len(partial_trials)} trials were logged in part, such as {example.study}: {example.name}"
+        finding = (
+            f"{format_count(len(partial_trials), 'trial')} logged in part, such as {example.study}: {example.name}"
+        )
         advice = "`ablate sync` logs those that have ended; `ablate run` trains the others and removes the partial runs"
         yield HealthCheck(area="record", level="warning", finding=finding, advice=advice)
 
@@ -193,7 +196,7 @@ def _check_folder_agreement(settings: Settings, runs: Iterable[RecordedRun]) -> 
                 num_missing += 1
         if num_missing:
             study = manifest.registration.study
-            finding = f"{num_missing} trials of {study} have ended but are not in the tracking store"
+            finding = f"not in the tracking store: {format_count(num_missing, 'ended trial')} of {study}"
             yield HealthCheck(area="record", level="warning", finding=finding, advice=f"`ablate sync {study}`")
     stored_keys = {trial.key for trial in index.trials.values()}
     ended = [run for run in trial_runs if run.status in ENDED_STATUSES["fit"]]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from lightning_modules.specs.errors import DamagedFileError, UserError
+from lightning_modules.specs.text import format_count
 from studies.design.budget import RunBudget
 from studies.design.study import make_trials
 from studies.design.trial import Trial
@@ -151,7 +152,7 @@ class StudyRun:
                 continue
             writer.log_model(run, network, trial.setup.scale.image_shape)
             num_logged += 1
-        context.log(f"{num_logged} networks logged as models")
+        context.log(f"{format_count(num_logged, 'network')} logged as models")
 
     def log_final_findings(self, record: StudyRecord) -> None:
         """Log what a study that has ended shows to its run."""

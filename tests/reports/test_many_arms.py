@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from ablations import FallsWith, Helps
+from lightning_modules.specs.text import join_words
 from reports.comparison.comparison import compare_arms
 from reports.figures.study import report_figures
 from reports.figures.style import MAX_CURVE_POINTS, choose_arms, join_descriptions, thin_curve
-from reports.formatting import MAX_FINDINGS, condense_findings, join_words
+from reports.formatting import MAX_FINDINGS, condense_findings
 from reports.renderers import markdown
 from tests.reports.records import record
 

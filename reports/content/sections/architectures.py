@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lightning_modules.specs.text import format_count, join_words
 from reports.content.sections.layer_labels import describe_layer
 from reports.document import Cell, Column, Section, Table, Tone, text_cell
-from reports.formatting import format_count, join_words
 from studies.records.registration import Registration
 
 MAX_COLUMNS = 8  # architectures side by side

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from lightning_modules.specs.text import format_count, join_words
 from reports.comparison.comparison import Comparison
 from reports.document import Section
-from reports.formatting import format_count, format_integer, join_words
+from reports.formatting import format_integer
 from studies.records.registration import Registration
 
 DATE_LENGTH = len("2026-11-27")  # at the start of an ISO 8601 time

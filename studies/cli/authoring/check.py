@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from lightning_modules.specs.text import format_count
 from studies import protocols
 from studies.cli.common.completers import complete_ablation, complete_setting
 from studies.cli.common.errors import EXIT_FAILURE
@@ -64,7 +65,7 @@ def check(name: str, protocol: str, overrides: tuple[tuple[str, str], ...], sett
             },
         )
     elif num_errors:
-        click.echo(f"{name} cannot be run yet: {num_errors} {'error' if num_errors == 1 else 'errors'} above.")
+        click.echo(f"{name} cannot be run yet: {format_count(num_errors, 'error')} above.")
     else:
         options = "" if protocol == protocols.DEFAULT_PROTOCOL else f" --protocol {protocol}"
         options += "".join(f" --set {path}={value}" for path, value in overrides)

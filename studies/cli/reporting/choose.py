@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from reports.formatting import join_words
+from lightning_modules.specs.text import join_words
 from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.common.parameters import QuantityParam

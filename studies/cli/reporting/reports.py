@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ablations
+from lightning_modules.specs.text import join_clauses
 from studies.cli.common.completers import complete_study
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import (
@@ -169,9 +170,7 @@ def _tell_choice(record: StudyRecord, settings: Settings) -> None:
             err=True,
         )
     if record.other_runs:
-        listed = "; ".join(record.other_runs[:MAX_LISTED_RUNS])
-        if len(record.other_runs) > MAX_LISTED_RUNS:
-            listed += f"; and {len(record.other_runs) - MAX_LISTED_RUNS} more"
+        listed = join_clauses(record.other_runs, MAX_LISTED_RUNS)
         click.echo(
             f"{title} has {len(record.other_runs) + 1} runs. Taken is {record.run_id}; not taken: {listed}. "
             "--run RUN_ID takes another.",

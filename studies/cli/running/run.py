@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lightning_modules.specs.text import format_count
 from studies.cli.common.budget_options import budget_options
 from studies.cli.common.completers import complete_ablation
 from studies.cli.common.errors import EXIT_FAILURE, EXIT_STOPPED
@@ -187,7 +188,7 @@ def print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
         print_json({"study": study.name, "protocol": study.protocol.name, "trials": trials})
         return
     print_table(("arm", "seed", "fingerprint"), [tuple(trial.values()) for trial in trials])
-    click.echo(f"{len(trials)} trials; nothing was trained and nothing was written.")
+    click.echo(f"{format_count(len(trials), 'trial')}; nothing was trained and nothing was written.")
 
 
 def prestart_processes(name: str, settings: Settings, resources: Resources) -> AbstractContextManager[None]:

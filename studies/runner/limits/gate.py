@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_modules.specs.errors import DamagedFileError
+from lightning_modules.specs.text import format_count, name_seeds
 from studies.design.budget import RunBudget, Spending
 from studies.execution.jobs import TrialJob
 from studies.runner.limits.durations import TrialDurations
@@ -193,12 +194,12 @@ class BudgetGate:
         text = f"stopped at its budget of {budget.describe()}"
         seeds = sorted(unit for unit in self.trained if isinstance(unit, int))
         if seeds:
-            text += f", after {_format_seeds(seeds)} in {budget.describe_spending(spent)}"
+            text += f", after {format_count(len(seeds), 'seed')} in {budget.describe_spending(spent)}"
         refusal = self.refusal
         if refusal is None:
             return f"{text}: the time of the next trials is not known"
         needed = refusal.forecast
-        trials = "1 trial" if refusal.num_trials == 1 else f"{refusal.num_trials} trials"
+        trials = format_count(refusal.num_trials, "trial")
         extra = Spending(seconds=needed.seconds - spent.seconds, gpu_hours=needed.gpu_hours - spent.gpu_hours)
         next_trials = f"{_format_units(refusal.units)} ({trials})"
         if seeds:
@@ -290,10 +291,4 @@ def _format_units(units: Sequence[Unit]) -> str:
     seeds = sorted(unit for unit in units if isinstance(unit, int))
     if not seeds:
         return f"the next {TUNING_ROUND.removeprefix('the ')}"
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    return f"seeds {', '.join(map(str, seeds))}"
-
-
-def _format_seeds(seeds: Sequence[int]) -> str:
-    return f"{len(seeds)} seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return name_seeds(seeds)

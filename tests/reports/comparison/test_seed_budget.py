@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -88,13 +89,34 @@ def test_one_seed_finds_nothing():
     assert any("one seed has no interval, so it finds nothing" in line for line in print_lines(found))
 
 
+def pilot_on_gpu(**entries):
+    pilot = record(ARMS, 5)
+    trials = []
+    for trial in pilot.trials:
+        environment = {**trial.result.environment, "device": "cuda", **entries}
+        trials.append(replace(trial, result=replace(trial.result, environment=environment)))
+    return replace(pilot, trials=tuple(trials))
+
+
 def test_gpu_hours_and_their_price():
     budget = RunBudget(max_cost=0.5, price_per_gpu_hour=2.0)
-    found = plan_depth(record(ARMS, 5), budget=budget, gpus_per_trial=0.5)["budget"]
+    found = plan_depth(pilot_on_gpu(), budget=budget)["budget"]
     assert found["cost"] == pytest.approx(2 * found["spending"]["gpu_hours"])
     assert 0.4 < found["cost"] <= 0.5
     with pytest.raises(InvalidValue, match="these trials take no GPU"):
         plan_depth(record(ARMS, 5), budget=budget)
+
+
+def test_seeds_that_a_gpu_trains_at_once_are_a_bundle_in_the_plan_too():
+    budget = RunBudget(max_gpu_hours=0.25)
+    alone, bundled = (plan_depth(pilot_on_gpu(bundle_size=size), budget=budget)["budget"] for size in (1, 5))
+    assert bundled["further"] >= 4 * alone["further"] > 0
+
+
+def test_times_on_a_cpu_say_nothing_of_a_gpu():
+    found = plan_depth(record(ARMS, 5), budget=RunBudget(max_gpu_hours=1), gpus_per_trial=1.0)["budget"]
+    assert found["further"] is None
+    assert found["note"].startswith("the time of A is not known")
 
 
 def test_without_a_budget_nothing_of_it_is_shown():

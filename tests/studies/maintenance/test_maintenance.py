@@ -196,8 +196,8 @@ def test_a_driver_that_died_and_what_it_left_half_are_found(copied):
     assert "the driver of depth died during the run" in texts
     name = "depth under digits (recipe.epochs=2, recipe.batch_size=64, scale.width=0.0625)"
     assert f"{name} is marked as running, but " in " ".join(texts)
-    assert any(text.startswith("1 trials were logged in part, such as depth: ") for text in texts)
-    assert "1 trials of depth have ended but are not in the tracking store" in texts
+    assert any(text.startswith("1 trial logged in part, such as depth: ") for text in texts)
+    assert "not in the tracking store: 1 ended trial of depth" in texts
     call("sync", "--runs", copied.runs)
     assert alarms(copied) == []
 

@@ -200,7 +200,7 @@ def test_where_nothing_can_be_estimated_one_seed_starts_and_the_rest_is_decided_
 def test_a_bundle_of_seeds_is_admitted_with_all_arms_or_not_at_all():
     jobs = study(seeds=6)
     machine = Machine(RunBudget(max_seconds=50), ten, bundle_size=2, estimate=lambda _: 5.0)
-    with pytest.raises(BudgetExhausted, match="seeds 4, 5"):
+    with pytest.raises(BudgetExhausted, match="seeds 4 and 5"):
         machine.run(jobs)
     assert sorted(machine.seeds) == [0, 1, 2, 3]
 
