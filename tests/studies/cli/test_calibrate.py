@@ -7,7 +7,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from studies.storage.status import StudyStatus
 
 from ablations import InvalidAblation, load
 from lightning_modules.specs.errors import InvalidValue
@@ -19,6 +18,7 @@ from studies.design.budget import RunBudget
 from studies.design.declare import declare, declare_calibration, resuming_command
 from studies.records.register import extend_study
 from studies.settings import Settings
+from studies.storage.study_status import StudyStatus
 from tests.reports.records import record
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "commands.schema.json"

@@ -370,7 +370,8 @@ def test_a_logged_model_goes_once_its_trial_was_trained_again_by_other_code(copi
     older = log_model()
     assert "logged model" not in call("gc", "--dry-run", "--runs", copied.runs)
     key = replace(entry.key, code="another")
-    run_id = store.writer.start_trial(study_run, entry.trial, key, entry.tags)
+    registration = copied.record.registration
+    run_id = store.writer.start_trial(study_run, entry.trial, key, entry.tags, registration)
     store.writer.end_trial(run_id, replace(entry.trial_folder(settings).read_result(), digests={"code": "another"}))
     newer = log_model()
     assert newer == run_id != older
