@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -179,6 +180,15 @@ def test_every_page_is_in_the_navigation_of_the_site():
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if not page.match("results/*-*.md")}
     pages.add("notebook.md")  # made from the notebook
     assert {page for page in re.findall(r"[\w/.-]+\.md", navigation) if not page.startswith("repository/")} == pages
+
+
+def test_the_page_of_the_notebook_has_its_cells_and_what_they_show():
+    cells = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    page = load_script("notebook_page").render_page()
+    assert page.count("```python\n") == len(code)
+    assert page.count('<div class="output">') >= len(code)
+    assert "\x1b" not in page
 
 
 def test_ablations_of_the_pages_are_accepted():
