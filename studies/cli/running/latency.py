@@ -20,7 +20,7 @@ MILLISECOND = 1e-3
 
 
 @click.command(
-    epilog=format_examples("ablate latency depth", "ablate latency depth --batch-size 8 --batch-size 64 --threads 4")
+    epilog=format_examples("ablate latency depth", "ablate latency depth --batch-size 8 --batch-size 64 --threads 2")
 )
 @click.argument("name", shell_complete=complete_study)
 @protocol_option
