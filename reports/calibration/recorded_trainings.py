@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from lightning_modules.specs.values import Leaf
 from studies.design.declare import CALIBRATION_PREFIX
 from studies.records.study_record import StudyRecord
-from studies.tracking.errors import TrackingError
 
 
 def read_calibration(
@@ -20,6 +19,8 @@ def read_calibration(
         overrides: of the study, by ``--set``.
         read_record: reads the record of a study by name, under the study's protocol.
     """
+    from studies.tracking.errors import TrackingError  # imports MLflow, which pages of a record at hand do not need
+
     try:
         record = read_record(f"{CALIBRATION_PREFIX}{study}")
     except TrackingError:

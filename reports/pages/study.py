@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_modules.file_lock import exclusive_lock
 from reports.calibration.rare_failures import rare_failure_cautions
@@ -20,7 +21,9 @@ from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.renderers import csv, html, latex, markdown
 from studies.records.study_record import StudyRecord
-from studies.tracking.reader import StudyReader
+
+if TYPE_CHECKING:
+    from studies.tracking.reader import StudyReader
 
 PAGE_FILE = "index.html"
 MAX_OVERRIDES_LENGTH = 80  # characters of a folder's name
