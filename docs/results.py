@@ -32,6 +32,7 @@ INDEX_FACTS = (
     "- Data: ",
     "- Set for every arm alike: ",
 )  # what the index repeats
+CAUTION_TITLES = ("**Caveats**", "**Before you read on**")  # the latter on pages of earlier revisions
 INTRODUCTION = (
     "Written by `python docs/results.py` from the heads of the pages: every sentence is a verdict, its reason, or a",
     "caution of the report. Each page names its commands, versions and hardware; a page that an earlier revision wrote",
@@ -90,7 +91,7 @@ def read_head(text: str) -> PageHead | None:
         answer=blocks[2].strip("*"),
         facts=tuple(line.removeprefix("- ") for line in [*facts, *settings] if line.startswith(INDEX_FACTS)),
         claims=tuple(_split_row(line) for line in claims[2:]),
-        cautions=tuple(lists_by_title.get("**Before you read on**", ())),
+        cautions=tuple(line for title in CAUTION_TITLES for line in lists_by_title.get(title, ())),
     )
 
 
@@ -110,8 +111,11 @@ def results_index(texts_by_name: Mapping[str, str]) -> str:
     for name, text in sorted(texts_by_name.items()):
         head = read_head(text)
         if head is None:
-            title = text.splitlines()[0].removeprefix("# ")
-            others.append(f"- [{title}]({name}.md)")
+            title, *blocks = [block.strip() for block in text.split("\n\n") if block.strip()]
+            # The page of a calibration begins with its answer, in bold.
+            is_answered = bool(blocks) and blocks[0].startswith("**") and blocks[0].endswith("**")
+            answer = f": {blocks[0].strip('*')}" if is_answered else ""
+            others.append(f"- [{title.removeprefix('# ')}]({name}.md){answer}")
         else:
             studies_by_protocol.setdefault(head.protocol, []).extend(_index_entry(name, head))
     lines = ["# Results", "", *INTRODUCTION, "", *others, ""]

@@ -25,15 +25,23 @@ def results():
 
 
 def test_the_index_says_of_each_claim_what_its_verdict_says(results):
-    comparison = results.published(compare_arms(record()))
+    comparison = results.published(compare_arms(record(states={("B", 1): "failed"})))
     head = results.read_head(markdown.render_report(comparison, ()))
     assert (head.study, head.protocol) == ("depth", "digits")
-    index = results.results_index({"depth-digits": markdown.render_report(comparison, ()), "other": "# Another page\n"})
+    others = {
+        "other": "# Another page\n\nIts text.\n",
+        "calibration": "# A calibration\n\n**Of 10 studies, 1 is wrong.**\n",
+    }
+    index = results.results_index({"depth-digits": markdown.render_report(comparison, ()), **others})
     assert comparison.claims
+    assert comparison.cautions
+    for caution in comparison.cautions:
+        assert f"- Caution: {markdown.escape_text(caution)}" in index
     for claim in comparison.claims:
         assert f"- **{claim.word.capitalize()}**: {markdown.escape_text(claim.sentence)}" in index
     assert f"### [depth](depth-digits.md): {markdown.escape_text(comparison.registration.question)}" in index
-    assert "- [Another page](other.md)" in index
+    assert "- [Another page](other.md)\n" in index
+    assert "- [A calibration](calibration.md): Of 10 studies, 1 is wrong.\n" in index
 
 
 def test_a_bar_in_a_cell_is_no_end_of_the_cell(results):
