@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import multiprocessing
 import os
 import time
 from dataclasses import replace
@@ -22,6 +21,7 @@ from studies.settings import Settings
 from studies.storage import dataset_download
 from studies.storage.dataset_download import ensure_local_data, with_local_data
 from studies.storage.object_store import ObjectStore, ObjectStoreError
+from tests.server_processes import start_server
 
 SCALE = Scale(resolution=32, channels=3, classes=2, width=0.0625)
 
@@ -151,7 +151,7 @@ def fetch_slowly(settings, counted, ready):
 
 
 def test_of_two_processes_that_need_it_at_once_one_fetches(settings):
-    context = multiprocessing.get_context("fork")
+    context = start_server()
     counted, ready = context.Queue(), context.Barrier(2)
     both = [context.Process(target=fetch_slowly, args=(settings, counted, ready)) for _ in range(2)]
     for process in both:

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import multiprocessing
 import os
 
 import numpy as np
@@ -20,6 +19,7 @@ from studies.settings import Settings
 from studies.storage import lease
 from studies.storage.dataset_download import with_local_data
 from studies.tracking.store import open_store
+from tests.server_processes import start_server
 
 NUM_PROCESSES = 8
 DIGITS = Scale(resolution=16, channels=1, classes=10)
@@ -40,8 +40,14 @@ def images(tmp_path_factory):
     return root
 
 
+def refuse_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def start_study(runs, images, with_locks, barrier, results):
     """What a start of a study makes in its runs folder."""
+    if not with_locks:
+        fcntl.flock = refuse_locks  # in this process alone
     try:
         barrier.wait(60)
         settings = Settings.from_environment(runs, data_root=images.as_uri())
@@ -65,7 +71,7 @@ def start_study(runs, images, with_locks, barrier, results):
 
 def start_at_once(folder, images, *, with_locks=True):
     """What each of the processes found: its error, the contents, and whether it got the study's lease."""
-    context = multiprocessing.get_context("fork")
+    context = start_server()
     barrier, results = context.Barrier(NUM_PROCESSES), context.Queue()
     arguments = (folder, images, with_locks, barrier, results)
     processes = [context.Process(target=start_study, args=arguments) for _ in range(NUM_PROCESSES)]
@@ -94,15 +100,9 @@ def test_thirty_rounds_of_eight_processes_that_start_at_once(images, tmp_path, n
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_without_locks_the_first_gives_its_folder_the_name(images, tmp_path, number, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    found = start_at_once(
-        tmp_path / "runs", images, with_locks=False
-    )  # SQLite itself, and replacing a report, need locks
-    assert_all_agree(found)
+def test_without_locks_the_first_gives_its_folder_the_name(images, tmp_path, number):
+    # SQLite itself, and replacing a report, need locks.
+    assert_all_agree(start_at_once(tmp_path / "runs", images, with_locks=False))
 
 
 def test_what_another_process_made_meanwhile_is_kept(tmp_path):
