@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ablations import ERROR_ENDPOINTS, Endpoint
 from studies.records.registration import Registration
 from studies.records.results import UNTRAINED_STATUSES, Result
-from studies.records.study_record import RecordedTrial, StudyRecord
+from studies.records.study_record import RecordedTrial, StudyRecord, bundle_size_of
 
 EndpointValues = npt.NDArray[np.float64]  # arms x planned seeds
 MEBIBYTE = 2.0**20
@@ -129,13 +129,8 @@ def read_cost(trial: RecordedTrial, name: str, *, untrained: bool = False) -> fl
     handles as many times as many images a second as each of them.
     """
     value = _read_result_value(trial, lambda result: result.cost, name, untrained=untrained)
-    bundle_size = bundle_size_of(trial)
+    bundle_size = bundle_size_of(trial.result) if trial.result else 1
     return value * bundle_size if name.endswith("images_per_second") else value / bundle_size
-
-
-def bundle_size_of(trial: RecordedTrial) -> int:
-    """Trials that one process trained at once, this one among them."""
-    return max(1, int(trial.result.environment.get("bundle_size", 1))) if trial.result else 1
 
 
 def _read_result_value(

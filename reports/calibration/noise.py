@@ -38,7 +38,7 @@ class ArmNoise:
     deviation: Interval
     skewness: Interval
     mode_p_value: float
-    rare_failures: RareFailures | None = None
+    rare_failures: RareFailures | None
 
     @property
     def shape(self) -> str:

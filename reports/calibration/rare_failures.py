@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_modules.specs.text import format_count
 from reports.analysis.endpoints import endpoint_values
-from reports.formatting import format_fixed, format_integer
+from reports.formatting import format_fixed
 from reports.statistics.critical_values import Array
 from studies.records.study_record import StudyRecord
 
@@ -21,7 +22,7 @@ from studies.records.study_record import StudyRecord
 # of shape 2, one in 7,000; of an exponential one, one in 600.
 FENCE = 8.0
 ROBUST_SCALE = 1.4826  # of the median absolute deviation, to estimate the SD of normal errors
-MIN_TRAININGS = 50  # with fewer, one failure says little of how often there is one
+ENOUGH_TRAININGS = 50  # with fewer, one failure says little of how often there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def find_rare_failures(errors: Array) -> RareFailures | None:
         errors: test errors in percent, shape ``trainings``; NaN where a training has none.
     """
     finished = errors[np.isfinite(errors)]
-    if len(finished) < MIN_TRAININGS:
+    if len(finished) < ENOUGH_TRAININGS:
         return None
     median = float(np.median(finished))
     spread = ROBUST_SCALE * float(np.median(np.abs(finished - median)))
@@ -71,6 +72,7 @@ def find_rare_failures(errors: Array) -> RareFailures | None:
 def rare_failure_cautions(record: StudyRecord, calibration: StudyRecord) -> Iterator[str]:
     """A caution per arm of a study that fails now and then in the trainings of its calibration."""
     num_seeds = len(record.registration.seeds)
+    seeds = format_count(num_seeds, "seed")
     for arm, errors in zip(calibration.registration.arms, endpoint_values(calibration, "test_error"), strict=True):
         failures = find_rare_failures(errors) if arm in record.registration.arms else None
         if failures is None:
@@ -78,7 +80,7 @@ def rare_failure_cautions(record: StudyRecord, calibration: StudyRecord) -> Iter
         share_without = f"{failures.probability_of_none(num_seeds):.0%}"
         yield (
             f"{arm} fails now and then: in its calibration, trainings ended far above the usual test error "
-            f"({failures}). Of studies with {format_integer(num_seeds)} seeds, {share_without} contain no such "
+            f"({failures}). Of studies with {seeds}, {share_without} contain no such "
             f"training, and {arm} then looks better than its mean: verdicts on it are wrong more often than 5%. "
             "`ablate calibrate` tells how often."
         )

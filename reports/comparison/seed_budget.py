@@ -10,7 +10,7 @@ from studies.design.budget import RunBudget, Spending
 from studies.design.study import Study, make_trials
 from studies.design.trial import Trial
 from studies.hardware import count_cores, count_gpus
-from studies.records.study_record import RecordedTrial, StudyRecord
+from studies.records.study_record import RecordedTrial, StudyRecord, bundle_size_of, device_of
 from studies.runner.limits.durations import TrialDurations
 from studies.runner.limits.seed_forecast import SeedForecast, count_fitting_seeds
 
@@ -77,7 +77,7 @@ def plan_budget(
     """
     budget.require_gpus(takes_gpus=gpus_per_trial > 0)
     device = "cuda" if gpus_per_trial else "cpu"
-    measured = [trial for trial in pilot.trials if _device_of(trial) == device] if pilot else []
+    measured = [trial for trial in pilot.trials if trial.result and device_of(trial.result) == device] if pilot else []
     share = gpus_per_trial / max(1, count_gpus()) if gpus_per_trial else 1 / count_cores()
     forecast = SeedForecast(
         trials=make_trials(study.setups(), study.seeds[:1]),
@@ -117,10 +117,6 @@ def plan_budget(
     )
 
 
-def _device_of(trial: RecordedTrial) -> str:
-    return str(trial.result.environment.get("device", "")) if trial.result else ""
-
-
 def _measured_durations(
     study: Study, measured: Iterable[RecordedTrial], estimate_trial: Callable[[Trial], float]
 ) -> TrialDurations:
@@ -136,5 +132,4 @@ def _measured_durations(
 
 def _bundle_size(measured: Iterable[RecordedTrial]) -> int:
     """Seeds that the recorded study trained at once."""
-    environments = [trial.result.environment for trial in measured if trial.result]
-    return max((int(environment.get("bundle_size", 1)) for environment in environments), default=1)
+    return max((bundle_size_of(trial.result) for trial in measured if trial.result), default=1)

@@ -37,7 +37,7 @@ from studies.design.budget import NO_BUDGET, RunBudget
 from studies.design.study import Study
 from studies.design.trial import Trial
 from studies.hardware import count_cores, count_gpus
-from studies.records.study_record import RecordedTrial, StudyRecord
+from studies.records.study_record import RecordedTrial, StudyRecord, device_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,8 +373,8 @@ def _seconds_per_seed(pilot: StudyRecord | None, device: str) -> float | None:
         return None
 
     def read_seconds(trial: RecordedTrial) -> float:
-        trained_on = trial.result.environment.get("device") if trial.result else None
-        return read_cost(trial, "train_seconds") if trained_on == device else math.nan
+        is_on_device = trial.result is not None and device_of(trial.result) == device
+        return read_cost(trial, "train_seconds") if is_on_device else math.nan
 
     seconds = tabulate_trials(pilot, read_seconds)
     if not np.isfinite(seconds).any(axis=1).all():

@@ -16,9 +16,13 @@ from studies.tracking.interface.findings import StudyFindings, digest_trials, to
 MAX_TABLE_ROWS = 40  # in the note, whose 8,000 characters are MLflow's limit
 
 
-def describe_findings(record: StudyRecord) -> StudyFindings:
-    """What a recorded study has found so far, under the recipe that all arms share."""
-    comparison = compare_arms(record)
+def describe_findings(record: StudyRecord, comparison: Comparison | None = None) -> StudyFindings:
+    """What a recorded study has found so far, under the recipe that all arms share.
+
+    Args:
+        comparison: of its arms, where it has been made already.
+    """
+    comparison = comparison or compare_arms(record)
     return StudyFindings(
         question=record.registration.question,
         metrics=_metrics(comparison),

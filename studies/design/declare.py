@@ -72,10 +72,14 @@ def declare(
     )
 
 
+def training_command(study: str) -> str:
+    """The command that trains a recorded study: a calibration has its own."""
+    return "ablate calibrate" if study.startswith(CALIBRATION_PREFIX) else "ablate run"
+
+
 def resuming_command(study: str) -> str:
-    """The command that resumes a recorded study, without its options: a calibration has its own."""
-    name = study.removeprefix(CALIBRATION_PREFIX)
-    return f"ablate run {study}" if name == study else f"ablate calibrate {name}"
+    """The command that resumes a recorded study, with its name and without options."""
+    return f"{training_command(study)} {study.removeprefix(CALIBRATION_PREFIX)}"
 
 
 def declare_calibration(

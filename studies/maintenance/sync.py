@@ -252,12 +252,10 @@ class _SyncCounts:
         num_earlier = self.ended - self.logged - self.logged_cancelled
         if parts and num_earlier > 0:
             parts.append(f"{num_earlier} were logged before")
-        if not parts:
-            parts.append("nothing to log")
-            if self.ended == self.planned:
-                cancelled = f", {self.cancelled} of them as cancelled" if self.cancelled else ""
-                parts = [f"nothing to log: all {self.planned} trials are logged{cancelled}"]
-        text = ", ".join(parts)
+        text = ", ".join(parts) or "nothing to log"
+        if not parts and self.ended == self.planned:
+            cancelled = f", {self.cancelled} of them as cancelled" if self.cancelled else ""
+            text += f": all {self.planned} trials are logged{cancelled}"
         num_left = self.planned - self.ended
         if num_left:
             text += f"; {num_left} of {self.planned} have not ended: `{run_command}` trains them"

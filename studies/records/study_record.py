@@ -59,6 +59,16 @@ class RecordedTrial:
         return f"<RecordedTrial {self.arm}, seed {self.seed}: {outcome}>"
 
 
+def bundle_size_of(result: Result) -> int:
+    """Trials that one process trained at once, this one among them."""
+    return max(1, int(result.environment.get("bundle_size", 1)))
+
+
+def device_of(result: Result) -> str:
+    """The kind of device that trained: ``cpu`` or ``cuda``; empty where it is not recorded."""
+    return str(result.environment.get("device", ""))
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyStart:
     """One ``ablate run`` of a study: time, command, code and machine.

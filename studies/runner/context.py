@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -117,7 +117,8 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     arms = study.setups()
     resources.require_arms((*arms, *study.source_arms.values(), *chain(*study.evaluated_arms.values())))
 
-    if any(uses_data_root(setup) for setup in _all_setups(study)):
+    all_setups = _all_setups(study)
+    if any(uses_data_root(setup) for setup in all_setups):
         settings = with_local_data(settings, log)
     if not resources.address:
         log(f"device: {describe_device(Node.this_machine(), resources)}")
@@ -128,7 +129,7 @@ def prepare_study(study: Study, settings: Settings, resources: Resources, log: C
     nodes = _survey_nodes(study, settings, resources, log, has_object_store=object_store is not None)
     resources = resources.for_nodes(nodes)
     device_models = device_models_of(nodes, resources.device)
-    extra_distributions = _extra_distributions(study)
+    extra_distributions = _extra_distributions(all_setups)
     # Taken once: code that is edited while the study runs then fails its trials, and no two versions are mixed.
     digests = {
         "data": inventory.digest,
@@ -176,9 +177,9 @@ def _open_existing_stores(settings: Settings) -> tuple[ObjectStore | None, Store
     return object_store, None if is_new_database else open_store(settings)
 
 
-def _extra_distributions(study: Study) -> tuple[str, ...]:
+def _extra_distributions(setups: Iterable[Setup]) -> tuple[str, ...]:
     """Distributions, beside torch and numpy, that decide the study's bits: scikit-learn's solver fits classifiers."""
-    trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in _all_setups(study))
+    trains_classifier = any(setup.recipe.trains == "linear classifier" for setup in setups)
     return ("scikit-learn",) if trains_classifier else ()
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import dump_json
-from studies.design.declare import resuming_command
+from studies.design.declare import training_command
 from studies.records.json_numbers import null_to_nan
 from studies.records.results import UNTRAINED_STATUSES, Result
 from studies.records.schema import PRINTED_SCHEMA, SchemaVersionError
+from studies.records.study_record import bundle_size_of
 from studies.settings import Settings
 from studies.storage.lease import find_holder, is_lease_expired
 from studies.storage.status_files import STATUS_SCHEMA, load_board, load_progress, read_board
@@ -112,8 +113,7 @@ class StudyStatus:
         """The state in words, and what to do."""
         if self.state == "running":
             return f"running, by {self.owner}"
-        command = " ".join(resuming_command(self.study).split()[:2])  # it may have been run with --set
-        resumes = f"`{command}` resumes it"
+        resumes = f"`{training_command(self.study)}` resumes it"  # without its name: it may have been run with --set
         if self.state == "died":
             return f"its process died; {resumes}"
         if all(trial.has_ended for trial in self.trials):
@@ -349,7 +349,7 @@ def _apply_result(trial: TrialStatus, result: Result, *, is_reused: bool) -> Non
     trial.error = result.metrics.get(f"{trial.part}_error", math.nan)
     trial.epoch = trial.epochs
     trial.seconds_per_epoch = _finite_mean(result.curves.get("seconds", ()))
-    trial.bundle_size = int(result.environment.get("bundle_size", 1))
+    trial.bundle_size = bundle_size_of(result)
 
 
 def status_to_json(status: StudyStatus) -> dict[str, Any]:

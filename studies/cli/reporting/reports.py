@@ -216,18 +216,18 @@ def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = Fal
         by_id: whether the run was asked for by its id; else nothing is attached to a run of another runs folder.
         with_answer: whether the study's answer, the page's first sentence, is printed.
     """
+    from reports.pages import run_findings
     from reports.pages.study import compare_recorded, report_name, write_report
     from studies.tracking.store import open_store
 
-    reader = open_store(settings, create=False).reader
+    store = open_store(settings, create=False)
     folder = settings.report_folder(report_name(record, by_id=by_id))
-    comparison = compare_recorded(record, reader)
+    comparison = compare_recorded(record, store.reader)
     page = write_report(comparison, folder)
     if record.is_own or by_id:
         # With the run, so that users of a tracking server find the report as well.
-        writer = open_store(settings).writer
-        writer.attach_report(record.run_id, folder)
-        writer.log_findings(record.run_id, describe_findings(record))
+        store.writer.attach_report(record.run_id, folder)
+        store.writer.log_findings(record.run_id, run_findings.describe_findings(record, comparison))
     if with_answer:
         click.echo(comparison.answer)
     return page

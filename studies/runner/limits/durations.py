@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from studies.design.trial import Trial
 from studies.records.results import Result
+from studies.records.study_record import bundle_size_of
 
 # Of a trial, beside its epochs: a forked process, the data, the last evaluations, the result.
 OVERHEAD_SECONDS = 2.0
@@ -44,8 +45,7 @@ class TrialDurations:
         """Record a trial that an earlier start has trained, on the same kind of machine."""
         epoch_seconds = result.curves.get("seconds", ())
         if result.status != "failed" and epoch_seconds:
-            bundle_size = int(result.environment.get("bundle_size", 1))
-            self.record(trial, sum(epoch_seconds) + OVERHEAD_SECONDS, bundle_size)
+            self.record(trial, sum(epoch_seconds) + OVERHEAD_SECONDS, bundle_size_of(result))
 
     def seconds_of(self, trial: Trial, bundle_size: int = 1) -> float:
         """Expected seconds of a trial; not-a-number where nothing is known."""
