@@ -1,12 +1,14 @@
 """A Ray cluster of two nodes on this machine: a study spreads over both, and ends although one is killed."""
 
 import contextlib
+import gc
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,32 @@ def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_left_to_collect_while_ray_shuts_down(enabled, monkeypatch):
+    # A reference to a Ray object that is freed meanwhile ends the process: tried with references in cycles, 3 of 3.
+    class Reference:
+        pass
+
+    seen = []
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: seen.append((left() is None, gc.isenabled())))
+    was_enabled = gc.isenabled()
+    try:
+        with ray_cluster.ray_session():
+            gc.disable()
+            reference = Reference()
+            reference.itself = reference
+            left = weakref.ref(reference)
+            del reference
+            if enabled:
+                gc.enable()
+        assert seen == [(True, False)]
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+
 def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code_digests(tmp_path):
     gathered = tmp_path / "sent"
     ray_cluster.collect_code([str(EXAMPLE.parent)], gathered)
