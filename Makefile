@@ -179,11 +179,13 @@ sync: $(READY) ## Log results that the tracking store misses, without training
 gc: $(READY) ## List what no study needs, and free it once confirmed
 	@$(BIN)/ablate gc $(STORE)
 
+# A worker that dies ends the run at once, with the name of its test: xdist 3.8 would replace it, and then wait for ever.
+IN_PARALLEL := -n auto --dist loadgroup --max-worker-restart 0
 test: $(READY) ## Run the tests; the long ones are those of test-slow
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
 
 test-slow: $(READY) ## Run the tests that are long by nature: clusters, every fault, full grids of bit equality
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
 
 test-faults: $(READY) ## Inject faults into a running study, ROUNDS times: make test-faults ROUNDS=20
 	@$(BIN)/python -W ignore -m tests.faults --rounds $(ROUNDS) $(if $(WRITE),--write)
