@@ -57,6 +57,7 @@ class GateOutcome:
         seeds_needed: seeds per arm that find the smallest effect, or without one the difference that the claim is
             about, four times in five; ``None`` where it is unknown, or the seeds that are there should have done.
         is_accepted: whether the outcome passes the gate.
+        cautions: what to know before the outcome is used.
         takes_too_many_seeds: whether it would take more than ``MAX_SEEDS``, of which the number is not counted.
     """
 
@@ -65,6 +66,7 @@ class GateOutcome:
     claims: tuple[GatedClaim, ...]
     seeds_needed: int | None
     is_accepted: bool
+    cautions: tuple[str, ...] = ()
     takes_too_many_seeds: bool = False
     registration: RegistrationCheck | None = None
 
@@ -101,7 +103,8 @@ def gate_judgement(judgement: Judgement, *, accept_equivalent: bool = False) -> 
         design=FamilyDesign.of_family(family, table.arms),
         smallest_effect=judgement.smallest_effect,
     )
-    return _combine_claims(claims, lambda _: noise, accept_equivalent)
+    outcome = _combine_claims(claims, lambda _: noise, accept_equivalent)
+    return replace(outcome, cautions=tuple(table.cautions))
 
 
 def gate_comparison(record: StudyRecord, comparison: Comparison, *, accept_equivalent: bool = False) -> GateOutcome:
@@ -127,10 +130,11 @@ def gate_comparison(record: StudyRecord, comparison: Comparison, *, accept_equiv
             claims=(),
             seeds_needed=None,
             is_accepted=False,
+            cautions=comparison.cautions,
             registration=check,
         )
     outcome = _combine_claims(claims, lambda endpoint: _noise_of_endpoint(record, endpoint), accept_equivalent)
-    return replace(outcome, registration=check)
+    return replace(outcome, cautions=comparison.cautions, registration=check)
 
 
 def _noise_of_endpoint(record: StudyRecord, endpoint: Endpoint | Metric) -> _SeedNoise:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.comparison.comparison import Comparison, compare_arms
+from reports.comparison.comparison import Comparison
 from reports.external.judgement import UNKNOWN_OF_RESULTS, Judgement, change_interval
 from reports.formatting import typeset_minus_signs
 from reports.pages.gate_outcome import GateOutcome
 from studies.records.registration_log import RegistrationCheck
 from studies.records.schema import PRINTED_SCHEMA
-from studies.records.study_record import StudyRecord
 
 
 def describe_judgement(judgement: Judgement) -> dict[str, Any]:
@@ -87,20 +86,22 @@ def describe_gate(outcome: GateOutcome, source: str) -> dict[str, Any]:
         "finding": outcome.finding,
         "seeds_needed": outcome.seeds_needed,
         "takes_more_than_500_seeds": outcome.takes_too_many_seeds,
+        "cautions": list(outcome.cautions),
         "claims": claims,
         "registration": outcome.registration and describe_registration(outcome.registration),
     }
 
 
 def describe_reports(
-    records: Sequence[StudyRecord], pages: Sequence[Path], further_pages: Mapping[str, Path]
+    comparisons: Sequence[Comparison], pages: Sequence[Path], further_pages: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Compiled reports.
 
     Args:
+        comparisons: those that the pages were compiled from.
         further_pages: ``comparison`` of two runs and ``summary`` of several studies, where they were compiled.
     """
-    described = [_describe_report(compare_arms(record), page) for record, page in zip(records, pages, strict=True)]
+    described = [_describe_report(comparison, page) for comparison, page in zip(comparisons, pages, strict=True)]
     others = {name: str(further_pages[name]) if name in further_pages else None for name in ("comparison", "summary")}
     return {"schema": PRINTED_SCHEMA, "kind": "reports", "reports": described, **others}
 

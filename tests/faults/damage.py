@@ -210,11 +210,14 @@ def call(command: Sequence[str], runs: Path) -> str:
 def without_pages() -> Iterator[None]:
     """Compare arms and print cautions and answers instead of drawing pages: they take two seconds each."""
     from reports.comparison.comparison import compare_arms
+    from studies.cli.reporting.reports import CompiledReport
 
-    def compile_report(record: Any, *_: Any, **__: Any) -> str:
+    def compile_report(record: Any, *_: Any, **__: Any) -> CompiledReport:
         comparison = compare_arms(record)
         errors = record.metric_table().tolist()
-        return "\n".join((f"{len(record.trials)} trials", *comparison.cautions, str(errors)))
+        return CompiledReport(
+            comparison, Path("\n".join((f"{len(record.trials)} trials", *comparison.cautions, str(errors))))
+        )
 
     with (
         mock.patch(

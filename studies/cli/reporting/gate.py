@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.cli.common.table_options import TABLE_PARAMETERS, JudgeTable, table_options
-from studies.cli.reporting.reports import read_study
+from studies.cli.reporting.reports import compare_study, read_study
 from studies.console.tables import print_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def gate(
 ) -> None:
     """Print the worst verdict in one line, with an exit code for it.
 
-    Judges a recorded study, or a table of results as `ablate judge` does.
+    Judges a recorded study, or a table of results as `ablate judge` does. What to know before the verdict is used,
+    such as an arm that fails now and then, is printed to standard error.
 
     \b
     Exit codes:
@@ -57,7 +58,6 @@ def gate(
       30  not judged: one seed, nothing trained, no claim, or a registration that does not match
        2  wrong usage or unreadable results; 1 any other error
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
-    from reports.comparison.comparison import compare_arms
     from reports.pages.gate_outcome import gate_comparison, gate_judgement
     from reports.pages.verdict_json import describe_gate
 
@@ -69,11 +69,14 @@ def gate(
     else:
         _refuse_table_options(source)
         record = read_study(source, protocol, settings, run_id)
-        outcome = gate_comparison(record, compare_arms(record), accept_equivalent=accept_equivalent)
+        comparison = compare_study(source, record, settings)
+        outcome = gate_comparison(record, comparison, accept_equivalent=accept_equivalent)
     if as_json:
         print_json(describe_gate(outcome, source))
     else:
         click.echo(outcome.sentence)
+        for caution in outcome.cautions:
+            click.echo(f"caution: {caution}", err=True)
     click.get_current_context().exit(outcome.exit_code)
 
 

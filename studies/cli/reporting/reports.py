@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -26,12 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lightning_modules.specs.values import Leaf
+    from reports.comparison.comparison import Comparison
     from studies.records.study_record import StudyRecord
     from studies.settings import Settings
     from studies.tracking.interface.findings import StudyFindings
 
 
 MAX_LISTED_RUNS = 3
+
+
+class CompiledReport(NamedTuple):
+    """A report that was written: the comparison behind it, and its page."""
+
+    comparison: Comparison
+    page: Path
 
 
 @click.command(
@@ -83,10 +91,11 @@ def report(
     show: Callable[[object], None] = _discard if as_json else click.echo
     if len(names) == 1 and not all_studies:  # its error is the command's own
         records = [read_study(names[0], protocol, settings, run_id)]
-        pages = [_compile_named_report(names[0], records[0], settings, by_id=bool(run_id))]
-        show(pages[0])
+        compiled = [_compile_named_report(names[0], records[0], settings, by_id=bool(run_id))]
+        show(compiled[0].page)
     else:
-        records, pages = _compile_reports(names, protocol, settings, show)
+        records, compiled = _compile_reports(names, protocol, settings, show)
+    pages = [report.page for report in compiled]
     further_pages = {}
     if is_comparison:
         further_pages["comparison"] = _compile_run_comparison(records[0], against, against_protocol, settings)
@@ -99,7 +108,7 @@ def report(
     if as_json:
         from reports.pages.verdict_json import describe_reports
 
-        print_json(describe_reports(records, pages, further_pages))
+        print_json(describe_reports([report.comparison for report in compiled], pages, further_pages))
     if len(records) < len(names):
         click.echo(f"Error: {len(names) - len(records)} of {len(names)} studies have no report; see above.", err=True)
         sys.exit(EXIT_FAILURE)
@@ -111,13 +120,13 @@ def _discard(line: object) -> None:
 
 def _compile_reports(
     names: Sequence[str], protocol: str, settings: Settings, show: Callable[[object], None]
-) -> tuple[list[StudyRecord], list[Path]]:
+) -> tuple[list[StudyRecord], list[CompiledReport]]:
     """Compile every study's report; a study without one is named, and does not stop the others."""
-    records, pages = [], []
+    records, compiled = [], []
     for name in names:
         try:
             record = read_study(name, protocol, settings)
-            page = _compile_named_report(name, record, settings)
+            report = _compile_named_report(name, record, settings)
         # Whatever is wrong with one record: the reports of the others do not depend on it.
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
@@ -125,9 +134,9 @@ def _compile_reports(
             click.echo(f"No report of {name}: {str(error) or type(error).__name__} ({type(error).__name__})", err=True)
             continue
         records.append(record)
-        pages.append(page)
-        show(page)
-    return records, pages
+        compiled.append(report)
+        show(report.page)
+    return records, compiled
 
 
 def read_study(
@@ -196,9 +205,24 @@ def _recorded_studies(protocol: str, settings: Settings) -> set[str]:
     return {item.study for item in own or studies}
 
 
-def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> Path:
-    """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
+def compare_study(name: str, record: StudyRecord, settings: Settings) -> Comparison:
+    """Compare the arms of a study or of an archive, with what the tracking store knows of the study beside its record.
+
+    Args:
+        name: of the study, or path of the archive, which stands for itself.
+    """
     from reports.comparison.comparison import compare_arms
+    from reports.pages.study import compare_recorded
+    from studies.storage.copies.archive import is_archive_name
+    from studies.tracking.store import open_store
+
+    if is_archive_name(name):
+        return compare_arms(record)
+    return compare_recorded(record, open_store(settings, create=False).reader)
+
+
+def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> CompiledReport:
+    """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
     from reports.pages.study import write_report
     from studies.storage.copies.archive import is_archive_name
 
@@ -206,11 +230,14 @@ def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *,
         return compile_report(record, settings, by_id=by_id)
     registration = record.registration
     folder = settings.report_folder(f"{registration.study}-{registration.protocol}-from-{Path(name).stem}")
-    return write_report(compare_arms(record), folder)
+    comparison = compare_study(name, record, settings)
+    return CompiledReport(comparison, write_report(comparison, folder))
 
 
-def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = False, with_answer: bool = False) -> Path:
-    """Write a study's report, attach it to the study's run, and return the path of its page.
+def compile_report(
+    record: StudyRecord, settings: Settings, *, by_id: bool = False, with_answer: bool = False
+) -> CompiledReport:
+    """Write a study's report, and attach it to the study's run.
 
     Args:
         by_id: whether the run was asked for by its id; else nothing is attached to a run of another runs folder.
@@ -230,7 +257,7 @@ def compile_report(record: StudyRecord, settings: Settings, *, by_id: bool = Fal
         store.writer.log_findings(record.run_id, run_findings.describe_findings(record, comparison))
     if with_answer:
         click.echo(comparison.answer)
-    return page
+    return CompiledReport(comparison, page)
 
 
 def describe_findings(record: StudyRecord) -> StudyFindings:

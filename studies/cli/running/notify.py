@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from studies.design.study import Study
     from studies.records.study_record import StudyRecord
+    from studies.settings import Settings
 
 Event = Literal["done", "failed", "resolved early", "stopped at its budget"]
 NOTIFICATION_SECONDS = 60.0  # then the command is killed: the study has ended, and its terminal waits
@@ -39,7 +40,9 @@ def notify_of_failure(command: str | None, study: Study) -> Iterator[None]:
         raise
 
 
-def notify_of_end(command: str | None, study: Study, record: StudyRecord, errors: list[dict[str, Any]]) -> None:
+def notify_of_end(
+    command: str | None, study: Study, settings: Settings, record: StudyRecord, errors: list[dict[str, Any]]
+) -> None:
     """Run the command with the verdict of a study that has ended.
 
     Args:
@@ -54,7 +57,7 @@ def notify_of_end(command: str | None, study: Study, record: StudyRecord, errors
         "stopped": record.stop_reason or None,
     }
     try:
-        content["verdict"] = _describe_verdict(record)
+        content["verdict"] = _describe_verdict(record, settings)
     except Exception as error:  # a study that has ended must not fail because nobody can be told its verdict
         content["error"] = f"the verdict could not be made: {error}"
     send_notification(command, content)
@@ -106,9 +109,10 @@ def _find_event(study: Study, record: StudyRecord, has_failed: bool) -> Event:
     return "resolved early" if is_early else "done"
 
 
-def _describe_verdict(record: StudyRecord) -> dict[str, Any]:
-    from reports.comparison.comparison import compare_arms
+def _describe_verdict(record: StudyRecord, settings: Settings) -> dict[str, Any]:
     from reports.pages.gate_outcome import gate_comparison
     from reports.pages.verdict_json import describe_gate
+    from studies.cli.reporting.reports import compare_study
 
-    return describe_gate(gate_comparison(record, compare_arms(record)), record.registration.study)
+    study = record.registration.study
+    return describe_gate(gate_comparison(record, compare_study(study, record, settings)), study)

@@ -248,7 +248,9 @@ def _run_study(
             quiet=as_json,
         )
         failed_trials = print_failed_trials(record)
-        page = reports.compile_report(record, settings, by_id=by_id, with_answer=not as_json) if with_report else None
+        page = None
+        if with_report:
+            page = reports.compile_report(record, settings, by_id=by_id, with_answer=not as_json).page
         if as_json:
             _print_ended_run(record, failed_trials, page)
         elif page:
@@ -256,7 +258,7 @@ def _run_study(
         else:
             report_command = f"ablate report {study.name} --protocol {study.protocol.name}{settings.store_options}"
             click.echo(f"logged to {settings.redacted_tracking_uri}; compile the report with: {report_command}")
-    notify_of_end(notify, study, record, _describe_failures(failed_trials))
+    notify_of_end(notify, study, settings, record, _describe_failures(failed_trials))
     if failed_trials:  # after the report, which says what failed, and once Ray has been shut down
         if any(is_full_disk(_last_error_line(trial)) for trial in failed_trials):
             click.echo(f"Error: {describe_full_disk(settings, len(failed_trials))}", err=True)

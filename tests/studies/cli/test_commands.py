@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import ablations
 from lightning_modules.specs.catalogue import NETWORKS
 from reports.comparison.comparison import compare_arms
+from reports.pages import study as pages
 from studies import protocols
 from studies.cli.app import main
 from studies.cli.reporting.reports import compile_report
@@ -213,9 +214,21 @@ def test_status_and_report_read_the_record(recorded):
 
 
 def test_a_run_says_its_answer_before_the_path_of_its_page(recorded, capsys):
-    page = compile_report(recorded.record, Settings.from_environment(recorded.runs), with_answer=True)
-    assert page.is_file()
+    report = compile_report(recorded.record, Settings.from_environment(recorded.runs), with_answer=True)
+    assert report.page.is_file()
     assert capsys.readouterr().out.strip() == compare_arms(recorded.record).answer
+
+
+def test_what_a_calibration_knows_is_told_by_report_and_gate(recorded, monkeypatch):
+    monkeypatch.setattr(pages, "read_calibration", lambda *_: recorded.record)
+    monkeypatch.setattr(pages, "rare_failure_cautions", lambda *_: ["E fails now and then"])
+    (report,) = json.loads(call("report", "depth", "--json", "--runs", recorded.runs))["reports"]
+    assert report["cautions"][0] == "E fails now and then"
+    gated = CliRunner().invoke(main, ["gate", "depth", "--json", "--runs", str(recorded.runs)])
+    assert json.loads(gated.stdout)["cautions"][0] == "E fails now and then"
+    gated = CliRunner().invoke(main, ["gate", "depth", "--runs", str(recorded.runs)])
+    assert gated.stdout.count("\n") == 1
+    assert gated.stderr.startswith("caution: E fails now and then\n")
 
 
 def test_status_without_a_name_lists_what_the_folder_knows(recorded, tmp_path):

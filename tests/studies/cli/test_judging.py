@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 
+from reports.comparison.comparison import compare_arms
 from reports.pages.verdict_json import describe_reports
 from studies.cli.app import main
 from studies.console.status_output import recorded_status
@@ -59,7 +60,7 @@ def test_what_reports_and_status_print_follows_the_schema(tmp_path):
     )
     validator = jsonschema.Draft202012Validator(SCHEMA)
     for study in (record(), replace(record(seeds=2), registration_check=check)):
-        report = describe_reports([study], [tmp_path / "index.html"], {"summary": tmp_path})
+        report = describe_reports([compare_arms(study)], [tmp_path / "index.html"], {"summary": tmp_path})
         status = json.loads(json.dumps(status_to_json(recorded_status(study))))
         for printed, kind in ((report, "reports"), (status, "status")):
             assert list(validator.iter_errors(printed)) == []

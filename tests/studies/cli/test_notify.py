@@ -18,7 +18,7 @@ def recorded(seeds=(0, 1, 2), stop_reason=""):
 
 @pytest.fixture(autouse=True)
 def verdict(monkeypatch):
-    monkeypatch.setattr(notify, "_describe_verdict", lambda record: {"word": "supported", "run": record.run_id})
+    monkeypatch.setattr(notify, "_describe_verdict", lambda record, _: {"word": "supported", "run": record.run_id})
 
 
 def read(file):
@@ -35,7 +35,7 @@ def read(file):
     ],
 )
 def test_the_command_reads_how_the_study_ended_with_its_verdict(record, errors, event, tmp_path):
-    notify_of_end(f"cat > {tmp_path / 'got'}", STUDY, record, errors)
+    notify_of_end(f"cat > {tmp_path / 'got'}", STUDY, None, record, errors)
     content = read(tmp_path / "got")
     assert (content["event"], content["study"], content["protocol"]) == (event, "depth", "digits")
     assert content["verdict"] == {"word": "supported", "run": "r"}
@@ -71,11 +71,11 @@ def test_its_output_stays_out_of_standard_output(capfd):
 
 
 def test_a_verdict_that_cannot_be_made_is_told_as_such(monkeypatch, tmp_path):
-    def fail(record):
+    def fail(*_):
         raise ValueError("damaged")
 
     monkeypatch.setattr(notify, "_describe_verdict", fail)
-    notify_of_end(f"cat > {tmp_path / 'got'}", STUDY, recorded(), [])
+    notify_of_end(f"cat > {tmp_path / 'got'}", STUDY, None, recorded(), [])
     assert read(tmp_path / "got")["error"] == "the verdict could not be made: damaged"
 
 
@@ -83,7 +83,7 @@ def test_without_the_option_nothing_is_run(monkeypatch, capfd):
     started, described = [], []
     monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **_: started.append(command))
     monkeypatch.setattr(notify, "_describe_verdict", described.append)
-    notify_of_end(None, STUDY, recorded(), [])
+    notify_of_end(None, STUDY, None, recorded(), [])
     send_notification(None, {})
     assert (started, described) == ([], [])
     assert capfd.readouterr() == ("", "")
