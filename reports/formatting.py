@@ -152,6 +152,12 @@ def typeset_minus_signs(sentence: str) -> str:
     return re.sub(r"(?<![\w.)\]])-(?=\d)", MINUS, sentence)
 
 
+def explain_finding(finding: str, reason: str) -> str:
+    """The finding of a verdict in a sentence, then those clauses of its reason that the finding lacks."""
+    further = "; ".join(clause for clause in reason.split("; ") if clause not in finding)
+    return f"{finding}. {further[:1].upper()}{further[1:]}." if further else f"{finding}."
+
+
 def to_single_line(words: str) -> str:
     """Remove line breaks, repeated spaces and unprintable characters; no-break spaces stay."""
     printed = "".join(letter if letter.isprintable() or letter == NO_BREAK_SPACE else " " for letter in words)

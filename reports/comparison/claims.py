@@ -22,7 +22,13 @@ from reports.analysis.endpoints import (
 )
 from reports.analysis.interim import InterimSchedule, judge_sequentially
 from reports.analysis.sensitivity import MAX_DIFFERENCE
-from reports.formatting import condense_findings, format_contrast, format_significant, typeset_minus_signs
+from reports.formatting import (
+    condense_findings,
+    explain_finding,
+    format_contrast,
+    format_significant,
+    typeset_minus_signs,
+)
 from reports.statistics import Evidence, Verdict, judge_claims
 from reports.statistics.evidence import ALPHA
 from studies.records.study_record import StudyRecord
@@ -74,16 +80,15 @@ class JudgedClaim:
 
     def _repr_html_(self) -> str:
         return render_view(
-            f"{self.word}: {self.finding}.",
+            f"{self.word}: {self.explanation}",
             render_line(f"Claim: {self.sentence}", quiet=True),
-            render_line(f"{self.reason[:1].upper()}{self.reason[1:]}."),
             render_list(self.all_notes),
         )
 
     @property
     def explanation(self) -> str:
         """The finding in a sentence, then the bounds."""
-        return f"{self.finding}. {self.reason[:1].upper()}{self.reason[1:]}."
+        return explain_finding(self.finding, self.reason)
 
     @property
     def all_notes(self) -> tuple[str, ...]:

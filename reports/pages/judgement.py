@@ -21,7 +21,7 @@ from reports.document import (
 )
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
 from reports.figures.page_figures.judgement import changes_by_pair, describe_metric, judgement_figure
-from reports.formatting import Interval, choose_decimals, format_contrast, typeset_minus_signs
+from reports.formatting import Interval, choose_decimals, explain_finding, format_contrast, typeset_minus_signs
 from reports.pages.study import PAGE_FILE, figure_files, replace_folder
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv
@@ -82,7 +82,7 @@ def summarize_judgement(judgement: Judgement) -> str:
 
 def verdict_sentence(verdict: Verdict) -> str:
     """The finding of a verdict, then the bounds."""
-    return typeset_minus_signs(f"{verdict.finding}. {verdict.reason[:1].upper()}{verdict.reason[1:]}.")
+    return typeset_minus_signs(explain_finding(verdict.finding, verdict.reason))
 
 
 def _head_section(judgement: Judgement) -> Section:

@@ -13,6 +13,7 @@ from reports.comparison.comparison import compare_arms
 from reports.figures.study import report_figures
 from reports.renderers import markdown
 from studies.cli.app import main
+from studies.cli.reporting import reports
 from studies.settings import Settings
 from studies.tracking.errors import TrackingError
 from studies.tracking.store import open_store
@@ -83,7 +84,7 @@ def test_a_plan_takes_the_recorded_study_as_its_pilot(kept):
 def test_two_runs_are_compared_from_the_command_line(kept, monkeypatch, by):
     store, ids = kept
     page = store.runs.settings.reports_folder / "depth-digits"
-    monkeypatch.setattr("studies.cli.reporting.reports.compile_report", lambda *_, **__: page)
+    monkeypatch.setattr(reports, "compile_report", lambda *_, **__: reports.CompiledReport(None, page))
     other = ("--against", ids["troubled"]) if by == "id" else ("--against-protocol", "cifar10-cpu")
     answer = invoke(kept, *other)
     assert answer.exit_code == 0, answer.output

@@ -6,6 +6,7 @@ import pytest
 from statsmodels.stats.weightstats import ttost_paired
 
 from ablations import AllOf, DoesNotHelp, FallsWith, Helps, HelpsBy, Metric, Reverses, SaturatesAt
+from reports.formatting import explain_finding
 from reports.statistics import Evidence, estimate_contrasts, judge_claims
 
 NOISE = np.random.default_rng(5).normal(0, 0.02, size=(6, 5))
@@ -309,7 +310,9 @@ def trained(*counts, run=5):
 )
 def test_trainability_is_decided_by_fishers_test(counts, run, word):
     claim = Helps(arm="B", over="A", endpoint="trainability")
-    assert judge_claims([claim], "AB", trained(*counts, run=run))[0].word == word
+    (verdict,) = judge_claims([claim], "AB", trained(*counts, run=run))
+    assert verdict.word == word
+    assert explain_finding(verdict.finding, verdict.reason).count("Fisher's exact p") == 1
 
 
 def test_trainability_shares_its_level_among_the_family():
