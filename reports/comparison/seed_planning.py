@@ -111,7 +111,6 @@ def plan_seeds(
     difference: float | None = None,
     equivalence: float | None = None,
     power: float = 0.8,
-    price_per_gpu_hour: float | None = None,
     gpus_per_trial: float | None = None,
     estimate_arm_seconds: Callable[[], float | None] = lambda: None,
     budget: RunBudget = NO_BUDGET,
@@ -128,10 +127,9 @@ def plan_seeds(
         equivalence: margin within which equal arms are to be shown equivalent, points; without both, each is the
             protocol's smallest effect.
         power: required power, between 0 and 1.
-        price_per_gpu_hour: in any currency.
         gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as `ablate run` takes.
         estimate_arm_seconds: seconds to train one trial of every arm on a CPU, called where no pilot has measured them.
-        budget: limits whose whole seeds are counted.
+        budget: limits whose whole seeds are counted, and the price of a GPU hour, in any currency.
         estimate_trial: seconds of a trial that no pilot has measured, by its GPUs, for the budget.
 
     Raises:
@@ -147,7 +145,8 @@ def plan_seeds(
     seconds_per_seed = _seconds_per_seed(pilot, "cuda" if gpus_per_trial else "cpu")
     if seconds_per_seed is None and not gpus_per_trial:
         seconds_per_seed = estimate_arm_seconds()
-    cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price_per_gpu_hour)
+    price = budget.price_per_gpu_hour
+    cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price)
     if difference is None and equivalence is None:
         difference = equivalence = study.protocol.smallest_effect
     planned_budget = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -295,9 +295,8 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
-        price_per_gpu_hour=budget.price_per_gpu_hour or price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
-        budget=budget,
+        budget=replace(budget, price_per_gpu_hour=budget.price_per_gpu_hour or price_per_gpu_hour),
         estimate_trial=estimate_trial,
         # Called only where no pilot has recorded its times.
         estimate_arm_seconds=lambda: estimate_arm_seconds(study, warnings.warn),

@@ -253,7 +253,7 @@ class _SyncCounts:
         if parts and num_earlier > 0:
             parts.append(f"{num_earlier} were logged before")
         text = ", ".join(parts) or "nothing to log"
-        if not parts and self.ended == self.planned:
+        if not parts and self.planned and self.ended == self.planned:
             cancelled = f", {self.cancelled} of them as cancelled" if self.cancelled else ""
             text += f": all {self.planned} trials are logged{cancelled}"
         num_left = self.planned - self.ended

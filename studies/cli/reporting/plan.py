@@ -119,7 +119,6 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
-        price_per_gpu_hour=budget.price_per_gpu_hour,
         gpus_per_trial=gpus_per_trial,
         budget=budget,
         estimate_trial=estimate_trial,

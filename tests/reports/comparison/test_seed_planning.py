@@ -14,8 +14,11 @@ from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.pages.seed_plan import SeedPlan
 from reports.statistics import estimate_sensitivity
 from studies.cli.reporting.plan import print_plan
+from studies.design.budget import RunBudget
 from studies.design.declare import declare
 from tests.reports.records import record
+
+PRICED = RunBudget(price_per_gpu_hour=3.0)
 
 
 def pilot_of(seeds=5, **fields):
@@ -68,7 +71,7 @@ def test_a_trial_of_a_bundle_costs_its_share_of_the_time():
 
 
 def test_a_bundle_on_a_gpu_is_charged_for_the_time_that_it_held_the_gpu():
-    bundled = cost_of(pilot_with(device="cuda", bundle_size=5), price_per_gpu_hour=3.0)  # of one GPU, as recorded
+    bundled = cost_of(pilot_with(device="cuda", bundle_size=5), budget=PRICED)  # of one GPU, as recorded
     pilot = pilot_of()
     bundle_seconds = sum(trial.result.cost["train_seconds"] for trial in pilot.trials) / 5  # of each arm one
     further_bundles = bundled["trials"] / len(pilot.trials)
@@ -90,7 +93,7 @@ def test_trials_on_several_gpus_are_charged_for_all_of_them(monkeypatch):
 def test_time_on_a_cpu_is_none_on_a_gpu(pilot):
     options = {} if pilot else {"standard_deviation": 0.5}
     found = plan_seeds(
-        declare("depth"), pilot, difference=0.3, gpus_per_trial=1, price_per_gpu_hour=3.0,
+        declare("depth"), pilot, difference=0.3, gpus_per_trial=1, budget=PRICED,
         estimate_arm_seconds=lambda: 100.0, **options,
     )  # fmt: skip
     cost = found["answers"][0]["cost"]
@@ -127,7 +130,7 @@ def test_a_calibration_of_one_arm_is_planned_with_as_if_unpaired():
 
 def test_money_is_hours_on_the_gpus_times_the_price():
     pilot = pilot_with(device="cuda")
-    found = plan_seeds(declare("depth"), pilot, difference=0.3, gpus_per_trial=0.5, price_per_gpu_hour=3.0)
+    found = plan_seeds(declare("depth"), pilot, difference=0.3, gpus_per_trial=0.5, budget=PRICED)
     cost = found["answers"][0]["cost"]
     assert cost["gpu_hours"] == pytest.approx(cost["hours"] / 2)
     assert cost["money"] == pytest.approx(3 * cost["gpu_hours"])

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 import reports
 from lightning_modules.specs.errors import InvalidValue
 from reports.comparison.comparison import compare_arms
+from reports.pages import seed_plan
 from reports.pages.notebook import Report
 from reports.pages.seed_plan import SeedPlan
 from reports.renderers.csv import arms_csv, trials_csv
+from studies.design.budget import RunBudget
 from tests.reports.records import HOSTILE, record
 
 
@@ -161,3 +163,13 @@ def test_a_plan_is_one_line_a_view_and_a_frame(tmp_path):
     assert 0 < row["power_now"] < 1
     assert not math.isnan(row["added_trials"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_price_is_that_of_the_budget_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(seed_plan, "estimate_trial", lambda *_: 1800.0)
+    budget = RunBudget(max_gpu_hours=10)
+    options = {"spread": 0.5, "gpus_per_trial": 1, "runs": tmp_path, "budget": budget}
+    priced = reports.plan("lrn", price_per_gpu_hour=3.0, **options).data["budget"]
+    assert priced["cost"] == pytest.approx(3 * priced["spending"]["gpu_hours"])
+    assert 0 < priced["cost"] <= 30
+    assert reports.plan("lrn", **options).data["budget"]["cost"] is None
