@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,9 +227,7 @@ def _run_study(
     """
     from studies.execution.cluster.prestart import prestart_ray
 
-    def log(line: str) -> None:
-        click.echo(line, err=as_json)
-
+    log = partial(click.echo, err=as_json)
     # Ray starts in the background while the driver imports the frameworks and builds the networks.
     with (
         notify_of_failure(notify, study),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +26,7 @@ import ray
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from studies.execution.cluster.ray_shutdown import shut_down_ray, watch_control_process
 from studies.execution.interrupts import keep_termination_handler, record_interrupts
 from studies.execution.resources import Node, Resources
 from studies.hardware import count_cores, count_gpus
@@ -45,7 +42,6 @@ MAX_TOTAL_BYTES = 100 * 2**20  # of all files sent to the cluster; Ray itself re
 MATCHED_PACKAGES = ("torch", "numpy", "pytorch-lightning")  # their versions decide whether results are reproducible
 SURVEY_TIMEOUT_SECONDS = 120.0  # a node may have to unpack the code and import this package from a slow disk first
 CONNECT_TIMEOUT_SECONDS = 10.0
-OUTPUT_DESCRIPTORS = (1, 2)
 USER_CODE_FOLDER = "users-{}"  # folders of several import paths may have the same name
 FORWARDED_VARIABLES = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
 
@@ -112,59 +108,11 @@ def _start_local_ray() -> Iterator[None]:
             f"Ray did not start on this machine ({str(error).strip() or type(error).__name__}). Nothing is lost: give "
             "the same command again; `ablate doctor` checks the machine."
         ) from error
-    _watch_control_process()
+    watch_control_process()
     try:
         yield
     finally:
-        _shut_down_ray()
-
-
-def _shut_down_ray() -> None:
-    """Shut Ray down while no thread of this process collects garbage.
-
-    Ray's core ends this process at once, exit code 1, where a reference to a Ray object is freed while it shuts down.
-    Tune leaves such references in cycles, which the collector frees in any thread that allocates.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        gc.collect()
-        ray.shutdown()
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _watch_control_process() -> None:
-    """Say so if Ray's control process (GCS) dies: Ray's core then ends this process within a minute, in C++."""
-    node = ray._private.worker._global_node
-    processes: list[Any] = node.all_processes.get("gcs_server", []) if node else []
-
-    def watch() -> None:
-        exit_code = processes[0].process.wait()
-        if exit_code not in (0, -signal.SIGTERM) and ray.is_initialized():
-            log = process_folder() / "ray-end.log"
-            divert_native_output(log)
-            sys.stderr.write(
-                f"Ray's control process (GCS) has died (exit code {exit_code}): this start of the study ends within a "
-                f"minute. Ended trials are kept; the same command resumes from there. (Ray's own report: {log}, until "
-                "the next start.)\n"
-            )
-            sys.stderr.flush()
-
-    if processes:
-        threading.Thread(target=watch, name="watch-gcs", daemon=True).start()
-
-
-def divert_native_output(log: Path) -> None:
-    """Write what libraries print past Python to a file; what Python prints goes where it went before."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in OUTPUT_DESCRIPTORS)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for number in OUTPUT_DESCRIPTORS:
-        os.dup2(descriptor, number)
-    os.close(descriptor)
+        shut_down_ray()
 
 
 @contextmanager
@@ -194,7 +142,7 @@ def _connect_to_cluster(address: str, import_paths: Sequence[str]) -> Iterator[N
     try:
         yield
     finally:
-        _shut_down_ray()
+        shut_down_ray()
 
 
 def _require_reachable(address: str) -> None:

@@ -52,7 +52,7 @@ def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_do
     lines = [
         "import os, sys",
         "from pathlib import Path",
-        "from studies.execution.cluster.ray_cluster import divert_native_output",
+        "from studies.execution.cluster.ray_shutdown import divert_native_output",
         f"divert_native_output(Path({str(tmp_path / 'log')!r}))",
         "os.write(1, b'a stack '), os.write(2, b'of C++')",
         "print('one line', file=sys.stderr)",
