@@ -151,7 +151,6 @@ def test_a_ctrl_c_that_python_drops_as_ray_starts_is_raised_when_it_has_started(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("enabled", [True, False])
 def test_no_garbage_is_left_to_collect_while_ray_shuts_down(enabled, monkeypatch):
     # A reference to a Ray object that is freed meanwhile ends the process: tried with references in cycles, 3 of 3.
@@ -178,6 +177,7 @@ def test_no_garbage_is_left_to_collect_while_ray_shuts_down(enabled, monkeypatch
         (gc.enable if was_enabled else gc.disable)()
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_the_nodes_is_all_that_training_takes_with_the_same_code_digests(tmp_path):
     gathered = tmp_path / "sent"
     ray_cluster.collect_code([str(EXAMPLE.parent)], gathered)
