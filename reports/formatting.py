@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ablations import capitalize_first
+
 MISSING = "–"  # a value that does not exist
 MINUS = "−"  # U+2212, as wide as a plus sign
 NO_BREAK_SPACE = "\u00a0"
@@ -155,7 +157,7 @@ def typeset_minus_signs(sentence: str) -> str:
 def explain_finding(finding: str, reason: str) -> str:
     """The finding of a verdict in a sentence, then those clauses of its reason that the finding lacks."""
     further = "; ".join(clause for clause in reason.split("; ") if clause not in finding)
-    return f"{finding}. {further[:1].upper()}{further[1:]}." if further else f"{finding}."
+    return f"{finding}. {capitalize_first(further)}." if further else f"{finding}."
 
 
 def to_single_line(words: str) -> str:

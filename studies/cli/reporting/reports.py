@@ -223,6 +223,7 @@ def compare_study(name: str, record: StudyRecord, settings: Settings) -> Compari
 
 def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *, by_id: bool = False) -> CompiledReport:
     """Write the report of a study or of an archive, which gets a folder of its own and is attached to no run."""
+    from reports.comparison.comparison import compare_arms
     from reports.pages.study import write_report
     from studies.storage.copies.archive import is_archive_name
 
@@ -230,7 +231,7 @@ def _compile_named_report(name: str, record: StudyRecord, settings: Settings, *,
         return compile_report(record, settings, by_id=by_id)
     registration = record.registration
     folder = settings.report_folder(f"{registration.study}-{registration.protocol}-from-{Path(name).stem}")
-    comparison = compare_study(name, record, settings)
+    comparison = compare_arms(record)
     return CompiledReport(comparison, write_report(comparison, folder))
 
 
