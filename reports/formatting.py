@@ -156,8 +156,13 @@ def typeset_minus_signs(sentence: str) -> str:
 
 def explain_finding(finding: str, reason: str) -> str:
     """The finding of a verdict in a sentence, then those clauses of its reason that the finding lacks."""
-    further = "; ".join(clause for clause in reason.split("; ") if clause not in finding)
-    return f"{finding}. {capitalize_first(further)}." if further else f"{finding}."
+    return f"{finding}. {further_reason(reason, finding)}".rstrip()
+
+
+def further_reason(reason: str, finding: str) -> str:
+    """Those clauses of a verdict's reason that its finding lacks, as a sentence; empty where it has them all."""
+    clauses = [clause for clause in reason.split("; ") if clause not in finding]
+    return f"{capitalize_first('; '.join(clauses))}." if clauses else ""
 
 
 def to_single_line(words: str) -> str:

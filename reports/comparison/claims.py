@@ -27,6 +27,7 @@ from reports.formatting import (
     explain_finding,
     format_contrast,
     format_significant,
+    further_reason,
     typeset_minus_signs,
 )
 from reports.statistics import Evidence, Verdict, judge_claims
@@ -80,8 +81,9 @@ class JudgedClaim:
 
     def _repr_html_(self) -> str:
         return render_view(
-            f"{self.word}: {self.explanation}",
+            f"{self.word}: {self.finding}.",
             render_line(f"Claim: {self.sentence}", quiet=True),
+            render_line(further_reason(self.reason, self.finding)),
             render_list(self.all_notes),
         )
 

@@ -15,6 +15,7 @@ from reports.content.report import VERDICT_SYMBOLS, report_sections, study_facts
 from reports.document import Section
 from reports.figures.seeds import DECISIVE_FIGURE
 from reports.figures.style import Figure, Panel
+from reports.formatting import further_reason
 
 MAX_ROWS_BEFORE_CLAIMS = 12  # a taller figure stands below the claims, which it would push off the first screen
 
@@ -68,6 +69,7 @@ def load_template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["slug"] = _slugify
+    environment.filters["beyond"] = further_reason
     environment.filters["marks"] = _marks_json
     environment.filters["script_json"] = _script_json
     return environment.get_template(name)
