@@ -7,7 +7,8 @@ several times as long as the GPU needs to run them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,57 @@ import torch
 WARM_UP_STEPS = 2  # libraries make their handles and workspaces in the first, which a capture must not contain
 RELATIVE_TOLERANCE = 0.02  # of a tensor's norm, between a captured and an ordinary step in bfloat16
 
-# Captures of one process one after the other: the allocator and the libraries' handles are shared by its threads.
-_capture_lock = threading.Lock()
-
 
 class CaptureError(RuntimeError):
     """A step that cannot be captured; the text says why."""
+
+
+class CaptureGate:
+    """Lets the threads of a process replay graphs side by side, and one capture or destroy graphs while none replays.
+
+    Threads share the allocator, the libraries' handles and the default generator. PyTorch up to 2.11 raises from a
+    replay while another thread captures ("Offset increment outside graph capture encountered unexpectedly"), as both
+    graphs register that generator.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._num_replaying = 0
+        self._is_closed = False
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Wait until no thread captures, and keep captures waiting meanwhile."""
+        with self._condition:
+            while self._is_closed:
+                self._condition.wait()
+            self._num_replaying += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._num_replaying -= 1
+                if not self._num_replaying:
+                    self._condition.notify_all()
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Wait until no other thread captures or replays, and keep all of them waiting meanwhile."""
+        with self._condition:
+            while self._is_closed:
+                self._condition.wait()
+            self._is_closed = True  # before those that replay have ended: new ones must not delay it for ever
+            while self._num_replaying:
+                self._condition.wait()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._is_closed = False
+                self._condition.notify_all()
+
+
+_gate = CaptureGate()
 
 
 @dataclass(frozen=True)
@@ -75,9 +121,15 @@ class CapturedSteps:
             CaptureError: where the step cannot be captured, or its graph does something else; nothing has changed then.
         """
         if key not in self.graphs:
-            with _capture_lock:
+            with _gate.capturing():
                 self.graphs[key] = capture_step(step, self.find_state, self.pool)
-        self.graphs[key].replay()
+        with _gate.replaying():
+            self.graphs[key].replay()
+
+    def release(self) -> None:
+        """Destroy the graphs, which hold a step's activations."""
+        with _gate.capturing():
+            self.graphs.clear()
 
 
 def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], pool: Any) -> torch.cuda.CUDAGraph:

@@ -152,7 +152,8 @@ class Classifier(lightning.LightningModule):
         """Prepare the steps on the module's device, under an optimizer of its parameters."""
         self.optimizer, self.steps_per_epoch = optimizer, steps_per_epoch
         self.metrics = RunningMetrics(self.device)
-        self._set_dropout_generator(torch.Generator(self.device))
+        # A generator costs each replay two kernels, whether or not anything draws from it.
+        self._set_dropout_generator(torch.Generator(self.device) if self.dropout_layers else None)
         self.has_device_steps = self.has_device_steps or self.device.type == "cuda"
         self.rates: StepRates = HostRates(optimizer)
         if self.has_device_steps:
@@ -162,6 +163,8 @@ class Classifier(lightning.LightningModule):
 
     def on_train_end(self) -> None:
         """Give back what only training needs: the captured steps hold a step's activations."""
+        if self.captured_steps:
+            self.captured_steps.release()
         self.captured_steps, self.device_epoch = None, None
         self.held_batches.clear()
         self._set_dropout_generator(None)
@@ -229,6 +232,7 @@ class Classifier(lightning.LightningModule):
                 self.captured_steps.take((shape, self.metrics.counts_layer_gradients), step)
                 return
             except CaptureError as error:
+                self.captured_steps.release()
                 self.captured_steps, self.why_not_captured = None, str(error)
         step()
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.accelerators import CUDAAccelerator
 
 from lightning_modules.data.trial_data import ReadableSplit, TrialDataModule
 from lightning_modules.distributed import DataParallelRank
@@ -39,6 +40,20 @@ EXPECTED_WARNINGS = (
     ".*in `LightningModule` but have passed in a `LightningDataModule`.*",  # this package's: it has no hooks
     ".*Your `IterableDataset` has `__len__` defined.*",  # the length was compared with what is yielded
 )
+
+
+class SharedCudaAccelerator(CUDAAccelerator):
+    """Lightning's accelerator for a GPU on which other threads of the process replay captured steps.
+
+    Lightning frees the workspaces of cuBLAS, of all threads, as a fit starts and as it ends; a captured step goes on
+    to write into its own.
+    """
+
+    def setup(self, trainer: lightning.Trainer) -> None:
+        """Free nothing."""
+
+    def teardown(self) -> None:
+        """Free nothing: the process ends with its trials."""
 
 
 def train_network(context: TrialContext) -> TrialOutcome:
@@ -99,7 +114,7 @@ def _make_trainer(
     uses_gpu = context.machine.device == "cuda"
     return lightning.Trainer(
         max_epochs=context.trial.setup.recipe.epochs,
-        accelerator="gpu" if uses_gpu else "cpu",
+        accelerator=SharedCudaAccelerator() if uses_gpu else "cpu",
         devices=[torch.cuda.current_device()] if uses_gpu else 1,
         # Only warn: some CUDA kernels, such as the backward pass of adaptive pooling, have no deterministic version.
         deterministic="warn" if uses_gpu else None,

@@ -35,7 +35,8 @@ def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(small, microbatch
     whole, counted = gradients(without_dropout(small), 0)
     parts, counted_in_parts = gradients(without_dropout(small), microbatch)
     for name, gradient in whole.items():
-        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-7)
+        # Terms cancel, in an order that depends on the CPU's kernels: 1.07e-7 was seen where a gradient is about zero.
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6)
     assert counted_in_parts == pytest.approx(counted, rel=1e-5)
     assert counted[2] == 20
 

@@ -95,6 +95,16 @@ def test_a_bundle_on_a_gpu_gives_the_bits_of_trials_alone(small, digits, tmp_pat
         assert [name for name in weights if not torch.equal(weights[name], bundled_weights[name])] == []
 
 
+def test_a_fit_frees_no_workspace_into_which_the_captured_steps_of_another_thread_write(
+    small, digits, tmp_path, monkeypatch
+):
+    """Lightning frees the workspaces of cuBLAS of all threads, where its own accelerator is used."""
+    cleared: list[str] = []
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: cleared.append("workspaces"))
+    train_trial(Trial(arm="A", setup=small, seed=0), digits, tmp_path, digests=DIGESTS, machine=Machine(device="cuda"))
+    assert cleared == []
+
+
 def test_the_best_size_of_a_bundle_is_measured(small):
     size, description = measure_best_size(small, "cuda")
     assert size in SIZES
