@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-WARM_UP_STEPS = 2  # libraries make their handles and workspaces in the first, which a capture must not contain
 RELATIVE_TOLERANCE = 0.02  # of a tensor's norm, between a captured and an ordinary step in bfloat16
 
 
@@ -91,8 +90,7 @@ class StepState:
         """Set everything to what :meth:`copy` returned, in place."""
         tensors, generator_states = copies
         with torch.no_grad():
-            for tensor, copied in zip(self.tensors, tensors, strict=True):
-                tensor.copy_(copied)
+            torch._foreach_copy_(list(self.tensors), tensors)  # one launch for hundreds of tensors
         for generator, state in zip(self.generators, generator_states, strict=True):
             generator.set_state(state)
 
@@ -141,20 +139,17 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     Raises:
         CaptureError: where the step cannot be captured, or the replay changes the state in another way.
     """
-    state = _settle_state(step, find_state)
+    state = _settle_state(step, find_state)  # its step also makes the libraries' handles and workspaces
     before = state.copy()
     graph = torch.cuda.CUDAGraph()
     try:
-        for _ in range(WARM_UP_STEPS):
-            step()
-            expected, _ = state.copy()
-            state.restore(before)
+        step()
+        expected, _ = state.copy()
+        state.restore(before)
         for generator in state.generators:
             if generator not in torch.cuda.default_generators:  # a capture registers these by itself
                 graph.register_generator_state(generator)
-        stream = torch.cuda.current_stream()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            step()
+        _record_step(graph, step, pool)
         graph.replay()
         replayed, _ = state.copy()
     except torch.OutOfMemoryError:  # nothing that an ordinary step would not meet
@@ -165,6 +160,21 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
         state.restore(before)
     require_same_change(expected, replayed)
     return graph
+
+
+def _record_step(graph: torch.cuda.CUDAGraph, step: Callable[[], None], pool: Any) -> None:
+    """Record a step as a graph.
+
+    Not by ``torch.cuda.graph``, which first frees all cached memory: seeds that train at once would wait for it.
+    """
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        step()
+    except BaseException:
+        with suppress(RuntimeError):  # of a capture that failed; the step's own error tells why
+            graph.capture_end()
+        raise
+    graph.capture_end()
 
 
 def _settle_state(step: Callable[[], None], find_state: Callable[[], StepState]) -> StepState:
@@ -193,12 +203,25 @@ def require_same_change(expected: Sequence[torch.Tensor], replayed: Sequence[tor
     """
     if len(expected) != len(replayed):
         raise CaptureError(f"a replay has {len(replayed)} tensors, and an ordinary step {len(expected)}")
-    for index, (wanted, found) in enumerate(zip(expected, replayed, strict=True)):
-        is_finite = wanted.isfinite()  # a step may overflow, and its replay then does too
-        difference = float((wanted.double() - found.double())[is_finite].norm())
-        scale = float(wanted.double()[is_finite].norm())
-        if not difference <= RELATIVE_TOLERANCE * scale or not torch.equal(is_finite, found.isfinite()):
+    wanted_norms, difference_norms, are_alike = (
+        torch.stack(column).tolist() for column in zip(*map(_compare, expected, replayed), strict=True)
+    )
+    for index, (scale, difference, is_alike) in enumerate(zip(wanted_norms, difference_norms, are_alike, strict=True)):
+        if not difference <= RELATIVE_TOLERANCE * scale or not is_alike:
+            shape = tuple(expected[index].shape)
             raise CaptureError(
-                f"tensor {index} of the shape {tuple(wanted.shape)} differs by {difference:.3g} of {scale:.3g} between "
-                "an ordinary step and the replay of a captured one"
+                f"tensor {index} of the shape {shape} differs by {difference:.3g} of {scale:.3g} between an ordinary "
+                "step and the replay of a captured one"
             )
+
+
+def _compare(wanted: torch.Tensor, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Norms of a tensor and of its difference to another one, where it is finite, and whether both are finite there.
+
+    On the device: all tensors of a state are compared before the host waits for any of them.
+    """
+    is_finite = wanted.isfinite()  # a step may overflow, and its replay then does too
+    finite_values = wanted.double().where(is_finite, 0.0)
+    difference = (finite_values - found.double()).where(is_finite, 0.0)
+    is_alike = (is_finite == found.isfinite()).all()
+    return finite_values.norm(), difference.norm(), is_alike

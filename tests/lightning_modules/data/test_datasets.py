@@ -204,12 +204,9 @@ def test_windows_on_a_cpu_are_pixel_by_pixel_what_a_gpu_gathers_and_what_is_mean
 def test_pixels_are_normalised_to_the_bits_of_the_formula(digits, small):
     data = InMemoryDataModule(digits, small.data, small.recipe, 0, torch.device("cpu"))
     images = data.train.images[:5]
-    mean, deviation = (
-        torch.tensor(each, dtype=torch.float32)
-        for each in channel_statistics(
-            digits.train_images, split_train_validation(digits.train_labels, small.data, 0)[0]
-        )
-    )
+    used, _ = split_train_validation(digits.train_labels, small.data, 0)
+    statistics = channel_statistics(torch.from_numpy(digits.train_images[used]))
+    mean, deviation = (torch.tensor(each, dtype=torch.float32) for each in statistics)
     assert torch.equal(data.train.normalize(images), ((images.float() - mean) / deviation).permute(0, 3, 1, 2))
 
 
@@ -325,7 +322,7 @@ def test_a_class_too_small_to_divide_is_refused_before_training(digits):
 def test_channel_statistics_are_the_mean_and_deviation():
     images = np.random.default_rng(0).integers(0, 256, size=(3000, 4, 4, 3), dtype=np.uint8)
     chosen = np.arange(0, 3000, 2)
-    mean, deviation = channel_statistics(images, chosen)
+    mean, deviation = channel_statistics(torch.from_numpy(images[chosen]))
     pixels = images[chosen].reshape(-1, 3).astype(np.float64)
     np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
     np.testing.assert_allclose(deviation, pixels.std(0), rtol=1e-6)

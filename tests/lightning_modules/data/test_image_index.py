@@ -256,7 +256,7 @@ def test_mean_deviation_and_components_are_those_of_the_same_images_in_memory(wh
     found = read(whole, tmp_path)
     images = prepare_dataset(replace(DATA, keep="fitted"), SCALE, whole, tmp_path).train_images
     chosen = np.arange(0, len(images), 3)
-    mean, deviation = channel_statistics(images, chosen)
+    mean, deviation = channel_statistics(torch.from_numpy(images[chosen]))
     expected = (mean, deviation, compute_color_components(mean, channel_products(images, chosen)))
     for own, meant in zip(pixel_statistics(found, chosen, SCALE), expected, strict=True):
         np.testing.assert_allclose(own, meant, rtol=1e-9)

@@ -206,7 +206,7 @@ def test_validation_sees_the_centre_of_each_image_at_the_mean_side(digits):
 def test_principal_components_are_numpys_and_a_shift_goes_along_them():
     images = np.stack([photograph(32, left) for left in range(0, 200, 4)])
     chosen = np.arange(0, 50, 2)
-    mean, deviation = channel_statistics(images, chosen)
+    mean, deviation = channel_statistics(torch.from_numpy(images[chosen]))
     found = compute_color_components(mean, channel_products(images, chosen))
     covariance = np.cov(images[chosen].reshape(-1, 3).T / 255, bias=True)
     variances, directions = np.linalg.eigh(covariance)

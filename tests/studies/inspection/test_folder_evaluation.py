@@ -95,7 +95,7 @@ def trial(small, digits, tmp_path_factory):
     write(folder / "data" / "test", digits.test_images, digits.test_labels)
     write(folder / "data" / "train", digits.train_images[:60], digits.train_labels[:60])
     used, _ = split_train_validation(digits.train_labels, small.data, seed=0)
-    mean, deviation = channel_statistics(digits.train_images, used)
+    mean, deviation = channel_statistics(torch.from_numpy(digits.train_images[used]))
     return folder, result, [f"--mean={mean[0]}", f"--std={deviation[0]}"]
 
 
@@ -168,7 +168,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
 def test_the_statistics_are_those_of_the_folders_training_images(trial, digits):
     folder, _, _ = trial
     part = ImageFolderSplit(folder / "data", Scale(resolution=32, channels=1), CPU)
-    mean, deviation = channel_statistics(digits.train_images, np.arange(60))
+    mean, deviation = channel_statistics(torch.from_numpy(digits.train_images[np.arange(60)]))
     assert part.training_statistics() == ([pytest.approx(mean[0])], [pytest.approx(deviation[0])])
 
 

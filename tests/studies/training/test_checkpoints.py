@@ -1,11 +1,15 @@
 """Whatever is wrong with a checkpoint drops it once, and says so; the trial then starts over."""
 
+import time
+
 import pytest
 import torch
 
 from lightning_modules.specs.errors import DamagedFileError
 from studies.design.trial import Trial
+from studies.training.callback import TrainingRecorder
 from studies.training.checkpoints import verify_checksum
+from studies.training.progress import TrialCallbacks, do_nothing
 from studies.training.weights import load_final_weights
 from tests.studies.training.test_train import run
 
@@ -67,3 +71,23 @@ def test_flipped_bits_of_weights_are_found_where_they_are_used(small, digits, tm
     flip(tmp_path / "weights.pt", 2_000)
     with pytest.raises(DamagedFileError, match=r"weights\.pt cannot be used: its checksum"):
         load_final_weights(trial, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds_to_write", "seconds_since", "is_due"),
+    [
+        (15.0, 0.01, 14.0, False),
+        (15.0, 0.01, 16.0, True),
+        (15.0, 1.0, 49.0, False),  # a checkpoint takes at most 2 % of the time
+        (15.0, 1.0, 51.0, True),
+        (0.0, 1.0, 0.1, True),  # whoever wants one per epoch gets it, whatever it takes
+    ],
+)
+def test_a_checkpoint_that_is_slow_to_write_comes_less_often(interval, seconds_to_write, seconds_since, is_due):
+    recorder = TrainingRecorder.__new__(TrainingRecorder)
+    recorder.callbacks = TrialCallbacks(
+        on_epoch=do_nothing, log=do_nothing, heartbeat=do_nothing, checkpoint_seconds=interval
+    )
+    recorder.seconds_per_checkpoint = seconds_to_write
+    recorder.saved_at = time.monotonic() - seconds_since
+    assert recorder._is_checkpoint_due() == is_due
