@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 from lightning_modules.modules.captured_steps import CaptureGate
 
 NUM_THREADS, NUM_REPLAYS, NUM_CAPTURES = 4, 200, 3
@@ -60,10 +62,17 @@ def test_nothing_else_runs_during_a_capture_and_nobody_waits_for_ever():
 
 
 def test_an_error_in_a_capture_or_a_replay_opens_the_gate_again():
+    """Were it still closed, the next one would wait for ever."""
     gate = CaptureGate()
+    num_entered = 0
+
+    def fail(enter):
+        nonlocal num_entered
+        with enter():
+            num_entered += 1
+            raise RuntimeError("a step that cannot be captured")
+
     for enter in (gate.capturing, gate.replaying, gate.capturing, gate.replaying):
-        try:
-            with enter():
-                raise RuntimeError("a step that cannot be captured")
-        except RuntimeError:
-            continue
+        with pytest.raises(RuntimeError, match="cannot be captured"):
+            fail(enter)
+    assert num_entered == 4
