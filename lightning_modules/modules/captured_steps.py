@@ -6,11 +6,12 @@ several times as long as the GPU needs to run them.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -139,13 +140,24 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     Raises:
         CaptureError: where the step cannot be captured, or the replay changes the state in another way.
     """
-    state = _settle_state(step, find_state)  # its step also makes the libraries' handles and workspaces
-    before = state.copy()
+    first_state = find_state()
+    before = first_state.copy()
+    step()  # also makes the libraries' handles and workspaces
+    state = find_state()
+    is_in_place = all(old is new for old, new in zip(first_state.tensors, state.tensors, strict=False))
+    allocated = state.tensors[len(first_state.tensors) :]  # by the first step: sums of the layers' gradients
+
+    def undo() -> None:
+        StepState(state.tensors[: len(first_state.tensors)], state.generators).restore(before)
+        for tensor in allocated:
+            tensor.zero_()
+
+    expected, _ = state.copy()
+    undo()
+    if not is_in_place:
+        raise CaptureError("a buffer is replaced by a new tensor in every step; expected a change in place")
     graph = torch.cuda.CUDAGraph()
     try:
-        step()
-        expected, _ = state.copy()
-        state.restore(before)
         for generator in state.generators:
             if generator not in torch.cuda.default_generators:  # a capture registers these by itself
                 graph.register_generator_state(generator)
@@ -157,7 +169,7 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     except RuntimeError as error:
         raise CaptureError(str(error).strip().splitlines()[0]) from error
     finally:
-        state.restore(before)
+        undo()
     require_same_change(expected, replayed)
     return graph
 
@@ -177,24 +189,6 @@ def _record_step(graph: torch.cuda.CUDAGraph, step: Callable[[], None], pool: An
     graph.capture_end()
 
 
-def _settle_state(step: Callable[[], None], find_state: Callable[[], StepState]) -> StepState:
-    """Take a step and undo it, so that what the first step allocates is part of the state.
-
-    Raises:
-        CaptureError: where a step puts new tensors in the place of old ones.
-    """
-    first_state = find_state()
-    before = first_state.copy()
-    step()
-    state = find_state()
-    if any(old is not new for old, new in zip(first_state.tensors, state.tensors, strict=False)):
-        raise CaptureError("a buffer is replaced by a new tensor in every step; expected a change in place")
-    first_state.restore(before)
-    for allocated in state.tensors[len(first_state.tensors) :]:
-        allocated.zero_()  # sums by layer
-    return state
-
-
 def require_same_change(expected: Sequence[torch.Tensor], replayed: Sequence[torch.Tensor]) -> None:
     """Compare the state after a replay with the one after an ordinary step.
 
@@ -203,25 +197,39 @@ def require_same_change(expected: Sequence[torch.Tensor], replayed: Sequence[tor
     """
     if len(expected) != len(replayed):
         raise CaptureError(f"a replay has {len(replayed)} tensors, and an ordinary step {len(expected)}")
-    wanted_norms, difference_norms, are_alike = (
-        torch.stack(column).tolist() for column in zip(*map(_compare, expected, replayed), strict=True)
-    )
-    for index, (scale, difference, is_alike) in enumerate(zip(wanted_norms, difference_norms, are_alike, strict=True)):
-        if not difference <= RELATIVE_TOLERANCE * scale or not is_alike:
+    for index, change in enumerate(_compare_changes(expected, replayed)):
+        is_finite = math.isfinite(change.norm) and math.isfinite(change.difference)
+        # A step may overflow, and its replay then does too.
+        found = change if is_finite else _compare_finite_values(expected[index], replayed[index])
+        tolerance = RELATIVE_TOLERANCE if expected[index].is_floating_point() else 0.0  # counters count the same
+        if not found.difference <= tolerance * found.norm:
             shape = tuple(expected[index].shape)
             raise CaptureError(
-                f"tensor {index} of the shape {shape} differs by {difference:.3g} of {scale:.3g} between an ordinary "
-                "step and the replay of a captured one"
+                f"tensor {index} of the shape {shape} differs by {found.difference:.3g} of {found.norm:.3g} between an "
+                "ordinary step and the replay of a captured one"
             )
 
 
-def _compare(wanted: torch.Tensor, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Norms of a tensor and of its difference to another one, where it is finite, and whether both are finite there.
+class _Comparison(NamedTuple):
+    """The norm of a tensor, and of its difference to another one."""
 
-    On the device: all tensors of a state are compared before the host waits for any of them.
-    """
-    is_finite = wanted.isfinite()  # a step may overflow, and its replay then does too
+    norm: float
+    difference: float
+
+
+def _compare_changes(expected: Sequence[torch.Tensor], replayed: Sequence[torch.Tensor]) -> list[_Comparison]:
+    """Compare hundreds of tensors by few launches, all of them before the host waits for any."""
+    wanted = [tensor.float() for tensor in expected]  # of one type: else each would be a launch
+    found = [tensor.float() for tensor in replayed]
+    norms = torch.stack(torch._foreach_norm(wanted))
+    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(wanted, found)))
+    return list(map(_Comparison, norms.tolist(), differences.tolist()))
+
+
+def _compare_finite_values(wanted: torch.Tensor, found: torch.Tensor) -> _Comparison:
+    """Compare tensors where both are finite; no number as the difference where only one of them is."""
+    is_finite = wanted.isfinite()
     finite_values = wanted.double().where(is_finite, 0.0)
     difference = (finite_values - found.double()).where(is_finite, 0.0)
-    is_alike = (is_finite == found.isfinite()).all()
-    return finite_values.norm(), difference.norm(), is_alike
+    is_alike = torch.equal(is_finite, found.isfinite())
+    return _Comparison(float(finite_values.norm()), float(difference.norm()) if is_alike else math.nan)

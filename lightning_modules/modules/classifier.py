@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 from lightning_modules.distributed import Batch, DataParallelRank, synchronize_layers
 from lightning_modules.modules.captured_steps import CapturedSteps, CaptureError, StepState
 from lightning_modules.modules.compilation import compile_network
+from lightning_modules.modules.gradient_norms import GradientNorms
 from lightning_modules.modules.lr_schedule import Plateau, learning_rate_factor
 from lightning_modules.modules.metrics import RunningMetrics
 from lightning_modules.modules.step_rates import DeviceRates, HostRates, StepRates, allocate_momentum, make_sgd
@@ -101,6 +101,7 @@ class Classifier(lightning.LightningModule):
             self.compute_outputs = compile_network(self.network)
         self.all_parameters = list(self.network.parameters())  # collecting them takes 1 % of a small network's step
         self.metrics = RunningMetrics(torch.device("cpu"))
+        self.gradient_norms = GradientNorms(self.network, torch.device("cpu"))
         self.plateau = Plateau(recipe.patience)
         self.on_step: Callable[[], None] = do_nothing
         self.captured_steps: CapturedSteps | None = None
@@ -151,7 +152,7 @@ class Classifier(lightning.LightningModule):
     def prepare_steps(self, optimizer: torch.optim.SGD, steps_per_epoch: int) -> None:
         """Prepare the steps on the module's device, under an optimizer of its parameters."""
         self.optimizer, self.steps_per_epoch = optimizer, steps_per_epoch
-        self.metrics = RunningMetrics(self.device)
+        self.metrics, self.gradient_norms = RunningMetrics(self.device), GradientNorms(self.network, self.device)
         # A generator costs each replay two kernels, whether or not anything draws from it.
         self._set_dropout_generator(torch.Generator(self.device) if self.dropout_layers else None)
         self.has_device_steps = self.has_device_steps or self.device.type == "cuda"
@@ -187,6 +188,7 @@ class Classifier(lightning.LightningModule):
     def begin_epoch(self, epoch: int) -> None:
         """Reset the metrics, and set the rates of the epoch's steps."""
         self.metrics.reset()
+        self.gradient_norms.reset()
         first_step = epoch * self.steps_per_epoch
         self.rates.load_epoch([self._learning_rate(first_step + step) for step in range(self.steps_per_epoch)])
 
@@ -229,7 +231,7 @@ class Classifier(lightning.LightningModule):
         """Take a step by its captured graph, or by calling it where there are no graphs."""
         if self.captured_steps:
             try:
-                self.captured_steps.take((shape, self.metrics.counts_layer_gradients), step)
+                self.captured_steps.take(shape, step)
                 return
             except CaptureError as error:
                 self.captured_steps.release()
@@ -239,7 +241,7 @@ class Classifier(lightning.LightningModule):
     def _find_step_state(self) -> StepState:
         """What a step changes, on the device."""
         tensors = [*self.network.parameters(), *self.network.buffers(), *allocate_momentum(self.optimizer)]
-        tensors += [*self.rates.state_tensors, *self.metrics.device_sums]
+        tensors += [*self.rates.state_tensors, *self.metrics.device_sums, *self.gradient_norms.state_tensors]
         if self.device_epoch:
             tensors = [*self.device_epoch.state_tensors, *tensors]
         default_generator = torch.cuda.default_generators[self.device.index or 0]
@@ -276,9 +278,9 @@ class Classifier(lightning.LightningModule):
         The norm is recorded whether or not the recipe clips it.
         """
         self.dp_rank.all_reduce_gradients(self.all_parameters)
-        self.metrics.add_layer_gradients(self.network)
-        norm = nn.utils.clip_grad_norm_(self.all_parameters, self.recipe.clip_norm or math.inf)  # inf: only measured
-        self.metrics.add_gradient_norm(norm)
+        norm = self.gradient_norms.add_step()
+        if self.recipe.clip_norm:
+            nn.utils.clip_grads_with_norm_(self.all_parameters, self.recipe.clip_norm, norm)
 
     def _split_microbatches(self, images: torch.Tensor, labels: torch.Tensor) -> list[Batch]:
         """Split the rank's share of a batch into microbatches.
@@ -328,7 +330,7 @@ class Classifier(lightning.LightningModule):
             "train_loss": self.metrics.mean_loss,
             "train_error": self.metrics.error,
             "learning_rate": self._learning_rate(last_step),
-            **self.metrics.gradient_norms,
+            **self.gradient_norms.mean_norms(self.metrics.num_steps),
         }
 
     def _learning_rate(self, step: int) -> float:

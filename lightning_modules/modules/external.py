@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from lightning_modules.distributed import Batch
+from lightning_modules.modules.gradient_norms import GradientNorms
 from lightning_modules.modules.metrics import RunningMetrics
 from lightning_modules.networks.memory_layout import MemoryLayout, set_layout
 from lightning_modules.user_code.trainer import running_stage
@@ -30,6 +31,7 @@ class ExternalTrainable(lightning.Callback):
         if layout == "contiguous":
             set_layout(module, layout)  # for evaluations; the weights of the other layout stay as the user made them
         self.metrics = RunningMetrics(torch.device("cpu"))
+        self.gradient_norms = GradientNorms(module, torch.device("cpu"))
         self.learning_rate = float("nan")
 
     @property
@@ -69,11 +71,13 @@ class ExternalTrainable(lightning.Callback):
         The loss only if steps returned one.
         """
         loss = {"train_loss": self.metrics.mean_loss} if self.metrics.num_examples else {}
-        return {**loss, "learning_rate": self.learning_rate, **self.metrics.gradient_norms}
+        norms = self.gradient_norms.mean_norms(self.metrics.num_steps)
+        return {**loss, "learning_rate": self.learning_rate, **norms}
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Reset the metrics."""
         self.metrics = RunningMetrics(pl_module.device)
+        self.gradient_norms = GradientNorms(self.module, pl_module.device)
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
@@ -85,8 +89,7 @@ class ExternalTrainable(lightning.Callback):
         gradients: list[torch.Tensor] = []
         for group in optimizer.param_groups:
             gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        self.metrics.add_layer_gradients(self.module)
-        self.metrics.add_gradient_norm(get_total_norm(gradients))
+        self.gradient_norms.add_step(total=get_total_norm(gradients))
         self.metrics.num_steps += 1
         groups = trainer.optimizers[0].param_groups
         self.learning_rate = (

@@ -10,11 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.distributed import Batch, DataParallelRank
-from lightning_modules.networks.build import weight_layers
 from lightning_modules.networks.outputs import extract_logits
 
 TOP_K = 5  # predicted classes among which the right one must be, for the top-5 error
-LAYER_GRADIENT_STEPS = 4  # first steps of every epoch: enough to see vanishing gradients, too few to cost time
 
 
 class RunningMetrics:
@@ -29,16 +27,13 @@ class RunningMetrics:
         self.loss_sum = torch.zeros((), device=device)
         self.num_wrong = torch.zeros((), device=device)
         self.num_top5_wrong = torch.zeros((), device=device)
-        self.gradient_norm_sum = torch.zeros((), device=device)
-        self.layer_gradient_norm_sums: dict[str, torch.Tensor] = {}
         self.num_examples = self.num_steps = 0
         self.class_counts = self.class_hits = torch.zeros(1, dtype=torch.int64)
 
     @property
     def device_sums(self) -> list[torch.Tensor]:
         """The sums that lie on the device."""
-        sums = [self.loss_sum, self.num_wrong, self.num_top5_wrong, self.gradient_norm_sum]
-        return [*sums, *self.layer_gradient_norm_sums.values()]
+        return [self.loss_sum, self.num_wrong, self.num_top5_wrong]
 
     def reset(self) -> None:
         """Start over, in the same memory."""
@@ -87,10 +82,7 @@ class RunningMetrics:
         self.class_hits = torch.bincount(hits, minlength=len(self.class_counts))
 
     def all_reduce(self, dp_rank: DataParallelRank) -> None:
-        """Add up losses and errors over all ranks.
-
-        Gradient norms are of the summed gradients already.
-        """
+        """Add up losses and errors over all ranks."""
         if dp_rank.is_single_worker:
             return
         # In float64: a float32 count is inexact beyond 2^24 examples.
@@ -98,28 +90,6 @@ class RunningMetrics:
         dp_rank.all_reduce(self.loss_sum, self.num_wrong, self.num_top5_wrong)
         dp_rank.all_reduce(num_examples)
         self.num_examples = int(num_examples)
-
-    def add_gradient_norm(self, norm: torch.Tensor) -> None:
-        """Add a step's gradient norm, before clipping."""
-        self.gradient_norm_sum += norm.detach()
-
-    def add_layer_gradients(self, network: nn.Module) -> None:
-        """Add the gradient norms of the layers' weights, before clipping.
-
-        Only in an epoch's first steps.
-        """
-        if not self.counts_layer_gradients:
-            return
-        for layer_path, layer in weight_layers(network):
-            if layer.weight.grad is not None:
-                norm = layer.weight.grad.detach().norm()
-                norm_sum = self.layer_gradient_norm_sums.setdefault(layer_path, torch.zeros_like(norm))
-                norm_sum += norm
-
-    @property
-    def counts_layer_gradients(self) -> bool:
-        """Whether the next step is among those whose gradients are counted layer by layer."""
-        return self.num_steps < LAYER_GRADIENT_STEPS
 
     @property
     def mean_loss(self) -> float:
@@ -162,18 +132,6 @@ class RunningMetrics:
             f"{split}_constant_error": self.constant_error,
             f"{split}_constant_balanced_error": self.constant_balanced_error,
         }
-
-    @property
-    def gradient_norms(self) -> dict[str, float]:
-        """Mean gradient norms by curve name.
-
-        Of all parameters over all steps, of each layer over the first steps.
-        """
-        norms = {"gradient_norm": float(self.gradient_norm_sum) / max(1, self.num_steps)}
-        num_layer_steps = max(1, min(self.num_steps, LAYER_GRADIENT_STEPS))
-        for layer_path, norm_sum in self.layer_gradient_norm_sums.items():
-            norms[f"gradient_norm/{layer_path}"] = float(norm_sum) / num_layer_steps
-        return norms
 
 
 @torch.no_grad()

@@ -1,0 +1,132 @@
+"""Capturing a step, with a graph of this test's in the place of CUDA's: a replay calls what was recorded."""
+
+import pytest
+import torch
+
+from lightning_modules.modules import captured_steps
+from lightning_modules.modules.captured_steps import CapturedSteps, CaptureError, StepState, capture_step
+
+
+class CallingGraph:
+    """A graph that calls the recorded step, for each replay."""
+
+    def __init__(self):
+        self.generators = []
+
+    def register_generator_state(self, generator):
+        self.generators.append(generator)
+
+    def replay(self):
+        self.step()
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Graphs that were captured."""
+    made = []
+
+    def record(graph, step, pool):
+        graph.step = step
+        made.append(graph)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", CallingGraph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(captured_steps, "_record_step", record)
+    return made
+
+
+class Counting:
+    """A step that counts, draws, and allocates a sum when it is first taken."""
+
+    def __init__(self):
+        self.weights, self.count = torch.full((3,), 5.0), torch.tensor(41)
+        self.generator = torch.Generator().manual_seed(3)
+        self.sums: list[torch.Tensor] = []
+        self.num_calls = 0
+
+    def find_state(self):
+        return StepState([self.weights, self.count, *self.sums], [self.generator])
+
+    def __call__(self):
+        self.num_calls += 1
+        self.weights += torch.rand(3, generator=self.generator)
+        self.count += 1
+        self.sums = self.sums or [torch.zeros(3)]
+        self.sums[0] += self.weights
+
+
+def test_a_capture_leaves_the_state_as_it_was_and_its_replays_are_the_steps(graphs):
+    step, expected = Counting(), Counting()
+    graph = capture_step(step, step.find_state, pool=None)
+    assert step.num_calls == 2  # an ordinary step, and the replay that is compared with it
+    assert torch.equal(step.weights, expected.weights)
+    assert int(step.count) == 41
+    assert torch.equal(step.sums[0], torch.zeros(3))
+    assert graph.generators == [step.generator]
+    for _ in range(3):
+        graph.replay()
+        expected()
+    assert torch.equal(step.weights, expected.weights)
+    assert torch.equal(step.sums[0], expected.sums[0])
+
+
+def test_steps_of_one_key_are_captured_once(graphs):
+    step = Counting()
+    steps = CapturedSteps(step.find_state)
+    for size in (128, 128, 72, 128):
+        steps.take((size,), step)
+    assert len(graphs) == 2
+    assert int(step.count) == 41 + 4
+    steps.release()
+    assert steps.graphs == {}
+
+
+def test_a_replay_that_counts_otherwise_is_told_however_far_the_count_is(graphs, monkeypatch):
+    step = Counting()
+    step.count += 1_000_000
+
+    def record_another(graph, _, pool):
+        graph.step = lambda: (step(), step.count.add_(1))
+
+    monkeypatch.setattr(captured_steps, "_record_step", record_another)
+    before = step.find_state().copy()
+    with pytest.raises(CaptureError, match=r"tensor 1 of the shape .* differs by 1 of 1e"):
+        capture_step(step, step.find_state, pool=None)
+    assert torch.equal(step.weights, before[0][0])
+    assert torch.equal(step.count, before[0][1])
+
+
+def test_a_buffer_that_is_replaced_is_told_and_its_values_are_brought_back(graphs):
+    step = Counting()
+
+    def replace_buffer():
+        step.weights = step.weights + 1
+
+    with pytest.raises(CaptureError, match="a buffer is replaced by a new tensor"):
+        capture_step(replace_buffer, step.find_state, pool=None)
+    assert torch.equal(step.weights, torch.full((3,), 5.0))
+    assert graphs == []
+
+
+def test_what_an_ordinary_step_raises_is_no_matter_of_the_capture(graphs):
+    step = Counting()
+
+    def fail():
+        raise RuntimeError("expected 3 channels")
+
+    with pytest.raises(RuntimeError, match="expected 3 channels") as caught:
+        capture_step(fail, step.find_state, pool=None)
+    assert not isinstance(caught.value, CaptureError)
+
+
+def test_a_step_that_cannot_be_recorded_leaves_the_state_as_it_was(graphs, monkeypatch):
+    step = Counting()
+
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(captured_steps, "_record_step", refuse)
+    with pytest.raises(CaptureError, match=r"^operation not permitted when stream is capturing$"):
+        capture_step(step, step.find_state, pool=None)
+    assert torch.equal(step.weights, torch.full((3,), 5.0))
+    assert int(step.count) == 41
