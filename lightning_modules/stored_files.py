@@ -304,7 +304,7 @@ def _read_array_header(stream: Any, num_bytes: int) -> tuple[tuple[int, ...], np
     return shape, dtype, stream.tell()
 
 
-def hash_bytes(content: bytes) -> str:
+def hash_bytes(content: bytes | memoryview) -> str:
     """SHA-256 of some bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 

@@ -193,7 +193,10 @@ class TrialFolder:
             self._append_line("faults.jsonl", {"fault": redact_credentials(reason)})
 
     def write_result(self, result: Result) -> None:
-        """Write a result, and delete the checkpoint unless the trial failed."""
+        """Write a result, and delete the checkpoint unless the trial failed.
+
+        Files of which it has checksums already were hashed as they were written; the others are read.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         # The result last: its presence says that the trial has ended, so all else must be in place by then.
         if result.predictions is not None:
@@ -215,7 +218,7 @@ class TrialFolder:
             if result.status == "failed"
             else [self.weights, self.classifier, self.predictions_file]
         )
-        return {file.name: hash_file(file) for file in files if file.exists()}
+        return {file.name: result.checksums.get(file.name) or hash_file(file) for file in files if file.exists()}
 
     def write_hyperparameters(self, hyperparameters: Mapping[str, bool | int | float | str]) -> None:
         """Write what a module that trains itself logged as its hyperparameters; for reading, nothing uses them."""

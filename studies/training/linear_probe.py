@@ -29,7 +29,7 @@ from studies.hardware import PeakMemory
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.status import training_status
-from studies.training.weights import copy_source_layers, hash_initial_weights, save_final_weights
+from studies.training.weights import copy_source_layers, hash_initial_weights, serialize_weights, write_final_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
     if context.dp_rank.is_rank_zero:
         if probe.classifier:
             _save_classifier(probe.classifier, context.folder)
-        save_final_weights(network, context.folder)
+        write_final_weights(serialize_weights(network), context.folder)
     return TrialOutcome(
         status=training_status(network, probe.metrics, {}),
         metrics=probe.metrics,

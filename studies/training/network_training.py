@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -32,7 +33,7 @@ from studies.training.history import TrainingHistory
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.progress import do_nothing, with_heartbeats
 from studies.training.status import training_status
-from studies.training.weights import copy_source_layers, save_final_weights
+from studies.training.weights import copy_source_layers, serialize_weights, write_final_weights
 
 EXPECTED_WARNINGS = (
     ".*but have no `validation_step`.*",  # the recorder validates
@@ -83,19 +84,21 @@ def train_network(context: TrialContext) -> TrialOutcome:
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
-    trainable.module.to(context.device)  # Lightning moves it back to the CPU when the fit ends
-    metrics, predictions, inference_cost = evaluate_splits(
-        trainable,
-        data,
-        context.dp_rank,
-        with_test=not trial.is_candidate,
-        with_top5=setup.scale.classes > TOP_K,
-        heartbeat=context.callbacks.heartbeat,
-    )
-    if context.dp_rank.is_rank_zero:
-        if logger and logger.hyperparameters:
-            context.folder.write_hyperparameters(logger.hyperparameters)
-        save_final_weights(trainable.network, context.folder)
+    with ThreadPoolExecutor(max_workers=1) as disk:  # the device evaluates while the disk writes
+        checksums: Future[dict[str, str]] | None = None
+        if context.dp_rank.is_rank_zero:
+            if logger and logger.hyperparameters:
+                context.folder.write_hyperparameters(logger.hyperparameters)
+            checksums = disk.submit(write_final_weights, serialize_weights(trainable.network), context.folder)
+        trainable.module.to(context.device)  # Lightning moves it back to the CPU when the fit ends
+        metrics, predictions, inference_cost = evaluate_splits(
+            trainable,
+            data,
+            context.dp_rank,
+            with_test=not trial.is_candidate,
+            with_top5=setup.scale.classes > TOP_K,
+            heartbeat=context.callbacks.heartbeat,
+        )
     history = recorder.history
     return TrialOutcome(
         status=training_status(trainable.network, metrics, history.curves),
@@ -105,6 +108,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
         cost=_training_cost(history, peak_bytes) | inference_cost,
         evidence={**history.evidence(), **recorder.weight_hashes, "split": data.split_digest, **inherited},
         predictions=predictions,
+        checksums=checksums.result() if checksums else {},
     )
 
 

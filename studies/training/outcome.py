@@ -56,6 +56,7 @@ class TrialOutcome:
 
     Attributes:
         extra_versions: of libraries that only this kind of trial uses, added to the recorded environment.
+        checksums: of files that were hashed as they were written; those of the others are read from the disk.
     """
 
     status: ResultStatus
@@ -66,6 +67,7 @@ class TrialOutcome:
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     times: tuple[float, ...] = ()
     extra_versions: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 def result_from_outcome(context: TrialContext, outcome: TrialOutcome, digests: Mapping[str, str]) -> Result:
@@ -81,6 +83,7 @@ def result_from_outcome(context: TrialContext, outcome: TrialOutcome, digests: M
         environment={**_runtime_environment(context.machine, context.dp_rank.world_size), **outcome.extra_versions},
         evidence=outcome.evidence,
         predictions=outcome.predictions,
+        checksums=outcome.checksums,
     )
 
 

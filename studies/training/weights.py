@@ -14,6 +14,7 @@ from lightning_modules.networks.build import weight_layers
 from lightning_modules.networks.initialization import copy_layers
 from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.specs.setup import Scratch
+from lightning_modules.stored_files import hash_bytes
 from studies.design.trial import Trial
 from studies.records.result_files import RESULT_REMEDY
 from studies.storage.trial_folder import TrialFolder
@@ -22,14 +23,20 @@ from studies.training.outcome import TrialContext
 StateDict = Mapping[str, torch.Tensor]
 
 
-def save_final_weights(network: nn.Module, folder: TrialFolder) -> None:
-    """Write the network's state dict, atomically."""
+def serialize_weights(network: nn.Module) -> memoryview:
+    """The content of a file of the network's state dict."""
     # Into memory first: on a full disk torch.save raises a RuntimeError of its zip writer, while a plain write raises
     # the OSError by which a fault of the machine is recognized.
     buffer = io.BytesIO()
     torch.save(network.state_dict(), buffer)
+    return buffer.getbuffer()
+
+
+def write_final_weights(content: memoryview, folder: TrialFolder) -> dict[str, str]:
+    """Write the file of a trial's final weights, atomically; return its checksum by the file's name."""
     with folder.atomic_writer(folder.weights) as partial:
-        partial.write_bytes(buffer.getvalue())
+        partial.write_bytes(content)
+    return {folder.weights.name: hash_bytes(content)}
 
 
 def load_final_weights(trial: Trial, folder: Path) -> StateDict:
@@ -77,7 +84,7 @@ def hash_initial_weights(network: nn.Module) -> dict[str, str]:
     """
     hashes = {}
     for layer_path, layer in weight_layers(network):
-        content = layer.weight.detach().contiguous().numpy().tobytes()
+        content = layer.weight.detach().contiguous().numpy().data
         hashes[f"weights.{layer_path}"] = hashlib.sha256(content).hexdigest()[:12]
     return hashes
 
@@ -86,5 +93,6 @@ def hash_state(state: StateDict) -> str:
     """A hash of all tensors of a network, with their names."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:12]

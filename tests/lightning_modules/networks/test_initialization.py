@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from lightning_modules.networks.build import build_network, weight_layers
-from lightning_modules.networks.initialization import INITIALIZERS, copy_layers, initialize_weights
+from lightning_modules.networks.initialization import (
+    INITIALIZERS,
+    build_initialized_network,
+    copy_layers,
+    initialize_weights,
+)
 from lightning_modules.specs.catalogue import NETWORKS, RESNET_20, VGG_A, VGG_C, VGG_D, VGG_E
 from lightning_modules.specs.errors import UserError
-from lightning_modules.specs.networks import Initializer
+from lightning_modules.specs.networks import Custom, Initializer, Norm
 from lightning_modules.specs.scale import Scale
 
 SMALL = Scale(resolution=32, channels=3, classes=10, width=0.125)
@@ -125,3 +130,41 @@ def test_a_warm_start_between_other_shapes_is_refused_and_copies_nothing():
 def test_every_layer_of_every_network_is_drawn(name):
     for place, layer in layers(NETWORKS[name], initialiser="gaussian-deviation-0.01").items():
         assert 0.003 < float(layer.weight.detach().std()) < 0.02, place
+
+
+@pytest.fixture
+def poisoned_memory():
+    """New tensors hold no numbers until something is written to them."""
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(was_deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = was_filled
+
+
+OWN_NETWORKS = {name: network for name, network in NETWORKS.items() if not isinstance(network, Custom)}
+NORMALIZED = {f"vgg-a-{norm}": replace(VGG_A, norm=norm) for norm in get_args(Norm)}
+
+
+@pytest.mark.parametrize("network", (OWN_NETWORKS | NORMALIZED).values(), ids=(OWN_NETWORKS | NORMALIZED).keys())
+def test_every_weight_is_drawn_and_nothing_from_the_processs_generator(network, poisoned_memory):
+    expected = build_network(network, SMALL)
+    initialize_weights(expected, network.init, 3)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    module = build_initialized_network(network, SMALL, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    state, expected_state = module.state_dict(), expected.state_dict()
+    assert list(state) == list(expected_state)
+    assert [name for name in state if not torch.equal(state[name], expected_state[name])] == []
+
+
+def test_weights_of_another_memory_layout_are_drawn_the_same():
+    module = build_network(VGG_A, SMALL).to(memory_format=torch.channels_last)
+    initialize_weights(module, "he", 3)
+    expected = layers(VGG_A, seed=3)
+    assert all(torch.equal(layer.weight, expected[place].weight) for place, layer in weight_layers(module))
+    assert not module.stage2.conv1.weight.is_contiguous()

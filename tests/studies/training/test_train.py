@@ -1,5 +1,6 @@
 """The training of one trial: the same bits wherever it runs, resumed or not, and a failed run kept."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -15,11 +16,13 @@ import studies
 from lightning_modules.modules.classifier import Classifier
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.setup import Setup
+from lightning_modules.stored_files import hash_file
 from studies.design.trial import Trial
 from studies.hardware import Machine
 from studies.records.digests import code_digest, imported_modules
 from studies.records.results import result_from_json, result_to_json
 from studies.storage.trial_folder import TrialFolder
+from studies.training import network_training
 from studies.training.callback import TrainingRecorder
 from studies.training.train import train_trial
 
@@ -62,6 +65,27 @@ def test_it_leaves_a_result_weights_and_predictions(once, small):
     assert 0 <= result.metrics["test_top5_error"] < result.metrics["test_error"]
     assert {len(values) for values in result.curves.values()} == {small.recipe.epochs}
     assert result.evidence["steps"] == small.recipe.epochs * 8
+
+
+def test_the_weights_are_those_of_the_checksum_and_were_serialized_before_the_evaluation(once):
+    folder, _ = once
+    trial_folder = TrialFolder(folder)
+    assert trial_folder.load_result().checksums["weights.pt"] == hash_file(trial_folder.weights)
+    assert trial_folder.is_complete(trains=True)
+
+
+def test_weights_that_cannot_be_written_are_a_fault_although_the_evaluation_goes_on(
+    small, digits, tmp_path, monkeypatch
+):
+    """They are written in a thread while the splits are evaluated."""
+
+    def fill_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(network_training, "write_final_weights", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run(Trial(arm="A", setup=small, seed=0), digits, tmp_path)
+    assert not TrialFolder(tmp_path).result_file.exists()
 
 
 def test_its_test_error_is_that_of_its_predictions(once, digits):
