@@ -20,7 +20,7 @@ from lightning_modules.modules.trainable import make_trainable
 from lightning_modules.specs.setup import Setup
 
 SIZES = (1, 2, 4, 8)
-WARM_UP_STEPS, TIMED_STEPS = 6, 30  # the first four of an epoch have a graph of their own
+WARM_UP_STEPS, TIMED_STEPS = 6, 30  # the first step of all is captured
 WORTHWHILE_GAIN = 0.03  # of the time per network: below it the smaller bundle, which leaves memory, is taken
 MEMORY_SHARE = 0.8  # of the GPU's memory; evaluations and fragmentation need the rest
 NUM_BATCHES = 4  # of random images

@@ -67,7 +67,7 @@ def test_it_leaves_a_result_weights_and_predictions(once, small):
     assert result.evidence["steps"] == small.recipe.epochs * 8
 
 
-def test_the_weights_are_those_of_the_checksum_and_were_serialized_before_the_evaluation(once):
+def test_the_weights_are_those_of_the_checksum(once):
     folder, _ = once
     trial_folder = TrialFolder(folder)
     assert trial_folder.load_result().checksums["weights.pt"] == hash_file(trial_folder.weights)
