@@ -60,9 +60,19 @@ def test_captured_steps_give_the_bits_of_steps_that_are_launched_one_by_one(
     recipe = replace(small.recipe, epochs=3, precision=precision, augmentation="shift-flip")
     trial = Trial(arm="A", setup=replace(small, network=network, recipe=recipe), seed=0)
     logged: list[str] = []
+    num_captures = 0
+    capture_step = captured_steps.capture_step
+
+    def count_and_capture(*given):
+        nonlocal num_captures
+        num_captures += 1
+        return capture_step(*given)
+
+    monkeypatch.setattr(captured_steps, "capture_step", count_and_capture)
     machine = Machine(device="cuda")
     captured = train_trial(trial, digits, tmp_path / "1", digests=DIGESTS, machine=machine, log=logged.append)
     assert logged == []  # nothing was said of a step that could not be captured
+    assert num_captures == 2  # of a whole batch, and of the remainder
 
     def refuse(*_):
         raise CaptureError("not in this test")
