@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 LOCKED := --constraint constraints.txt --editable '.[dev]'
 ABLATIONS := $(filter-out ablations/_%,$(wildcard ablations/*.py))
 NAMES := $(ABLATIONS:ablations/%.py=%)
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu.py benchmarks/gpu_study.py,$(wildcard benchmarks/*.py))
 # Two parts of at most four minutes each: make bench-gpu PART=step, and PART=study.
 comma := ,
 BENCHMARKS_OF_A_GPU := $(if $(filter step,$(PART)),gpu,$(if $(filter study,$(PART)),gpu_study,overhead loader step gpu gpu_study))
@@ -103,11 +103,13 @@ help: ## List the targets
 	@echo
 	@echo "Studies:   $(NAMES)"
 	@echo "Settings:  PROTOCOL=digits|cifar10|cifar10-cpu  SEEDS=5  SET='recipe.epochs=5 ...'  DATA_ROOT=DIR|URI"
-	@echo "           TUNE=8  PRUNING=halving  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
+	@echo "           TUNE=8  PRUNING=halving  RUNGS=3  SAMPLER=random|tpe|grid  SPACE='recipe.learning_rate=x0.2..x5 ...'"
 	@echo "           LOOKS=3,5,10 or MAX_SEEDS=10 (stop as soon as every claim is resolved)"
 	@echo "           MAX_TIME=3h  MAX_GPU_HOURS=8  MAX_COST=20 PRICE_PER_GPU_HOUR=2.5 (stop at whole seeds; the same command goes on)"
 	@echo "           GPUS_PER_TRIAL=0.5  BUNDLE_SIZE=4  CPUS_PER_TRIAL=2  WORKERS_PER_TRIAL=2  FOR_ARM='E:gpus=2 ...'  MAX_CONCURRENT=2"
 	@echo "           RAY_ADDRESS=HOST:PORT  RUNS=DIR  STORAGE=DIR|URI  TRACKING_URI=URI  PORT=5000"
+	@echo "           FILE=my_ablation.py (study)  STUDIES='residual depth' (evidence)  ROUNDS=20 (test-faults, test-damage)"
+	@echo "           FULL=1  WRITE=1 (bench, bench-gpu)  PART=step|study  DEVICE=cuda (bench-gpu)  PYTHON=python3  VENV=DIR  BIN=DIR  UV="
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -21,6 +21,7 @@ import click
 import ablations
 import reports
 from reports.comparison.comparison import Comparison
+from reports.content.contract import OVERRIDES_LABEL
 from reports.renderers import markdown
 from studies.tracking.errors import TrackingError
 
@@ -30,8 +31,8 @@ INDEX_FACTS = (
     "- Trained: ",
     "- Completed: ",
     "- Data: ",
-    "- Set for every arm alike: ",
 )  # what the index repeats
+OVERRIDE_LABELS = (OVERRIDES_LABEL, "Set for every arm alike:")  # the latter on pages of earlier revisions
 CAUTION_TITLES = ("**Caveats**", "**Before you read on**")  # the latter on pages of earlier revisions
 INTRODUCTION = (
     "Written by `python docs/results.py` from the heads of the pages: every sentence is a verdict, its reason, or a",
@@ -82,14 +83,16 @@ def read_head(text: str) -> PageHead | None:
         return None
     lists_by_title = {title: block.splitlines() for title, block in pairwise(blocks)}
     (facts,) = [block.splitlines() for block in blocks if block.startswith("- Arms: ")]
-    settings = re.findall(r"^- Set for every arm alike: .*$", text, flags=re.MULTILINE)
+    repeated_facts = [line for line in facts if line.startswith(INDEX_FACTS)]
+    beginnings = tuple(f"- {label} " for label in OVERRIDE_LABELS)
+    overrides = [line for line in text.splitlines() if line.startswith(beginnings)]
     claims = lists_by_title.get("**Registered claims and their verdicts**", [])
     return PageHead(
         question=blocks[0].removeprefix("# "),
         study=names[1],
         protocol=names[2],
         answer=blocks[2].strip("*"),
-        facts=tuple(line.removeprefix("- ") for line in [*facts, *settings] if line.startswith(INDEX_FACTS)),
+        facts=tuple(line.removeprefix("- ") for line in (*repeated_facts, *overrides)),
         claims=tuple(_split_row(line) for line in claims[2:]),
         cautions=tuple(line for title in CAUTION_TITLES for line in lists_by_title.get(title, ())),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_the_index_says_of_each_claim_what_its_verdict_says(results):
     assert f"### [depth](depth-digits.md): {markdown.escape_text(comparison.registration.question)}" in index
     assert "- [Another page](other.md)\n" in index
     assert "- [A calibration](calibration.md): Of 10 studies, 1 is wrong.\n" in index
+
+
+@pytest.mark.parametrize("label", ["Overridden in every arm:", "Set for every arm alike:"])  # of today, and of before
+def test_the_index_repeats_in_what_a_study_departs_from_its_protocol(results, label):
+    comparison = compare_arms(record())
+    registration = replace(comparison.registration, overrides={"recipe.epochs": "14"})
+    page = markdown.render_report(replace(comparison, registration=registration), ())
+    page = page.replace("Overridden in every arm:", label)
+    assert f"; {label} recipe.epochs = 14." in results.results_index({"depth-digits": page})
 
 
 def test_a_bar_in_a_cell_is_no_end_of_the_cell(results):

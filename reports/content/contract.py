@@ -16,6 +16,7 @@ from reports.document import MAX_UNFOLDED_ROWS, Column, Row, Section, Table, non
 from reports.formatting import MISSING, format_contrast
 from studies.records.registration import Registration
 
+OVERRIDES_LABEL = "Overridden in every arm:"  # by which docs/results.py finds the line
 PAIRING_SYMBOLS = {"kept": "✓", "declared": "✓", "in part": "≈", "broken": "✗", "unknown": "?"}
 
 
@@ -50,7 +51,7 @@ def _contract_points(registration: Registration) -> tuple[str, ...]:
         points.append(f"Forced change of {path}: {reason}.")
     if registration.overrides:
         overrides = ", ".join(f"{path} = {value}" for path, value in sorted(registration.overrides.items()))
-        points.append(f"Overridden in every arm: {overrides}.")
+        points.append(f"{OVERRIDES_LABEL} {overrides}.")
     return (*points, *_identical_networks(registration))
 
 

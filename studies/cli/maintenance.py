@@ -77,8 +77,8 @@ def doctor(settings: Settings, protocol: str | None, ray_address: str | None, de
     Also checks devices, and the data and the Ray cluster where they are given. Finds what killed processes left
     incomplete. Prints one line per check, with advice where something needs fixing.
 
-    Changes nothing, except that decoded data may be added to the cache in the runs folder. The exit code is 1 if any
-    check is an error, and 0 otherwise.
+    Changes nothing, except that decoded data may be added to the cache in the runs folder; in an object store a small
+    file is written, read and removed. The exit code is 1 if any check is an error, and 0 otherwise.
     """
     from studies.execution.resources import configure_ray
 

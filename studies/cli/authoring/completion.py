@@ -99,7 +99,7 @@ def split_line(line: str) -> tuple[list[str], str]:
 def completion(shell: str, as_json: bool) -> None:
     """Print the script that completes commands in a shell.
 
-    The tabulator key then completes commands and options, and the names of ablations, protocols, networks, studies,
+    The Tab key then completes commands and options, and the names of ablations, protocols, networks, studies,
     arms and settings, with the values that a setting admits.
     """
     script = (TEMPLATES_FOLDER / f"completion.{shell}").read_text(encoding="utf-8")

@@ -122,7 +122,7 @@ RESOURCE_OPTIONS = (
         type=AutoNumberParam(click.IntRange(min=1)),
         default="auto",
         metavar="N",
-        help="Seeds of an arm that one process trains at once on its GPU.  [default: auto: as many as use it best]",
+        help="Seeds of an arm that one process trains at once.  [default: auto: the best number on a GPU, else 1]",
     ),
     click.option(
         "--cpus-per-trial",

@@ -16,7 +16,12 @@ Command = Callable[..., Any]
 JudgeTable = Callable[[str, "Settings"], "Judgement"]
 
 TABLE_OPTIONS = (
-    click.option("--baseline", default="", metavar="ARM", help="Arm to compare with.  [default: the first one]"),
+    click.option(
+        "--baseline",
+        default="",
+        metavar="ARM",
+        help="Arm to compare with.  [default: one named baseline, control, reference or vanilla, else the first]",
+    ),
     click.option("--metric", default="", metavar="COLUMN", help="Column of the metric, if there are several."),
     click.option("--arm-column", default="", metavar="COLUMN", help="Column of the arms.  [default: arm, model, …]"),
     click.option("--seed-column", default="", metavar="COLUMN", help="Column of the seeds.  [default: seed, …]"),
@@ -43,7 +48,7 @@ TABLE_OPTIONS = (
     click.option(
         "--unit",
         type=click.Choice(["percent", "fraction"]),
-        help="Unit of the values, as a label; nothing is scaled.",
+        help="Unit of the values: 0 to 100 percent, or a fraction of 0 to 1. Printed as they are.",
     ),
     click.option(
         "--resolution",

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def judge(source: str, judge_table: JudgeTable, output: Path | None, as_json: bool, settings: Settings) -> None:
     """Judge results of any trainer: one row per arm and seed.
 
-    RESULTS is a CSV, Parquet or JSON Lines file, or mlflow:EXPERIMENT. Results are paired by seed; intervals hold for
-    all claims together. The exit code is 0 whatever the verdicts: `ablate gate` acts on them.
+    RESULTS is a CSV, TSV, Parquet, JSON or JSON Lines file, or mlflow:EXPERIMENT. Results are paired by seed; intervals
+    hold for all claims together. The exit code is 0 whatever the verdicts: `ablate gate` acts on them.
     """
     from reports.pages.judgement import summarize_judgement, verdict_sentence, write_judgement
     from reports.pages.verdict_json import describe_judgement
