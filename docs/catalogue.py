@@ -45,7 +45,7 @@ def networks() -> str:
             "those of 6n + 2 layers at 32 pixels and 10 classes. Weight layers: on the longest path, so that",
             "projections on shortcuts do not count. Multiply-adds: of one image; bias additions and norms not counted.",
             "Receptive field: side in input pixels of what one position of the last map sees. `ablate profile NETWORK`",
-            "tells it layer by layer.",
+            "shows it layer by layer.",
             "",
             "A block of layers without a head is profiled by its text, in quotes (grammar: `ablate profile --help`).",
             "Five 3×3 convolutions, not three, see as much as one of 11×11. Multiply-adds: of one output position.",

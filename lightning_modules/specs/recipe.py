@@ -22,7 +22,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: examples per step; ``remainder`` says what becomes of the examples after the last whole batch.
+        batch_size: examples per step; ``remainder`` says what happens to the examples after the last whole batch.
         learning_rate: peak rate, after the warm-up.
         momentum: of SGD, without dampening.
         weight_decay: L2 penalty on weights, not on biases.
@@ -42,7 +42,7 @@ class Recipe:
         side_to: upper end of that range.
         microbatch: number of examples whose gradients are computed at once and accumulated over the batch; 0: the whole
             batch. Batch norm takes its statistics from each microbatch separately.
-        remainder: what becomes of the examples after an epoch's last whole batch: ``keep`` makes a smaller batch of
+        remainder: what happens to the examples after an epoch's last whole batch: ``keep`` makes a smaller batch of
             them, ``drop`` leaves them out, others in every epoch, and ``join`` adds them to the last whole batch. With
             the latter two, the remainder of a batch in microbatches joins the last microbatch.
         precision: of the forward and backward pass; weights and their updates are float32.
