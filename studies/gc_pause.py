@@ -11,24 +11,29 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def pause_gc(*, keep_allocated: bool = False) -> Iterator[None]:
+def pause_gc(*, exempt: bool = False) -> Iterator[None]:
     """Disable the cyclic garbage collector within the block.
 
     Reference counting still frees most objects.
 
     Args:
-        keep_allocated: whether later collections, too, pass over what is alive at the end of the block, so that cycles
-            among it are never freed. Torch, Lightning, Ray and MLflow are a million objects: the first collections
-            after their imports take a second. Garbage of before the block is collected first.
+        exempt: whether to exempt what is alive at the end from later collections, after one that frees the garbage.
     """
     was_enabled = gc.isenabled()
-    if keep_allocated:
-        gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        if keep_allocated:
-            gc.freeze()
+        if exempt:
+            gc.collect()
+            exempt_from_gc()
         if was_enabled:  # an outer pause must stay in force
             gc.enable()
+
+
+def exempt_from_gc() -> None:
+    """Exempt all objects from later collections, garbage in cycles included: imports leave next to none.
+
+    Torch, Lightning, Ray and MLflow are a million objects: the first collections after their imports take a second.
+    """
+    gc.freeze()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -71,28 +71,46 @@ _gate = CaptureGate()
 
 
 @dataclass(frozen=True)
+class StateCopy:
+    """Values of a :class:`StepState`: of its tensors by name, and of its generators."""
+
+    tensors: Mapping[str, torch.Tensor]
+    generator_states: Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
 class StepState:
     """What a step changes: tensors in place, and generators.
 
     Attributes:
-        tensors: weights, buffers, momentum, sums of the metrics, places in tables.
+        tensors: by name: weights, buffers, momentum, sums of the metrics, places in tables.
         generators: from which the step draws.
+        sums: names of the tensors that are zero when a step first allocates them.
     """
 
-    tensors: Sequence[torch.Tensor]
+    tensors: Mapping[str, torch.Tensor]
     generators: Sequence[torch.Generator]
+    sums: Collection[str] = ()
 
-    def copy(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def copy(self) -> StateCopy:
         """Copy all tensors, and the states of the generators."""
-        copies = [tensor.detach().clone() for tensor in self.tensors]
-        return copies, [generator.get_state() for generator in self.generators]
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        return StateCopy(tensors, [generator.get_state() for generator in self.generators])
 
-    def restore(self, copies: tuple[list[torch.Tensor], list[torch.Tensor]]) -> None:
-        """Set everything to what :meth:`copy` returned, in place."""
-        tensors, generator_states = copies
+    def restore(self, copy: StateCopy) -> None:
+        """Set everything to what :meth:`copy` returned, in place; sums that were not allocated then become zero.
+
+        A tensor that took another one's place gets that one's values, if it has its shape.
+        """
+        shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
+        names = [name for name, values in copy.tensors.items() if shapes.get(name) == values.shape]
         with torch.no_grad():
-            torch._foreach_copy_(list(self.tensors), tensors)  # one launch for hundreds of tensors
-        for generator, state in zip(self.generators, generator_states, strict=True):
+            # One launch for hundreds of tensors.
+            torch._foreach_copy_([self.tensors[name] for name in names], [copy.tensors[name] for name in names])
+            for name in self.sums:
+                if name not in copy.tensors:
+                    self.tensors[name].zero_()
+        for generator, state in zip(self.generators, copy.generator_states, strict=True):
             generator.set_state(state)
 
 
@@ -100,7 +118,7 @@ class CapturedSteps:
     """Steps on the current CUDA stream, each captured when it is first taken.
 
     Args:
-        find_state: returns what a step changes, in an order to which a step can only append.
+        find_state: returns what a step changes.
     """
 
     def __init__(self, find_state: Callable[[], StepState]) -> None:
@@ -144,18 +162,11 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     before = first_state.copy()
     step()  # also makes the libraries' handles and workspaces
     state = find_state()
-    is_in_place = all(old is new for old, new in zip(first_state.tensors, state.tensors, strict=False))
-    allocated = state.tensors[len(first_state.tensors) :]  # by the first step: sums of the layers' gradients
-
-    def undo() -> None:
-        StepState(state.tensors[: len(first_state.tensors)], state.generators).restore(before)
-        for tensor in allocated:
-            tensor.zero_()
-
-    expected, _ = state.copy()
-    undo()
-    if not is_in_place:
-        raise CaptureError("a buffer is replaced by a new tensor in every step; expected a change in place")
+    expected = state.copy()
+    state.restore(before)
+    for name, tensor in state.tensors.items():
+        if name not in state.sums and first_state.tensors.get(name) is not tensor:
+            raise CaptureError(f"a step makes a new tensor of {name}; expected a change in place")
     graph = torch.cuda.CUDAGraph()
     try:
         for generator in state.generators:
@@ -163,14 +174,14 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
                 graph.register_generator_state(generator)
         _record_step(graph, step, pool)
         graph.replay()
-        replayed, _ = state.copy()
+        replayed = find_state().copy()
     except torch.OutOfMemoryError:  # nothing that an ordinary step would not meet
         raise
     except RuntimeError as error:
         raise CaptureError(str(error).strip().splitlines()[0]) from error
     finally:
-        undo()
-    require_same_change(expected, replayed)
+        find_state().restore(before)
+    require_same_change(expected.tensors, replayed.tensors)
     return graph
 
 
@@ -189,24 +200,25 @@ def _record_step(graph: torch.cuda.CUDAGraph, step: Callable[[], None], pool: An
     graph.capture_end()
 
 
-def require_same_change(expected: Sequence[torch.Tensor], replayed: Sequence[torch.Tensor]) -> None:
+def require_same_change(expected: Mapping[str, torch.Tensor], replayed: Mapping[str, torch.Tensor]) -> None:
     """Compare the state after a replay with the one after an ordinary step.
 
     Raises:
-        CaptureError: where a tensor differs by more than rounding.
+        CaptureError: where a tensor differs by more than rounding, or a counter at all.
     """
-    if len(expected) != len(replayed):
-        raise CaptureError(f"a replay has {len(replayed)} tensors, and an ordinary step {len(expected)}")
-    for index, change in enumerate(_compare_changes(expected, replayed)):
-        is_finite = math.isfinite(change.norm) and math.isfinite(change.difference)
+    if expected.keys() != replayed.keys():
+        differing = ", ".join(sorted(expected.keys() ^ replayed.keys()))
+        raise CaptureError(f"an ordinary step and the replay of a captured one do not both have: {differing}")
+    for name, comparison in _compare_changes(expected, replayed).items():
+        is_finite = math.isfinite(comparison.norm) and math.isfinite(comparison.difference)
         # A step may overflow, and its replay then does too.
-        found = change if is_finite else _compare_finite_values(expected[index], replayed[index])
-        tolerance = RELATIVE_TOLERANCE if expected[index].is_floating_point() else 0.0  # counters count the same
+        found = comparison if is_finite else _compare_finite_values(expected[name], replayed[name])
+        is_counter = expected[name].numel() == 1 and not expected[name].is_floating_point()
+        tolerance = 0.0 if is_counter else RELATIVE_TOLERANCE
         if not found.difference <= tolerance * found.norm:
-            shape = tuple(expected[index].shape)
             raise CaptureError(
-                f"tensor {index} of the shape {shape} differs by {found.difference:.3g} of {found.norm:.3g} between an "
-                "ordinary step and the replay of a captured one"
+                f"{name} differs by {found.difference:.3g} of {found.norm:.3g} between an ordinary step and the replay "
+                "of a captured one"
             )
 
 
@@ -217,13 +229,22 @@ class _Comparison(NamedTuple):
     difference: float
 
 
-def _compare_changes(expected: Sequence[torch.Tensor], replayed: Sequence[torch.Tensor]) -> list[_Comparison]:
-    """Compare hundreds of tensors by few launches, all of them before the host waits for any."""
-    wanted = [tensor.float() for tensor in expected]  # of one type: else each would be a launch
-    found = [tensor.float() for tensor in replayed]
-    norms = torch.stack(torch._foreach_norm(wanted))
-    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(wanted, found)))
-    return list(map(_Comparison, norms.tolist(), differences.tolist()))
+def _compare_changes(
+    expected: Mapping[str, torch.Tensor], replayed: Mapping[str, torch.Tensor]
+) -> dict[str, _Comparison]:
+    """Compare hundreds of tensors by few launches."""
+    comparisons: dict[str, _Comparison] = {}
+    # In lists of one type each: of a mixed list, every tensor is a launch. Counters beyond 2^24 need double precision.
+    for dtype in (torch.float32, torch.float64):
+        names = [name for name, tensor in expected.items() if tensor.is_floating_point() == (dtype == torch.float32)]
+        if not names:
+            continue
+        wanted = [expected[name].to(dtype) for name in names]
+        differences = torch._foreach_sub(wanted, [replayed[name].to(dtype) for name in names])
+        norms = torch.stack(torch._foreach_norm(wanted)).tolist()
+        difference_norms = torch.stack(torch._foreach_norm(differences)).tolist()
+        comparisons |= dict(zip(names, map(_Comparison, norms, difference_norms), strict=True))
+    return comparisons
 
 
 def _compare_finite_values(wanted: torch.Tensor, found: torch.Tensor) -> _Comparison:

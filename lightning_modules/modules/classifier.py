@@ -56,6 +56,10 @@ def do_nothing() -> None:
     """Ignore a step."""
 
 
+def _name_tensors(name: str, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{name} {number}": tensor for number, tensor in enumerate(tensors, 1)}
+
+
 class Classifier(lightning.LightningModule):
     """Train a network under a recipe.
 
@@ -240,13 +244,19 @@ class Classifier(lightning.LightningModule):
 
     def _find_step_state(self) -> StepState:
         """What a step changes, on the device."""
-        tensors = [*self.network.parameters(), *self.network.buffers(), *allocate_momentum(self.optimizer)]
-        tensors += [*self.rates.state_tensors, *self.metrics.device_sums, *self.gradient_norms.state_tensors]
+        tensors = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+        tensors |= _name_tensors("momentum", allocate_momentum(self.optimizer))
+        tensors |= _name_tensors("learning rate", self.rates.state_tensors)
+        tensors |= _name_tensors("metric", self.metrics.device_sums)
+        tensors |= _name_tensors("gradient norm", self.gradient_norms.state_tensors)
         if self.device_epoch:
-            tensors = [*self.device_epoch.state_tensors, *tensors]
+            tensors |= _name_tensors("place in the epoch", self.device_epoch.state_tensors)
+        layer_sums: dict[str, torch.Tensor] = {}
+        for layers, sums in self.gradient_norms.layer_sums.items():
+            layer_sums[f"gradient norms of {', '.join(layers)}"] = sums
         default_generator = torch.cuda.default_generators[self.device.index or 0]
         generators = [generator for generator in (self.dropout_generator, default_generator) if generator]
-        return StepState(tensors, generators)
+        return StepState(tensors | layer_sums, generators, sums=layer_sums.keys())
 
     # -- one step: nothing here reads a value of the device on the host, nor counts on the host -----------------------
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from lightning_modules.distributed import Batch
-from lightning_modules.modules.gradient_norms import GradientNorms
+from lightning_modules.modules.gradient_norms import LAYER_GRADIENT_STEPS, GradientNorms
 from lightning_modules.modules.metrics import RunningMetrics
 from lightning_modules.networks.memory_layout import MemoryLayout, set_layout
 from lightning_modules.user_code.trainer import running_stage
@@ -89,7 +89,12 @@ class ExternalTrainable(lightning.Callback):
         gradients: list[torch.Tensor] = []
         for group in optimizer.param_groups:
             gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        self.gradient_norms.add_step(total=get_total_norm(gradients))
+        total = get_total_norm(gradients)
+        if self.metrics.num_steps < LAYER_GRADIENT_STEPS:
+            self.gradient_norms.list_parameters(self.module)  # the module may have replaced some
+            self.gradient_norms.add_step(total)
+        else:
+            self.gradient_norms.add_total(total)
         self.metrics.num_steps += 1
         groups = trainer.optimizers[0].param_groups
         self.learning_rate = (

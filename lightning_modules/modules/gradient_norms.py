@@ -16,33 +16,39 @@ class GradientNorms:
     Whether a step is among the first is known on the device, so that one captured step serves a whole epoch. The sums
     are added to in place, in the same memory in every epoch.
 
+    Attributes:
+        layer_sums: vectors of sums, by the paths of the layers that had gradients in a step: almost always one vector.
+
     Args:
-        network: whose gradients are measured; its parameters stay the same tensors.
-        device: of the parameters.
+        network: whose gradients are measured.
+        device: of its parameters.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
-        self.parameters = list(network.parameters())
-        positions = {id(parameter): position for position, parameter in enumerate(self.parameters)}
-        # A weight that is computed from other parameters, as by weight normalization, is none itself.
-        self.layer_positions = {
-            layer_path: positions[id(layer.weight)]
-            for layer_path, layer in weight_layers(network)
-            if id(layer.weight) in positions
-        }
+        self.list_parameters(network)
         self.total_sum = torch.zeros((), device=device)
         self.num_steps_on_device = torch.zeros((), dtype=torch.int64, device=device)
-        # One vector for each set of parameters that had gradients in a step, by their positions: almost always one set.
-        self.sums_by_positions: dict[tuple[int, ...], torch.Tensor] = {}
+        self.layer_sums: dict[tuple[str, ...], torch.Tensor] = {}
+
+    def list_parameters(self, network: nn.Module) -> None:
+        """List the network's parameters anew, where some may have been replaced."""
+        self.parameters = list(network.parameters())
+        self.layer_weights: dict[str, nn.Parameter] = {}
+        for layer_path, layer in weight_layers(network):
+            # Not by ``layer.weight``: reading a weight that is computed from others computes it, and spectral
+            # normalization then changes its buffers.
+            weight = layer._parameters.get("weight")
+            if weight is not None:
+                self.layer_weights[layer_path] = weight
 
     @property
     def state_tensors(self) -> list[torch.Tensor]:
-        """What a step changes; those of a new set of parameters come last."""
-        return [self.total_sum, self.num_steps_on_device, *self.sums_by_positions.values()]
+        """What every step changes, apart from the layers' sums."""
+        return [self.total_sum, self.num_steps_on_device]
 
     def reset(self) -> None:
         """Start over, in the same memory."""
-        for tensor in self.state_tensors:
+        for tensor in (*self.state_tensors, *self.layer_sums.values()):
             tensor.zero_()
 
     @torch.no_grad()
@@ -55,23 +61,30 @@ class GradientNorms:
         Returns:
             The norm of all parameters together, or the one that was given.
         """
-        gradients = {
-            position: parameter.grad for position, parameter in enumerate(self.parameters) if parameter.grad is not None
-        }
+        gradients = {id(parameter): parameter.grad for parameter in self.parameters if parameter.grad is not None}
         if gradients:
-            norms = torch.stack(torch._foreach_norm(list(gradients.values())))  # few launches for hundreds of tensors
-            total = torch.linalg.vector_norm(norms) if total is None else total
-            self._add_to_layers(tuple(gradients), norms)
+            norms = torch._foreach_norm(list(gradients.values()))  # few launches for hundreds of tensors
+            total = torch.linalg.vector_norm(torch.stack(norms)) if total is None else total
+            self._add_to_layers(dict(zip(gradients, norms, strict=True)))
         total = torch.zeros_like(self.total_sum) if total is None else total
-        self.total_sum += total
-        self.num_steps_on_device += 1
+        self.add_total(total)
         return total
 
-    def _add_to_layers(self, positions: tuple[int, ...], norms: torch.Tensor) -> None:
-        if positions not in self.sums_by_positions:
-            self.sums_by_positions[positions] = torch.zeros_like(norms)
+    def add_total(self, total: torch.Tensor) -> None:
+        """Add the norm of all parameters together, and count the step."""
+        self.total_sum += total
+        self.num_steps_on_device += 1
+
+    def _add_to_layers(self, norms_by_id: dict[int, torch.Tensor]) -> None:
+        weights = self.layer_weights.items()
+        layers = tuple(layer_path for layer_path, weight in weights if id(weight) in norms_by_id)
+        if not layers:
+            return
+        norms = torch.stack([norms_by_id[id(self.layer_weights[layer_path])] for layer_path in layers])
+        if layers not in self.layer_sums:
+            self.layer_sums[layers] = torch.zeros_like(norms)
         is_first_step = self.num_steps_on_device < LAYER_GRADIENT_STEPS
-        self.sums_by_positions[positions] += norms.where(is_first_step, 0.0)  # a product of 0 and infinity is no number
+        self.layer_sums[layers] += norms.where(is_first_step, 0.0)  # a product of 0 and infinity is no number
 
     def mean_norms(self, num_steps: int) -> dict[str, float]:
         """Mean norms by the name of their curve: ``gradient_norm``, and ``gradient_norm/<layer path>``.
@@ -79,13 +92,10 @@ class GradientNorms:
         Args:
             num_steps: since the last reset.
         """
-        sums: dict[int, float] = {}
-        for positions, values in self.sums_by_positions.items():
-            for position, value in zip(positions, values.tolist(), strict=True):
-                sums[position] = sums.get(position, 0.0) + value
+        sums: dict[str, float] = {}
+        for layers, values in self.layer_sums.items():
+            for layer_path, value in zip(layers, values.tolist(), strict=True):
+                sums[layer_path] = sums.get(layer_path, 0.0) + value
         means = {"gradient_norm": float(self.total_sum) / max(1, num_steps)}
         num_layer_steps = max(1, min(num_steps, LAYER_GRADIENT_STEPS))
-        for layer_path, position in self.layer_positions.items():
-            if position in sums:
-                means[f"gradient_norm/{layer_path}"] = sums[position] / num_layer_steps
-        return means
+        return means | {f"gradient_norm/{layer_path}": value / num_layer_steps for layer_path, value in sums.items()}

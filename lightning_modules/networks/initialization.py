@@ -103,7 +103,9 @@ def initialize_weights(module: nn.Module, initializer: Initializer, seed: int) -
     """
     for layer_path, layer in weight_layers(module):
         shape = tuple(layer.weight.shape)
-        normals = layer.weight.detach().contiguous()  # its own memory, unless it is of another layout
+        weight = layer.weight.detach()
+        is_drawn_in_place = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.is_contiguous()
+        normals = weight if is_drawn_in_place else torch.empty(shape)
         # By numpy on the CPU, so that weights are the same on every device.
         seeded_generator(seed, "weights", layer_path, *shape).standard_normal(out=normals.numpy(), dtype="float32")
         layer.weight.copy_(INITIALIZERS[initializer](normals))

@@ -192,10 +192,11 @@ class TrialFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._append_line("faults.jsonl", {"fault": redact_credentials(reason)})
 
-    def write_result(self, result: Result) -> None:
+    def write_result(self, result: Result, weights_checksum: str = "") -> None:
         """Write a result, and delete the checkpoint unless the trial failed.
 
-        Files of which it has checksums already were hashed as they were written; the others are read.
+        Args:
+            weights_checksum: of the weights, where they were hashed as they were written; else they are read.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # The result last: its presence says that the trial has ended, so all else must be in place by then.
@@ -205,20 +206,21 @@ class TrialFolder:
         else:
             self.guard()
             self.delete_file(self.predictions_file)
-        result = replace(result, checksums=self._checksums_of(result))
+        result = replace(result, checksums=self._checksums_of(result, weights_checksum))
         with self.atomic_writer(self.result_file) as partial:
             partial.write_bytes(dump_result(result))
         if result.status != "failed":
             self.delete_file(self.checkpoint)
 
-    def _checksums_of(self, result: Result) -> dict[str, str]:
+    def _checksums_of(self, result: Result, weights_checksum: str) -> dict[str, str]:
         """Checksums of the files that belong to a result; a failed trial's weights are those of an earlier attempt."""
         files = (
             [self.predictions_file]
             if result.status == "failed"
             else [self.weights, self.classifier, self.predictions_file]
         )
-        return {file.name: result.checksums.get(file.name) or hash_file(file) for file in files if file.exists()}
+        known = {self.weights.name: weights_checksum}
+        return {file.name: known.get(file.name) or hash_file(file) for file in files if file.exists()}
 
     def write_hyperparameters(self, hyperparameters: Mapping[str, bool | int | float | str]) -> None:
         """Write what a module that trains itself logged as its hyperparameters; for reading, nothing uses them."""

@@ -29,7 +29,7 @@ from studies.hardware import PeakMemory
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.status import training_status
-from studies.training.weights import copy_source_layers, hash_initial_weights, serialize_weights, write_final_weights
+from studies.training.weights import copy_source_layers, hash_initial_weights, writing_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,12 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
     # After the source's layers are copied: paired trials must agree in the network that is read, not in what was drawn.
     weight_hashes = hash_initial_weights(network)
     probe = _fit_and_evaluate(network, context)
+    weights_checksum = ""
     if context.dp_rank.is_rank_zero:
         if probe.classifier:
             _save_classifier(probe.classifier, context.folder)
-        write_final_weights(serialize_weights(network), context.folder)
+        with writing_weights(network, context.folder) as checksum:
+            weights_checksum = checksum.result()
     return TrialOutcome(
         status=training_status(network, probe.metrics, {}),
         metrics=probe.metrics,
@@ -75,6 +77,7 @@ def run_linear_probe(context: TrialContext) -> TrialOutcome:
             "classifier": _describe_classifier(probe.classifier),
         },
         predictions=probe.predictions,
+        weights_checksum=weights_checksum,
         extra_versions={"scikit-learn": metadata.version("scikit-learn")},
     )
 

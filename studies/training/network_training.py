@@ -9,8 +9,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from studies.training.history import TrainingHistory
 from studies.training.outcome import TrialContext, TrialOutcome
 from studies.training.progress import do_nothing, with_heartbeats
 from studies.training.status import training_status
-from studies.training.weights import copy_source_layers, serialize_weights, write_final_weights
+from studies.training.weights import copy_source_layers, writing_weights
 
 EXPECTED_WARNINGS = (
     ".*but have no `validation_step`.*",  # the recorder validates
@@ -84,12 +84,13 @@ def train_network(context: TrialContext) -> TrialOutcome:
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
-    with ThreadPoolExecutor(max_workers=1) as disk:  # the device evaluates while the disk writes
-        checksums: Future[dict[str, str]] | None = None
+    checksum: Future[str] | None = None
+    with ExitStack() as stack:
         if context.dp_rank.is_rank_zero:
             if logger and logger.hyperparameters:
                 context.folder.write_hyperparameters(logger.hyperparameters)
-            checksums = disk.submit(write_final_weights, serialize_weights(trainable.network), context.folder)
+            # The device evaluates while the disk writes, but for the split whose time is recorded.
+            checksum = stack.enter_context(writing_weights(trainable.network, context.folder))
         trainable.module.to(context.device)  # Lightning moves it back to the CPU when the fit ends
         metrics, predictions, inference_cost = evaluate_splits(
             trainable,
@@ -98,6 +99,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
             with_test=not trial.is_candidate,
             with_top5=setup.scale.classes > TOP_K,
             heartbeat=context.callbacks.heartbeat,
+            before_timed_split=checksum.result if checksum else do_nothing,
         )
     history = recorder.history
     return TrialOutcome(
@@ -108,7 +110,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
         cost=_training_cost(history, peak_bytes) | inference_cost,
         evidence={**history.evidence(), **recorder.weight_hashes, "split": data.split_digest, **inherited},
         predictions=predictions,
-        checksums=checksums.result() if checksums else {},
+        weights_checksum=checksum.result() if checksum else "",
     )
 
 
@@ -185,22 +187,27 @@ def evaluate_splits(
     with_test: bool = True,
     with_top5: bool = False,
     heartbeat: Callable[[], None] = do_nothing,
+    before_timed_split: Callable[[], object] = do_nothing,
 ) -> tuple[dict[str, float], npt.NDArray[np.uint16] | None, dict[str, float]]:
     """Final metrics of every split, test predictions, and inference cost.
 
     Args:
         with_test: whether to read the test split, once; a tuning candidate must not.
         with_top5: whether to add the top-5 error on the test split.
+        before_timed_split: called before the last split, whose pass is the one that is timed.
     """
     device = trainable.module.device
     # The test split is last: by then everything is warm, and its pass is the one whose cost is kept.
     splits: dict[str, ReadableSplit] = {"train": data.train, "validation": data.validation}
     if with_test:
         splits["test"] = data.test
+    *_, last_name = splits
     metrics: dict[str, float] = {}
     cost: dict[str, float] = {}
     predicted = torch.empty(0)
     for name, split in splits.items():
+        if name == last_name:
+            before_timed_split()
         memory, started_at = PeakMemory(device.type), time.perf_counter()
         batches = with_heartbeats(trainable.transfer_batches(split.evaluation_batches()), heartbeat)
         tally, predicted = evaluate_network(trainable.module, batches, device, dp_rank)

@@ -56,7 +56,7 @@ class TrialOutcome:
 
     Attributes:
         extra_versions: of libraries that only this kind of trial uses, added to the recorded environment.
-        checksums: of files that were hashed as they were written; those of the others are read from the disk.
+        weights_checksum: of the file of the final weights, where it was hashed as it was written.
     """
 
     status: ResultStatus
@@ -67,7 +67,7 @@ class TrialOutcome:
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     times: tuple[float, ...] = ()
     extra_versions: Mapping[str, str] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
+    weights_checksum: str = ""
 
 
 def result_from_outcome(context: TrialContext, outcome: TrialOutcome, digests: Mapping[str, str]) -> Result:
@@ -83,7 +83,6 @@ def result_from_outcome(context: TrialContext, outcome: TrialOutcome, digests: M
         environment={**_runtime_environment(context.machine, context.dp_rank.world_size), **outcome.extra_versions},
         evidence=outcome.evidence,
         predictions=outcome.predictions,
-        checksums=outcome.checksums,
     )
 
 

@@ -100,17 +100,17 @@ def train_trial(
                     raise
                 context = replace(context, data=_open_data(trial, examples, machine, dp_rank))
                 outcome = _run_trial(context)
-        result = result_from_outcome(context, outcome, digests)
+        result, weights_checksum = result_from_outcome(context, outcome, digests), outcome.weights_checksum
         _release_data(context)
     except Exception as error:  # a failed trial is a result too, with its traceback
         if is_machine_fault(error):
             raise
-        result = failed_result(trial.fingerprint, digests, traceback.format_exc())
+        result, weights_checksum = failed_result(trial.fingerprint, digests, traceback.format_exc()), ""
         if not dp_rank.is_single_worker:
             trial_folder.write_result(result)  # by whichever rank failed: rank zero may be waiting for it
             raise
     if dp_rank.is_rank_zero:
-        trial_folder.write_result(result)
+        trial_folder.write_result(result, weights_checksum)
     return result
 
 

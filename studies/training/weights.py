@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,14 +19,30 @@ from lightning_modules.specs.setup import Scratch
 from lightning_modules.stored_files import hash_bytes
 from studies.design.trial import Trial
 from studies.records.result_files import RESULT_REMEDY
+from studies.storage.atomic import sync_to_disk
 from studies.storage.trial_folder import TrialFolder
 from studies.training.outcome import TrialContext
 
 StateDict = Mapping[str, torch.Tensor]
 
 
-def serialize_weights(network: nn.Module) -> memoryview:
-    """The content of a file of the network's state dict."""
+@contextmanager
+def writing_weights(network: nn.Module, folder: TrialFolder) -> Iterator[Future[str]]:
+    """Write a network's final weights in a thread, and rename the file into place as the block ends.
+
+    Weights that the block changes are written as they were before it. Where it raises, no file is left.
+
+    Yields:
+        The file's checksum, once it is written.
+    """
+    content = _serialize(network)
+    with folder.atomic_writer(folder.weights) as partial, ThreadPoolExecutor(max_workers=1) as disk:
+        checksum = disk.submit(_write_and_hash, content, partial)
+        yield checksum
+        checksum.result()  # raises what kept it from being written
+
+
+def _serialize(network: nn.Module) -> memoryview:
     # Into memory first: on a full disk torch.save raises a RuntimeError of its zip writer, while a plain write raises
     # the OSError by which a fault of the machine is recognized.
     buffer = io.BytesIO()
@@ -32,11 +50,10 @@ def serialize_weights(network: nn.Module) -> memoryview:
     return buffer.getbuffer()
 
 
-def write_final_weights(content: memoryview, folder: TrialFolder) -> dict[str, str]:
-    """Write the file of a trial's final weights, atomically; return its checksum by the file's name."""
-    with folder.atomic_writer(folder.weights) as partial:
-        partial.write_bytes(content)
-    return {folder.weights.name: hash_bytes(content)}
+def _write_and_hash(content: memoryview, file: Path) -> str:
+    file.write_bytes(content)
+    sync_to_disk(file)
+    return hash_bytes(content)
 
 
 def load_final_weights(trial: Trial, folder: Path) -> StateDict:

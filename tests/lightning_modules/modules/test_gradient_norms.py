@@ -124,16 +124,34 @@ def test_a_step_changes_nothing_but_its_state_and_always_in_the_same_memory():
     norms = GradientNorms(network, CPU)
     compute_gradients(network, 0)
     norms.add_step()
-    tensors = norms.state_tensors
+    tensors = [*norms.state_tensors, *norms.layer_sums.values()]
     norms.reset()
     assert all(float(tensor.abs().sum()) == 0 for tensor in tensors)
     norms.add_step()
-    assert all(old is new for old, new in zip(tensors, norms.state_tensors, strict=True))
+    pairs = zip(tensors, [*norms.state_tensors, *norms.layer_sums.values()], strict=True)
+    assert all(old is new for old, new in pairs)
 
 
-def test_a_weight_that_is_computed_from_others_is_no_layers_own():
-    network = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
+@pytest.mark.parametrize("make", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_weight_that_is_computed_from_others_is_not_read(make):
+    """Spectral normalization changes its buffers whenever its weight is read."""
+    network = nn.Sequential(make(nn.Linear(4, 3)), nn.Linear(3, 2))
+    before = copy.deepcopy(network.state_dict())
     norms = GradientNorms(network, CPU)
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
     network(torch.ones(1, 4)).sum().backward()
     norms.add_step()
     assert list(norms.mean_norms(1)) == ["gradient_norm", "gradient_norm/1"]
+
+
+def test_parameters_that_were_replaced_are_listed_anew():
+    network = make_network()
+    norms = GradientNorms(network, CPU)
+    network[4] = nn.Linear(4 * 36, 2)
+    compute_gradients(network, 0)
+    norms.add_step()
+    assert "gradient_norm/4" not in norms.mean_norms(1)
+    norms.reset()
+    norms.list_parameters(network)
+    norms.add_step()
+    assert norms.mean_norms(1)["gradient_norm/4"] == pytest.approx(oracle(network)[1]["4"], rel=1e-5)

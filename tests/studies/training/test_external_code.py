@@ -141,6 +141,29 @@ class OwnTraining(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
 
 
+def spectral(channels, classes):
+    """Reading the weights of its first layer changes that layer's buffers."""
+    network = small(channels, classes)
+    network[0] = nn.utils.parametrizations.spectral_norm(network[0])
+    return network
+
+
+class SpectralTraining(OwnTraining):
+    """A module that trains itself, with such a layer."""
+
+    def __init__(self, channels, classes):
+        super().__init__(channels, classes)
+        self.network[0] = spectral(channels, classes)
+
+
+class NewHead(OwnTraining):
+    """A module that replaces its last layer in its second epoch."""
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.network[0][-1] = nn.Linear(self.network[0][-1].in_features, self.network[0][-1].out_features)
+
+
 class ByHand(lightning.LightningModule):
     """Manual optimisation, two optimisers, no loss returned."""
 
@@ -635,7 +658,7 @@ class Interrupted(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("name", ["OwnTraining", "ByHand", "small"])
+@pytest.mark.parametrize("name", ["OwnTraining", "ByHand", "small", "spectral", "SpectralTraining"])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(folder, tmp_path, monkeypatch, name, workers):
     given = replace(setup(name), data=data(workers=workers))
@@ -651,6 +674,14 @@ def test_a_resumed_trial_has_the_bits_of_an_uninterrupted_one(folder, tmp_path, 
     monkeypatch.setattr(TrainingRecorder, "save_checkpoint", lambda *_: None)
     run(given, tmp_path / "parts")
     assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+
+
+def test_a_layer_that_a_module_replaces_keeps_its_curve(folder, tmp_path):
+    given = replace(setup("NewHead"), recipe=replace(RECIPE, epochs=3))
+    curves = run(given, tmp_path).curves
+    heads = [name for name in curves if name.startswith("gradient_norm/network.0.")]
+    assert all(np.isfinite(curves[name]).all() for name in heads)
+    assert len(heads) > 1
 
 
 def test_a_module_that_trains_itself_sees_our_batches_as_the_others_do(small, digits, folder, tmp_path):

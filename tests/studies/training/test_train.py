@@ -22,9 +22,10 @@ from studies.hardware import Machine
 from studies.records.digests import code_digest, imported_modules
 from studies.records.results import result_from_json, result_to_json
 from studies.storage.trial_folder import TrialFolder
-from studies.training import network_training
+from studies.training import network_training, weights
 from studies.training.callback import TrainingRecorder
 from studies.training.train import train_trial
+from studies.training.weights import load_final_weights
 
 DIGESTS = {"data": "d", "code": "c", "platform": "p"}
 
@@ -35,10 +36,10 @@ def run(fit, examples, folder, **keywords):
 
 def bits(folder):
     """All that must be equal between two runs of a trial: weights and everything in the result but cost and times."""
-    weights = torch.load(folder / "weights.pt", weights_only=True)
+    state = torch.load(folder / "weights.pt", weights_only=True)
     result = result_to_json(TrialFolder(folder).read_result())
     result["curves"].pop("seconds")
-    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, {
+    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}, {
         name: result[name] for name in ("status", "metrics", "curves", "evidence")
     }
 
@@ -82,10 +83,45 @@ def test_weights_that_cannot_be_written_are_a_fault_although_the_evaluation_goes
     def fill_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(network_training, "write_final_weights", fill_disk)
+    monkeypatch.setattr(weights, "sync_to_disk", fill_disk)
     with pytest.raises(OSError, match="No space left"):
         run(Trial(arm="A", setup=small, seed=0), digits, tmp_path)
-    assert not TrialFolder(tmp_path).result_file.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == []
+
+
+def test_a_trial_whose_evaluation_fails_leaves_no_weights_to_start_from(small, digits, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(network_training, "evaluate_splits", fail)
+    assert run(Trial(arm="A", setup=small, seed=0), digits, tmp_path).status == "failed"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json"]
+    with pytest.raises(FileNotFoundError, match="left no weights"):
+        load_final_weights(Trial(arm="A", setup=small, seed=0), tmp_path)
+
+
+def test_weights_that_an_evaluation_changes_are_those_of_before(small, digits, tmp_path, monkeypatch):
+    evaluate = network_training.evaluate_splits
+
+    def evaluate_and_spoil(trainable, *given, **named):
+        with torch.no_grad():
+            next(trainable.network.parameters()).add_(1)
+        return evaluate(trainable, *given, **named)
+
+    fit = Trial(arm="A", setup=small, seed=0)
+    run(fit, digits, tmp_path / "as it is")
+    monkeypatch.setattr(network_training, "evaluate_splits", evaluate_and_spoil)
+    run(fit, digits, tmp_path / "spoilt")
+    assert bits(tmp_path / "spoilt")[0] == bits(tmp_path / "as it is")[0]
+
+
+def test_a_result_that_is_read_and_written_again_has_the_checksums_of_the_files_then(once, tmp_path):
+    copy = TrialFolder(shutil.copytree(once[0], tmp_path / "copy"))
+    result = copy.load_result()
+    others = (result.predictions + 1) % 10
+    copy.write_result(replace(result, predictions=others))
+    assert np.array_equal(copy.load_result().predictions, others)
+    assert copy.has_sound_weights()
 
 
 def test_its_test_error_is_that_of_its_predictions(once, digits):
@@ -109,6 +145,7 @@ from lightning_modules.data.datasets import prepare_dataset
 from lightning_modules.specs.setup import SPEC_KINDS
 from lightning_modules.specs.serialization import from_json
 from studies.hardware import Machine; from studies.training.train import train_trial
+from studies.training.weights import load_final_weights
 from studies.design.trial import Trial
 setup = from_json(json.loads({json.dumps(json.dumps(to_json(small)))}), SPEC_KINDS)
 examples = prepare_dataset(setup.data, setup.scale, Path("unused"), Path({str(tmp_path / "cache")!r}))
