@@ -26,7 +26,11 @@ def shut_down_ray() -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
+        is_any_exempt = gc.get_freeze_count() > 0
+        gc.unfreeze()  # what was exempted after the imports may have become garbage since
         gc.collect()
+        if is_any_exempt:
+            gc.freeze()
         ray.shutdown()
     finally:
         if was_enabled:
