@@ -52,7 +52,7 @@ def _serialize(network: nn.Module) -> memoryview:
 
 def _write_and_hash(content: memoryview, file: Path) -> str:
     file.write_bytes(content)
-    sync_to_disk(file)
+    sync_to_disk(file)  # here, in the thread: for the writer, which does so before it renames, there is little left
     return hash_bytes(content)
 
 
@@ -102,7 +102,7 @@ def hash_initial_weights(network: nn.Module) -> dict[str, str]:
     hashes = {}
     for layer_path, layer in weight_layers(network):
         content = layer.weight.detach().contiguous().numpy().data
-        hashes[f"weights.{layer_path}"] = hashlib.sha256(content).hexdigest()[:12]
+        hashes[f"weights.{layer_path}"] = hash_bytes(content)[:12]
     return hashes
 
 

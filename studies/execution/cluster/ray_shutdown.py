@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from studies.gc_pause import exempt_from_gc, pause_gc
 from studies.scratch import process_folder
 
 OUTPUT_DESCRIPTORS = (1, 2)
@@ -23,18 +24,13 @@ def shut_down_ray() -> None:
     """
     import ray  # in functions alone: `ray_cluster` sets Ray's variables before it is loaded
 
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with pause_gc():
         is_any_exempt = gc.get_freeze_count() > 0
         gc.unfreeze()  # what was exempted after the imports may have become garbage since
         gc.collect()
         if is_any_exempt:
-            gc.freeze()
+            exempt_from_gc()
         ray.shutdown()
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def watch_control_process() -> None:
