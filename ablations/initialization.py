@@ -1,4 +1,4 @@
-"""Does a good initialiser make the paper's warm start from a trained A unnecessary?"""
+"""Does a good initializer make the paper's warm start from a trained A unnecessary?"""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ from lightning_modules.spec import Stage
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 4.1"
 ONE_READING = (
-    "the paper's 7% may be points or relative; a centre crop, one run; its arms differ in more than the kernel"
+    "the paper's 7% may be points or relative; a center crop, one run; its arms differ in more than the kernel"
 )
 
 

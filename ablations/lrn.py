@@ -1,4 +1,4 @@
-"""Does local response normalisation help a network of eleven layers, and what does it cost?"""
+"""Does local response normalization help a network of eleven layers, and what does it cost?"""
 
 from ablations import Ablation, Arm, DoesNotHelp, Helps, Reference
 from lightning_modules.catalogue import VGG_A, VGG_A_LRN

@@ -1,4 +1,4 @@
-"""Does normalisation make the deepest network of the VGG paper easier to train, and which one does?"""
+"""Does normalization make the deepest network of the VGG paper easier to train, and which one does?"""
 
 from dataclasses import replace
 

@@ -4,7 +4,7 @@ from ablations import Ablation, Arm, ByResolution, Helps, Reference
 from lightning_modules.catalogue import VGG_A, VGG_D
 
 PAPER = "Simonyan & Zisserman 2015, Sect. 4.1"
-CAVEAT = "the paper's network started from the weights for S = 384 and was tested on whole images, not on centre crops"
+CAVEAT = "the paper's network started from the weights for S = 384 and was tested on whole images, not on center crops"
 SMALL, MIDDLE, LARGE = 8 / 7, 12 / 7, 16 / 7  # 256, 384 and 512 pixels at a crop of 224
 
 

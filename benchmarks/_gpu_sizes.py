@@ -36,7 +36,7 @@ class Sizes:
         self.matrix_side = 8192 if self.on_gpu else 512
 
     def scale(self, pixels: int = 32, classes: int = CLASSES) -> Scale:
-        """Colour images of this side, networks of this width."""
+        """Color images of this side, networks of this width."""
         return Scale(resolution=pixels, channels=3, classes=classes, width=self.width)
 
 

@@ -19,7 +19,7 @@ from lightning_modules.specs.scale import Scale
 
 
 class BareStep:
-    """A network, its optimiser and one batch that lies on the device: forward, backward, clipping, SGD."""
+    """A network, its optimizer and one batch that lies on the device: forward, backward, clipping, SGD."""
 
     def __init__(self, name: str, batch: int, scale: Scale, device: str, *, compiled: bool = False) -> None:
         network = build_initialized_network(find_network(name), scale, seed=0)

@@ -70,13 +70,13 @@ class Plain(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """SGD under the recipe's schedule."""
         recipe = self.recipe
-        optimiser = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             self.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: learning_rate_factor(recipe, step, self.steps)
+            optimizer, lambda step: learning_rate_factor(recipe, step, self.steps)
         )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def load_batches(trial: Trial, cache: Path) -> list[DataLoader[Any]]:

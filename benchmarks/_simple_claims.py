@@ -79,17 +79,17 @@ def truths(arms: int) -> dict[str, Array]:
 
 def words_of_helps(found: Mapping[str, Array]) -> npt.NDArray[np.str_]:
     """Verdicts of ``Helps`` for every study and contrast."""
-    centre, two, one = found["estimate"], found["two_sided"], found["one_sided"]
-    words = np.where(centre - two > 0, "supported", np.where(centre + two < 0, "contradicted", "inconclusive"))
-    return np.asarray(np.where(np.abs(centre) + one < SMALLEST_EFFECT, "practically equivalent", words))
+    center, two, one = found["estimate"], found["two_sided"], found["one_sided"]
+    words = np.where(center - two > 0, "supported", np.where(center + two < 0, "contradicted", "inconclusive"))
+    return np.asarray(np.where(np.abs(center) + one < SMALLEST_EFFECT, "practically equivalent", words))
 
 
 def words_of_does_not_help(found: Mapping[str, Array]) -> npt.NDArray[np.str_]:
     """Verdicts of ``DoesNotHelp`` for every study and contrast."""
-    centre, two, one = found["estimate"], found["two_sided"], found["one_sided"]
-    words = np.where(centre - two > 0, "contradicted", "inconclusive")
-    words = np.where(centre + one < SMALLEST_EFFECT, "supported", words)
-    return np.where(np.abs(centre) + one < SMALLEST_EFFECT, "practically equivalent", words)
+    center, two, one = found["estimate"], found["two_sided"], found["one_sided"]
+    words = np.where(center - two > 0, "contradicted", "inconclusive")
+    words = np.where(center + one < SMALLEST_EFFECT, "supported", words)
+    return np.where(np.abs(center) + one < SMALLEST_EFFECT, "practically equivalent", words)
 
 
 def wrong_about_helps(words: npt.NDArray[np.str_], truth: Array) -> npt.NDArray[np.bool_]:

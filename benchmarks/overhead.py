@@ -95,18 +95,18 @@ def bare(setup: Setup, examples: InMemoryDataset, device: str) -> tuple[float, d
     weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
     total = recipe.epochs * len(EpochLoader(data.train, recipe, SEED, 0))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(recipe, step, total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(recipe, step, total))
 
     def one(epoch: int) -> None:
         seed_everything(seeded_generator(SEED, "dropout", epoch))
         network.train()
         for images, labels in EpochLoader(data.train, recipe, SEED, epoch):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.autograd.backward(functional.cross_entropy(network(images), labels))
             nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         network.eval()
         with torch.no_grad():

@@ -60,15 +60,15 @@ class Case:
         form: Any = torch.channels_last if last else torch.contiguous_format
         network: nn.Module = copy.deepcopy(self.network).to(memory_format=form)
         images = self.images.contiguous(memory_format=form)
-        optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
         forward: Any = torch.compile(network) if compiled else network
 
         def step() -> object:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast(self.device, torch.bfloat16, enabled=low):
                 loss = functional.cross_entropy(forward(images), self.labels)
             torch.autograd.backward(loss)
-            optimiser.step()
+            optimizer.step()
             return loss
 
         return step

@@ -1,7 +1,7 @@
-"""Writes the error rates of a calibration into docs/results/, and into docs/explanation/statistics.md.
+"""Writes the page of a calibration into docs/results/, and the rates of all pages into docs/explanation/statistics.md.
 
-Command: ``make calibration``, or ``python docs/calibration.py FOLDER``: the folder of the page that
-``ablate calibrate`` wrote.
+Command: ``make calibration``, or ``python docs/calibration.py [FOLDER]``: the folder of the page that
+``ablate calibrate`` wrote; without one, the rates of the pages that are there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lightning_modules.specs.text import join_words
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
@@ -19,9 +21,27 @@ BEGIN, END = "<!-- written by docs/calibration.py -->", "<!-- end of the calibra
 SEED_COUNTS = (2, 3, 5, 8, 10, 15, 20)
 
 
-def measured_rates(found: Mapping[str, Any]) -> str:
-    """The answer, the table of wrong verdicts, what the planned seeds found, and the noise, as Markdown."""
-    return "\n".join([found["answer"], "", *_wrong_verdict_rows(found), "", *_power_lines(found), *_noise_lines(found)])
+def measured_rates(calibrations: Sequence[Mapping[str, Any]]) -> str:
+    """Per calibration the answer, the table of wrong verdicts, what the planned seeds found, and the noise."""
+    return "\n\n".join("\n".join(_rates_of(found)) for found in calibrations)
+
+
+def _rates_of(found: Mapping[str, Any]) -> Iterator[str]:
+    trainings = f"{found['trainings']} trainings each of {join_words(found['errors'])}"
+    page = f"../results/{page_name(found)}.md"
+    yield f"#### [`{found['study']}` under `{found['protocol']}`]({page}): {trainings}"
+    yield ""
+    yield found["answer"]
+    yield ""
+    yield from _wrong_verdict_rows(found)
+    yield ""
+    yield from _power_lines(found)
+    yield from _noise_lines(found)
+
+
+def page_name(found: Mapping[str, Any]) -> str:
+    """Name of a calibration's files in docs/results, without an ending."""
+    return f"calibration-{found['study']}-{found['protocol']}"
 
 
 def _wrong_verdict_rows(found: Mapping[str, Any]) -> Iterator[str]:
@@ -88,11 +108,10 @@ def replace_block(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
 
 
-def main() -> None:
-    """Write both."""
-    (folder,) = map(Path, sys.argv[1:])
+def write_page(folder: Path) -> None:
+    """Copy the page that ``ablate calibrate`` wrote, its figures and its numbers into docs/results."""
     found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    name = f"calibration-{found['protocol']}"
+    name = page_name(found)
     (RESULTS / f"{name}.json").write_bytes((folder / "calibration.json").read_bytes())
     tables = (folder / "calibration.md").read_text(encoding="utf-8")
     figures = RESULTS / name  # a folder of its own: other pages may have figures of the same names
@@ -100,8 +119,16 @@ def main() -> None:
     for picture in re.findall(r"\]\(figures/([^)]+)\)", tables):
         (figures / picture).write_bytes((folder / "figures" / picture).read_bytes())
     (RESULTS / f"{name}.md").write_text(tables.replace("](figures/", f"]({name}/"), encoding="utf-8")
+
+
+def main() -> None:
+    """Write a new page, if there is one, and the rates of all pages."""
+    for folder in map(Path, sys.argv[1:]):
+        write_page(folder)
+    files = sorted(RESULTS.glob("calibration-*.json"))
+    calibrations = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     page = DOCS / "explanation" / "statistics.md"
-    page.write_text(replace_block(page.read_text(encoding="utf-8"), measured_rates(found)), encoding="utf-8")
+    page.write_text(replace_block(page.read_text(encoding="utf-8"), measured_rates(calibrations)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,6 @@ ABLATION = Ablation(
     question="Does label smoothing help a small network that trains itself?",
     baseline=Arm("plain", {"network": network(0.0)}),
     arms=(Arm("smoothed", {"network": network(0.1)}),),
-    varies=("network.init_args.smoothing",),  # another change, such as of the optimiser, is refused
+    varies=("network.init_args.smoothing",),  # another change, such as of the optimizer, is refused
     claims=(Helps(arm="smoothed", over="plain"),),
 )

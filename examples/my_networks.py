@@ -19,7 +19,7 @@ def small(channels: int, classes: int, activation: str = "relu") -> nn.Sequentia
 
 
 class OwnTraining(lightning.LightningModule):
-    """The same network with its own loss and optimiser. All that it needs is a ``forward`` from images to logits."""
+    """The same network with its own loss and optimizer. All that it needs is a ``forward`` from images to logits."""
 
     def __init__(self, channels: int, classes: int, smoothing: float = 0.0) -> None:
         super().__init__()

@@ -125,8 +125,8 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description", expression))
         return answer["result"].get("value")
 
-    def centre(self, selector: str) -> tuple[float, float]:
-        """Scroll to the first element that a selector finds; its centre in the window."""
+    def center(self, selector: str) -> tuple[float, float]:
+        """Scroll to the first element that a selector finds; its center in the window."""
         script = (
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();"
             f" return [r.x + r.width / 2, r.y + r.height / 2]; }})(document.querySelector({json.dumps(selector)}))"
@@ -136,18 +136,18 @@ class Browser:
 
     def hover(self, selector: str) -> None:
         """Move the mouse onto the first element that a selector finds."""
-        x, y = self.centre(selector)
+        x, y = self.center(selector)
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def click(self, selector: str) -> None:
         """Click on the first element that a selector finds."""
-        x, y = self.centre(selector)
+        x, y = self.center(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def tap(self, selector: str) -> None:
         """Tap on the first element that a selector finds, as with a finger."""
-        x, y = self.centre(selector)
+        x, y = self.center(selector)
         self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
         self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 

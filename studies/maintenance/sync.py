@@ -100,67 +100,62 @@ def _sync_study(
     repair: bool,
 ) -> int:
     registration = manifest.registration
-    title = f"{registration.study} under {registration.protocol}"
+
+    def log_of_study(text: str) -> None:
+        log(f"{registration.study} under {registration.protocol}: {text}")
+
     driver = find_holder(folder)
     if driver:
-        log(f"{title}: running, by {driver}, which logs it")
+        log_of_study(f"running, by {driver}, which logs it")
         return 0
     # Losing the lease means that a driver has taken the study over: two processes must not log it at once.
     with hold_study_lease(folder, registration.study, on_lost=interrupt_main):
-        results = {}
-        for entry in manifest.latest_entries:
-            try:
-                result = load_planned_result(entry, settings, manifest.labels)
-            except DamagedFileError as error:
-                log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {error}")
-                continue
-            lost_result = find_lost_result(entry.trial_folder(settings))
-            if result is not None:
-                results[entry] = result
-            elif lost_result:
-                log(f"{title}: left out {entry.trial.arm}, seed {entry.trial.seed}: {lost_result}")
+        results = _load_results(settings, manifest, log_of_study)
+        cancelled = _find_cancelled(settings, folder, manifest, results, log_of_study)
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
-        cancelled = _find_cancelled(settings, folder, manifest, results, lambda text: log(f"{title}: {text}"))
-        missing = _unlogged_results(store, closed, results) if closed else results
-        missing_cancelled = _unlogged_cancellations(store, closed, cancelled) if closed else cancelled
         num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0
+        num_logged = num_logged_cancelled = 0
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
-        if missing or missing_cancelled or num_repaired or not closed:
-            parent = store.writer.register_study(registration, manifest.conditions, manifest.tags, is_start=False)
-            if manifest.registration_log and not store.reader.read_registration_log(parent):
-                store.writer.log_registration_log(parent, manifest.registration_log)
-            try:
-                store.writer.restore_latency(parent, folder)
-            except DamagedFileError as error:
-                log(f"{title}: left out its latency: {error}")
-            # Asked again: an open run may hold results that no closed run does.
-            missing = _unlogged_results(store, parent, results)
-            for entry, result in missing.items():
-                # All epochs at once: the curves are in the result.
-                tags = {**manifest.tags, **entry.tags}
-                run_id = store.writer.start_trial(parent, entry.trial, entry.key, tags, registration)
-                store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
+        if num_repaired or not closed or _has_unlogged(store, closed, results, cancelled):
+            study_run_id = _open_study_run(store, folder, manifest, log_of_study)
+            num_logged = _log_results(store, settings, study_run_id, manifest, results)
             # After the results: of a trial that failed and was then cancelled, the newest run counts.
-            missing_cancelled = _unlogged_cancellations(store, parent, cancelled)
-            for entry, reason in missing_cancelled.items():
-                tags = {**manifest.tags, **entry.tags}
-                store.writer.log_cancelled_trial(parent, entry.trial, entry.key, tags, reason)
+            num_logged_cancelled = _log_cancellations(store, study_run_id, manifest, cancelled)
             seeds = tuple(sorted({entry.trial.seed for entry in results}))
-            is_complete = _is_study_complete(store, parent, manifest)
-            damages = store.writer.close_study(parent, make_start(seeds), manifest.labels, complete=is_complete)
+            is_complete = _is_study_complete(store, study_run_id, manifest)
+            damages = store.writer.close_study(study_run_id, make_start(seeds), manifest.labels, complete=is_complete)
             for damage in damages if not num_repaired else ():  # else those are listed already
-                log(f"{title}: {damage}")
-    repaired = f"; {format_count(num_repaired, 'damaged run')} repaired" if num_repaired else ""
-    run_command = f"{resuming_command(registration.study)} --protocol {registration.protocol}{settings.command_options}"
+                log_of_study(str(damage))
     counts = _SyncCounts(
         planned=len(manifest.latest_entries),
         ended=len({*results, *cancelled}),
-        logged=len(missing),
+        logged=num_logged,
         cancelled=len(cancelled),
-        logged_cancelled=len(missing_cancelled),
+        logged_cancelled=num_logged_cancelled,
+        repaired=num_repaired,
     )
-    log(f"{title}: {counts.describe(run_command)}{repaired}")
-    return len(missing)
+    run_command = f"{resuming_command(registration.study)} --protocol {registration.protocol}{settings.command_options}"
+    log_of_study(counts.describe(run_command))
+    return num_logged
+
+
+def _load_results(
+    settings: Settings, manifest: StudyManifest, log: Callable[[str], None]
+) -> dict[ManifestEntry, Result]:
+    """The results of the planned trials; one that is damaged or lost is logged and left out."""
+    results = {}
+    for entry in manifest.latest_entries:
+        trial = entry.trial
+        try:
+            result = load_planned_result(entry, settings, manifest.labels)
+        except DamagedFileError as error:
+            log(f"left out {trial.arm}, seed {trial.seed}: {error}")
+            continue
+        if result is not None:
+            results[entry] = result
+        elif lost_result := find_lost_result(entry.trial_folder(settings)):
+            log(f"left out {trial.arm}, seed {trial.seed}: {lost_result}")
+    return results
 
 
 def load_planned_result(entry: ManifestEntry, settings: Settings, labels: np.ndarray) -> Result | None:
@@ -196,12 +191,15 @@ def _find_cancelled(
     return {entries[trial]: reason for trial, reason in reasons.items()}
 
 
-def _unlogged_cancellations(
-    store: Store, study_run_id: str, cancelled: Mapping[ManifestEntry, str]
-) -> dict[ManifestEntry, str]:
-    """The cancelled trials that the tracking store does not hold as such."""
-    logged = store.reader.cancelled_trials(study_run_id) if cancelled else set()
-    return {entry: reason for entry, reason in cancelled.items() if (entry.trial.fingerprint, reason) not in logged}
+def _has_unlogged(
+    store: Store,
+    study_run_id: str,
+    results: Mapping[ManifestEntry, Result],
+    cancelled: Mapping[ManifestEntry, str],
+) -> bool:
+    return bool(
+        _unlogged_results(store, study_run_id, results) or _unlogged_cancellations(store, study_run_id, cancelled)
+    )
 
 
 def _unlogged_results(
@@ -210,6 +208,56 @@ def _unlogged_results(
     """The results that the tracking store does not hold."""
     recorded = {*store.inspector.recorded_statuses(study_run_id)}
     return {entry: result for entry, result in results.items() if not is_recorded(entry.key, result.status, recorded)}
+
+
+def _unlogged_cancellations(
+    store: Store, study_run_id: str, cancelled: Mapping[ManifestEntry, str]
+) -> dict[ManifestEntry, str]:
+    """The cancelled trials that the tracking store does not hold as such."""
+    logged = store.reader.cancelled_trials(study_run_id) if cancelled else set()
+    return {entry: reason for entry, reason in cancelled.items() if (entry.trial.fingerprint, reason) not in logged}
+
+
+def _open_study_run(store: Store, folder: Path, manifest: StudyManifest, log: Callable[[str], None]) -> str:
+    """Open the study's run, or a new one, with what belongs to the study as a whole; returns the run's id."""
+    study_run_id = store.writer.register_study(
+        manifest.registration, manifest.conditions, manifest.tags, is_start=False
+    )
+    if manifest.registration_log and not store.reader.read_registration_log(study_run_id):
+        store.writer.log_registration_log(study_run_id, manifest.registration_log)
+    try:
+        store.writer.restore_latency(study_run_id, folder)
+    except DamagedFileError as error:
+        log(f"left out its latency: {error}")
+    return study_run_id
+
+
+def _log_results(
+    store: Store,
+    settings: Settings,
+    study_run_id: str,
+    manifest: StudyManifest,
+    results: Mapping[ManifestEntry, Result],
+) -> int:
+    """Log the results that an open run does not hold, and return their number."""
+    unlogged = _unlogged_results(store, study_run_id, results)
+    for entry, result in unlogged.items():
+        tags = {**manifest.tags, **entry.tags}
+        run_id = store.writer.start_trial(study_run_id, entry.trial, entry.key, tags, manifest.registration)
+        # All epochs at once: the curves are in the result.
+        store.writer.log_trial_result(run_id, result, entry.trial_folder(settings), with_curves=True)
+    return len(unlogged)
+
+
+def _log_cancellations(
+    store: Store, study_run_id: str, manifest: StudyManifest, cancelled: Mapping[ManifestEntry, str]
+) -> int:
+    """Log the cancelled trials that an open run does not hold as such, and return their number."""
+    unlogged = _unlogged_cancellations(store, study_run_id, cancelled)
+    for entry, reason in unlogged.items():
+        tags = {**manifest.tags, **entry.tags}
+        store.writer.log_cancelled_trial(study_run_id, entry.trial, entry.key, tags, reason)
+    return len(unlogged)
 
 
 def _is_study_complete(store: Store, study_run_id: str, manifest: StudyManifest) -> bool:
@@ -234,6 +282,7 @@ class _SyncCounts:
         logged: whose result was logged now.
         cancelled: by the user, of those that ended.
         logged_cancelled: logged as cancelled now.
+        repaired: damaged runs that were logged again.
     """
 
     planned: int
@@ -241,6 +290,7 @@ class _SyncCounts:
     logged: int
     cancelled: int
     logged_cancelled: int
+    repaired: int
 
     def describe(self, run_command: str) -> str:
         """What was logged, and what is left to be trained."""
@@ -259,4 +309,6 @@ class _SyncCounts:
         num_left = self.planned - self.ended
         if num_left:
             text += f"; {num_left} of {self.planned} have not ended: `{run_command}` trains them"
+        if self.repaired:
+            text += f"; {format_count(self.repaired, 'damaged run')} repaired"
         return text

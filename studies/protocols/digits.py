@@ -10,7 +10,7 @@ default: among learning rates of 0.01, 0.02, 0.025, 0.03 and 0.05, batches of 16
 over 10% to 30% of the steps, and gradients clipped at 0.3, 0.5 and 1.0, it was the shortest under which the deepest
 network, E, trained under each of eight seeds (validation error 2.5% to 11.7%). At 0.03 and 60 epochs one E of five
 stayed at chance; with batches of 16, most did. bfloat16 trained as well, and faster where the processor has it. Under
-Glorot's initialiser instead of He's (the default for that reason) no E left chance at 0.025, 0.05, 0.1 or 0.2.
+Glorot's initializer instead of He's (the default for that reason) no E left chance at 0.025, 0.05, 0.1 or 0.2.
 
 Eight seeds, by a pilot of `depth` with the ten seeds from 100 up: the error of E was 3.6 points above that of A, with a
 standard deviation of 1.9 over pairs. Of 300 studies resampled from these seeds and those from 0 to 7, the claim of

@@ -39,7 +39,7 @@ class Registration:
         unknowns: per arm, sentences on what cannot be known of a user's module or data set.
         smallest_effect: smallest difference of interest in test error, percentage points.
         seeds: planned seeds, the same for every arm.
-        looks: numbers of seeds after which the claims are analysed, each time at its share of the error rate; empty
+        looks: numbers of seeds after which the claims are analyzed, each time at its share of the error rate; empty
             where the number of seeds was fixed.
         tuning: budget for tuning every arm's recipe, in addition to the comparison under the shared one; ``None`` for
             a study without tuning.

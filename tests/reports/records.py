@@ -555,7 +555,7 @@ def component_design(kind: DesignKind, arms: tuple[str, ...], names: tuple[str, 
 def designed(
     kind: DesignKind = "step-by-step", seeds: int = 5, states: Mapping[tuple[str, int], str] | None = None
 ) -> StudyRecord:
-    """A study of a generated design: steps towards a residual network, or a recipe without each of its parts."""
+    """A study of a generated design: steps toward a residual network, or a recipe without each of its parts."""
     errors, names = (STEP_ERRORS, STEPS) if kind == "step-by-step" else (LEFT_OUT_ERRORS, LEFT_OUT)
     arms = tuple(errors)
     random = np.random.default_rng(5)

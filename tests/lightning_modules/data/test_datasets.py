@@ -23,7 +23,7 @@ SCALE = Scale(resolution=8, channels=3, classes=2)
 
 
 def image_folder(root: Path, *, classes=("cat", "dog"), count=4, side=8, suffix="png") -> Path:
-    """A folder of single-coloured images: class by hue, example by brightness."""
+    """A folder of single-colored images: class by hue, example by brightness."""
     for part in ("train", "test"):
         for label, name in enumerate(classes):
             folder = root / part / name
@@ -201,7 +201,7 @@ def test_windows_on_a_cpu_are_pixel_by_pixel_what_a_gpu_gathers_and_what_is_mean
     assert np.array_equal(fast.numpy(), np.stack(meant))
 
 
-def test_pixels_are_normalised_to_the_bits_of_the_formula(digits, small):
+def test_pixels_are_normalized_to_the_bits_of_the_formula(digits, small):
     data = InMemoryDataModule(digits, small.data, small.recipe, 0, torch.device("cpu"))
     images = data.train.images[:5]
     used, _ = split_train_validation(digits.train_labels, small.data, 0)
@@ -210,7 +210,7 @@ def test_pixels_are_normalised_to_the_bits_of_the_formula(digits, small):
     assert torch.equal(data.train.normalize(images), ((images.float() - mean) / deviation).permute(0, 3, 1, 2))
 
 
-def test_batches_are_normalised_and_channels_last(digits):
+def test_batches_are_normalized_and_channels_last(digits):
     data = data_module(digits, augmentation="none")
     images = torch.cat([images for images, _ in data.train.evaluation_batches()])
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -299,7 +299,7 @@ def test_sixteen_bits_become_eight_over_their_whole_range(tmp_path):
     np.testing.assert_array_equal(stored(tmp_path, Image.fromarray(ramp))[..., 0], np.round(ramp / 257))
 
 
-def test_what_is_transparent_is_black_whatever_colour_it_hides(tmp_path):
+def test_what_is_transparent_is_black_whatever_color_it_hides(tmp_path):
     hidden = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
     hidden.putpixel((0, 0), (200, 100, 50, 255))
     pixels = stored(tmp_path, hidden)

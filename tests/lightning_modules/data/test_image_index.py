@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """Real photographs cut to many sizes: JPEG in colour, one class in grey, one in CMYK, one turned by its EXIF."""
+    """Real photographs cut to many sizes: JPEG in color, one class in gray, one in CMYK, one turned by its EXIF."""
     root, sources = tmp_path_factory.mktemp("whole"), [Image.fromarray(each) for each in load_sample_images().images]
     random = np.random.default_rng(0)
     for part, count in (("train", EACH), ("val", 2)):
@@ -299,7 +299,7 @@ def test_several_workers_decode_their_parts_of_the_same_batches(whole, tmp_path)
         assert torch.equal(first[1], labels)
 
 
-def test_a_batch_is_the_crops_of_its_files_normalised_and_shifted_in_colour(whole, tmp_path):
+def test_a_batch_is_the_crops_of_its_files_normalized_and_shifted_in_color(whole, tmp_path):
     data = opened(whole, tmp_path)
     epoch = EpochLoader(data.train, RECIPE, 0, 1)
     images, labels = next(iter(epoch))
@@ -322,9 +322,9 @@ def test_files_are_validated_and_tested_on_in_their_own_order(whole, tmp_path):
     picture = Image.fromarray(decode_indexed_image(data.test.files[0], SCALE, 55))
     width, height = (round(length * 55 / 75) for length in (100, 75))
     whole_picture = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
-    centre = whole_picture[11:43, (width - 32) // 2 : (width - 32) // 2 + 32]
+    center = whole_picture[11:43, (width - 32) // 2 : (width - 32) // 2 + 32]
     normalization = data.test.normalization
-    meant = (torch.from_numpy(centre) - normalization.mean) / normalization.std
+    meant = (torch.from_numpy(center) - normalization.mean) / normalization.std
     assert (batches[0][0][0].permute(1, 2, 0) - meant).abs().max() <= 1.1 / float(normalization.std.min())
 
 

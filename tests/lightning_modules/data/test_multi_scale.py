@@ -65,22 +65,22 @@ def test_every_place_of_a_crop_is_as_likely_in_rows_and_columns():
     assert abs(np.corrcoef(drawn.offsets.T)[0, 1]) < 0.03
 
 
-def test_half_of_the_crops_are_mirrored_and_colours_are_normal_of_a_tenth():
+def test_half_of_the_crops_are_mirrored_and_colors_are_normal_of_a_tenth():
     drawn = sample_augmentation(JITTERED, 2, 0, MANY, 224, 3)
     assert stats.binomtest(int(drawn.flips.sum()), MANY).pvalue > 0.001
     assert stats.kstest(drawn.color_coefficients.ravel(), "norm", (0, 0.1)).pvalue > 0.001
 
 
-def test_without_colour_no_coefficient_is_drawn_and_all_else_is_the_same():
-    coloured, plain = (
+def test_without_color_no_coefficient_is_drawn_and_all_else_is_the_same():
+    colored, plain = (
         sample_augmentation(replace(JITTERED, augmentation=name), 0, 3, 50, 32, 3)
         for name in ("crop-flip-colour", "crop-flip")
     )
     assert not plain.color_coefficients.any()
-    assert plain.to_bytes(np.arange(50))[:3] == coloured.to_bytes(np.arange(50))[:3]
+    assert plain.to_bytes(np.arange(50))[:3] == colored.to_bytes(np.arange(50))[:3]
 
 
-def test_arms_of_other_sides_share_places_flips_and_colours():
+def test_arms_of_other_sides_share_places_flips_and_colors():
     fixed, jittered = (sample_augmentation(recipe, 0, 3, 50, 32, 3) for recipe in (FIXED, JITTERED))
     assert fixed.to_bytes(np.arange(50))[1:] == jittered.to_bytes(np.arange(50))[1:]
 
@@ -148,7 +148,7 @@ def test_matrices_on_a_gpu_show_what_a_cpu_shows():
     assert (shown - gathered).abs().mean() < 0.3  # a CPU rounds after each of the two directions
 
 
-def test_untrained_on_the_centre_is_shown_at_the_mean_side():
+def test_untrained_on_the_center_is_shown_at_the_mean_side():
     crops = CropParams.center_crops(48, 1, 3)
     image = photograph(48)
     assert np.array_equal(crops.crop_image(image, 0, 32), image[8:40, 8:40])
@@ -188,17 +188,17 @@ def test_the_hash_of_an_epoch_covers_every_kind_of_draw(digits):
             pass
         return epoch.augmentation_hash.hexdigest()
 
-    whole, cut, sides, colours = map(seen, recipes)
+    whole, cut, sides, colors = map(seen, recipes)
     assert whole == cut
-    assert len({whole, sides, colours}) == 3
+    assert len({whole, sides, colors}) == 3
 
 
-def test_validation_sees_the_centre_of_each_image_at_the_mean_side(digits):
+def test_validation_sees_the_center_of_each_image_at_the_mean_side(digits):
     data = module(digits)
     (images, _), *_ = data.validation.evaluation_batches()
     picture = Image.fromarray(data.validation.images[0, ..., 0].numpy())
-    centre = np.asarray(picture.resize((55, 55), Image.Resampling.BILINEAR))[11:43, 11:43]
-    meant = (torch.from_numpy(np.array(centre)).float() - data.train.normalization.mean) / data.train.normalization.std
+    center = np.asarray(picture.resize((55, 55), Image.Resampling.BILINEAR))[11:43, 11:43]
+    meant = (torch.from_numpy(np.array(center)).float() - data.train.normalization.mean) / data.train.normalization.std
     assert images.shape[1:] == (1, 32, 32)
     assert (images[0, 0] - meant).abs().max() < 1.5 / float(data.train.normalization.std)
 

@@ -135,7 +135,7 @@ def test_three_sides_give_exactly_the_papers_150_crops():
         assert sorted(rights) == sorted((top, side - 224 - left) for top, left in corners)
 
 
-def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
+def test_ten_crops_are_the_corners_and_the_center_and_their_mirror_images():
     assert crop_corners("ten-crop", 256, 300, 224) == ((0, 0), (0, 76), (32, 0), (32, 76), (16, 38))
     image = random(1, 1, 36, 40)
     views = list(looking("ten-crop").views(image, "ten-crop"))
@@ -144,7 +144,7 @@ def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
     assert torch.equal(views[5], image.flip(3)[:, :, :32, :32])
 
 
-def test_a_single_crop_is_the_centre_and_never_mirrored():
+def test_a_single_crop_is_the_center_and_never_mirrored():
     image = random(1, 1, 37, 40)
     (view,) = looking("single").views(image, "single")
     assert torch.equal(view, image[:, :, 2:34, 4:36])

@@ -1,4 +1,4 @@
-"""Initial weights: by place, with the deviation that an initialiser promises, or copied from a donor."""
+"""Initial weights: by place, with the deviation that an initializer promises, or copied from a donor."""
 
 from dataclasses import replace
 from typing import get_args
@@ -23,9 +23,9 @@ HALF = replace(SMALL, width=0.5)
 COPIED = ("stage1.conv1", "stage2.conv1", "stage3.conv1", "stage3.conv2", "head")
 
 
-def layers(network, scale=SMALL, initialiser="he", seed=0):
+def layers(network, scale=SMALL, initializer="he", seed=0):
     module = build_network(network, scale)
-    initialize_weights(module, initialiser, seed)
+    initialize_weights(module, initializer, seed)
     return dict(weight_layers(module))
 
 
@@ -58,16 +58,16 @@ PROMISED = {
 }
 
 
-def test_every_initialiser_is_promised_something():
+def test_every_initializer_is_promised_something():
     assert set(PROMISED) == set(INITIALIZERS) == set(get_args(Initializer))
 
 
-@pytest.mark.parametrize("initialiser", PROMISED)
-def test_an_initialiser_has_the_deviation_that_it_promises(initialiser):
-    layer = layers(VGG_A, HALF, initialiser)["stage4.conv2"]
+@pytest.mark.parametrize("initializer", PROMISED)
+def test_an_initializer_has_the_deviation_that_it_promises(initializer):
+    layer = layers(VGG_A, HALF, initializer)["stage4.conv2"]
     assert layer.weight.shape == (256, 256, 3, 3)
-    assert float(layer.weight.detach().std()) == pytest.approx(PROMISED[initialiser], rel=0.01)
-    assert abs(float(layer.weight.detach().mean())) < 0.01 * PROMISED[initialiser]
+    assert float(layer.weight.detach().std()) == pytest.approx(PROMISED[initializer], rel=0.01)
+    assert abs(float(layer.weight.detach().mean())) < 0.01 * PROMISED[initializer]
     assert float(layer.bias.detach().abs().max()) == 0
 
 
@@ -128,7 +128,7 @@ def test_a_warm_start_between_other_shapes_is_refused_and_copies_nothing():
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("alexnet", "googlenet")])
 def test_every_layer_of_every_network_is_drawn(name):
-    for place, layer in layers(NETWORKS[name], initialiser="gaussian-deviation-0.01").items():
+    for place, layer in layers(NETWORKS[name], initializer="gaussian-deviation-0.01").items():
         assert 0.003 < float(layer.weight.detach().std()) < 0.02, place
 
 

@@ -120,7 +120,7 @@ def layers_of(spec, kind, scale=SMALL):
     return [place for place, layer in build_network(spec, scale).named_modules() if isinstance(layer, kind)]
 
 
-def test_a_lrn_normalises_once_after_its_first_activation():
+def test_a_lrn_normalizes_once_after_its_first_activation():
     assert layers_of(NETWORKS["vgg-a-lrn"], nn.LocalResponseNorm) == ["stage1.lrn"]
     assert [name for name, _ in build_network(NETWORKS["vgg-a-lrn"], SMALL).stage1.named_children()] == [
         "conv1", "relu1", "lrn", "pool",
@@ -194,9 +194,9 @@ def test_local_response_norm_and_its_gradient_are_pytorchs(size, layout):
 
 def test_local_response_norm_computes_in_single_precision_at_least():
     maps = torch.randn(2, 7, 3, 3, generator=torch.Generator().manual_seed(2)).bfloat16().requires_grad_()
-    normalised = local_response_norm()(maps)
-    normalised.sum().backward()
-    assert normalised.dtype == torch.float32
+    normalized = local_response_norm()(maps)
+    normalized.sum().backward()
+    assert normalized.dtype == torch.float32
     assert maps.grad.dtype == torch.bfloat16
 
 

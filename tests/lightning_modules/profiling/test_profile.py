@@ -205,7 +205,7 @@ def test_googlenets_auxiliary_heads_are_idle_in_inference():
     assert not any(layer.place.startswith("aux") for layer in found.layers)
 
 
-def test_an_auxiliary_output_in_inference_counts_towards_the_costs_and_not_towards_the_depth():
+def test_an_auxiliary_output_in_inference_counts_toward_the_costs_and_not_toward_the_depth():
     class TwoHeads(nn.Module):
         def __init__(self):
             super().__init__()

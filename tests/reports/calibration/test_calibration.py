@@ -105,8 +105,13 @@ def test_the_documentation_gets_the_measured_rates(calibration):
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
     found = json.loads(calibration_files(calibration)["calibration.json"])
-    block = script.measured_rates(found)
-    assert block.startswith(summarize_calibration(calibration))
+    block = script.measured_rates([found, found | {"study": "pooling"}])
+    titles = [line for line in block.splitlines() if line.startswith("#### ")]
+    assert titles[0] == (
+        "#### [`depth` under `digits`](../results/calibration-depth-digits.md): 14 trainings each of A, B, D and E"
+    )
+    assert titles[1].startswith("#### [`pooling` under `digits`](../results/calibration-pooling-digits.md)")
+    assert block.count(summarize_calibration(calibration)) == 2
     assert "| unpaired, A: each arm improves on the first | " in block
     assert "- Correlation of two arms over seeds: " in block
     page = script.replace_block((DOCS / "explanation" / "statistics.md").read_text(encoding="utf-8"), block)

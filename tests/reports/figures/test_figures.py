@@ -94,7 +94,7 @@ def test_ids_are_unique_over_all_drawings_of_a_page(panels):
     assert used <= set(ids)
 
 
-def test_every_colour_follows_the_page(panels):
+def test_every_color_follows_the_page(panels):
     codes = {code for panel in panels.values() for code in re.findall(r"(?<!, )#[0-9a-f]{6}\b", panel.inline)}
     assert codes == set()
 
@@ -150,7 +150,7 @@ def test_long_names_are_cut_and_control_characters_removed():
     assert style.shorten_name("x" * 40) == "x" * 15 + "…"
 
 
-def test_colours_and_markers_differ_between_neighbours():
+def test_colors_and_markers_differ_between_neighbors():
     assert len({(style.arm_color(index), style.arm_line_style(index)) for index in range(13)}) == 13
     assert len({style.arm_marker(index) for index in range(7)}) == 7
 

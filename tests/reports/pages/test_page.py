@@ -92,12 +92,12 @@ def test_elements_nest_and_ids_are_unique(full):
 
 def test_every_figure_has_a_text_alternative(full):
     parsed = outline(full)
-    labelled = [
+    labeled = [
         value for tag, name, value in parsed.attributes if (tag, name) == ("div", "aria-label") and "Test" in value
     ]
     assert parsed.tags.count("svg") == full.count('role="img"') == 21
-    assert labelled
-    assert all(len(label) > 30 for label in labelled)
+    assert labeled
+    assert all(len(label) > 30 for label in labeled)
 
 
 def test_it_opens_with_the_question_and_the_answer(full):
@@ -112,7 +112,7 @@ def test_sections_stand_in_the_order_of_the_reading(full):
     assert titles == ["arms", "contract", "figures", "confusions", "limits", "failures", "reproduction", "citation"]
 
 
-def test_verdicts_show_a_symbol_and_a_word_beside_their_colour(full):
+def test_verdicts_show_a_symbol_and_a_word_beside_their_color(full):
     assert re.search(r'class="badge inconclusive"><span aria-hidden="true">\?</span>inconclusive<', full)
 
 

@@ -41,7 +41,7 @@ def browser():
 
 
 def place_of_mark(browser, figure, label, text):
-    """Centre of a mark in the window; scrolled there."""
+    """Center of a mark in the window; scrolled there."""
     return browser.evaluate(f"""(() => {{
         for (const script of document.querySelectorAll("#figure-{figure} .panel > script")) {{
             const data = JSON.parse(script.textContent);

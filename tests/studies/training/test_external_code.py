@@ -136,9 +136,9 @@ class OwnTraining(lightning.LightningModule):
             self.network[0][-1].weight.mul_(0.999)
 
     def configure_optimizers(self):
-        optimiser = torch.optim.Adam(self.parameters(), lr=self.hparams.rate)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=0, threshold=1e9)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.rate)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=1e9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
 
 
 def spectral(channels, classes):
@@ -165,7 +165,7 @@ class NewHead(OwnTraining):
 
 
 class ByHand(lightning.LightningModule):
-    """Manual optimisation, two optimisers, no loss returned."""
+    """Manual optimization, two optimizers, no loss returned."""
 
     def __init__(self, channels, classes):
         super().__init__()
@@ -176,11 +176,11 @@ class ByHand(lightning.LightningModule):
         return self.network(images), images  # logits come first
 
     def training_step(self, batch, batch_idx):
-        for optimiser in self.optimizers():
-            optimiser.zero_grad()
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
         self.manual_backward(functional.cross_entropy(self(batch[0])[0], batch[1]))
-        for optimiser in self.optimizers():
-            optimiser.step()
+        for optimizer in self.optimizers():
+            optimizer.step()
 
     def configure_optimizers(self):
         first, last = self.network[0].parameters(), self.network[-1].parameters()
@@ -886,14 +886,14 @@ def prepared(name, runs):
     return prepare_study(study, Settings.from_environment(runs), ONE, [].append)
 
 
-def test_a_neighbour_of_the_same_name_in_another_folder_is_another_module(place, tmp_path):
+def test_a_neighbor_of_the_same_name_in_another_folder_is_another_module(place, tmp_path):
     first, second = planted(tmp_path / "a", 8), planted(tmp_path / "b", 16)
     sizes = [size_of_mine(file) for file in (first, second, first)]
     assert sizes[0] == sizes[2] < sizes[1]
     assert sys.path[0] == str(tmp_path / "a")
 
 
-def test_an_edit_of_a_neighbour_is_seen_within_one_process(place, tmp_path):
+def test_an_edit_of_a_neighbor_is_seen_within_one_process(place, tmp_path):
     before = size_of_mine(planted(tmp_path / "a", 8))
     assert size_of_mine(planted(tmp_path / "a", 128)) > before
 
