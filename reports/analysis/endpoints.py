@@ -112,6 +112,11 @@ def smallest_effect(record: StudyRecord, endpoint: Endpoint) -> float:
 
 def value_resolution(registration: Registration, endpoint: Endpoint) -> float:
     """Smallest step of an error: one example of its split, in points; 0 where it has none or none is known."""
+    if endpoint == "balanced_error":
+        class_sizes = [counts.get("test", 0) for counts in registration.class_counts.values()]
+        # The mean over classes: one example of the largest class moves it least.
+        largest = max(class_sizes, default=0)
+        return 100 / (len(class_sizes) * largest) if largest else 0.0
     split = {"test_error": "test", "training_error": "train"}.get(endpoint, "")
     num_examples = registration.data.get(split, 0)
     return 100 / num_examples if isinstance(num_examples, int) and num_examples > 0 else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from ablations import ENDPOINT_LABELS, Endpoint, Factorial
 from lightning_modules.specs.text import join_words
 from reports.analysis.arms import arm_mean_interval
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, value_resolution
+from reports.analysis.endpoints import ENDPOINT_UNITS, endpoint_values, lost_to_divergence, value_resolution
+from reports.analysis.interim import confidence_level, study_alpha
 from reports.analysis.sensitivity import MAX_DIFFERENCE
 from reports.formatting import Interval, choose_decimals, clip_interval, format_contrast, format_fixed, format_interval
 from reports.statistics import EffectEstimate, estimate_effects
@@ -52,6 +53,8 @@ class FactorialAnalysis:
         unit: of the endpoint.
         cell_values: values per planned seed, rows x columns of the factors; NaN where there is none.
         cell_means: of the cells, with the arm's own interval.
+        num_lost: planned seeds of each cell that did not train, and have no value of the endpoint.
+        confidence_level: of the intervals of the effects, as printed.
         effects: the main effects, then the interactions.
         sentences: the meaning of each interaction, with the names of the factors.
         confounds: per factor with a confounded contrast of two cells, what else changed in any of them.
@@ -62,6 +65,8 @@ class FactorialAnalysis:
     factorial: Factorial
     cell_values: tuple[tuple[tuple[float, ...], ...], ...]
     cell_means: tuple[tuple[Interval, ...], ...]
+    num_lost: tuple[tuple[int, ...], ...]
+    confidence_level: str
     effects: tuple[FactorEffect, ...]
     sentences: tuple[str, ...]
     confounds: tuple[str, ...]
@@ -85,9 +90,11 @@ def analyze_factorial(record: StudyRecord, endpoints: Iterable[Endpoint]) -> tup
 
 def _analyze_endpoint(design: Factorial, endpoint: Endpoint, record: StudyRecord) -> FactorialAnalysis:
     table, arms = endpoint_values(record, endpoint), record.registration.arms
-    cell_values, cell_means = [], []
+    lost = lost_to_divergence(record, endpoint).sum(axis=1).tolist()
+    cell_values, cell_means, num_lost = [], [], []
     for row in design.cells:
         row_values = [table[arms.index(arm)] for arm in row]
+        num_lost.append(tuple(lost[arms.index(arm)] for arm in row))
         cell_values.append(tuple(tuple(map(float, values)) for values in row_values))
         cell_means.append(tuple(map(arm_mean_interval, row_values)))
     estimates = estimate_effects(
@@ -96,6 +103,7 @@ def _analyze_endpoint(design: Factorial, endpoint: Endpoint, record: StudyRecord
         design.cells,
         design.rows.levels,
         design.columns.levels,
+        alpha=study_alpha(record.registration),  # a sequential study reads every interval at its analyses' level
         resolution=value_resolution(record.registration, endpoint),
     )
     analysis = FactorialAnalysis(
@@ -104,6 +112,8 @@ def _analyze_endpoint(design: Factorial, endpoint: Endpoint, record: StudyRecord
         factorial=design,
         cell_values=tuple(cell_values),
         cell_means=tuple(cell_means),
+        num_lost=tuple(num_lost),
+        confidence_level=confidence_level(record.registration),
         effects=tuple(_to_factor_effect(design, estimate) for estimate in estimates),
         sentences=(),
         confounds=tuple(_describe_confounds(record.registration, design)),
@@ -172,9 +182,10 @@ def _describe_interaction(analysis: FactorialAnalysis, effect: FactorEffect) -> 
         return (
             f"{change}: no seed has finished with a {endpoint} in all four arms, so nothing can be said of {endpoint}."
         )
+    lost = [row[index] for row in (analysis.num_lost[0], analysis.num_lost[row_index]) for index in (0, column_index)]
     gains = [float(np.mean((cells[0] - cells[1])[is_complete])) for cells in (first_row, other_row)]
     effects = _describe_gains(analysis, gains, (rows.levels[0], row), endpoint)
-    return f"{change} {effects}; the difference of the two is {_interpret_interaction(analysis, effect.estimate)}"
+    return f"{change} {effects}; the difference of the two is {_interpret_interaction(analysis, effect, lost)}"
 
 
 def _describe_gains(
@@ -189,11 +200,19 @@ def _describe_gains(
     return f"{first} and {second}" if verbs[0] == verbs[1] else f"{first} and {verbs[1]} it {second}"
 
 
-def _interpret_interaction(analysis: FactorialAnalysis, interaction: Interval) -> str:
+def _interpret_interaction(analysis: FactorialAnalysis, effect: FactorEffect, num_lost: Sequence[int]) -> str:
+    interaction = effect.estimate
     rows, columns = analysis.factorial.rows.name, analysis.factorial.columns.name
     estimate = f"{format_interval(interaction, analysis.num_decimals)} {analysis.unit}".strip()
     if not (interaction.is_bounded and math.isfinite(interaction.value)):
         return f"{estimate}, without an interval: it takes two complete seeds."
+    if len(set(num_lost)) > 1:
+        # As for a difference of two arms: the seeds that did not train are likely an arm's worst.
+        return (
+            f"{estimate} over the {effect.num_pairs} of {effect.num_planned} seeds that are complete. The four arms "
+            f"lost unequal numbers of seeds ({join_words(map(str, num_lost))}) that did not train: the rest cannot "
+            "speak for all."
+        )
     if interaction.low <= 0 <= interaction.high:
         return f"{estimate}, which includes 0: these seeds do not show that the effect of {columns} depends on {rows}."
     return f"{estimate}, which excludes 0: the effect of {columns} depends on {rows}."

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from lightning_modules.specs.text import format_count, join_words
 from reports.statistics import Verdict
 from reports.statistics.evidence import ALPHA
+from reports.statistics.verdicts import open_verdict
 from studies.records.registration import Registration
 from studies.records.study_record import StudyRecord
 
@@ -81,10 +82,10 @@ def judge_sequentially(record: StudyRecord, schedule: InterimSchedule, judge: Ju
     Each analysis errs with at most its share of the error rate, so all together with at most 5% (Bonferroni).
     """
     if not schedule.num_reached:
-        # Judged only for the contrasts and notes: no word may be given before the first analysis.
+        # Judged only for the contrasts: nothing may be said before the first analysis.
         premature = judge(restrict_to_first_seeds(record, schedule.seed_counts[0]), schedule.alpha)
         reason = f"the first interim analysis, at {schedule.seed_counts[0]} seeds, has not been reached"
-        return tuple(replace(verdict, word="inconclusive", reason=reason) for verdict in premature)
+        return tuple(open_verdict(verdict.claim, reason, contrasts=verdict.contrasts) for verdict in premature)
     analyses = []
     for count in schedule.seed_counts[: schedule.num_reached]:
         analyses.append(judge(restrict_to_first_seeds(record, count), schedule.alpha))

@@ -24,9 +24,8 @@ from reports.formatting import (
     format_significant,
     typeset_minus_signs,
 )
-from reports.statistics.evidence import ALPHA
 from reports.statistics.families import claimed_family, make_family, study_family
-from reports.statistics.paired_networks import NetworkDifference, compare_networks, noise_ratio
+from reports.statistics.image_noise import NetworkDifference, compare_networks, crossed_interval, noise_ratio
 from reports.statistics.power import (
     MAX_SEEDS,
     FamilyDesign,
@@ -36,7 +35,6 @@ from reports.statistics.power import (
     seeds_for_equivalence,
 )
 from reports.statistics.proportions import estimate_proportion, fewest_seeds, fisher_p_value, is_decidable
-from reports.statistics.random_effects import crossed_interval
 from studies.records.registration import Registration
 from studies.records.study_record import StudyRecord
 
@@ -103,7 +101,8 @@ def _trainability_sentences(registration: Registration) -> Iterable[str]:
         if any(conjunct.endpoint == "trainability" for conjunct in claim.conjuncts)
     ]
     # The most lenient level that any contrast gets: a sole claim may be read at each conjunct's own level.
-    level = ALPHA if len(claims) == 1 else ALPHA / len(family)
+    alpha = study_alpha(registration)
+    level = alpha if len(claims) == 1 else alpha / len(family)
     seeds = len(registration.seeds)
     if not is_decidable(seeds, alpha=level):
         p_value = fisher_p_value(estimate_proportion(seeds, seeds), estimate_proportion(0, seeds))
@@ -149,7 +148,7 @@ def _half_width_sentences(differences: Sequence[ArmDifference]) -> Iterable[str]
 def _equivalence_sentences(differences: Sequence[ArmDifference], effect: float) -> Iterable[str]:
     margins = []
     for difference in differences:
-        # Two seeds may state no margin (see `reports.statistics.verdicts`).
+        # Two seeds may state no margin (see `reports.statistics.verdict_options`).
         if difference.is_registered and difference.num_pairs > 2 and math.isfinite(difference.equivalence_margin):
             margin = format_fixed(difference.equivalence_margin, 2)
             margins.append(f"{format_contrast(difference.over, difference.arm)} {margin}")

@@ -1,8 +1,8 @@
 """Verdicts on thousands of complete studies at once, by the report's own table.
 
 The intervals are those of :mod:`reports.statistics.simulation`, the table of verdicts is
-:func:`reports.statistics.verdicts.verdict_options`; a test compares the words with those of ``judge_claims``, study by
-study.
+:func:`reports.statistics.verdict_options.verdict_options`; a test compares the words with those of ``judge_claims``,
+study by study.
 """
 
 # ruff: noqa: ARG002 - arguments of an interface of which many studies at once read few
@@ -29,7 +29,8 @@ from reports.statistics.evidence import (
 )
 from reports.statistics.families import ArmPair, ContrastFamily, claimed_family
 from reports.statistics.simulation import batched_half_widths
-from reports.statistics.verdicts import VerdictOption, VerdictWord, judge_claims, verdict_options
+from reports.statistics.verdict_options import VerdictOption, VerdictWord, verdict_options
+from reports.statistics.verdicts import judge_claims
 
 StudyFlags = npt.NDArray[np.bool_]  # one per study
 Intervals = Mapping[str, Array]  # as of `batched_half_widths`
@@ -216,10 +217,11 @@ class BatchedRule:
             smallest_effect=self.smallest_effect,
             alpha=self.alpha,
         )
-        analyses = {"test_error": analysis}
+        analyses = cast(Any, {"test_error": analysis})
         rows = []
         for claim in self.claims:
-            options = verdict_options(claim, cast(Any, analyses), len(self.claims) == 1)
+            # All are claims on one endpoint, so that a conjunction is contradicted at the level of all claims.
+            options = verdict_options(claim, analyses, len(self.claims) == 1, analyses)
             if not self.smallest_effect:
                 options = [option for option in options if option.word != "practically equivalent"]
             rows.append(options)

@@ -35,6 +35,7 @@ from reports.analysis.sensitivity import MAX_DIFFERENCE
 from reports.analysis.trials import planned_trials
 from reports.formatting import Interval, byte_unit, format_significant, metric_prefix
 from reports.statistics.families import FamilyEstimates, make_family
+from reports.statistics.power import MIN_SEEDS_FOR_MARGINS
 from studies.latency.measurement import Percentile
 from studies.records.study_record import StudyRecord
 
@@ -68,7 +69,8 @@ class PossiblyBest:
 
     Attributes:
         arms: all but those ruled out; contains the best arm with the familywise confidence.
-        excess_bounds: per candidate, how far its mean error exceeds the best arm's at most, points.
+        excess_bounds: per candidate, how far its mean error exceeds the best arm's at most, points; infinite with fewer
+            than three pairs of two candidates.
     """
 
     arms: tuple[str, ...]
@@ -145,11 +147,13 @@ def find_possibly_best(
         alpha: probability with which the best arm may be ruled out, or an excess bound be too small.
         resolution: smallest step between two errors.
     """
+    errors = np.asarray(errors, dtype=np.float64)
     # A single candidate is the best of the candidates, whatever its error is.
     if len(arms) == 1:
         return PossiblyBest(arms=tuple(arms), excess_bounds={arms[0]: 0.0})
     # Per arm, how far each other one may exceed it: an upper bound, simultaneous over the others.
     excess_over: dict[str, dict[str, float]] = {}
+    fewest_pairs = errors.shape[1]
     # Each arm in turn as the reference of its own family (Hsu 1981): the best one is among them.
     for reference in arms:
         others = [arm for arm in arms if arm != reference]
@@ -162,10 +166,14 @@ def find_possibly_best(
             limit=MAX_DIFFERENCE,
         )
         excess_over[reference] = {arm: -estimates.pair(reference, arm).low_one_sided for arm in others}
+        fewest_pairs = min(fewest_pairs, *(estimates.pair(reference, arm).num_pairs for arm in others))
     possibly_best = [reference for reference in arms if min(excess_over[reference].values()) >= 0]
     # Rounding aside, the least mean can never be ruled out; with missing seeds, means are over unequal pairs.
     possibly_best = possibly_best or list(arms)
     bounds = {}
+    # As for a claim: two pairs can show a direction, and rule an arm out, but state no margin.
+    if fewest_pairs < MIN_SEEDS_FOR_MARGINS:
+        return PossiblyBest(arms=tuple(possibly_best), excess_bounds=dict.fromkeys(arms, math.inf))
     for arm in arms:
         bounds[arm] = max((excess_over[best][arm] for best in possibly_best if best != arm), default=0.0)
     return PossiblyBest(

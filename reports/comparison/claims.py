@@ -20,7 +20,7 @@ from reports.analysis.endpoints import (
     smallest_effect,
     value_resolution,
 )
-from reports.analysis.interim import InterimSchedule, judge_sequentially
+from reports.analysis.interim import InterimSchedule, judge_sequentially, study_alpha
 from reports.analysis.sensitivity import MAX_DIFFERENCE
 from reports.formatting import (
     condense_findings,
@@ -31,7 +31,6 @@ from reports.formatting import (
     typeset_minus_signs,
 )
 from reports.statistics import Evidence, Verdict, judge_claims
-from reports.statistics.evidence import ALPHA
 from studies.records.study_record import StudyRecord
 
 VERDICT_ORDER = (
@@ -100,10 +99,12 @@ class JudgedClaim:
 
 
 def judge_record(record: StudyRecord, schedule: InterimSchedule | None) -> tuple[Verdict, ...]:
-    """Judge all registered claims, at interim analyses where the study has a schedule."""
+    """Judge all registered claims: at the interim analyses of a schedule, else on all seeds at the study's level."""
     if not record.registration.claims:
         return ()
-    return judge_sequentially(record, schedule, _judge_at_level) if schedule else _judge_at_level(record, ALPHA)
+    if schedule:
+        return judge_sequentially(record, schedule, _judge_at_level)
+    return _judge_at_level(record, study_alpha(record.registration))
 
 
 def _judge_at_level(record: StudyRecord, alpha: float) -> tuple[Verdict, ...]:

@@ -14,7 +14,7 @@ from reports.analysis.arms import ArmDifference, ArmSummary, summarize_arms
 from reports.analysis.chance import ConstantAnswer, constant_answer, describe_missing_learning, identical_arms
 from reports.analysis.classes.confusions import Confusions, summarize_confusions
 from reports.analysis.confounds import network_changes_between
-from reports.analysis.endpoints import endpoint_values, value_resolution
+from reports.analysis.endpoints import endpoint_values, lost_to_divergence, value_resolution
 from reports.analysis.factorial_effects import FactorialAnalysis, analyze_factorial
 from reports.analysis.integrity import IntegrityCheck, check_pairing
 from reports.analysis.interim import InterimSchedule, confidence_level, interim_schedule, study_alpha
@@ -207,6 +207,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         *_arm_differences(claimed, misclassified),
         *_control_differences(record, misclassified),
     )
+    factorial_analyses = analyze_factorial(claimed, _factorial_endpoints(registration))
     arms = summarize_arms(record, trials, errors, differences)
     identical = identical_arms(record, trials)
     claims = tuple(to_judged_claim(record, verdict, identical) for verdict in verdicts)
@@ -214,6 +215,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
     if missing_learning:
         # Where no arm learned, arms are alike for a reason that says nothing of the change.
         claims = tuple(withhold_verdict(claim) for claim in claims)
+        factorial_analyses = tuple(replace(analysis, sentences=()) for analysis in factorial_analyses)
     checks = check_pairing(registration, trials, dependencies)
     controls = judge_controls(record)
     return Comparison(
@@ -226,7 +228,7 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
         arms=arms,
         claims=claims,
         differences=differences,
-        factorial_analyses=analyze_factorial(claimed, _factorial_endpoints(registration)),
+        factorial_analyses=factorial_analyses,
         components=analyze_components(record, verdicts, claims),
         integrity_checks=checks,
         sensitivity=describe_sensitivity(
@@ -237,7 +239,12 @@ def _compare_recipe(record: StudyRecord) -> Comparison:
             {arm: misclassified[arm] for arm in claimed.registration.arms},
         ),
         controls=controls,
-        replications=compare_with_replications(registration, errors, _replicated_pairs(registration)),
+        replications=compare_with_replications(
+            registration,
+            errors,
+            _replicated_pairs(registration),
+            num_lost=lost_to_divergence(record, "test_error").sum(axis=1).tolist(),
+        ),
         failures=find_failures((*trials, *dependencies)),
         trials=trials,
         dependencies=dependencies,

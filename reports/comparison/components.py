@@ -77,7 +77,7 @@ def analyze_components(
         return None
     estimates: dict[tuple[str, str], Contrast] = {}
     for verdict in verdicts:
-        if verdict.claim.endpoint == design.endpoint:
+        if verdict.claim.endpoints == (design.endpoint,):  # a conjunction over others has contrasts in their units
             estimates |= {(contrast.over, contrast.arm): contrast for contrast in verdict.contrasts}
     effects = []
     for contrast in design.contrasts:
@@ -111,6 +111,6 @@ def _to_interval(estimate: Contrast | None) -> Interval:
 def _verdict_word(claims: Iterable[JudgedClaim], design: ComponentDesign, pair: tuple[str, str]) -> str:
     """The verdict on the claim about two arms, which the design registered."""
     for judged in claims:
-        if judged.claim.endpoint == design.endpoint and judged.claim.contrasts == (pair,):
+        if judged.claim.endpoints == (design.endpoint,) and judged.claim.contrasts == (pair,):
             return judged.word
     return ""

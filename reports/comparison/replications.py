@@ -2,7 +2,8 @@
 
 Levels of error depend on recipe and data; differences between arms do so less. A difference *reproduces* that of a
 replication if the 90% Welch interval of measured minus replicated lies within ±0.7 points (two one-sided tests), and
-*differs* if the 95% interval lies outside of ±0.7 points; else one cannot tell. A single run shows no spread: its
+*differs* if the 95% interval lies outside of ±0.7 points; else one cannot tell, as with fewer than three seeds or where
+the two arms lost unequal numbers of seeds that did not train. A single run shows no spread: its
 standard deviation is assumed to be 0.25 points, about that of the replications with several runs, and known.
 
 Source: Welch 1947; Schuirmann 1987.
@@ -11,7 +12,7 @@ Source: Welch 1947; Schuirmann 1987.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from scipy import stats
 from ablations import ReplicatedError, Replication
 from reports.analysis.endpoints import EndpointValues
 from reports.formatting import Interval
+from reports.statistics.power import MIN_SEEDS_FOR_MARGINS
 from studies.records.registration import Registration
 
 ReplicationWord = Literal["reproduces", "differs", "cannot tell", "other data", "other networks"]
@@ -66,25 +68,31 @@ class ReplicatedDifference:
 
 
 def compare_with_replications(
-    registration: Registration, errors: EndpointValues, pairs: Iterable[tuple[str, str]]
+    registration: Registration,
+    errors: EndpointValues,
+    pairs: Iterable[tuple[str, str]],
+    num_lost: Sequence[int] = (),
 ) -> tuple[ReplicatedDifference, ...]:
     """Compare measured differences with those of every registered replication that has both arms.
 
     Args:
         errors: test error, registered arms x seeds.
         pairs: ``(over, arm)``.
+        num_lost: of each arm, seeds that did not train; none by default.
     """
     pairs = tuple(pairs)
+    num_lost = num_lost or [0] * len(registration.arms)
+    lost_by_arm = {"": 0} | dict(zip(registration.arms, num_lost, strict=True))
     found: list[ReplicatedDifference] = []
     for replication in registration.replications:
         obstacle = describe_obstacle(registration, replication)
         if not obstacle and not replication.differs:
             for arm in registration.arms:
                 if arm in replication.values:
-                    found.append(_compare(registration, errors, replication, "", arm, obstacle))
+                    found.append(_compare(registration, errors, replication, "", arm, obstacle, lost_by_arm))
         for over, arm in pairs:
             if {over, arm} <= set(replication.values):
-                found.append(_compare(registration, errors, replication, over, arm, obstacle))
+                found.append(_compare(registration, errors, replication, over, arm, obstacle, lost_by_arm))
     return tuple(found)
 
 
@@ -104,6 +112,7 @@ def _compare(
     over: str,
     arm: str,
     obstacle: ReplicationWord | Literal[""],
+    lost_by_arm: Mapping[str, int],
 ) -> ReplicatedDifference:
     row = errors[registration.arms.index(arm)]
     values = errors[registration.arms.index(over)] - row if over else row
@@ -114,10 +123,14 @@ def _compare(
     replicated_value = sum(term.value for term in replicated)
     used = [replication.values[name] for name in (over, arm) if name]
     word: ReplicationWord = obstacle or "cannot tell"
+    # From two pairs no margin is stated; and an arm that lost more seeds is flattered by the rest.
+    has_equal_losses = lost_by_arm[over] == lost_by_arm[arm]
+    is_comparable = np.isfinite(values).sum() >= MIN_SEEDS_FOR_MARGINS and has_equal_losses
     excess = Interval(value=measured.value - replicated_value)
     if not obstacle and math.isfinite(measured.variance):
         excess = welch_interval(measured, replicated, alpha=REPRODUCES_LEVEL)
-        word = judge_excess(excess, welch_interval(measured, replicated, alpha=DIFFERS_LEVEL))
+        if is_comparable:
+            word = judge_excess(excess, welch_interval(measured, replicated, alpha=DIFFERS_LEVEL))
     return ReplicatedDifference(
         over=over,
         arm=arm,

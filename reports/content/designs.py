@@ -88,8 +88,9 @@ def _effects_table(analysis: FactorialAnalysis) -> Table:
         Column(title="Seeds", unit="complete"),
     )
     note = (
-        f"Simultaneous 95% intervals, one family of {format_count(len(analysis.effects), 'effect')}; positive where "
-        f"{endpoint} falls. Effects have no verdict: claims are about differences between two arms."
+        f"Simultaneous {analysis.confidence_level} intervals, one family of "
+        f"{format_count(len(analysis.effects), 'effect')}; positive where {endpoint} falls. Effects have no verdict: "
+        "claims are about differences between two arms."
     )
     return Table(
         name=f"effects-{analysis.endpoint}",

@@ -245,7 +245,10 @@ def _rounding_step(values: npt.NDArray[np.float64]) -> float:
     """Step to which all values are rounded: 0.01 for 91.23 and 90.1; 0 where they have more digits."""
     finite = values[np.isfinite(values)]
     for decimals in range(MAX_ROUNDED_DECIMALS + 1):
-        if np.allclose(np.round(finite, decimals), finite, rtol=1e-12, atol=1e-12):
+        rounded = np.round(finite, decimals)
+        # Trackers export single precision with all its digits: 0.91 as 0.9100000262260437.
+        is_rounded_single = np.array_equal(rounded.astype(np.float32), finite.astype(np.float32))
+        if is_rounded_single or np.allclose(rounded, finite, rtol=1e-12, atol=1e-12):
             return 10.0**-decimals
     return 0.0
 

@@ -239,7 +239,11 @@ def _differences_table(two_runs: TwoRunComparison) -> Table:
                 text_cell(contrast.sign_agreement, "alert" if contrast.sign_agreement == "opposite signs" else ""),
             )
         )
-    note = "Positive: the second arm has the lower error. Simultaneous 95% intervals of each run on its own."
+    levels = dict.fromkeys(run.confidence_level for _, run in _labeled_runs(two_runs))
+    note = (
+        f"Positive: the second arm has the lower error. Simultaneous {' and '.join(levels)} intervals of each run on "
+        "its own."
+    )
     caption = "Differences in both runs"
     return Table(name="differences", caption=caption, columns=columns, rows=tuple(rows), notes=(note,))
 

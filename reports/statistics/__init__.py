@@ -1,8 +1,8 @@
 """Statistical methods behind every verdict: pure functions of arrays and claims.
 
 ``critical_values``: Dunnett and max-t quantiles. ``contrasts``: paired, simultaneous intervals. ``factorial``: effects
-of two crossed factors. ``proportions``: Clopper-Pearson and Fisher. ``random_effects``: seeds crossed with images.
-``paired_networks``: McNemar. ``families``, ``evidence`` and ``verdicts``: from intervals to words. ``simulation``
+of two crossed factors. ``proportions``: Clopper-Pearson and Fisher. ``image_noise``: McNemar, and seeds crossed with
+images. ``families``, ``evidence``, ``verdict_options`` and ``verdicts``: from intervals to words. ``simulation``
 and ``power``: the seeds that a question takes. Why these methods, and their measured error rates:
 docs/explanation/statistics.md.
 """
@@ -19,7 +19,14 @@ from reports.statistics.contrasts import (
 from reports.statistics.critical_values import critical_value
 from reports.statistics.evidence import Evidence
 from reports.statistics.factorial import EffectEstimate, estimate_effects
-from reports.statistics.paired_networks import NetworkDifference, NoiseRatio, compare_networks, noise_ratio
+from reports.statistics.image_noise import (
+    CrossedInterval,
+    NetworkDifference,
+    NoiseRatio,
+    compare_networks,
+    crossed_interval,
+    noise_ratio,
+)
 from reports.statistics.power import (
     FamilyDesign,
     Sensitivity,
@@ -36,9 +43,9 @@ from reports.statistics.power import (
     variance_excess,
 )
 from reports.statistics.proportions import Proportion, estimate_proportion, fisher_p_value
-from reports.statistics.random_effects import CrossedInterval, crossed_interval
 from reports.statistics.simulation import batched_half_widths
-from reports.statistics.verdicts import Verdict, VerdictWord, judge_claims
+from reports.statistics.verdict_options import VerdictWord
+from reports.statistics.verdicts import Verdict, judge_claims
 
 __all__ = [
     "ArmInterval",

@@ -18,8 +18,12 @@ from scipy.stats import qmc
 
 Array = npt.NDArray[np.float64]
 
-# 8,192 directions: the value is accurate to 0.001 or better, and bit-for-bit reproducible.
+# 8,192 directions: bit-for-bit reproducible, and accurate to 0.001 in up to 10 dimensions. In more, quasi-random points
+# lose their advantage: for 99 arms against one with three seeds, these give 3.277 instead of 3.333, and 65,536 give
+# 3.331. Against Dunnett's integral these are accurate to 0.002 for 15 arms, and to 0.011 for 30 to 99.
 LOG2_NUM_DIRECTIONS = 13
+LOG2_NUM_DIRECTIONS_OF_MANY = 16
+FEW_DIMENSIONS = 10
 
 
 def critical_value(
@@ -89,7 +93,9 @@ def _coverage_probability(value: float, projections: Array, rank: int, degrees_o
 def _max_projections(root: Array, two_sided: bool) -> Array:
     """Largest contrast of the unit vector in each direction; every direction comes with its opposite."""
     # Unscrambled Sobol points are deterministic; half a cell of offset keeps them off 0, whose quantile is infinite.
-    points = qmc.Sobol(root.shape[1], scramble=False).random_base2(LOG2_NUM_DIRECTIONS) + 0.5 / 2**LOG2_NUM_DIRECTIONS
+    num_dimensions = root.shape[1]
+    log2_num = LOG2_NUM_DIRECTIONS if num_dimensions <= FEW_DIMENSIONS else LOG2_NUM_DIRECTIONS_OF_MANY
+    points = qmc.Sobol(num_dimensions, scramble=False).random_base2(log2_num) + 0.5 / 2**log2_num
     normal = special.ndtri(points)
     contrasts = normal / np.linalg.norm(normal, axis=1, keepdims=True) @ root.T
     if two_sided:

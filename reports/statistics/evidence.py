@@ -268,7 +268,7 @@ class EndpointAnalysis(ABC):
     def _format_bound(self, value: float) -> str:
         """Format a bound by its own size."""
         minimum = 2 if self.evidence.unit == "points" else 0
-        return format_fixed(value, choose_decimals([abs(value)], minimum=minimum))
+        return format_fixed(value, choose_decimals([abs(value)], minimum=minimum, maximum=MAX_DECIMALS))
 
 
 def _format_margin(value: float) -> str:

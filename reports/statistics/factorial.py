@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from reports.statistics.contrasts import Estimate, estimate_combinations
 from reports.statistics.critical_values import Array
+from reports.statistics.evidence import ALPHA
 
 EffectKind = Literal["rows", "columns", "interaction"]
 
@@ -52,6 +53,7 @@ def estimate_effects(
     row_levels: Sequence[str],
     column_levels: Sequence[str],
     *,
+    alpha: float = ALPHA,
     resolution: float = 0.0,
 ) -> tuple[EffectEstimate, ...]:
     """Estimate main effects and interactions with simultaneous intervals.
@@ -66,6 +68,7 @@ def estimate_effects(
         layout: the name of the arm in every cell.
         row_levels: names of the rows of the layout.
         column_levels: names of its columns.
+        alpha: level of the family.
         resolution: smallest step between two values; 0 for continuous ones.
 
     Raises:
@@ -85,7 +88,7 @@ def estimate_effects(
     for row, effect in zip(coefficients, effects, strict=True):
         row[arm_of_cell] = effect.cell_weights.ravel()
     estimates = []
-    combinations = estimate_combinations(values, coefficients, resolution=resolution)
+    combinations = estimate_combinations(values, coefficients, alpha=alpha, resolution=resolution)
     for effect, estimate in zip(effects, combinations, strict=True):
         estimates.append(EffectEstimate(kind=effect.kind, levels=effect.levels, **vars(estimate)))
     return tuple(estimates)

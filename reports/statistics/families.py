@@ -116,7 +116,11 @@ class FamilyEstimates:
         """
         rows = family.coefficients(arms)
         estimates = estimate_combinations(values, rows, alpha=alpha, resolution=resolution)
-        clipped = [estimate.clip(limit) for estimate in estimates]
+        # The largest possible value of a contrast: all arms of one sign at the limit, all others at 0.
+        largest = np.maximum(rows, 0).sum(axis=1)
+        clipped = []
+        for estimate, weight in zip(estimates, largest.tolist(), strict=True):
+            clipped.append(estimate.clip(limit * weight))
         self._pairs: dict[ArmPair, Contrast] = {}
         for (over, arm), estimate in zip(family.pairs, clipped, strict=False):
             contrast = Contrast(over=over, arm=arm, **vars(estimate))

@@ -57,10 +57,20 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
         else:
             effect = f"fitted change from {order[0]} to {order[-1]} {self._format_change(estimate, shown)}"
             text = f"the {self._level(shown)} interval of the fitted change {_relation_to_zero(estimate, shown)}"
-        # Like a difference, a trend says nothing in favor of the arm that lost more seeds.
-        favored: FavoredSide = "over" if rises else "arm"
-        obstacle = self._find_obstacle((order[0], order[-1]), favored, margin=False) if holds else ""
+        obstacle = self._find_trend_obstacle(order, "over" if rises else "arm") if holds else ""
         return Statement(subject=f"{order[0]} to {order[-1]}", effect=effect, text=text, holds=holds, obstacle=obstacle)
+
+    def _find_trend_obstacle(self, order: Sequence[str], favored: FavoredSide) -> str:
+        """Like a difference, a trend says nothing in favor of an arm that lost more seeds than one it is favored over.
+
+        The fitted change weighs the first half of the order against the last; an arm in the middle has no weight.
+        """
+        half = len(order) // 2
+        obstacles = []
+        for over in order[:half]:
+            for arm in order[len(order) - half :]:
+                obstacles.append(self._find_obstacle((over, arm), favored, margin=False))
+        return next(filter(None, obstacles), "")
 
     def describe_interaction(self, first: ArmPair, second: ArmPair) -> str:
         """Format the gain of the second pair minus that of the first, with its own interval."""
@@ -125,7 +135,8 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
     def _num_decimals(self, estimate: Estimate, individual: bool) -> int:
         """Choose decimals by the width of the interval, enough to show on which side of 0 its limits are."""
         bounds = _select_bounds(estimate, individual)
-        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=1 if self.evidence.unit == "points" else 0)
+        minimum = 1 if self.evidence.unit == "points" else 0
+        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=minimum, maximum=MAX_DECIMALS)
         for limit in (bounds.low, bounds.high):
             while limit and decimals < MAX_DECIMALS and format_fixed(limit, decimals).strip(f"0.,{MINUS}") == "":
                 decimals += 1

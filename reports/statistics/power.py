@@ -30,7 +30,7 @@ from reports.statistics.simulation import half_widths_from_moments, simulate_mom
 # A rate near 80% then has a standard error of 0.6 percentage points.
 NUM_SIMULATED_STUDIES = 4000
 MAX_SEEDS = 500
-MIN_SEEDS_FOR_MARGINS = 3  # two state a direction at most, see `reports.statistics.verdicts`
+MIN_SEEDS_FOR_MARGINS = 3  # two state a direction at most, see `reports.statistics.verdict_options`
 TARGET_POWER = 0.8
 PowerFunction = Callable[[int], float]
 Rows = tuple[tuple[float, ...], ...]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablations import FallsWith, Helps
-from reports.analysis.endpoints import endpoint_values, lost_to_divergence, source_train_seconds
+from reports.analysis.endpoints import endpoint_values, lost_to_divergence, source_train_seconds, value_resolution
 from reports.comparison.comparison import compare_arms
 from reports.renderers import markdown
 from tests.reports.records import DONOR, record, started
@@ -99,3 +99,10 @@ def test_several_claims_on_trainability_need_more_seeds():
 
 def test_without_a_claim_on_trainability_its_limit_is_not_told():
     assert not any("trainability" in sentence for sentence in compare_arms(record(seeds=2)).sensitivity)
+
+
+def test_balanced_error_has_the_step_of_one_example_of_the_largest_class():
+    counts = {"cat": {"train": 90, "test": 40}, "dog": {"train": 10, "test": 5}}
+    registration = replace(record().registration, class_counts=counts)
+    assert value_resolution(registration, "balanced_error") == 100 / (2 * 40)
+    assert value_resolution(replace(registration, class_counts={}), "balanced_error") == 0

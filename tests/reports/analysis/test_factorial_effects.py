@@ -175,3 +175,12 @@ def test_the_plot_tells_every_cell_in_words(compared):
     assert [panel.name for panel in figure.panels] == ["interaction-test-error", "interaction-training-error"]
     told = figure.panels[0].alternative
     assert all(words in told for words in ("plain, shallow 8.", "plain, deep 9.", "residual, deep 7."))
+
+
+def test_an_interaction_of_arms_that_lost_unequal_numbers_of_seeds_has_no_conclusion():
+    states = {("residual deep", seed): "at chance" for seed in (0, 1)}
+    (sentence,) = compare_arms(crossed(6, states=states)).factorial_analyses[0].sentences
+    assert "over the 4 of 6 seeds that are complete" in sentence
+    assert "lost unequal numbers of seeds (0, 0, 0 and 2) that did not train" in sentence
+    assert "depends on" not in sentence
+    assert "does not show" not in sentence

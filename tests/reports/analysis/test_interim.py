@@ -8,7 +8,8 @@ from ablations import DoesNotHelp, Helps
 from reports.analysis.interim import interim_schedule, restrict_to_first_seeds
 from reports.comparison.comparison import compare_arms, unresolved
 from reports.content.report import report_sections
-from tests.reports.records import record, trial
+from reports.renderers import markdown
+from tests.reports.records import crossed, record, trial
 
 CLAIMS = (Helps(arm="B", over="A"),)
 CLEAR = [(9.0, 7.0), (9.2, 7.1), (8.9, 7.0), (9.1, 7.2), (9.0, 7.1), (9.1, 7.0), (9.0, 7.0), (8.9, 7.1)]
@@ -74,6 +75,24 @@ def test_a_look_counts_once_all_its_trials_have_ended():
     early = compare_arms(study_of(CLEAR, seeds=2))
     assert early.claims[0].word == "inconclusive"
     assert early.claims[0].reason == "the first interim analysis, at 3 seeds, has not been reached"
+    assert early.claims[0].finding == f"Cannot tell whether B improves on A in test error: {early.claims[0].reason}"
+    assert not any("by more than" in note for note in early.claims[0].notes)
+
+
+def test_before_the_first_look_no_page_states_a_finding():
+    whole = study_of(CLEAR)
+    running = replace(
+        whole,
+        trials=tuple(
+            replace(each, state="running", result=None) if (each.arm, each.seed) == ("B", 2) else each
+            for each in whole.trials
+        ),
+    )
+    compared = compare_arms(running)
+    assert compared.interim_schedule.num_reached == 0
+    assert [claim.word for claim in compared.claims] == ["inconclusive"]
+    assert compared.claims[0].finding.startswith("Cannot tell whether")
+    assert "by more than ε" not in markdown.render_report(compared, ())
 
 
 def test_a_fixed_study_has_no_looks():
@@ -107,3 +126,23 @@ def test_one_open_claim_of_two_keeps_the_study_going():
     study = study_of(CLEAR, seeds=3, claims=(*CLAIMS, DoesNotHelp(arm="A", over="B")))
     words = {claim.sentence: claim.word for claim in compare_arms(study).claims}
     assert unresolved(study) == tuple(sentence for sentence, word in words.items() if word == "inconclusive")
+
+
+def test_every_interval_of_a_sequential_study_has_the_level_of_its_analyses():
+    looks = (4, 8, 12)
+    sequential, fixed = (compare_arms(crossed(looks=given)).factorial_analyses[0] for given in (looks, ()))
+    assert (sequential.confidence_level, fixed.confidence_level) == ("98.3%", "95%")
+    for narrow, wide in zip(fixed.effects, sequential.effects, strict=True):
+        assert wide.estimate.half_width > 1.2 * narrow.estimate.half_width
+    assert "Simultaneous 98.3% intervals" in markdown.render_report(compare_arms(crossed(looks=looks)), ())
+
+
+def test_a_sequential_study_warns_of_claims_that_its_level_cannot_decide():
+    # Four of four against none has p = 0.029: enough at 5%, too little at 2.5%.
+    claim = Helps(arm="B", over="A", endpoint="trainability")
+    texts = {}
+    for looks in ((2, 4), ()):
+        compared = compare_arms(study_of(CLEAR[:4], looks=looks, claims=(claim,)))
+        texts[looks] = " ".join(compared.sensitivity)
+    assert "4 seeds cannot decide a claim on trainability" in texts[2, 4]
+    assert "cannot decide" not in texts[()]

@@ -1,6 +1,7 @@
 """The arm of least error within a budget, and what cannot be told apart from it."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +176,10 @@ def test_json_follows_its_schema(monkeypatch):
 )
 def test_wrong_budgets_are_one_clear_line(monkeypatch, arguments, message):
     assert message in " ".join(call(monkeypatch, record(), *arguments, code=2).output.split())
+
+
+def test_two_pairs_state_no_margin():
+    errors = np.array([[9.0, 9.3], [9.01, 9.315]])
+    assert find_possibly_best(errors, "AB", alpha=0.05).excess_bounds == {"A": math.inf, "B": math.inf}
+    three = np.array([[9.0, 9.3, 9.1], [9.01, 9.315, 9.112]])
+    assert find_possibly_best(three, "AB", alpha=0.05).excess_bounds["B"] < 0.1

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablations import AddOne, Arm, Component
+from ablations import AddOne, AllOf, Arm, Component, Helps
 from lightning_modules.catalogue import VGG_A
 from reports.comparison.comparison import compare_arms
 from reports.figures.components import components_figure
@@ -128,3 +128,15 @@ def test_an_arm_added_to_the_base_is_the_one_with_the_component():
         components=(Component("batch norm", {"network.norm": "batch"}),),
     ).design
     assert (design.title, design.arms) == ("Add one to VGG", ("VGG", "with batch norm"))
+
+
+def test_a_conjunction_over_other_endpoints_adds_nothing_to_a_contribution():
+    made = designed("leave-one-out")
+    contrast = made.registration.design.contrasts[0]
+    pair = {"arm": contrast.arm, "over": contrast.over}
+    both = AllOf(parts=(Helps(**pair), Helps(**pair, endpoint="memory")))
+    claims = (*made.registration.claims, both)
+    compared = compare_arms(replace(made, registration=replace(made.registration, claims=claims)))
+    for found, alone in zip(compared.components.effects, compare_arms(made).components.effects, strict=True):
+        assert found.estimate.value == alone.estimate.value  # points of error, not MiB
+        assert found.word in ("supported", "contradicted", "practically equivalent", "inconclusive")

@@ -96,6 +96,17 @@ def test_a_paired_difference_is_compared_with_the_difference_of_their_means():
     assert compared(errors, {"A": ReplicatedError(mean=9.8), "B": ReplicatedError(mean=8.0)}).is_spread_assumed
 
 
+def test_two_pairs_and_unequal_losses_cannot_tell():
+    values = {"A": five_runs(9.8), "B": five_runs(8.2)}
+    errors = 9 + np.array([[0.0, 0.01, 0.02], [-1.6, -1.59, -1.58]])
+    assert compared(errors, values).word == "reproduces"
+    assert compared(errors[:, :2], values).word == "cannot tell"
+    made = registration(("A", "B"), 3, data=CIFAR, held=HELD, replications=(replication(**values),))
+    for num_lost, word in (((0, 1), "cannot tell"), ((1, 1), "reproduces")):
+        (found,) = compare_with_replications(made, errors, [("A", "B")], num_lost)
+        assert found.word == word
+
+
 def test_one_seed_cannot_tell():
     found = compared(np.array([[9.0], [8.0]]), {"A": five_runs(9.8), "B": five_runs(8.2)})
     assert found.word == "cannot tell"

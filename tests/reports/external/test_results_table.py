@@ -213,3 +213,10 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, conte
     with pytest.raises(ResultsError, match=refused) as caught:
         read_results(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_single_precision_exported_with_all_its_digits_is_seen_as_rounded():
+    values = np.float64(np.float32([[0.91, 0.93, 0.92], [0.92, 0.94, 0.93]]))
+    rows = [(arm, seed, value) for arm, row in zip("AB", values, strict=True) for seed, value in enumerate(row)]
+    table = tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "accuracy"]))
+    assert table.resolution == 0.01

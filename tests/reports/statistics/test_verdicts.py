@@ -390,7 +390,9 @@ def test_a_fitted_line_that_rises_contradicts_a_fall_though_no_step_does():
     order = tuple("ABCDE")
     found = judge_claims([FallsWith(order=order)], order, {"test_error": evidence(RISING)})[0]
     assert found.word == "contradicted"
-    assert found.finding.startswith("Test error rises from A to E: fitted change from A to E +1.9 points (simultaneous")
+    assert found.finding.startswith(
+        "The fitted line of test error rises from A to E: fitted change from A to E +1.9 points (simultaneous"
+    )
     assert all(contrast.low < 0 < contrast.high for contrast in found.contrasts)
 
 
@@ -471,7 +473,7 @@ def test_a_metric_whose_rise_is_better_is_told_by_its_name_and_sign():
     (found,) = judge_claims([on_metric(FALLS, ACCURACY)], "ABC", {ACCURACY: numbers})
     assert found.claim.sentence == "mAP rises from A to B to C."
     assert found.finding.startswith(
-        "mAP rises from A to C: fitted change from A to C +1.997 points (95% interval 1.977 to 2.017)"
+        "The fitted line of mAP rises from A to C: fitted change from A to C +1.997 points (95% interval 1.977 to"
     )
     falling = evidence(measured((10, 9, 8)), higher_is_better=True)
     (lower,) = judge_claims([on_metric(HELPS, ACCURACY)], "ABC", {ACCURACY: falling})
@@ -492,3 +494,74 @@ def test_a_gradient_norm_is_found_lower_or_higher_and_not_better(claim_class, me
     claim = claim_class(arm="B", over="A", endpoint="gradient_norm")
     (found,) = judge_claims([claim], "AB", {"gradient_norm": evidence(measured(means), unit="")})
     assert found.finding.startswith(finding)
+
+
+METRICS = tuple(Metric(name=name, higher_is_better=False) for name in ("error_1", "error_2", "error_3", "error_4"))
+
+
+@pytest.mark.parametrize("num_endpoints", [2, 4])
+def test_a_conjunction_over_several_endpoints_is_contradicted_at_a_share_of_the_level(num_endpoints):
+    # Ten points worse, with a p-value of about 0.03: enough at 5%, too little at 2.5% or less.
+    values = np.array([[0.0, 0, 0, 0, 0], [1.0, 10, 6, 3, 8]])
+    claim = AllOf(parts=tuple(on_metric(HELPS, metric) for metric in METRICS[:num_endpoints]))
+    (found,) = judge_claims([claim], "AB", {metric: evidence(values) for metric in METRICS[:num_endpoints]})
+    level = pingouin.ttest(values[1], values[0], paired=True)["p_val"].iloc[0]
+    assert 0.0125 < level < 0.05
+    assert (found.word == "contradicted") == (level < 0.05 / num_endpoints)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_endpoints", [2, 4])
+def test_a_true_conjunction_over_several_endpoints_is_seldom_contradicted(num_endpoints):
+    random, num_studies = np.random.default_rng(3), 3000
+    metrics = METRICS[:num_endpoints]
+    claim = AllOf(parts=tuple(on_metric(HELPS, metric) for metric in metrics))
+    num_wrong = 0
+    for _ in range(num_studies):
+        numbers = {metric: evidence(random.normal(size=(2, 5)), smallest_effect=0.0) for metric in metrics}
+        num_wrong += judge_claims([claim], "AB", numbers)[0].word == "contradicted"
+    # At no difference, any contradiction is wrong; one-sided, the rule has half of 5%. Three standard errors.
+    assert num_wrong / num_studies < 0.025 + 3 * np.sqrt(0.025 * 0.975 / num_studies)
+
+
+def test_a_trend_speaks_for_no_arm_that_lost_more_seeds_than_one_it_is_favored_over():
+    values = measured((10, 5, 10, 10))
+    (found,) = judge_claims([FallsWith(order=tuple("ABCD"))], "ABCD", {"test_error": evidence(values)})
+    assert found.word == "contradicted"
+    assert found.finding.startswith("The fitted line of test error rises from A to D")
+    lost = np.zeros(values.shape, dtype=bool)
+    lost[1, :3] = True
+    partial = evidence(np.where(lost, np.nan, values), lost_to_divergence=lost)
+    (found,) = judge_claims([FallsWith(order=tuple("ABCD"))], "ABCD", {"test_error": partial})
+    assert found.word == "inconclusive"
+    assert "3 of 5 of B" in found.reason
+    assert "the rest cannot speak for all" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("means", "margin", "is_noted"),
+    [((10, 10, 9.85), 0.3, True), ((10, 10, 10), 1.5, False), ((10, 10, 10.25), 0.3, False)],
+)
+def test_a_plateau_is_said_to_be_open_only_where_a_gain_is(means, margin, is_noted):
+    noise = 30.0 if is_noted else 1.0
+    numbers = evidence(measured(means, noise), smallest_effect=margin)
+    (found,) = judge_claims([SATURATES], "ABC", {"test_error": numbers})
+    notes = [note for note in found.notes if note.startswith("a plateau cannot be told")]
+    assert found.word == "inconclusive"
+    assert bool(notes) == is_noted
+    assert not any("-" in note or "−" in note for note in notes)
+
+
+def test_small_fractions_are_printed_with_the_digits_that_decide():
+    values = np.array([[0.9, 0.91, 0.9, 0.92, 0.91], [0.8959, 0.9058, 0.896, 0.9159, 0.9059]])
+    (found,) = judge_claims([HELPS], "AB", {"test_error": evidence(values, unit="", smallest_effect=0.0005)})
+    assert found.word == "supported"
+    low, high = found.finding.rpartition("interval ")[2].rstrip(")").split(" to ")
+    assert low != high
+
+
+def test_a_fitted_change_is_cut_at_what_a_line_can_change():
+    values = measured((99, 97, 3, 1))
+    (found,) = judge_claims([FallsWith(order=tuple("ABCD"))], "ABCD", {"test_error": evidence(values)})
+    assert "fitted change from A to D −116" in found.finding.replace("-", "−")
+    assert "interval −100.0 to −100.0" not in found.finding.replace("-", "−")

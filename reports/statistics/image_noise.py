@@ -1,10 +1,15 @@
-"""Comparison of two trained networks on the same test examples.
+"""What the choice of test images adds to a difference: two networks on the same images, and seeds crossed with images.
 
-McNemar's test (exact and mid-p) on the examples that only one of the two gets wrong, and the noise ratio φ of seeds to
-independent flips of single examples. With one seed this is a statement about two trained networks, never about the
-methods that trained them.
+Two trained networks: McNemar's test (exact and mid-p) on the examples that only one of the two gets wrong, and the
+noise ratio φ of seeds to independent flips of single examples. With one seed this is a statement about two trained
+networks, never about the methods that trained them.
 
-Source: McNemar 1947; Fagerland, Lydersen & Laake 2013 (mid-p); Jordan 2023 (seed variance and independent flips).
+Seeds crossed with images: the interval generalizes a difference of two arms to other seeds *and* other images of the
+same kind. It is the multi-reader multi-case analysis of variance of radiology, with seeds as readers and images as
+cases; the degrees of freedom of its sum of mean squares are Satterthwaite's.
+
+Source: McNemar 1947; Fagerland, Lydersen & Laake 2013 (mid-p); Jordan 2023 (seed variance and independent flips);
+Dorfman, Berbaum & Metz 1992; Satterthwaite 1946.
 """
 
 from __future__ import annotations
@@ -139,3 +144,90 @@ def _error_variances(arm: Misclassified) -> tuple[float, float]:
 def _mcnemar_p_value(first: int, second: int) -> float:
     """Twice the smaller tail of the binomial; above 1 where both counts are equal."""
     return 2 * float(stats.binom.cdf(min(first, second), first + second, 0.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossedInterval:
+    """Difference in percentage points with its interval over seeds and images.
+
+    Attributes:
+        estimate: error of ``over`` minus error of ``arm``.
+        low, high: two-sided 95%; infinite below two seeds or two examples.
+        standard_error: of both sources of chance together.
+        image_standard_error: the component that no number of seeds removes. This test set cannot resolve a smallest
+            effect of interest below it.
+        degrees_of_freedom: Satterthwaite's, at least those of the seeds alone; not an integer.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    image_standard_error: float
+    degrees_of_freedom: float
+
+
+def crossed_interval(differences: npt.ArrayLike, *, alpha: float = 0.05) -> CrossedInterval:
+    """Interval of δ in the crossed random-effects model ``d[s, i] = δ + a_s + b_i + e_si``.
+
+    Its variance is (MS_seed + max(MS_example - MS_residual, 0)) / (seeds · examples). A bootstrap over images, the
+    seed mean taken as fixed, covers 40% where the errors of a seed are correlated over images; one over both counts the
+    residual twice.
+
+    Args:
+        differences: seeds x examples, ``misclassified[over] - misclassified[arm]``: -1, 0 or 1.
+        alpha: level.
+
+    Raises:
+        ValueError: unless it is a table with at least one cell.
+
+    Source: Dorfman, Berbaum & Metz 1992, with seeds as readers and images as cases.
+    """
+    table = np.asarray(differences, dtype=np.float64)
+    if table.ndim != 2 or not table.size:
+        raise ValueError(f"differences have shape {table.shape}; expected seeds x examples, one of each or more.")
+    estimate = 100 * float(table.mean())
+    if min(table.shape) < 2:  # one seed or one image has no variance to estimate
+        return CrossedInterval(
+            estimate=estimate,
+            low=-math.inf,
+            high=math.inf,
+            standard_error=math.inf,
+            image_standard_error=math.nan,
+            degrees_of_freedom=0.0,
+        )
+    by_seed, by_image, freedom = _variance_components(table)
+    error = 100 * math.sqrt((by_seed + by_image) / table.size)
+    # Where nothing varies, the interval has no width, whatever the degrees of freedom.
+    half = float(stats.t.ppf(1 - alpha / 2, freedom)) * error if error else 0.0
+    return CrossedInterval(
+        estimate=estimate,
+        low=estimate - half,
+        high=estimate + half,
+        standard_error=error,
+        image_standard_error=100 * math.sqrt(by_image / table.size),
+        degrees_of_freedom=freedom,
+    )
+
+
+def _variance_components(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return MS_seed, max(MS_example - MS_residual, 0) and the degrees of freedom of their sum."""
+    seeds, examples = table.shape
+    seed_freedom, example_freedom = seeds - 1, examples - 1
+    residual_freedom = seed_freedom * example_freedom
+    row, column, mean = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True), table.mean()
+    seed_square = float(examples * np.sum((row - mean) ** 2)) / seed_freedom
+    example_square = float(seeds * np.sum((column - mean) ** 2)) / example_freedom
+    residual_square = float(np.sum((table - row - column + mean) ** 2)) / residual_freedom
+    # A negative estimate of the image component counts as zero, and then only MS_seed is left in the sum.
+    image = max(example_square - residual_square, 0.0)
+    spread = seed_square**2 / seed_freedom
+    if image:
+        spread += example_square**2 / example_freedom
+        spread += residual_square**2 / residual_freedom
+    if not spread:
+        return seed_square, image, math.inf
+    # Satterthwaite's degrees of freedom approach 0 where both components are small by chance, and the interval would be
+    # unbounded: those of the seeds alone are the floor.
+    satterthwaite = (seed_square + image) ** 2 / spread
+    return seed_square, image, max(satterthwaite, seed_freedom)
