@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ablations import Claim, DoesNotHelp, Helps, SaturatesAt
 from reports.external.claim_phrases import parse_claim
-from reports.external.results_columns import Columns, ResultsError
+from reports.external.results_columns import Columns, ResultsError, is_best_test_value
 from reports.external.results_table import ResultsTable, Unit, tabulate_results
 from reports.formatting import format_significant
 from reports.statistics import Contrast, Evidence, Verdict, arm_interval, judge_claims
@@ -31,6 +31,10 @@ from reports.statistics.power import (
 UNKNOWN_OF_RESULTS = (
     "These results were measured elsewhere. That arms differ in one change, were trained and tuned alike, and that the "
     "claims were fixed before the results were seen, cannot be checked here."
+)
+SELECTED_ON_TEST = (
+    "selected on test: by its name, the metric is the best test value of each run, which flatters arms that vary more "
+    "(if it was chosen without test values: --chosen-without-test)"
 )
 
 
@@ -98,6 +102,7 @@ def judge(
     smallest_effect: float = 0.0,
     unit: Unit = "",
     resolution: float | None = None,
+    chosen_without_test: bool = False,
     source: str = "results",
 ) -> Judgement:
     """Judge results that were measured elsewhere.
@@ -112,6 +117,8 @@ def judge(
         unit: label of the values; nothing is scaled.
         resolution: smallest step between two values, such as 100 / number of test images for percentages; ``None`` for
             the rounding of the values.
+        chosen_without_test: whether the best test value of each run, which the metric is by its name, was chosen
+            without looking at test values; otherwise every verdict on it is inconclusive.
         source: what to call the results in messages.
 
     Raises:
@@ -124,6 +131,9 @@ def judge(
     )
     parsed = _parse_claims(claims, table, smallest_effect)
     step = table.resolution if resolution is None else resolution
+    evidence = _make_evidence(table, smallest_effect, step)
+    if is_best_test_value(table.metric.name) and not chosen_without_test:
+        evidence = replace(evidence, blocking_reason=SELECTED_ON_TEST)
     # As in a study of this package: only differences that claims read share the error rate, and widen each other.
     family = claimed_family(parsed, table.metric)
     differences = _estimate_differences(table, family, step)
@@ -136,7 +146,7 @@ def judge(
         table=table,
         smallest_effect=smallest_effect,
         are_claims_given=bool(claims),
-        verdicts=judge_claims(parsed, table.arms, {table.metric: _make_evidence(table, smallest_effect, step)}),
+        verdicts=judge_claims(parsed, table.arms, {table.metric: evidence}),
         arms=tuple(_summarize_arms(table)),
         differences=differences,
         num_registered=len(family.pairs),
@@ -172,6 +182,11 @@ def _parse_claims(claims: Sequence[str | Claim], table: ResultsTable, smallest_e
     for claim in claims:
         parsed.append(parse_claim(claim, table.arms, table.metric) if isinstance(claim, str) else claim)
     for claim in parsed:
+        if set(claim.endpoints) != {table.metric}:
+            raise ResultsError(
+                f"The claim {claim.sentence!r} is not about {table.metric.name}; give it "
+                f"endpoint=ablations.{table.metric!r}."
+            )
         needs_margin = any(isinstance(part, (DoesNotHelp, SaturatesAt)) for part in claim.conjuncts)
         if needs_margin and not smallest_effect:
             raise ResultsError(

@@ -41,6 +41,8 @@ SELECTION_WORDS = {
     "average": "if each row is an average over seeds, its noise is not that of a seed",
 }
 
+EXTREME_WORDS = frozenset(("best", "max", "min"))
+
 
 class ResultsError(InvalidValue):
     """Results that cannot be judged: what was found, and what was expected."""
@@ -193,6 +195,12 @@ def decide_direction(name: str, given: bool | None, cautions: list[str]) -> bool
             f"As asked, {'a higher' if given else 'a lower'} {name} is better, although its name says otherwise."
         )
     return given
+
+
+def is_best_test_value(name: str) -> bool:
+    """Whether a metric's name says that it is the best of several test values of each run."""
+    words = set(_words(name))
+    return "test" in words and bool(words & EXTREME_WORDS)
 
 
 def describe_metric_name(name: str) -> Iterable[str]:

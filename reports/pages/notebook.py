@@ -202,6 +202,7 @@ def judge(
     smallest_effect: float = 0.0,
     unit: Unit = "",
     resolution: float | None = None,
+    chosen_without_test: bool = False,
     source: str = "",
 ) -> JudgementReport:
     """Judge results that were measured elsewhere, by the functions that judge a study.
@@ -209,7 +210,7 @@ def judge(
     Args:
         results: one row per arm and seed; or a file of such rows (CSV, TSV, Parquet, JSON), or ``mlflow:EXPERIMENT``.
         source: what to call the results in messages; the file's name by default.
-        baseline, claims, columns, higher_is_better, smallest_effect, unit, resolution: see
+        baseline, claims, columns, higher_is_better, smallest_effect, unit, resolution, chosen_without_test: see
             :func:`reports.external.judgement.judge`.
 
     Raises:
@@ -226,6 +227,7 @@ def judge(
         smallest_effect=smallest_effect,
         unit=unit,
         resolution=resolution,
+        chosen_without_test=chosen_without_test,
         source=source or (Path(str(results)).name if is_file else "results"),
     )
     # The judgement's own functions know no notebook; the view is added to what they return.

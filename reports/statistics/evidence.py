@@ -44,6 +44,7 @@ class Evidence:
         largest_difference: largest possible difference of two arms, at which intervals are cut; infinite without one.
         replicates: what a column is, and several of them.
         missing_measurement: what to do where nothing was measured at all.
+        blocking_reason: why nothing may be stated whatever the numbers are; empty for no such reason.
     """
 
     values: Array
@@ -55,6 +56,7 @@ class Evidence:
     largest_difference: float = math.inf
     replicates: tuple[str, str] = ("seed", "seeds")
     missing_measurement: str = ""
+    blocking_reason: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape != self.lost_to_divergence.shape:
@@ -164,6 +166,8 @@ class EndpointAnalysis(ABC):
 
     def blocking_reason(self) -> str:
         """Return why no statement at all may be made; empty where some may."""
+        if self.evidence.blocking_reason:
+            return self.evidence.blocking_reason
         if self.num_seeds >= 2:
             return ""
         if self.evidence.missing_measurement:

@@ -57,6 +57,11 @@ TABLE_OPTIONS = (
         help="Smallest step between two values, such as 0.01 for percentages of 10,000 images.  "
         "[default: how the values are rounded]",
     ),
+    click.option(
+        "--chosen-without-test",
+        is_flag=True,
+        help="The metric's best value of each run was not chosen by its test values, but on a validation set, say.",
+    ),
 )
 
 # Names of the values of these options.
@@ -70,6 +75,7 @@ TABLE_PARAMETERS = (
     "claims",
     "unit",
     "resolution",
+    "chosen_without_test",
 )
 
 
@@ -87,6 +93,7 @@ def table_options(command: Command) -> Command:
         claims: tuple[str, ...],
         unit: str | None,
         resolution: float | None,
+        chosen_without_test: bool,
         **values: Any,
     ) -> Any:
         def judge_table(source: str, settings: Settings) -> Judgement:
@@ -103,6 +110,7 @@ def table_options(command: Command) -> Command:
                 smallest_effect=smallest_effect,
                 unit=unit or "",  # type: ignore[arg-type]  # click has checked it
                 resolution=resolution,
+                chosen_without_test=chosen_without_test,
                 source=source,
             )
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import reports
-from ablations import Metric
+from ablations import Helps, Metric
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
 from reports.external.results_columns import ResultsError
@@ -136,3 +136,25 @@ def test_few_seeds_have_a_page_of_their_own(seeds):
     if seeds == 1:
         assert {verdict.word for verdict in judgement.verdicts} == {"inconclusive"}
         assert "one seed: it takes two" in judgement.verdicts[0].finding
+
+
+@pytest.mark.parametrize("name", ["best_test_acc", "test/max_accuracy", "minTestError"])
+def test_the_best_test_value_of_each_run_gets_no_verdict_unless_it_was_chosen_by_other_data(name):
+    frame = noisy().rename(columns={"error": name})
+    judgement = judge(frame, higher_is_better=False)
+    assert [verdict.word for verdict in judgement.verdicts] == ["inconclusive"]
+    assert judgement.verdicts[0].reason.startswith("selected on test")
+    assert [verdict.word for verdict in judge(frame, higher_is_better=False, chosen_without_test=True).verdicts] == [
+        "supported"
+    ]
+
+
+@pytest.mark.parametrize("name", ["best_val_acc", "max_memory", "test_error"])
+def test_another_name_is_no_reason_to_withhold_a_verdict(name):
+    frame = noisy().rename(columns={"error": name})
+    assert [verdict.word for verdict in judge(frame, higher_is_better=False).verdicts] == ["supported"]
+
+
+def test_a_claim_on_another_endpoint_is_refused_in_a_line():
+    with pytest.raises(ResultsError, match=r"is not about error; give it endpoint=.*name='error'"):
+        judge(noisy(), claims=[Helps(arm="B", over="A")])
