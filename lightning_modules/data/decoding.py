@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ try:
 except ImportError:  # optional: the pixels are the same without it, only slower to get
     simplejpeg = None
 
-# What Pillow and simplejpeg raise on a bad file; SyntaxError is Pillow's for broken PNG and TIFF headers.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# What Pillow and simplejpeg raise on a bad file; SyntaxError is Pillow's for broken PNG and TIFF headers, and
+# struct.error for EXIF entries of another type than their tag's.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg can decode at 1/8, 1/4 or 1/2 of the size without the full inverse transform
 ALIGNMENT_TOLERANCE = 0.01  # stored pixels by which a resampling window may miss a whole pixel
 

@@ -96,7 +96,7 @@ def judge(
     frame: pd.DataFrame,
     *,
     baseline: str = "",
-    claims: Sequence[str | Claim] = (),
+    claims: str | Claim | Sequence[str | Claim] = (),
     columns: Columns | None = None,
     higher_is_better: bool | None = None,
     smallest_effect: float = 0.0,
@@ -129,6 +129,7 @@ def judge(
     table = tabulate_results(
         frame, columns, baseline=baseline, higher_is_better=higher_is_better, unit=unit, source=source
     )
+    claims = [claims] if isinstance(claims, (str, Claim)) else claims
     parsed = _parse_claims(claims, table, smallest_effect)
     step = table.resolution if resolution is None else resolution
     evidence = _make_evidence(table, smallest_effect, step)

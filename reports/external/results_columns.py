@@ -41,6 +41,7 @@ SELECTION_WORDS = {
     "average": "if each row is an average over seeds, its noise is not that of a seed",
 }
 
+LARGEST_VALUE = 1e150  # the squares of larger ones overflow
 EXTREME_WORDS = frozenset(("best", "max", "min"))
 
 
@@ -78,9 +79,11 @@ def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
         raise ResultsError(f"The column {arm!r} cannot hold both arms and seeds; name another with --seed-column.")
     if columns.metric:
         return arm, seed, _find_column(names, columns.metric, (), "metric")
-    others = [name for name in names if name not in (arm, seed) and pd.api.types.is_numeric_dtype(frame[name])]
+    others = [name for name in names if name not in (arm, seed) and _is_numeric(frame[name])]
     if not others:  # numbers may be written as "91.2%" or "91,2"
         others = [name for name in names if name not in (arm, seed) and _looks_numeric(frame[name])]
+    if not others and len(names) == 3:  # without a value, which is told by whoever reads them
+        others = [name for name in names if name not in (arm, seed)]
     if len(others) != 1:
         found = f"found {', '.join(others)}" if others else f"the columns are {', '.join(names)}"
         raise ResultsError(f"Name the column of the metric with --metric: {found}.")
@@ -128,6 +131,14 @@ def _name_text(value: object) -> str:
     return " ".join(str(value).split())
 
 
+def _is_numeric(column: pd.Series) -> bool:
+    """Whether all cells of a column are plain numbers, of which there is one or more."""
+    cells = column.dropna()
+    if cells.empty or pd.api.types.is_bool_dtype(cells):
+        return False
+    return bool(pd.to_numeric(cells, errors="coerce").notna().all())
+
+
 def _looks_numeric(column: pd.Series) -> bool:
     """Whether most cells are numbers: a word in one of them is a fault of that cell."""
     cells = list(column.dropna())
@@ -142,14 +153,33 @@ def read_numbers(column: pd.Series, name: str, cautions: list[str]) -> list[floa
         number = math.nan if _is_missing(cell) else _parse_number(cell)
         if number is None:
             raise ResultsError(f"{name} is {cell!r} in row {position + 1}; expected a number.")
+        if math.isfinite(number) and abs(number) > LARGEST_VALUE:
+            raise ResultsError(f"{name} is {cell!r} in row {position + 1}; expected at most {LARGEST_VALUE:g}.")
         values.append(number)
         decimal_commas += isinstance(cell, str) and "," in cell
         percent_signs += isinstance(cell, str) and "%" in cell
     if decimal_commas:
+        _require_decimal_commas(column, name)
         cautions.append(f"Commas in {name} were read as decimal points.")
     if percent_signs not in (0, sum(math.isfinite(value) for value in values)):
         raise ResultsError(f"{name} has a percent sign in {percent_signs} of {len(values)} rows; expected all or none.")
     return values
+
+
+def _require_decimal_commas(column: pd.Series, name: str) -> None:
+    """Refuse commas that may separate thousands: ``1,012`` in a file whose cells are separated by commas, or by 987.
+
+    Where a semicolon separates the cells, the comma is a decimal one.
+    """
+    with_comma = [cell for cell in column if isinstance(cell, str) and "," in cell]
+    whole = [cell for cell in column if isinstance(cell, str) and re.fullmatch(r"\s*[-−]?\d+\s*", cell)]
+    may_be_thousands = all(re.fullmatch(r"\s*[-−]?[1-9]\d{0,2},\d{3}\s*", cell) for cell in with_comma)
+    if may_be_thousands and (column.attrs.get("delimiter") == "," or whole):
+        number = with_comma[0].strip()
+        raise ResultsError(
+            f"{name} is {number!r} in a row: {number.replace(',', '')} or {number.replace(',', '.')}? Write it without "
+            "a comma."
+        )
 
 
 def is_percentage(column: pd.Series, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -61,16 +62,37 @@ def _read_file(path: Path) -> pd.DataFrame:
     if suffix == ".json":
         return _rows_to_frame(json.loads(text))
     delimiter = _find_delimiter(text)
-    # Only the empty cell is missing to start with: an arm may be named "None" or "NA".
-    frame = pd.read_csv(
-        io.StringIO(text), sep=delimiter, keep_default_na=False, na_values=[""], dtype=str, skipinitialspace=True
-    )
-    frame.columns = [str(name).strip() for name in frame.columns]
-    for name in frame.columns:
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        if numbers.notna().sum() == frame[name].notna().sum():
-            frame[name] = numbers
+    header, *rows = _read_cells(text, delimiter)
+    # Cells stay texts, because an arm named 1.10 is not 1.1; only the empty cell is missing to start with, because an
+    # arm may be named "None" or "NA".
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
+    if repeated:
+        raise ValueError(f"several columns are named {repeated[0]!r}")
+    frame = pd.DataFrame(rows, columns=header, dtype=object).replace({"": None})
+    frame = frame.drop(columns="", errors="ignore")  # row numbers, as pandas writes them
+    frame.attrs["delimiter"] = delimiter
     return frame
+
+
+def _read_cells(text: str, delimiter: str) -> list[list[str]]:
+    """The header and the rows, of as many cells as the header has.
+
+    Raises:
+        ValueError: where a row has more cells, or there is none.
+    """
+    header: list[str] = []
+    rows: list[list[str]] = []
+    for row in csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):  # an empty line
+            continue
+        header = header or cells
+        if any(cells[len(header) :]):
+            raise ValueError(f"row {len(rows)} has {len(cells)} cells, and the header has {len(header)}")
+        rows.append(cells[: len(header)] + [""] * (len(header) - len(cells)))
+    if not rows:
+        raise ValueError("the file is empty")
+    return rows
 
 
 def _rows_to_frame(rows: object) -> pd.DataFrame:

@@ -211,7 +211,7 @@ def _order_arms(arms: list[str], baseline: str) -> tuple[str, ...]:
 
 def _sort_seeds(seeds: Iterable[str]) -> tuple[str, ...]:
     """Sort numbers as numbers, before names."""
-    return tuple(sorted(seeds, key=lambda seed: (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed)))
+    return tuple(sorted(seeds, key=lambda seed: (not seed.isdecimal(), int(seed) if seed.isdecimal() else 0, seed)))
 
 
 def _check_shared_seeds(arms: Sequence[str], values: npt.NDArray[np.float64]) -> None:
@@ -248,7 +248,7 @@ def _rounding_step(values: npt.NDArray[np.float64]) -> float:
         rounded = np.round(finite, decimals)
         # Trackers export single precision with all its digits: 0.91 as 0.9100000262260437.
         is_rounded_single = np.array_equal(rounded.astype(np.float32), finite.astype(np.float32))
-        if is_rounded_single or np.allclose(rounded, finite, rtol=1e-12, atol=1e-12):
+        if is_rounded_single or np.allclose(rounded, finite, rtol=1e-12, atol=0):
             return 10.0**-decimals
     return 0.0
 

@@ -22,15 +22,19 @@ from reports.document import (
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
 from reports.figures.page_figures.judgement import changes_by_pair, describe_metric, judgement_figure
 from reports.formatting import Interval, choose_decimals, explain_finding, format_contrast, typeset_minus_signs
-from reports.pages.study import PAGE_FILE, figure_files, replace_folder
+from reports.pages.study import PAGE_FILE, figure_files, write_into
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv
 from reports.statistics import Verdict
 
 
 def write_judgement(judgement: Judgement, folder: Path) -> Path:
-    """Write the report in place of a folder; returns the page's path."""
-    replace_folder(folder, judgement_files(judgement))
+    """Write the report into a folder, in place of an earlier one; returns the page's path.
+
+    Raises:
+        InvalidValue: where the folder holds anything else.
+    """
+    write_into(folder, judgement_files(judgement))
     return folder / PAGE_FILE
 
 

@@ -25,7 +25,7 @@ from reports.figures.page_figures.judgement import judgement_figure
 from reports.figures.study import report_figures
 from reports.figures.style import Figure
 from reports.pages.judgement import arms_table, judgement_title, summarize_judgement, verdict_sentence, write_judgement
-from reports.pages.study import compare_recorded, write_report
+from reports.pages.study import PAGE_FILE, compare_recorded, report_files, write_into
 from reports.renderers import frames, markdown
 from studies.protocols import DEFAULT_PROTOCOL
 from studies.records.study_record import StudyRecord
@@ -100,8 +100,13 @@ class Report:
         return markdown.render_report(self.comparison, self._figures)
 
     def write(self, folder: str | Path) -> Path:
-        """Write the whole report to a folder: HTML, Markdown, LaTeX, CSV, figures; returns the page's path."""
-        return write_report(self.comparison, Path(folder))
+        """Write the whole report to a folder: HTML, Markdown, LaTeX, CSV, figures; returns the page's path.
+
+        Raises:
+            InvalidValue: where the folder holds anything but an earlier report.
+        """
+        write_into(Path(folder), report_files(self.comparison))
+        return Path(folder) / PAGE_FILE
 
     # Drawn once: a report with forty arms takes seconds to draw, and a notebook shows it in many cells.
     @cached_property

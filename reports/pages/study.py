@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_modules.file_lock import exclusive_lock
+from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.text import join_words
 from reports.calibration.rare_failures import rare_failure_cautions
 from reports.calibration.recorded_trainings import read_calibration
 from reports.comparison.comparison import Comparison, compare_arms
@@ -105,6 +107,24 @@ def render_documents(comparison: Comparison, figures: Sequence[Figure]) -> dict[
     if comparison.tuned:
         documents["tuning.csv"] = csv.tuning_csv(comparison)
     return documents
+
+
+def write_into(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a report into a folder that a user named; it may hold an earlier report, and nothing else.
+
+    Raises:
+        InvalidValue: where anything else is in it, or it is the current folder or a parent of that.
+    """
+    own_names = {Path(name).parts[0] for name in contents}
+    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in own_names) if folder.exists() else []
+    if others:
+        raise InvalidValue(
+            f"{folder} holds {join_words(others, max_words=3)}, which the report would replace; name a folder of its "
+            "own."
+        )
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise InvalidValue(f"{folder} is the current folder or contains it; name a folder of the report's own.")
+    replace_folder(folder, contents)
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -50,7 +50,15 @@ LATEX_ESCAPES = {
     "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≈": r"$\approx$", "≤": r"$\le$", "≥": r"$\ge$",
     "→": r"$\to$", "ε": r"$\varepsilon$", "σ": r"$\sigma$", "θ": r"$\theta$", "φ": r"$\varphi$", "ρ": r"$\rho$",
     "–": r"--", "—": r"---", "…": r"\ldots{}", "°": r"$^\circ$", "✓": r"$\surd$", "✗": r"$\times$", "²": r"$^2$",
+    "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "*": "{*}",  # a row that begins with a star would lose it
     "‘": "`", "’": "'", "“": "``", "”": "''", "\u00a0": "~", "-": "{-}",
+}  # fmt: skip
+
+GREEK_LETTERS = {
+    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ζ": r"\zeta", "η": r"\eta", "ι": r"\iota",
+    "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "µ": r"\mu", "ν": r"\nu", "ξ": r"\xi", "π": r"\pi", "τ": r"\tau",
+    "υ": r"\upsilon", "χ": r"\chi", "ψ": r"\psi", "ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta",
+    "Λ": r"\Lambda", "Ξ": r"\Xi", "Π": r"\Pi", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi", "Ω": r"\Omega",
 }  # fmt: skip
 
 
@@ -223,7 +231,10 @@ def _allow_breaks(word: str) -> str:
 def _escape_character(character: str) -> str:
     if character in LATEX_ESCAPES:
         return LATEX_ESCAPES[character]
-    if ord(character) < 0x180:  # Latin-1 and Latin Extended-A, which the T1 encoding has
+    if character in GREEK_LETTERS:
+        return rf"${GREEK_LETTERS[character]}$"
+    # Latin-1 and Latin Extended-A, which the T1 encoding has with nine exceptions.
+    if ord(character) < 0x180 and character not in "ĦħĸĿŀŉŦŧſ":
         return character
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     escaped = "".join(LATEX_ESCAPES.get(letter, letter) for letter in letters)

@@ -37,6 +37,7 @@ from studies.runner.study_run import (
 )
 from studies.runner.trial_store import TrialStore
 from studies.settings import Settings
+from studies.storage.lease import Lease
 from studies.storage.manifest import fetch_plan, hold_study_lease
 from studies.storage.study_status import mark_stopped
 from studies.tracking.errors import report_store_outage
@@ -140,7 +141,7 @@ def run_study(
             the resumed run, or for a budget of GPU hours where no trial takes a GPU.
     """
     _require_possible_start(context, unresolved, budget, logging)
-    with _hold_study(context):
+    with _hold_study(context) as lease:
         if resumed_run:
             _require_same_conditions(context, resumed_run)
         study_run = _register_study(context, resumed_run, options=logging)
@@ -149,8 +150,12 @@ def run_study(
             _train_study(study_run, budget, unresolved, reuse, quiet=quiet)
             complete = True
         finally:
-            # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open.
-            study_run.close(complete=complete)
+            # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open. But a process that was
+            # suspended for long may find that another one runs the study now: its runs are not to be closed.
+            if lease.is_held:
+                study_run.close(complete=complete)
+            else:
+                context.log(f"another process has taken {context.study.name} over and goes on with it")
         record = study_run.read_record()
         study_run.log_final_findings(record)
         return record
@@ -169,17 +174,17 @@ def _require_possible_start(
 
 
 @contextmanager
-def _hold_study(context: StudyContext) -> Iterator[None]:
+def _hold_study(context: StudyContext) -> Iterator[Lease]:
     """Hold a study's lease, with its plan as the object store has it; a store that does not answer is a short error."""
     # The lease is held until the study is read back: two drivers would log every trial twice.
     with (
-        hold_study_lease(context.study_folder, context.study.name, on_lost=interrupt_main),
+        hold_study_lease(context.study_folder, context.study.name, on_lost=interrupt_main) as lease,
         report_store_outage(context.settings.tracking_uri),
     ):
         if context.object_store:
             with context.object_store.as_settings_errors():
                 fetch_plan(context.object_store.remote_study(context.study_folder), may_upload=True)
-        yield
+        yield lease
 
 
 def _train_study(

@@ -113,6 +113,15 @@ class Lease:
         if not is_latest or _read_holder(self.file) != self.holder:
             raise LeaseLost(f"the lease on {self.folder} was taken over")
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process still holds the lease."""
+        try:
+            self.check()
+        except LeaseLost:
+            return False
+        return True
+
     def renew(self) -> None:
         """Renew the lease, so that others know its holder alive.
 

@@ -30,7 +30,7 @@ from studies.scratch import temporary_folder
 from studies.settings import Settings, SettingsError, require_plain_name
 from studies.storage import study_status
 from studies.storage.atomic import AtomicWriter, RemoteCopy
-from studies.storage.lease import Heartbeat, acquire_lease, find_holder
+from studies.storage.lease import Heartbeat, Lease, acquire_lease, find_holder
 from studies.storage.object_store import RemoteFolder, open_object_store
 from studies.storage.trial_folder import TrialFolder
 
@@ -308,7 +308,7 @@ def _has_same_content(file: Path, other: Path) -> bool:
 
 
 @contextmanager
-def hold_study_lease(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[None]:
+def hold_study_lease(folder: Path, study: str, on_lost: Callable[[], None]) -> Iterator[Lease]:
     """Hold the lease on a study's folder.
 
     No other process runs or logs the study meanwhile.
@@ -323,7 +323,7 @@ def hold_study_lease(folder: Path, study: str, on_lost: Callable[[], None]) -> I
             f"Wait for it, or follow it with `ablate status {study}`. Other studies may run at the same time."
         )
     with Heartbeat(lease, on_lost):
-        yield
+        yield lease
 
 
 def _manifest_to_json(manifest: StudyManifest) -> dict[str, object]:

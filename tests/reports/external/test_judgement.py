@@ -7,6 +7,7 @@ from scipy import stats
 
 import reports
 from ablations import Helps, Metric
+from lightning_modules.specs.errors import InvalidValue
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
 from reports.external.results_columns import ResultsError
@@ -158,3 +159,23 @@ def test_another_name_is_no_reason_to_withhold_a_verdict(name):
 def test_a_claim_on_another_endpoint_is_refused_in_a_line():
     with pytest.raises(ResultsError, match=r"is not about error; give it endpoint=.*name='error'"):
         judge(noisy(), claims=[Helps(arm="B", over="A")])
+
+
+def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path, monkeypatch):
+    results, folder = reports.judge(noisy()), tmp_path / "report"
+    assert results.write(folder) == results.write(folder)  # an earlier report
+    kept = folder / "thesis.txt"
+    kept.write_text("precious")
+    with pytest.raises(InvalidValue, match=r"holds thesis\.txt, which the report would replace"):
+        results.write(folder)
+    assert kept.read_text() == "precious"
+    kept.unlink()
+    monkeypatch.chdir(folder)
+    for inside in (folder, "."):
+        with pytest.raises(InvalidValue, match="is the current folder or contains it"):
+            results.write(inside)
+    assert (folder / "index.html").exists()
+
+
+def test_a_single_claim_needs_no_list():
+    assert len(judge(noisy("ABC"), claims="B helps over A").verdicts) == 1

@@ -220,3 +220,48 @@ def test_single_precision_exported_with_all_its_digits_is_seen_as_rounded():
     rows = [(arm, seed, value) for arm, row in zip("AB", values, strict=True) for seed, value in enumerate(row)]
     table = tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "accuracy"]))
     assert table.resolution == 0.01
+
+
+def write_csv(folder, text):
+    file = folder / "results.csv"
+    file.write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n", encoding="utf-8")
+    return str(file)
+
+
+def test_an_arm_named_like_a_number_keeps_its_name(tmp_path):
+    source = write_csv(tmp_path, "model,seed,accuracy\n1.1,0,91\n1.10,0,95\n1e-3,0,92\n1.1,1,91\n1.10,1,95\n1e-3,1,93")
+    assert tabulate_results(read_results(source)).arms == ("1.1", "1.10", "1e-3")
+
+
+@pytest.mark.parametrize("cells", ['987|"1,012"', '"2,987"|"1,012"'])
+def test_commas_that_may_separate_thousands_are_refused(tmp_path, cells):
+    first, second = cells.split("|")
+    source = write_csv(tmp_path, f"arm,seed,latency\nA,0,{first}\nB,0,{second}\nA,1,{first}\nB,1,{second}")
+    with pytest.raises(ResultsError, match=r"latency is '[12],\d+' in a row: \d{4} or \d\.\d{3}\? Write it without"):
+        tabulate_results(read_results(source))
+
+
+def test_a_decimal_comma_with_three_digits_is_read_where_a_semicolon_separates(tmp_path):
+    source = write_csv(tmp_path, "arm;seed;accuracy\nA;0;91,234\nB;0;92,345\nA;1;91,222\nB;1;92,333")
+    assert tabulate_results(read_results(source)).values[0].tolist() == [91.234, 91.222]
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused_by_its_number(tmp_path):
+    source = write_csv(tmp_path, "arm,seed,accuracy\nA,0,90\nB,0,91,92.5")
+    with pytest.raises(ResultsError, match="row 2 has 4 cells, and the header has 3"):
+        read_results(source)
+    trailing = write_csv(tmp_path, "arm,seed,accuracy\nA,0,90,\nB,0,91,\n\nA,1,90,\nB,1,91,")
+    assert tabulate_results(read_results(trailing)).seeds == ("0", "1")
+
+
+def test_an_empty_column_and_row_numbers_are_no_metric(tmp_path):
+    source = write_csv(tmp_path, ",arm,seed,Sweep,accuracy\n0,A,0,,90\n1,B,0,,91\n2,A,1,,90\n3,B,1,,91")
+    assert tabulate_results(read_results(source)).metric.name == "accuracy"
+
+
+def test_tiny_values_are_not_taken_as_rounded_and_huge_ones_are_refused():
+    rows = [("A", 0, 1e-13), ("B", 0, 2e-13), ("A", 1, 1.5e-13), ("B", 1, 3e-13)]
+    assert tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "loss"])).resolution == 0
+    huge = pd.DataFrame([("A", 0, 1e308), ("B", 0, 1e307)], columns=["arm", "seed", "loss"])
+    with pytest.raises(ResultsError, match=r"expected at most 1e\+150"):
+        tabulate_results(huge)

@@ -18,6 +18,7 @@ import pytest
 
 import studies
 from studies.maintenance.sync import load_planned_result
+from studies.runner import driver
 from studies.runner.provenance import git_revision, make_study_start
 from studies.runner.stage import StageRunner
 from studies.settings import Settings, SettingsError
@@ -320,6 +321,23 @@ def trial_processes(driver):
             ancestors.add(above)
         if driver in ancestors and parents[number] in forking:
             yield number
+
+
+def test_a_driver_whose_study_was_taken_over_closes_nothing(copied, monkeypatch):
+    """As one that was suspended for longer than a lease lasts: the runs are those of the new driver."""
+    news = []
+
+    def take_over(study_run, *_, **__):
+        (lease,) = study_run.context.study_folder.glob("lease-*.json")
+        number = int(lease.stem.partition("-")[2])
+        shutil.copy(lease, lease.with_name(f"lease-{number + 1:06d}.json"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "_train_study", take_over)
+    monkeypatch.setattr(StudyWriter, "close_study", lambda *_, **__: pytest.fail("closed"))
+    with pytest.raises(KeyboardInterrupt):
+        studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=copied.runs, quiet=True, say=news.append)
+    assert "another process has taken depth over and goes on with it" in news
 
 
 def test_a_second_run_of_the_same_study_at_the_same_time_is_refused(recorded):
