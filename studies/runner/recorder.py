@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from lightning_modules.specs.text import format_count
 from studies.console.progress import StudyProgress
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob, TrialListener
@@ -61,6 +62,7 @@ class RunRecorder(TrialListener):
         self.run_ids: dict[Trial, str] = {}
         self.logged_epochs: dict[Trial, set[int]] = {}
         self.incompletely_logged: set[Trial] = set()
+        self.unlogged_results: dict[Trial, Result] = {}
         self.retry_at = 0.0
         self.pending_epochs: dict[Trial, list[Mapping[str, float]]] = {}
         self.logged_at: dict[Trial, float] = {}
@@ -122,6 +124,7 @@ class RunRecorder(TrialListener):
 
     def _record_end(self, job: TrialJob, result: Result) -> None:
         epochs = self.pending_epochs.pop(job.trial, [])
+        self.unlogged_results[job.trial] = result
         self._enqueue_write(job.trial, lambda: self._end_run(job.trial, result, epochs))
         error = result.metrics.get("validation_error" if job.trial.is_candidate else "test_error")
         self.progress.finish_trial(job.folder.name, result.status, error)
@@ -148,6 +151,24 @@ class RunRecorder(TrialListener):
         is_incomplete = self.logged_epochs[trial] != set(range(len(result.times)))
         with_curves = trial in self.incompletely_logged or is_incomplete
         self.runs.log_result(self.run_ids[trial], trial, result, with_curves=with_curves)
+        self.unlogged_results.pop(trial, None)
+
+    def log_missed_results(self) -> None:
+        """Log the results that the store refused as their trials ended; called once no write is waiting.
+
+        Without them, a report or an interim analysis would be of fewer trials than have ended. Where the store still
+        refuses one, the next start logs it.
+        """
+        for trial, result in [*self.unlogged_results.items()]:
+            try:
+                self._end_run(trial, result, [])
+            except STORE_ERRORS as error:
+                reason = redact_credentials(last_line(root_cause(error)))
+                results = format_count(len(self.unlogged_results), "result")
+                self.progress.print_message(
+                    f"{results} could not be logged: the tracking store failed ({reason}); the next start logs them"
+                )
+                return
 
     def _enqueue_write(self, trial: Trial, write: Callable[[], None]) -> None:
         self.writer.add(lambda: self._write_or_defer(trial, write))

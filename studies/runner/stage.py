@@ -225,12 +225,14 @@ class StageRunner:
             jobs, context.resources, context.nodes, context.settings.cache_folder, context.log
         )
         rows = study_status.read_status(study_folder, trials_folder).trials
-        with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress, BackgroundWriter() as writer:
-            recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
-            try:
-                dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size, self.gate)
-            finally:
-                self.trial_store.release_ended_trials(jobs)
+        with StudyProgress(rows, len(jobs), quiet=self.quiet) as progress:
+            with BackgroundWriter() as writer:
+                recorder = RunRecorder(self.study_run, self.trial_store, progress, writer)
+                try:
+                    dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size, self.gate)
+                finally:
+                    self.trial_store.release_ended_trials(jobs)
+            recorder.log_missed_results()
         self.gate.require_all_admitted(jobs)
 
     def _make_job(self, trial: Trial) -> TrialJob:

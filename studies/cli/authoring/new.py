@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import shlex
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -67,8 +68,8 @@ def new(name: str, networks: str | None, setting: str | None, with_module: bool,
         raise InvalidValue(f"{name!r} is a path; expected a name, and its folder after --into.")
     file = folder / f"{name.removesuffix('.py')}.py"
     _require_free_name(file)
-    path = str(file) if len(file.parts) > 1 else f"./{file}"  # by its slash, commands tell a path from a name
-    target = path
+    written = str(file) if len(file.parts) > 1 else f"./{file}"  # by its slash, commands tell a path from a name
+    path = target = shlex.quote(written)
     if with_module:
         text = render_module_file(path, file.stem)
     elif setting is not None:
@@ -84,7 +85,7 @@ def new(name: str, networks: str | None, setting: str | None, with_module: bool,
     if as_json:
         print_result("new", {"file": str(file), "next": commands})
     else:
-        click.echo("\n  ".join((f"{path} is written. Edit it, then:", *commands)))
+        click.echo("\n  ".join((f"{written} is written. Edit it, then:", *commands)))
 
 
 def _require_free_name(file: Path) -> None:

@@ -100,8 +100,11 @@ def _refuse_table_options(study: str) -> None:
 
 
 def is_table(source: str) -> bool:
-    """Whether a source names a table of results rather than a study."""
-    return source.startswith("mlflow:") or Path(source).suffix.lower() in TABLE_SUFFIXES
+    """Whether a source names a table of results rather than a study: a study's file is its ablation or its archive."""
+    path = Path(source)
+    suffix = path.suffix.lower()
+    is_other_file = suffix not in ("", ".py", ".zip") and path.is_file()
+    return source.startswith("mlflow:") or suffix in TABLE_SUFFIXES or is_other_file
 
 
 COMMANDS = (gate,)

@@ -90,6 +90,13 @@ def test_a_new_file_tells_what_to_do_next():
     assert "ablate check ./my_classics.py --protocol imagenet" in shown
 
 
+def test_commands_for_a_folder_with_a_space_can_be_pasted_into_a_shell():
+    shown = call("new", "mine", "--into", "my studies").output
+    assert "my studies/mine.py is written." in shown
+    assert "ablate check 'my studies/mine.py'" in shown
+    assert "'my studies/mine.py'" in Path("my studies/mine.py").read_text(encoding="utf-8")
+
+
 def test_an_existing_file_is_left_as_it_is():
     Path("mine.py").write_text("x = 1\n", encoding="utf-8")
     assert "mine.py exists, and is left as it is" in call("new", "mine", code=2).output

@@ -104,6 +104,12 @@ def test_a_gate_refuses_options_that_say_nothing_of_its_source(arguments, told):
     assert told in call("gate", *arguments, code=2)
 
 
+def test_a_table_is_a_table_whatever_its_file_is_called(tmp_path):
+    file = tmp_path / "results.txt"
+    file.write_text("arm,seed,loss\nA,0,1\nB,0,2\n", encoding="utf-8")
+    assert call("gate", file, code=30).startswith("not judged: Cannot tell whether B improves on A in loss: one seed")
+
+
 def test_a_gate_on_one_seed_does_not_judge(tmp_path):
     file = tmp_path / "one.csv"
     file.write_text("arm,seed,loss\nA,0,1\nB,0,2\n", encoding="utf-8")

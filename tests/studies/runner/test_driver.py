@@ -457,6 +457,30 @@ def test_what_the_store_does_not_take_is_kept_and_logged_by_the_next_run(recorde
     assert [trial.result.metrics for trial in record.trials] == [once[trial.arm, 0].metrics for trial in record.trials]
 
 
+def test_what_the_store_refused_for_a_moment_is_logged_before_the_start_ends(recorded, tmp_path, monkeypatch):
+    """As a database that another process holds locked while trials end."""
+    end_trial, refused = StudyWriter.end_trial, []
+
+    def refuse_once(*arguments, **options):
+        if not refused:
+            refused.append(arguments)
+            raise mlflow.exceptions.MlflowException("database is locked")
+        return end_trial(*arguments, **options)
+
+    monkeypatch.setattr(StudyWriter, "end_trial", refuse_once)
+    # Writes within ten seconds of a failure are put off as well: here, those of all trials after the first.
+    line = {"seeds": (0,), "overrides": SHORT, "runs": tmp_path / "runs", "resources": ONE, "quiet": True}
+    record = studies.run("depth", **line)
+    assert len(refused) == 1
+    once = {trial.arm: trial.result for trial in recorded.record.trials if trial.seed == 0}
+    assert {trial.arm: trial.result.metrics for trial in record.trials} == {
+        arm: result.metrics for arm, result in once.items()
+    }
+    for trial in record.trials:
+        curves = trial.result.curves
+        assert curves == {**once[trial.arm].curves, "seconds": curves["seconds"]}
+
+
 def test_a_start_is_logged_before_its_trials_and_bears_what_is_known_then(recorded, copied):
     store, run_id = copied.store, copied.record.run_id
     (start,) = copied.record.starts
