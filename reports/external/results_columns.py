@@ -79,15 +79,15 @@ def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
         raise ResultsError(f"The column {arm!r} cannot hold both arms and seeds; name another with --seed-column.")
     if columns.metric:
         return arm, seed, _find_column(names, columns.metric, (), "metric")
-    others = [name for name in names if name not in (arm, seed) and _is_numeric(frame[name])]
-    if not others:  # numbers may be written as "91.2%" or "91,2"
-        others = [name for name in names if name not in (arm, seed) and _looks_numeric(frame[name])]
-    if not others and len(names) == 3:  # without a value, which is told by whoever reads them
-        others = [name for name in names if name not in (arm, seed)]
-    if len(others) != 1:
-        found = f"found {', '.join(others)}" if others else f"the columns are {', '.join(names)}"
+    others = [name for name in names if name not in (arm, seed)]
+    # Numbers may be written as "91.2%" or "91,2". A single column without a value is told by whoever reads it.
+    numeric = [name for name in others if _is_numeric(frame[name])]
+    numeric = numeric or [name for name in others if _looks_numeric(frame[name])]
+    numeric = numeric or (others if len(others) == 1 else [])
+    if len(numeric) != 1:
+        found = f"found {', '.join(numeric)}" if numeric else f"the columns are {', '.join(names)}"
         raise ResultsError(f"Name the column of the metric with --metric: {found}.")
-    return arm, seed, others[0]
+    return arm, seed, numeric[0]
 
 
 def _find_column(names: Sequence[str], given: str, usual: Sequence[str], what: str) -> str:

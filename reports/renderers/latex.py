@@ -41,6 +41,13 @@ MAX_ROWS_PER_PAGE = 36  # of a table: a float cannot break across pages
 MAX_NARROW_CHARACTERS = 24  # of a cell; a column with more wraps its text
 BREAK_OPPORTUNITY = "\u200b"
 
+GREEK_LETTERS = {
+    "ε": r"\varepsilon", "θ": r"\theta", "ρ": r"\rho", "σ": r"\sigma", "φ": r"\varphi",
+    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ζ": r"\zeta", "η": r"\eta", "ι": r"\iota",
+    "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "µ": r"\mu", "ν": r"\nu", "ξ": r"\xi", "π": r"\pi", "τ": r"\tau",
+    "υ": r"\upsilon", "χ": r"\chi", "ψ": r"\psi", "ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta",
+    "Λ": r"\Lambda", "Ξ": r"\Xi", "Π": r"\Pi", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi", "Ω": r"\Omega",
+}  # fmt: skip
 # Hyphens are set in braces, because fonts join two of them into a dash: --seeds would become –seeds.
 LATEX_ESCAPES = {
     BREAK_OPPORTUNITY: r"\allowbreak{}",
@@ -48,17 +55,11 @@ LATEX_ESCAPES = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"{'}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}",
     "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≈": r"$\approx$", "≤": r"$\le$", "≥": r"$\ge$",
-    "→": r"$\to$", "ε": r"$\varepsilon$", "σ": r"$\sigma$", "θ": r"$\theta$", "φ": r"$\varphi$", "ρ": r"$\rho$",
+    "→": r"$\to$",
     "–": r"--", "—": r"---", "…": r"\ldots{}", "°": r"$^\circ$", "✓": r"$\surd$", "✗": r"$\times$", "²": r"$^2$",
     "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "*": "{*}",  # a row that begins with a star would lose it
     "‘": "`", "’": "'", "“": "``", "”": "''", "\u00a0": "~", "-": "{-}",
-}  # fmt: skip
-
-GREEK_LETTERS = {
-    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ζ": r"\zeta", "η": r"\eta", "ι": r"\iota",
-    "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "µ": r"\mu", "ν": r"\nu", "ξ": r"\xi", "π": r"\pi", "τ": r"\tau",
-    "υ": r"\upsilon", "χ": r"\chi", "ψ": r"\psi", "ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta",
-    "Λ": r"\Lambda", "Ξ": r"\Xi", "Π": r"\Pi", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi", "Ω": r"\Omega",
+    **{letter: f"${command}$" for letter, command in GREEK_LETTERS.items()},
 }  # fmt: skip
 
 
@@ -231,8 +232,6 @@ def _allow_breaks(word: str) -> str:
 def _escape_character(character: str) -> str:
     if character in LATEX_ESCAPES:
         return LATEX_ESCAPES[character]
-    if character in GREEK_LETTERS:
-        return rf"${GREEK_LETTERS[character]}$"
     # Latin-1 and Latin Extended-A, which the T1 encoding has with nine exceptions.
     if ord(character) < 0x180 and character not in "ĦħĸĿŀŉŦŧſ":
         return character

@@ -9,10 +9,16 @@ import numpy as np
 from reports.formatting import MINUS, choose_decimals, format_fixed
 from reports.statistics.contrasts import Estimate, estimate_combinations, pairwise_coefficients
 from reports.statistics.critical_values import Array
-from reports.statistics.evidence import ALPHA, EndpointAnalysis, Evidence, FavoredSide, ImprovementBounds, Statement
+from reports.statistics.evidence import (
+    ALPHA,
+    MAX_DECIMALS,
+    EndpointAnalysis,
+    Evidence,
+    FavoredSide,
+    ImprovementBounds,
+    Statement,
+)
 from reports.statistics.families import ArmPair, ContrastFamily, FamilyEstimates
-
-MAX_DECIMALS = 6
 
 
 class ContinuousEndpointAnalysis(EndpointAnalysis):

@@ -163,7 +163,7 @@ class RunRecorder(TrialListener):
             try:
                 self._end_run(trial, result, [])
             except STORE_ERRORS as error:
-                reason = redact_credentials(last_line(root_cause(error)))
+                reason = _failure_reason(error)
                 results = format_count(len(self.unlogged_results), "result")
                 self.progress.print_message(
                     f"{results} could not be logged: the tracking store failed ({reason}); the next start logs them"
@@ -181,12 +181,16 @@ class RunRecorder(TrialListener):
             write()
         except STORE_ERRORS as error:
             if trial not in self.incompletely_logged:
-                reason = redact_credentials(last_line(root_cause(error)))
+                reason = _failure_reason(error)
                 self.progress.print_message(
                     f"{self._describe(trial)}: the tracking store failed ({reason}); what it missed is logged later"
                 )
             self.incompletely_logged.add(trial)
             self.retry_at = time.monotonic() + STORE_RETRY_SECONDS
+
+
+def _failure_reason(error: Exception) -> str:
+    return redact_credentials(last_line(root_cause(error)))
 
 
 def last_line(reason: str) -> str:

@@ -62,15 +62,18 @@ def test_a_wider_level_gives_wider_intervals():
     assert wide.estimate.half_width > 1.2 * narrow.estimate.half_width
 
 
+def while_running(study, arm, seed):
+    """The study as it stood while one of its trials was running."""
+    trials = []
+    for each in study.trials:
+        is_running = (each.arm, each.seed) == (arm, seed)
+        trials.append(replace(each, state="running", result=None) if is_running else each)
+    return replace(study, trials=tuple(trials))
+
+
 def test_a_look_counts_once_all_its_trials_have_ended():
     whole = study_of(CLEAR)
-    running = replace(
-        whole,
-        trials=tuple(
-            replace(each, state="running", result=None) if (each.arm, each.seed) == ("B", 4) else each
-            for each in whole.trials
-        ),
-    )
+    running = while_running(whole, "B", 4)
     assert (interim_schedule(whole).num_reached, interim_schedule(running).num_reached) == (3, 1)
     early = compare_arms(study_of(CLEAR, seeds=2))
     assert early.claims[0].word == "inconclusive"
@@ -80,15 +83,7 @@ def test_a_look_counts_once_all_its_trials_have_ended():
 
 
 def test_before_the_first_look_no_page_states_a_finding():
-    whole = study_of(CLEAR)
-    running = replace(
-        whole,
-        trials=tuple(
-            replace(each, state="running", result=None) if (each.arm, each.seed) == ("B", 2) else each
-            for each in whole.trials
-        ),
-    )
-    compared = compare_arms(running)
+    compared = compare_arms(while_running(study_of(CLEAR), "B", 2))
     assert compared.interim_schedule.num_reached == 0
     assert [claim.word for claim in compared.claims] == ["inconclusive"]
     assert compared.claims[0].finding.startswith("Cannot tell whether")
