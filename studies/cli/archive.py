@@ -94,6 +94,8 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
         record = archive.read_record()
         if not any(path.startswith("trials/") for path in archive.checksums):
             raise click.UsageError(f"{file} holds a record without trial folders: read it with `ablate report {file}`.")
+        study = record.registration.study
+        conditions = archive.conditions_of(study)
         settings.create_folders()
         num_new, kept = unpack_trials(archive, settings)
     for line in kept:
@@ -105,11 +107,10 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
             click.echo(line)
 
     show(f"{file}: {format_count(num_new, 'trial')} unpacked, {len(kept)} left as they are here")
-    study = record.registration.study
     num_logged = sync_studies(settings, study, make_sync_start, show)
     store = open_store(settings)
-    imported = store.reader.read_study(study, record.registration.protocol)
-    run_id = imported.run_id
+    run_id = store.inspector.closed_run_id(study, conditions)
+    imported = store.reader.read_study(study, run_id=run_id)
     # No trial folder holds these: when the study was run, and how fast its networks are.
     store.writer.log_starts(run_id, record.starts)
     if record.latency and imported.latency is None:

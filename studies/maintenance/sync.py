@@ -13,6 +13,7 @@ from lightning_modules.specs.errors import DamagedFileError, did_you_mean
 from lightning_modules.specs.text import format_count
 from studies.design.declare import resuming_command
 from studies.design.trial import Trial
+from studies.maintenance.registration_update import update_registration
 from studies.maintenance.repair import repair_study
 from studies.records.identity import is_recorded
 from studies.records.results import Result
@@ -118,6 +119,7 @@ def _sync_study(
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
         if num_repaired or not closed or _has_unlogged(store, closed, results, cancelled):
             study_run_id = _open_study_run(store, folder, manifest, log_of_study)
+            update_registration(store, study_run_id, folder, manifest, results, log_of_study)
             num_logged = _log_results(store, settings, study_run_id, manifest, results)
             # After the results: of a trial that failed and was then cancelled, the newest run counts.
             num_logged_cancelled = _log_cancellations(store, study_run_id, manifest, cancelled)
@@ -223,8 +225,6 @@ def _open_study_run(store: Store, folder: Path, manifest: StudyManifest, log: Ca
     study_run_id = store.writer.register_study(
         manifest.registration, manifest.conditions, manifest.tags, is_start=False
     )
-    if manifest.registration_log and not store.reader.read_registration_log(study_run_id):
-        store.writer.log_registration_log(study_run_id, manifest.registration_log)
     try:
         store.writer.restore_latency(study_run_id, folder)
     except DamagedFileError as error:

@@ -101,6 +101,13 @@ def find_break(entries: Sequence[RegistrationEntry]) -> str:
     return ""
 
 
+def continue_log(
+    entries: tuple[RegistrationEntry, ...], other: tuple[RegistrationEntry, ...]
+) -> tuple[RegistrationEntry, ...]:
+    """A log with the further amendments that another copy of it holds; as it is where the two are different logs."""
+    return other if other[: len(entries)] == entries else entries
+
+
 def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what differs between two declarations, one clause for each field."""
     changes = []

@@ -16,7 +16,7 @@ from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
-from studies.records.registration_log import RegistrationEntry, declaration_of, describe_changes
+from studies.records.registration_log import RegistrationEntry, continue_log, declaration_of, describe_changes
 from studies.records.results import Result
 from studies.records.serialization import registration_to_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
@@ -27,7 +27,7 @@ from studies.runner.provenance import make_study_start
 from studies.runner.recorder import last_line
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
-from studies.storage.manifest import StudyManifest, read_manifest
+from studies.storage.manifest import StudyManifest, read_manifest, registration_in_force
 from studies.storage.trial_requests import find_cancel_reasons, read_cancellations
 from studies.tracking.errors import STORE_ERRORS, TrackingError
 from studies.tracking.interface.findings import TRIALS_ALONE, TRIALS_DIGEST_TAG, LoggingOptions, StudyFindings
@@ -258,11 +258,15 @@ def take_up_registration(context: StudyContext, run_id: str, *, amend: bool = Fa
     Args:
         amend: whether the registration becomes today's declaration in all else as well.
     """
-    registration = read_first_registration(context, run_id)
-    logged, in_folder = context.store.reader.read_registration_log(run_id), _read_folder_log(context)
-    if logged and in_folder and logged != in_folder:
+    first = registration = read_first_registration(context, run_id)
+    manifest = _read_manifest(context)
+    logged = context.store.reader.read_registration_log(run_id)
+    in_folder = manifest.registration_log if manifest else ()
+    entries = continue_log(logged, in_folder)
+    if in_folder != entries[: len(in_folder)]:
         context.log("the registrations in MLflow and in the runs folder do not match: the report says how")
-    entries = logged or in_folder
+    if manifest and len(entries) > len(logged):  # of another machine: they reached this runs folder alone
+        registration = registration_in_force(manifest)
     if not entries:
         entries = (_make_entry(context, registration, ()),)
         context.log(f"registered {entries[0].results_seen}; digest {entries[0].digest}")
@@ -272,6 +276,7 @@ def take_up_registration(context: StudyContext, run_id: str, *, amend: bool = Fa
         changes = "; ".join(describe_changes(entries[-1].declaration, amendment.declaration))
         context.log(f"registration amended {amendment.results_seen}: {changes}; digest {amendment.digest}")
         entries, registration = (*entries, amendment), declared
+    if registration != first:
         context.store.writer.log_registration(run_id, registration)
     context = replace(context, registration=registration, registration_log=entries)
     if entries != logged:
@@ -315,12 +320,12 @@ def _make_entry(
     )
 
 
-def _read_folder_log(context: StudyContext) -> tuple[RegistrationEntry, ...]:
-    """The log in the study's folder; empty where there is none, or a damaged one."""
+def _read_manifest(context: StudyContext) -> StudyManifest | None:
+    """The manifest in the study's folder; ``None`` where there is none, or a damaged one."""
     try:
-        return read_manifest(context.study_folder).registration_log
+        return read_manifest(context.study_folder)
     except DamagedFileError:
-        return ()
+        return None
 
 
 def _write_folder_log(context: StudyContext) -> None:

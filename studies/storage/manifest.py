@@ -21,7 +21,7 @@ from lightning_modules.stored_files import dump_json, hash_bytes, read_array, re
 from studies.design.trial import Trial, is_dependency_name
 from studies.records.identity import TrialKey
 from studies.records.registration import Registration
-from studies.records.registration_log import RegistrationEntry, entry_from_json, entry_to_json
+from studies.records.registration_log import RegistrationEntry, continue_log, entry_from_json, entry_to_json
 from studies.records.result_files import RESULT_REMEDY, require_consistent
 from studies.records.results import RECORD_SCHEMA, Result
 from studies.records.schema import require_schema
@@ -135,19 +135,28 @@ class StudyManifest:
         # A trial that is planned again moves to the end: `latest_entries` relies on the order.
         entries = [entry for entry in earlier.entries if entry.folder not in planned]
         candidates = dict.fromkeys((*earlier.candidate_folders, *self.candidate_folders))
-        # The first registration counts, with the seeds of all: claims that were edited since are not judged, unless the
-        # registration was amended.
-        seeds = tuple(sorted({*earlier.registration.seeds, *self.registration.seeds}))
-        num_known = len(earlier.registration_log)
-        is_continued = self.registration_log[:num_known] == earlier.registration_log
-        is_amended = is_continued and len(self.registration_log) > max(1, num_known)
+        log = continue_log(earlier.registration_log, self.registration_log)
         return replace(
             self,
-            registration=replace((self if is_amended else earlier).registration, seeds=seeds),
-            registration_log=(self if is_continued else earlier).registration_log,
+            registration=self._merge_registration(earlier),
+            registration_log=log,
             entries=(*entries, *planned.values()),
             candidate_folders=tuple(candidates),
         )
+
+    def _merge_registration(self, earlier: StudyManifest) -> Registration:
+        """The registration in force: the first one, unless this manifest continues its log with an amendment.
+
+        Seeds that were planned elsewhere are in the entries alone, until an amendment of the log declares them.
+        """
+        log = continue_log(earlier.registration_log, self.registration_log)
+        if len(log) > max(1, len(earlier.registration_log)):
+            return self.registration
+        if earlier.registration_log:
+            return earlier.registration
+        # Earlier versions kept no log, and added the seeds of every start.
+        known = () if log else earlier.registration.seeds
+        return replace(earlier.registration, seeds=tuple(sorted({*known, *self.registration.seeds})))
 
 
 def read_manifest(folder: Path) -> StudyManifest:
@@ -188,6 +197,14 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> StudyManifest:
         candidate_folders=tuple(candidates),
         registration_log=tuple(map(entry_from_json, data.get("registration_log", ()))),
     )
+
+
+def registration_in_force(manifest: StudyManifest) -> Registration:
+    """What the log of a manifest declares last, whatever was written into the registration beside it."""
+    if not manifest.registration_log:
+        return manifest.registration
+    data = registration_to_json(manifest.registration)
+    return registration_from_json({**data, **manifest.registration_log[-1].declaration})
 
 
 def read_all_manifests(settings: Settings, on_damage: Callable[[DamagedFileError], None]) -> dict[Path, StudyManifest]:

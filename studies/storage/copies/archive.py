@@ -181,6 +181,22 @@ class StudyArchive:
     archive: zipfile.ZipFile
     checksums: Mapping[str, tuple[str, int]]
 
+    @property
+    def study_folders(self) -> list[str]:
+        """Names of the folders of its studies: each a study's name, a hyphen and its conditions."""
+        return sorted({path.split("/")[1] for path in self.checksums if path.startswith("studies/")})
+
+    def conditions_of(self, study: str) -> str:
+        """Digest of the conditions of a study in it.
+
+        Raises:
+            SettingsError: where it holds no plan of the study.
+        """
+        for name in self.study_folders:
+            if name.rpartition("-")[0] == study:
+                return name.rpartition("-")[2]
+        raise SettingsError(f"{self.file} holds no plan of {study}: it is no archive of `ablate export`, or was cut.")
+
     def read(self, path: str) -> bytes:
         """Content of a file.
 
@@ -317,6 +333,14 @@ def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[
         The number of trials that are new here, and one line per trial that was left as it is, with the reason.
     """
     archive.verify()
+    for name in archive.study_folders:
+        driver = find_holder(settings.studies_folder / name)
+        if driver:
+            study = name.rpartition("-")[0]
+            raise SettingsError(
+                f"{study} is being run under the same conditions by {driver}, which would not log the archive's "
+                f"trials. Import {archive.file} when it has ended: `ablate status {study}`."
+            )
     kept: list[str] = []
     num_new = 0
     for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
@@ -325,7 +349,7 @@ def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[
             kept.append(f"{name}: {reason}")
         elif reason is None:
             num_new += 1
-    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("studies/")}):
+    for name in archive.study_folders:
         _unpack_study(archive, name, settings.studies_folder / name)
     return num_new, kept
 

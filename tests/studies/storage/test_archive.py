@@ -12,10 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 import reports
+from lightning_modules.stored_files import dump_json
 from studies.cli.app import main
+from studies.design.declare import declare
+from studies.records.study_record import StudyRecord
+from studies.runner.context import prepare_study
+from studies.runner.driver import register_study
 from studies.settings import Settings, SettingsError
 from studies.storage.copies.archive import MANIFEST_FILE, open_archive, read_archived_record
+from studies.storage.lease import acquire_lease
 from studies.tracking.store import open_store
+from tests.studies.conftest import ONE, SHORT
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
 
@@ -88,6 +95,66 @@ def test_an_imported_study_is_recorded_with_its_starts_and_trains_nothing_again(
     again = call("import", exported, "--runs", tmp_path)
     assert "0 trials unpacked, 0 left" in again
     assert "nothing to log" in again
+
+
+def register_depth(runs: Path, *seeds: int) -> StudyRecord:
+    study = declare("depth", seeds=seeds, overrides=SHORT)
+    return register_study(prepare_study(study, Settings.from_environment(runs), ONE, [].append))
+
+
+def test_seeds_that_another_machine_trained_are_declared_in_an_amendment(exported, tmp_path):
+    register_depth(tmp_path, 0)
+    shown = call("import", exported, "--runs", tmp_path)
+    assert "registration amended after 8 of 8 results: seed added: 1; digest" in shown
+    reader = open_store(Settings.from_environment(tmp_path)).reader
+    record = reader.read_study("depth")
+    assert record.registration_check.finding == "amended after 8 of 8 results", record.registration_check.mismatches
+    assert record.registration.seeds == (0, 1)
+    call("import", exported, "--runs", tmp_path)
+    assert reader.read_study("depth").registration_check == record.registration_check
+
+
+def test_seeds_planned_in_a_folder_that_another_machine_registered_are_an_amendment(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    first = register_depth(there, 0).registration_check
+    shutil.copytree(there / "studies", here / "studies")
+    second = register_depth(here, 1)
+    check = second.registration_check
+    assert check.finding == "amended before any of 8 results", check.mismatches
+    assert check.entries[0] == first.entries[0]
+    assert second.registration.seeds == (0, 1)
+    assert register_depth(here, 1).registration_check == check
+
+
+def test_a_registration_that_was_edited_in_a_shared_folder_is_not_taken_up(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    declared = register_depth(there, 0).registration.smallest_effect
+    (file,) = there.glob("studies/*/study.json")
+    content = {name: value for name, value in json.loads(file.read_bytes()).items() if name != "checksum"}
+    content["registration"]["smallest_effect"] = declared + 1
+    file.write_bytes(dump_json(content))
+    shutil.copytree(there / "studies", here / "studies")
+    record = register_depth(here, 0)
+    assert record.registration.smallest_effect == declared
+    assert any("smallest effect from" in text for text in record.registration_check.mismatches)
+
+
+def test_nothing_is_imported_into_a_study_that_is_running(exported, copied):
+    (folder,) = copied.runs.glob("studies/*")
+    lease = acquire_lease(folder)
+    shown = call("import", exported, "--runs", copied.runs, code=2)
+    lease.release()
+    assert "depth is being run under the same conditions by" in shown
+
+
+def test_an_archive_of_changed_settings_adds_its_starts_to_that_study_alone(exported, tmp_path, recorded):
+    call("import", exported, "--runs", tmp_path)
+    study = declare("depth", seeds=(0,), overrides={**SHORT, "recipe.epochs": 1})
+    settings = Settings.from_environment(tmp_path)
+    newest = register_study(prepare_study(study, settings, ONE, [].append))
+    reader = open_store(settings).reader
+    call("import", exported, "--runs", tmp_path)
+    assert reader.read_study("depth", run_id=newest.run_id).starts == newest.starts
 
 
 def test_a_result_that_differs_is_kept_and_named(exported, copied):
