@@ -255,7 +255,11 @@ class _CancelScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide whether a trial of Tune goes on."""
-        return str(TrialScheduler.STOP if self.queue.must_stop(trial.config["jobs"]) else TrialScheduler.CONTINUE)
+        if not self.queue.must_stop(trial.config["jobs"]):
+            return str(TrialScheduler.CONTINUE)
+        # Tune keeps the actor for another trial: without one, the training would go on to its end unseen.
+        trial.temporary_state.ray_actor.stop_training.remote()
+        return str(TrialScheduler.STOP)
 
 
 class _TrialWorker(tune.Trainable):
@@ -301,6 +305,10 @@ class _TrialWorker(tune.Trainable):
         process = self.trial_process or self._start_jobs(self.config)
         messages = process.listen()
         return {"messages": messages, "done": process.has_ended}
+
+    def stop_training(self) -> None:
+        """Kill the process of a cancelled trial; the actor waits for the next one."""
+        self._stop_jobs()
 
     def cleanup(self) -> None:
         self._stop_jobs()

@@ -140,6 +140,26 @@ def test_trials_of_a_running_study_are_cancelled_and_tried_again(tmp_path, one_r
     assert set(states) <= {"finished", "at chance"}
 
 
+def test_a_running_trial_that_is_cancelled_stops_though_no_other_one_waits(tmp_path, one_ray):
+    runs = tmp_path / "runs"
+    settings = Settings.from_environment(runs)
+
+    def request():
+        wait_for_state(settings, "D", 0, "running")
+        for arm in ("A", "B", "D"):
+            cancel_trial(settings, "depth", None, arm, 0, "")
+
+    user = threading.Thread(target=request)
+    user.start()
+    overrides = {**SHORT, "recipe.epochs": 60}
+    record = studies.run("depth", seeds=1, overrides=overrides, runs=runs, quiet=True, say=lambda _: None)
+    user.join()
+    # E, which takes longer than D, goes on meanwhile.
+    assert {trial.arm: trial.state for trial in record.trials if trial.arm != "E"} == dict.fromkeys("ABD", "cancelled")
+    (ended,) = ended_trials(runs)
+    assert ended.parent.name.startswith(record.find_trial("E", 0).result.fingerprint)
+
+
 def test_a_cancelled_trial_is_tried_again_after_its_driver_was_killed(tmp_path, one_ray):
     runs = tmp_path / "runs"
     settings = Settings.from_environment(runs)
