@@ -129,7 +129,7 @@ def _sync_study(
             for damage in damages if not num_repaired else ():  # else those are listed already
                 log_of_study(str(damage))
     counts = _SyncCounts(
-        planned=len(manifest.latest_entries),
+        planned=len(manifest.recorded_entries(settings)),
         ended=len({*results, *cancelled}),
         logged=num_logged,
         cancelled=len(cancelled),
@@ -146,7 +146,7 @@ def _load_results(
 ) -> dict[ManifestEntry, Result]:
     """The results of the planned trials; one that is damaged or lost is logged and left out."""
     results = {}
-    for entry in manifest.latest_entries:
+    for entry in manifest.recorded_entries(settings):
         trial = entry.trial
         try:
             result = load_planned_result(entry, settings, manifest.labels)
@@ -181,7 +181,7 @@ def _find_cancelled(
     log: Callable[[str], None],
 ) -> dict[ManifestEntry, str]:
     """The planned trials that the user has cancelled, each with its reason; one that has a result is not."""
-    entries = {entry.trial: entry for entry in manifest.latest_entries}
+    entries = {entry.trial: entry for entry in manifest.recorded_entries(settings)}
     open_trials = [
         trial for trial, entry in entries.items() if entry not in results or results[entry].status == "failed"
     ]

@@ -190,7 +190,7 @@ def _check_folder_agreement(settings: Settings, runs: Iterable[RecordedRun]) -> 
         if lease.find_holder(folder):  # its driver is still logging
             continue
         num_missing = 0
-        for entry in manifest.latest_entries:
+        for entry in manifest.recorded_entries(settings):
             trial = index.trials.get(entry.folder)
             if trial and trial.result and not is_recorded(trial.key, trial.result.status, recorded):
                 num_missing += 1

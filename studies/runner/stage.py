@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 
 from lightning_modules.specs.errors import DamagedFileError
@@ -111,9 +112,10 @@ class StageRunner:
         return {entry.folder: entry.tags for entry in read_manifest(folder).entries}
 
     def _list_unplanned(self, ended: Sequence[Trial]) -> None:
-        """List ended trials in the manifest that this study never planned, as another one has trained them.
+        """List ended trials in the manifest whose last entry is another one, or that have none.
 
-        By the manifest alone, `ablate export`, `latency` and `sync` know which networks and results a study has.
+        Another study has trained them, or this one by code that it has returned to since. By the manifest alone,
+        `ablate export`, `gc`, `latency` and `sync` know which networks and results a study has.
         """
         listed: set[str] = set()
         folder = self.context.study_folder
@@ -122,14 +124,18 @@ class StageRunner:
                 manifest = read_manifest(folder)
             except DamagedFileError:
                 return  # kept as it is, for whoever wants to mend it
-            listed = {*manifest.candidate_folders, *(entry.folder for entry in manifest.entries)}
+            listed = {*manifest.candidate_folders, *(entry.folder for entry in manifest.latest_entries)}
         unplanned: list[Trial] = []
         for trial in ended:
             is_listed = self.trial_store.folder(trial).folder.name in listed
             if not is_listed and self.trial_store.has_result(trial):
                 unplanned.append(trial)
-        if unplanned:
-            self._write_manifest(self.make_manifest(unplanned, {}))  # the revision that trained them is not this one
+        if not unplanned:
+            return
+        planned_tags = self._planned_tags()
+        listing = self.make_manifest(unplanned, {})  # the revision that trained them is not this one
+        entries = [replace(entry, tags=planned_tags.get(entry.folder, entry.tags)) for entry in listing.entries]
+        self._write_manifest(replace(listing, entries=tuple(entries)))
 
     # -- planning ------------------------------------------------------------------------------------------------
 

@@ -106,6 +106,22 @@ class StudyManifest:
             latest[entry.trial.fingerprint, entry.tags.get("recipe")] = entry
         return tuple(latest.values())
 
+    def recorded_entries(self, settings: Settings) -> tuple[ManifestEntry, ...]:
+        """The last entry of each trial that has a result; of one without any, the last entry.
+
+        The record shows these: a trial that was planned again and never ended has not replaced its result.
+        """
+        chosen: dict[tuple[str, str | None], ManifestEntry] = {}
+        has_result: set[tuple[str, str | None]] = set()
+        for entry in self.entries:
+            trial = entry.trial.fingerprint, entry.tags.get("recipe")
+            is_ended = entry.trial_folder(settings).result_file.exists()
+            if is_ended or trial not in has_result:
+                chosen[trial] = entry
+            if is_ended:
+                has_result.add(trial)
+        return tuple(chosen.values())
+
     def write(self, folder: Path, remote_copy: RemoteCopy | None = None) -> None:
         """Write the manifest, merged with what earlier runs planned."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def collect_content(
     if any((study_folder / name).exists() for name in STUDY_FILES[:2]):
         names = (*TRIAL_FILES, WEIGHTS_FILE) if weights else TRIAL_FILES
         try:
-            entries = read_manifest(study_folder).latest_entries
+            entries = read_manifest(study_folder).recorded_entries(settings)
             members |= _folder_members(study_folder, "studies", STUDY_FILES)
         except DamagedFileError as error:
             entries = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import reports
+import studies
 from lightning_modules.stored_files import dump_json
 from studies.cli.app import main
 from studies.design.declare import declare
@@ -21,6 +23,7 @@ from studies.runner.driver import register_study
 from studies.settings import Settings, SettingsError
 from studies.storage.copies.archive import MANIFEST_FILE, open_archive, read_archived_record
 from studies.storage.lease import acquire_lease
+from studies.storage.manifest import read_manifest
 from studies.tracking.store import open_store
 from tests.studies.conftest import ONE, SHORT
 
@@ -155,6 +158,36 @@ def test_an_archive_of_changed_settings_adds_its_starts_to_that_study_alone(expo
     reader = open_store(settings).reader
     call("import", exported, "--runs", tmp_path)
     assert reader.read_study("depth", run_id=newest.run_id).starts == newest.starts
+
+
+def plan_by_other_code(runs: Path) -> str:
+    """Plan a recorded trial again, as after an edit of the code; returns the name of its folder, which is not made."""
+    (folder,) = runs.glob("studies/*")
+    plan = read_manifest(folder)
+    first = plan.entries[0]
+    again = replace(first, digests={**first.digests, "code": "f" * 16}, folder=first.folder + "-again")
+    replace(plan, entries=(again,)).write(folder)
+    return first.folder
+
+
+def test_a_trial_that_was_planned_again_and_never_ended_is_exported_with_its_result(copied, tmp_path):
+    plan_by_other_code(copied.runs)
+    call("export", "depth", "-o", tmp_path / "depth.zip", "--runs", copied.runs)
+    assert "8 trials unpacked" in call("import", tmp_path / "depth.zip", "--runs", tmp_path / "elsewhere")
+    record = open_store(Settings.from_environment(tmp_path / "elsewhere")).reader.read_study("depth")
+    assert results(record) == results(copied.record)
+    assert "nothing to log: all 8 trials are logged" in call("sync", "depth", "--runs", copied.runs)
+
+
+def test_the_last_plan_of_a_trial_is_that_of_the_code_that_a_study_has_returned_to(copied):
+    name = plan_by_other_code(copied.runs)
+    shutil.copytree(copied.runs / "trials" / name, copied.runs / "trials" / f"{name}-again")
+    studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=copied.runs, quiet=True, say=[].append)
+    (folder,) = copied.runs.glob("studies/*")
+    plan = read_manifest(folder)
+    assert plan.latest_entries == plan.recorded_entries(Settings.from_environment(copied.runs))
+    assert name in {entry.folder for entry in plan.latest_entries}
+    assert len(plan.latest_entries) == len(plan.entries) - 1 == 8
 
 
 def test_a_result_that_differs_is_kept_and_named(exported, copied):
