@@ -46,7 +46,8 @@ def plan_trials(
     Args:
         trials: with a common parent run.
         key_of: what must agree before an ended trial is reused.
-        ended_trials: all trials in the tracking store that ended, the oldest first.
+        ended_trials: all trials in the tracking store that ended, the oldest first; of the common parent run, those
+            that failed as well.
         has_stored_result: whether a trial's folder holds its result.
         parent_run_id: of the study, or of an arm's search.
         reuse: ``matching`` reuses what agrees in code, data and platform; ``any`` what agrees in setup, seed, data and
@@ -54,9 +55,11 @@ def plan_trials(
     """
     recorded, reusable, unlogged, to_train, outdated = [], [], [], [], []
     for trial in trials:
-        same_setup = [ended for ended in ended_trials if ended.key.fingerprint == trial.fingerprint]
+        runs = [ended for ended in ended_trials if ended.key.fingerprint == trial.fingerprint]
+        own = [ended for ended in runs if ended.parent_run_id == parent_run_id]
+        # A failed trial is tried again; a candidate is not.
+        same_setup = [ended for ended in runs if ended.status != "failed" or trial.is_candidate]
         candidates = _find_reusable(same_setup, key_of(trial), reuse)
-        own = [ended for ended in same_setup if ended.parent_run_id == parent_run_id]
         if own and own[-1] in candidates:  # a report reads the newest run of a trial
             recorded.append(trial)
         elif candidates:

@@ -14,6 +14,7 @@ from studies.design.trial import Trial
 from studies.execution.cluster import prestart
 from studies.execution.jobs import TrialJob
 from studies.execution.resources import cluster_share_of
+from studies.records.identity import EndedTrial
 from studies.runner.limits.gate import BudgetGate
 from studies.runner.recorder import RunRecorder
 from studies.runner.reuse_plan import (
@@ -46,6 +47,7 @@ class StageRunner:
         self.study_run, self.exit_stack, self.reuse, self.quiet = study_run, exit_stack, reuse, quiet
         self.gate = gate
         self.context, self.trial_store = study_run.context, study_run.trial_store
+        self.trained: set[Trial] = set()  # by this start, where nothing is reused
         self.has_started_ray = False
         self.has_published_plan = False
 
@@ -81,6 +83,8 @@ class StageRunner:
             self._measure_ended_trials(plan)
         while to_train:
             self.train_trials(to_train)
+            if self.reuse == "none":
+                self.trained.update(filter(self.trial_store.has_result, to_train))
             # A cancellation may be taken back meanwhile, of a trial that was not among the jobs.
             still_cancelled = self.study_run.cancel_reasons(cancelled)
             to_train = [trial for trial in cancelled if trial not in still_cancelled]
@@ -153,22 +157,28 @@ class StageRunner:
         """Plan the trials of one parent run; the whole store is searched only for those not recorded below it."""
         reader = self.context.store.reader
         kind: RunKind = "candidate" if any(trial.is_candidate for trial in trials) else "fit"
-        make_plan = partial(
-            plan_trials,
-            trials,
-            self.trial_store.key,
-            has_stored_result=self.trial_store.has_result,
-            parent_run_id=parent_run_id,
-            reuse=self.reuse,
-        )
         own = reader.ended_trials_below(parent_run_id, kind)
-        recorded = {trial.fingerprint for trial in make_plan(ended_trials=own).recorded}
+        recorded = {trial.fingerprint for trial in self._plan_with(own, trials, parent_run_id).recorded}
         others = {trial.fingerprint for trial in trials} - recorded
         ended = [trial for trial in own if trial.key.fingerprint in recorded]
         ended += reader.ended_trials(others)
         if kind == "candidate":
             ended += reader.ended_trials(others, "candidate")
-        return make_plan(ended_trials=ended)
+        ended += [trial for trial in own if trial.status == "failed" and trial.key.fingerprint in others]
+        return self._plan_with(ended, trials, parent_run_id)
+
+    def _plan_with(self, ended: Sequence[EndedTrial], trials: Sequence[Trial], parent_run_id: str) -> StudyPlan:
+        """Plan by ended trials; what this start has trained is not trained again by its later stages."""
+        make_plan = partial(
+            plan_trials,
+            key_of=self.trial_store.key,
+            ended_trials=ended,
+            has_stored_result=self.trial_store.has_result,
+            parent_run_id=parent_run_id,
+        )
+        trained = [trial for trial in trials if trial in self.trained]
+        others = [trial for trial in trials if trial not in self.trained]
+        return merge_plans([make_plan(trained), make_plan(others, reuse=self.reuse)])
 
     def _publish_plan(self, plan: StudyPlan) -> None:
         """Write the plan to the study's status file, which `ablate status` reads."""

@@ -178,12 +178,13 @@ class StudyReader:
 
         These have ended without failing; candidates may have failed as well.
         """
-        return _select_ended(self.runs.iterate_trial_runs(kind, fingerprints), kind)
+        return _select_ended(self.runs.iterate_trial_runs(kind, fingerprints), ENDED_STATUSES[kind])
 
     def ended_trials_below(self, parent_run_id: str, kind: RunKind = "fit") -> list[EndedTrial]:
-        """As :meth:`ended_trials`, of all trials below the run of one study or search."""
+        """As :meth:`ended_trials`, of all trials below the run of one study or search; with those that failed."""
         experiment = self.runs.experiment_of(parent_run_id)
-        return _select_ended(self.runs.iterate_runs([experiment], {PARENT_RUN_TAG: parent_run_id, "kind": kind}), kind)
+        runs = self.runs.iterate_runs([experiment], {PARENT_RUN_TAG: parent_run_id, "kind": kind})
+        return _select_ended(runs, {*ENDED_STATUSES[kind], "failed"})
 
     def read_result(self, run_id: str) -> Result:
         """Read the result of the trial that a run records.
@@ -311,11 +312,11 @@ class StudyReader:
             return None
 
 
-def _select_ended(runs: Iterable[Run], kind: RunKind) -> list[EndedTrial]:
+def _select_ended(runs: Iterable[Run], statuses: Collection[str]) -> list[EndedTrial]:
     ended: list[EndedTrial] = []
     for run in runs:
         tags = run.data.tags
-        if tags.get("status") in ENDED_STATUSES[kind] and has_trial_tags(run):
+        if tags.get("status") in statuses and has_trial_tags(run):
             ended.append(
                 EndedTrial(
                     key=trial_key_of(run),

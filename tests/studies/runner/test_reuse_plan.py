@@ -122,6 +122,15 @@ def test_where_the_newest_run_is_of_other_code_an_older_one_that_agrees_is_copie
     assert not todo.recorded
 
 
+def test_a_trial_that_failed_when_it_was_trained_again_takes_its_earlier_result_back():
+    failed = replace(ended(FITS[0]), status="failed")
+    todo = sort([ended(FITS[0]), failed])
+    assert [fit for fit, _ in todo.reusable] == [FITS[0]]
+    assert sort([failed]).to_train == FITS
+    assert not sort([failed]).outdated
+    assert sort([failed, ended(FITS[0])]).recorded == FITS[:1]
+
+
 def test_an_override_reaches_every_arm():
     study = declare("depth", overrides={"recipe.epochs": "3", "network.init": "glorot"})
     assert {(fit.setup.recipe.epochs, fit.setup.network.init) for fit in study.trials()} == {(3, "glorot")}
