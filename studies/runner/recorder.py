@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from lightning_modules.specs.text import format_count
@@ -15,7 +15,7 @@ from studies.records.results import Result
 from studies.runner.placement import Placement
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
-from studies.tracking.background import BackgroundWriter
+from studies.tracking.background import BackgroundWriter, Write
 from studies.tracking.errors import STORE_ERRORS, root_cause
 
 # Per trial. A write of 1,000 values takes 57 ms of the driver's processor: see `tracking` in benchmarks/README.md.
@@ -62,7 +62,7 @@ class RunRecorder(TrialListener):
         self.run_ids: dict[Trial, str] = {}
         self.logged_epochs: dict[Trial, set[int]] = {}
         self.incompletely_logged: set[Trial] = set()
-        self.unlogged_results: dict[Trial, Result] = {}
+        self.unlogged_ends: dict[Trial, Write] = {}
         self.retry_at = 0.0
         self.pending_epochs: dict[Trial, list[Mapping[str, float]]] = {}
         self.logged_at: dict[Trial, float] = {}
@@ -119,13 +119,12 @@ class RunRecorder(TrialListener):
         self.pending_epochs.pop(job.trial, None)
         reason = self.runs.cancel_reasons([job.trial]).get(job.trial)
         if reason:  # else the cancellation was taken back meanwhile: the next start trains the trial
-            self._enqueue_write(job.trial, lambda: self.runs.log_cancelled_trial(job.trial, reason))
+            self._enqueue_end(job.trial, lambda: self.runs.log_cancelled_trial(job.trial, reason))
         self.progress.finish_trial(job.folder.name, "cancelled", None)
 
     def _record_end(self, job: TrialJob, result: Result) -> None:
         epochs = self.pending_epochs.pop(job.trial, [])
-        self.unlogged_results[job.trial] = result
-        self._enqueue_write(job.trial, lambda: self._end_run(job.trial, result, epochs))
+        self._enqueue_end(job.trial, lambda: self._end_run(job.trial, result, epochs))
         error = result.metrics.get("validation_error" if job.trial.is_candidate else "test_error")
         self.progress.finish_trial(job.folder.name, result.status, error)
 
@@ -146,34 +145,43 @@ class RunRecorder(TrialListener):
     def _end_run(self, trial: Trial, result: Result, epochs: Sequence[Mapping[str, float]]) -> None:
         if trial not in self.run_ids:
             self._start_run(trial)
-        self._log_epochs(trial, epochs)
+        if trial not in self.incompletely_logged:  # else all epochs are logged below
+            self._log_epochs(trial, epochs)
         # Epochs are missing where the store refused some, or another process trained the trial: log all of them.
         is_incomplete = self.logged_epochs[trial] != set(range(len(result.times)))
         with_curves = trial in self.incompletely_logged or is_incomplete
         self.runs.log_result(self.run_ids[trial], trial, result, with_curves=with_curves)
-        self.unlogged_results.pop(trial, None)
 
-    def log_missed_results(self) -> None:
-        """Log the results that the store refused as their trials ended; called once no write is waiting.
+    def log_missed_ends(self) -> None:
+        """Log the results and cancellations that the store refused; called once no write is waiting.
 
         Without them, a report or an interim analysis would be of fewer trials than have ended. Where the store still
         refuses one, the next start logs it.
         """
-        for trial, result in [*self.unlogged_results.items()]:
+        for trial, write in [*self.unlogged_ends.items()]:
             try:
-                self._end_run(trial, result, [])
+                self._log_end(trial, write)
             except STORE_ERRORS as error:
                 reason = _failure_reason(error)
-                results = format_count(len(self.unlogged_results), "result")
+                trials = format_count(len(self.unlogged_ends), "ended trial")
                 self.progress.print_message(
-                    f"{results} could not be logged: the tracking store failed ({reason}); the next start logs them"
+                    f"{trials} could not be logged: the tracking store failed ({reason}); the next start logs them"
                 )
                 return
 
-    def _enqueue_write(self, trial: Trial, write: Callable[[], None]) -> None:
+    def _enqueue_end(self, trial: Trial, write: Write) -> None:
+        self.unlogged_ends[trial] = write
+        self._enqueue_write(trial, lambda: self._log_end(trial, write))
+
+    def _log_end(self, trial: Trial, write: Write) -> None:
+        write()
+        if self.unlogged_ends.get(trial) is write:  # else it was tried again, and has another end
+            del self.unlogged_ends[trial]
+
+    def _enqueue_write(self, trial: Trial, write: Write) -> None:
         self.writer.add(lambda: self._write_or_defer(trial, write))
 
-    def _write_or_defer(self, trial: Trial, write: Callable[[], None]) -> None:
+    def _write_or_defer(self, trial: Trial, write: Write) -> None:
         if time.monotonic() < self.retry_at:
             self.incompletely_logged.add(trial)
             return

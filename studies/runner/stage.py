@@ -248,7 +248,7 @@ class StageRunner:
                     dispatch_jobs(jobs, context.settings, context.resources, recorder, bundle_size, self.gate)
                 finally:
                     self.trial_store.release_ended_trials(jobs)
-            recorder.log_missed_results()
+            recorder.log_missed_ends()
         self.gate.require_all_admitted(jobs)
 
     def _make_job(self, trial: Trial) -> TrialJob:

@@ -276,9 +276,7 @@ def test_a_sequential_study_goes_on_only_while_a_claim_is_open(copied):
 @pytest.mark.slow
 def test_without_reuse_a_later_stage_trains_its_own_seeds_alone(tmp_path):
     open_claims = [("A-LRN does not improve on A.",), ()]
-    found, news = run(
-        tmp_path, seeds=None, looks=(2, 3, 4), unresolved=lambda record: open_claims.pop(0), reuse="none"
-    )
+    found, news = run(tmp_path, seeds=None, looks=(2, 3, 4), unresolved=lambda _: open_claims.pop(0), reuse="none")
     assert found.registration.seeds == (0, 1, 2)
     assert [line for line in news if "to train" in line] == ["4 of 4 trials to train", "2 of 6 trials to train"]
     assert [trial.num_attempts for trial in found.trials] == [1] * 6
