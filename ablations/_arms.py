@@ -22,6 +22,7 @@ DIGITS_SETUP = replace(SMALL_SETUP, data=Data(source="digits"))
 
 # One per branch of ByResolution and ByData: what holds for these holds under every protocol.
 REPRESENTATIVE_SETUPS = (DEFAULT_SETUP, SMALL_SETUP, DIGITS_SETUP)
+MAX_NAME_LENGTH = 200  # characters; longer ones make no table
 DEPENDENCY_NAME_PREFIX = "donor of "  # of the trials that train the source network of an arm's warm start; recorded
 
 
@@ -43,6 +44,11 @@ class Arm:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise InvalidValue("an arm needs a name.")
+        if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
+            raise InvalidValue(
+                f"the name of an arm begins with {self.name[:40]!r} and has {len(self.name)} characters; expected up "
+                f"to {MAX_NAME_LENGTH} printable ones in one line, as the name heads rows of tables."
+            )
         if self.name.startswith(DEPENDENCY_NAME_PREFIX):
             raise InvalidValue(
                 f"an arm is named {self.name!r}; names that begin with {DEPENDENCY_NAME_PREFIX.strip()!r} are reserved "

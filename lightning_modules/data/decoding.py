@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 from lightning_modules.data.image_folder import FORMATS_BY_SUFFIX
 from lightning_modules.data.types import DataError, Images
 from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.text import printable_path
 from lightning_modules.stored_files import hash_bytes
 
 try:
@@ -51,7 +52,7 @@ def decode_image(file: Path, scale: Scale) -> Images:
     Raises:
         DataError: for a file that cannot be read.
     """
-    with _report_bad_file(str(file), remedy=" Fix or remove it."), Image.open(file) as image:
+    with _report_bad_file(printable_path(file), remedy=" Fix or remove it."), Image.open(file) as image:
         return image_to_array(convert_color_mode(_load_upright(image), scale))
 
 
@@ -66,7 +67,7 @@ def decode_indexed_image(file: Path, scale: Scale, min_side: int) -> Images:
     Raises:
         DataError: for a file that can no longer be read.
     """
-    with _report_bad_file(f"{file}, which could be read before"):
+    with _report_bad_file(f"{printable_path(file)}, which could be read before"):
         content = file.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             if simplejpeg and _is_plain_jpeg(image, scale):

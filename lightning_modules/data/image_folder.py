@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_modules.data.types import DataError
-from lightning_modules.specs.text import format_count, join_clauses
+from lightning_modules.specs.text import format_count, join_clauses, printable_path
 
 # Pillow's names of the formats that a file of a suffix may have; MPO is a JPEG followed by further pictures, and "PPM"
 # stands for the whole family of portable maps.
@@ -138,6 +138,12 @@ def list_class_names(folder: Path) -> tuple[str, ...]:
         listed = ", ".join(names) or "none"
         classes = format_count(len(names), "class", "classes")
         raise DataError(f"{folder} has {classes} ({listed}); expected two or more folders, one per class.")
+    for name in names:
+        if printable_path(name) != name:
+            raise DataError(
+                f"{folder} has a class folder whose name is not UTF-8: {printable_path(name)}. Rename it: results are "
+                "recorded under the names of the classes."
+            )
     return names
 
 
@@ -162,6 +168,11 @@ def list_images(folder: Path) -> list[Path]:
     """
     files, _ = _scan_class_folder(folder.parent.parent, folder)
     return list(files)
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """A path relative to a folder, as text that can be stored."""
+    return printable_path(path.relative_to(root))
 
 
 def flatten_groups(files_by_class: Sequence[Sequence[Path]]) -> list[Path]:
@@ -204,7 +215,7 @@ def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> lis
     for same in occurrences.values():
         if len(same) < 2:
             continue
-        names = " = ".join(str(file.relative_to(folder.root)) for file, _, _ in same[:3])
+        names = " = ".join(relative_name(file, folder.root) for file, _, _ in same[:3])
         if len({split for _, split, _ in same}) > 1:
             across_splits.append(names)
         if len({class_name for _, _, class_name in same}) > 1:
@@ -228,7 +239,7 @@ def _ignored_split(root: Path, test: Path) -> list[str]:
 
 def _entries_beside_classes(root: Path, split: Path) -> list[str]:
     return [
-        f"{entry.relative_to(root)} (not in a class folder)"
+        f"{relative_name(entry, root)} (not in a class folder)"
         for entry in sorted(split.iterdir())
         if not entry.is_dir() and not _is_hidden(entry.name)
     ]
@@ -253,11 +264,11 @@ def _scan_class_folder(root: Path, folder: Path) -> tuple[tuple[Path, ...], list
             continue
         if entry.is_dir():
             has_subfolder = True
-            ignored.append(f"{path.relative_to(root)}/ (a folder within a class)")
+            ignored.append(f"{relative_name(path, root)}/ (a folder within a class)")
         elif path.suffix.lower() in FORMATS_BY_SUFFIX:
             images.append(path)
         else:
-            ignored.append(f"{path.relative_to(root)} (not an image by its extension)")
+            ignored.append(f"{relative_name(path, root)} (not an image by its extension)")
     if not images:
         nested = "; folders within a class are not read" if has_subfolder else ""
         raise DataError(f"no images in {folder}{nested}; expected files ending in {', '.join(IMAGE_SUFFIXES)}.")

@@ -27,12 +27,13 @@ from lightning_modules.data.image_folder import (
     describe_duplicates,
     file_stamp,
     list_image_folder,
+    relative_name,
 )
 from lightning_modules.data.types import DataError, Labels
 from lightning_modules.file_lock import exclusive_lock
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.scale import Scale
-from lightning_modules.specs.text import join_clauses
+from lightning_modules.specs.text import join_clauses, printable_path
 from lightning_modules.stored_files import hash_bytes
 
 MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
@@ -203,7 +204,7 @@ class ImageIndex:
         resolved_folders = {folder: folder.resolve() for folder in {file.parent for file in stamps}}
         known: dict[Path, InspectedImage] = {}
         for file, stamp in stamps.items():
-            row = rows.get(str(resolved_folders[file.parent] / file.name))
+            row = rows.get(_index_key(resolved_folders[file.parent] / file.name))
             if row is None:
                 continue
             *content, checksum = row
@@ -280,10 +281,15 @@ def _write_batch(
     rows = []
     for file, image in batch.items():
         moments = image.pixel_moments.tobytes()
-        row = (str(file.resolve()), stamps[file], image.digest, image.error, int(image.is_resized), moments)
+        row = (_index_key(file.resolve()), stamps[file], image.digest, image.error, int(image.is_resized), moments)
         rows.append((*row, _hash_row(row)))
     with database:  # one transaction
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _index_key(path: Path) -> str | bytes:
+    """A path as the index holds it: text, or the bytes of one that is not UTF-8, which SQLite takes for no text."""
+    return str(path) if printable_path(path) == str(path) else os.fsencode(path)
 
 
 def _hash_row(row: Sequence[object]) -> str:
@@ -299,7 +305,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 def list_bad_files(folder: ImageFolder, errors: Mapping[Path, str]) -> tuple[str, ...]:
     """List the bad files of a folder, each with what is wrong with it."""
-    return tuple(f"{file.relative_to(folder.root)}: {errors[file]}" for file in folder.files if errors[file])
+    return tuple(f"{relative_name(file, folder.root)}: {errors[file]}" for file in folder.files if errors[file])
 
 
 def refuse_bad_files(folder: ImageFolder, errors: Sequence[str], where: str = "") -> None:

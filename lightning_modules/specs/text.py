@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 
@@ -14,6 +15,11 @@ def format_count(count: int, noun: str, plural_noun: str = "") -> str:
     if count == 1:
         return f"{count:,} {noun}"
     return f"{count:,} {plural_noun or f'{noun}s'}"
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be stored; bytes of it that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def name_seeds(seeds: Iterable[int], *, max_seeds: int = 0) -> str:

@@ -46,6 +46,19 @@ def check_stored_content(settings: Settings) -> Iterator[HealthCheck]:
     if not num_damaged:
         finding = f"the files of {len(index.trials)} trials agree with their checksums and plans"
         yield HealthCheck(area="stored content", level="ok", finding=finding)
+    yield from _find_absent_weights(index)
+
+
+def _find_absent_weights(index: RunsFolderIndex) -> Iterator[HealthCheck]:
+    """Say how many trials are without weights: a result does not need them, and two commands leave them out."""
+    has_weights = [trial for trial in index.trials.values() if trial.result and "weights.pt" in trial.result.checksums]
+    num_absent = sum(not TrialFolder(trial.folder).weights.exists() for trial in has_weights)
+    if num_absent:
+        finding = (
+            f"{num_absent} of {len(has_weights)} trials have no weights here, as after `ablate gc --weights` or an "
+            "import without them: reports need none, but a warm start from such a trial trains it again"
+        )
+        yield HealthCheck(area="stored content", level="ok", finding=finding)
 
 
 def _to_error(damage: DamagedFileError) -> HealthCheck:
@@ -85,6 +98,8 @@ def check_stored_artifacts(settings: Settings) -> Iterator[HealthCheck]:
 
 def _find_trial_damages(folder: TrialFolder) -> Iterator[DamagedFileError]:
     for file in (folder.weights, folder.classifier):
+        if file == folder.weights and not file.exists():  # counted below all damages
+            continue
         try:
             folder.verify_file(file)
         except DamagedFileError as error:

@@ -320,6 +320,12 @@ def test_the_name_of_a_generated_donor_is_refused():
         Arm("donor of B", {"network": VGG_A})
 
 
+@pytest.mark.parametrize("name", ["x" * 201, "two\nlines", "a\x1b[31mb"])
+def test_a_name_that_no_table_can_show_is_refused(name):
+    with pytest.raises(InvalidValue, match=f"has {len(name)} characters; expected up to 200 printable ones"):
+        Arm(name, {"network": VGG_A})
+
+
 def test_a_share_of_seeds_cannot_be_claimed_to_be_no_better():
     with pytest.raises(InvalidValue, match="a share of seeds has no smallest effect of interest; claim that an arm He"):
         DoesNotHelp(arm="A", over="B", endpoint="trainability")

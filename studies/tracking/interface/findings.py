@@ -12,6 +12,7 @@ from mlflow.entities import Metric
 
 from studies.records.study_record import RecordedTrial, StudyRecord
 
+MAX_METRIC_NAME_LENGTH = 250  # MLflow's limit
 NOTE_TAG = "mlflow.note.content"  # MLflow's own: a run's description, as Markdown
 NOTE_DIGEST_TAG = "findings.note"  # of the description as last written, to tell one that a user has edited
 TRIALS_DIGEST_TAG = "findings.trials"  # of the trials that the findings are about
@@ -86,9 +87,19 @@ def digest_trials(trials: Iterable[RecordedTrial]) -> str:
 
 
 def to_metric_name(prefix: str, words: str) -> str:
-    """A metric's name below a prefix; what MLflow does not take in a name becomes an underscore."""
+    """A metric's name below a prefix; what MLflow does not take in a name becomes an underscore.
+
+    MLflow's server writes metrics to files by their names, so that ``.`` and ``..`` are none. A name that is too long
+    is cut, and ends in a digest of the whole.
+    """
     plain = re.sub(r"[^\w. :-]", "_", words)
-    return f"{prefix}/{plain}"
+    if not plain.strip("."):
+        plain = plain.replace(".", "_")
+    name = f"{prefix}/{plain}"
+    if len(name) <= MAX_METRIC_NAME_LENGTH:
+        return name
+    digest = _digest(words)
+    return f"{name[: MAX_METRIC_NAME_LENGTH - len(digest) - 1]}-{digest}"
 
 
 def _digest(text: str) -> str:

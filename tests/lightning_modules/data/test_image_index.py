@@ -130,6 +130,25 @@ def test_bad_files_are_refused_all_at_once_and_counted(spoiled, tmp_path):
     assert text.endswith("Fix or remove them, or give `--set data.bad_files='leave out'`.")
 
 
+def test_names_that_are_not_utf8_are_read_and_told_escaped(spoiled, tmp_path, monkeypatch):
+    first, second = spoiled / "train" / "n00000003", spoiled / "train" / "n00000006"
+    shutil.copy(first / "1.JPEG", first / "caf\udce9.JPEG")
+    (second / "2.JPEG").rename(second / "no\udce9l.JPEG")
+    found = read(spoiled, tmp_path / "cache", bad_files="leave out")
+    assert r"train/n00000003/1.JPEG = train/n00000003/caf\xe9.JPEG" in found.origin
+    assert any(text.startswith(r"train/n00000006/no\xe9l.JPEG: cannot be read") for text in found.excluded_files)
+    assert "".join([found.origin, *found.excluded_files, *found.notices]).encode()
+    monkeypatch.setattr(module.ImageIndex, "_inspect_file", None)  # no file is inspected a second time
+    assert read(spoiled, tmp_path / "cache", bad_files="leave out").digest == found.digest
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused(folder, tmp_path):
+    for split in ("train", "val"):
+        (folder / split / "n00000003").rename(folder / split / "caf\udce9")
+    with pytest.raises(DataError, match=r"a class folder whose name is not UTF-8: caf\\xe9\. Rename it"):
+        read(folder, tmp_path / "cache")
+
+
 def test_bad_files_that_are_left_out_are_named_in_form_inventory_and_a_file(spoiled, small, tmp_path):
     found = read(spoiled, tmp_path / "cache", bad_files="leave out")
     assert (len(found.train_files), len(found.test_files)) == (CLASSES * EACH - 3, CLASSES * 2 - 1)

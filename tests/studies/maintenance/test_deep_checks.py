@@ -66,11 +66,18 @@ def test_each_damaged_file_of_a_trial_is_one_error_with_its_path_and_a_remedy(se
     assert all(finding.advice for finding in findings)
 
 
-@pytest.mark.parametrize("name", ["weights.pt", "attempts.jsonl"])
-def test_what_is_gone_from_an_ended_trial_is_told(settings, folders, name):
-    (folders[0] / name).unlink()
+def test_a_log_that_is_gone_from_an_ended_trial_is_told(settings, folders):
+    (folders[0] / "attempts.jsonl").unlink()
     (text,) = errors(list(check_stored_content(settings)))
-    assert text.startswith(str(folders[0] / name))
+    assert text.startswith(str(folders[0] / "attempts.jsonl"))
+
+
+def test_weights_that_were_freed_are_no_damage(settings, folders):
+    (folders[0] / "weights.pt").unlink()
+    sound, absent = check_stored_content(settings)
+    assert (sound.level, absent.level) == ("ok", "ok")
+    assert "agree with their checksums" in sound.finding
+    assert absent.finding.startswith("1 of 8 trials have no weights here, as after `ablate gc --weights`")
 
 
 def test_a_lost_result_is_told_and_one_of_an_interrupted_trial_is_not(settings, folders):

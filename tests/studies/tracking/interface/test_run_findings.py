@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import mlflow
 import pytest
 
 from reports.comparison.comparison import compare_arms
@@ -50,6 +51,14 @@ def test_a_number_that_does_not_exist_is_not_logged():
 @pytest.mark.parametrize(("arm", "name"), [("one 7×7/2", "one 7_7_2"), ("β = 0.5", "β _ 0.5"), ("LRN", "LRN")])
 def test_an_arm_of_any_name_has_a_metric(arm, name):
     assert to_metric_name("test_error", arm) == f"test_error/{name}"
+
+
+@pytest.mark.parametrize("words", [".", "..", "...", "β" * 200 + " − " + "γ" * 200])
+def test_a_name_that_mlflow_would_refuse_becomes_one_that_it_takes(words):
+    name = to_metric_name("test_error_difference_half_width", words)
+    assert mlflow.utils.validation._validate_metric_name(name) is None
+    assert len(name) <= 250
+    assert name != to_metric_name("test_error_difference_half_width", words + "γ")
 
 
 def test_a_note_that_a_user_edited_is_kept():
