@@ -61,7 +61,7 @@ LOGGED = "artifacts/depth/*/artifacts/"
 KINDS = {
     "trial: result": StoredKind("trials/*/result.json", (DOCTOR, SYNC, EXPORT), True),
     "trial: predictions": StoredKind("trials/*/predictions.npy", (DOCTOR, SYNC, EXPORT), True),
-    "trial: weights": StoredKind("trials/*/weights.pt", (DOCTOR, EXPORT), True),
+    "trial: weights": StoredKind("trials/*/weights.pt", (DOCTOR, EXPORT), True, may_be_absent=True),
     "trial: checkpoint": StoredKind("trials/*/checkpoint.ckpt", (DOCTOR,), True, may_be_absent=True),
     "trial: attempts": StoredKind("trials/*/attempts.jsonl", (DOCTOR,), True),
     "trial: progress": StoredKind("trials/*/progress.json", (DOCTOR,), True, may_be_absent=True),
