@@ -65,8 +65,8 @@ class Judgement:
         arms: the baseline first.
         differences: that claims read, then those of other arms to the baseline; positive where ``arm`` is better.
         num_registered: how many of the differences claims read.
-        seeds_needed: seeds that find the smallest effect, or without one the largest observed difference, with 80%
-            power at the noise seen; ``None`` where it is unknown or above 500.
+        seeds_needed: seeds that find the smallest effect with 80% power at the noise seen; ``None`` where none was
+            given, and where it is unknown or above 500.
         sensitivity: sentences on what these seeds could have found.
     """
 
@@ -140,9 +140,8 @@ def judge(
     differences = _estimate_differences(table, family, step)
     design = FamilyDesign.of_family(family, table.arms)
     sensitivity = estimate_sensitivity(table.falling_values, design)
-    # Without a smallest effect, the question of a reviewer: was the study large enough for what it seems to show?
-    effect = smallest_effect or max((abs(item.estimate) for item in differences if item.num_pairs), default=0.0)
-    seeds_needed = count_seeds_needed(effect, sensitivity, design)
+    # Never for the observed difference: its power says no more than the p value does (Hoenig & Heisey 2001).
+    seeds_needed = count_seeds_needed(smallest_effect, sensitivity, design)
     return Judgement(
         table=table,
         smallest_effect=smallest_effect,
@@ -152,7 +151,7 @@ def judge(
         differences=differences,
         num_registered=len(family.pairs),
         seeds_needed=seeds_needed,
-        sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, effect, seeds_needed)),
+        sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, seeds_needed)),
     )
 
 
@@ -225,7 +224,7 @@ def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
 
 
 def _describe_sensitivity(
-    table: ResultsTable, sensitivity: Sensitivity, smallest_effect: float, effect: float, seeds_needed: int | None
+    table: ResultsTable, sensitivity: Sensitivity, smallest_effect: float, seeds_needed: int | None
 ) -> Iterable[str]:
     unit = table.difference_unit
     yield from describe_noise(
@@ -233,12 +232,14 @@ def _describe_sensitivity(
     )
     deviation, freedom = sensitivity.standard_deviation, sensitivity.degrees_of_freedom
     # One seed tells nothing of the noise, and equal values none of it: neither gives a number of seeds.
-    if math.isnan(deviation) or not deviation or not effect:
+    if math.isnan(deviation) or not deviation:
         return
-    what = "the smallest effect" if smallest_effect else "a difference as large as the largest observed one"
-    amount = f"{format_significant(effect, 2)} {unit}".strip()
-    seeds = f"{seeds_needed} seeds" if seeds_needed else f"more than {MAX_SEEDS} seeds"
+    if not smallest_effect:
+        yield "How many seeds would find a difference depends on how small it may be: give a smallest effect."
+        return
+    amount = f"{format_significant(smallest_effect, 2)} {unit}".strip()
+    seeds = f"about {seeds_needed} seeds" if seeds_needed else f"more than {MAX_SEEDS} seeds"
     yield (
-        f"To find {what}, {amount}, four times in five, it takes about {seeds} per arm "
+        f"To find the smallest effect, {amount}, four times in five, it takes {seeds} per arm "
         f"(the noise taken at its upper 90% limit, {format_significant(deviation_upper_limit(deviation, freedom), 2)})."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -54,8 +54,8 @@ class GateOutcome:
     Attributes:
         claims: all of them, in the order in which they were made.
         registration: of a study, whether the copies of its registration agree; ``None`` where there are none.
-        seeds_needed: seeds per arm that find the smallest effect, or without one the difference that the claim is
-            about, four times in five; ``None`` where it is unknown, or the seeds that are there should have done.
+        seeds_needed: seeds per arm that find the smallest effect four times in five; ``None`` without one, where it is
+            unknown, and where the seeds that are there should have done.
         is_accepted: whether the outcome passes the gate.
         cautions: what to know before the outcome is used.
         takes_too_many_seeds: whether it would take more than ``MAX_SEEDS``, of which the number is not counted.
@@ -104,7 +104,10 @@ def gate_judgement(judgement: Judgement, *, accept_equivalent: bool = False) -> 
         smallest_effect=judgement.smallest_effect,
     )
     outcome = _combine_claims(claims, lambda _: noise, accept_equivalent)
-    return replace(outcome, cautions=tuple(table.cautions))
+    cautions = list(table.cautions)
+    if outcome.word == "inconclusive" and not judgement.smallest_effect:
+        cautions.append("How many seeds would tell depends on the smallest effect of interest: --smallest-effect.")
+    return replace(outcome, cautions=tuple(cautions))
 
 
 def gate_comparison(record: StudyRecord, comparison: Comparison, *, accept_equivalent: bool = False) -> GateOutcome:
@@ -165,22 +168,13 @@ class _SeedNoise:
 
     def count_seeds(self, claim: Claim) -> int:
         """Seeds that the claim takes, if more than there are; else, and where it is unknown, 0."""
-        if isinstance(claim, HelpsBy):
-            effect = claim.within  # its own margin, whatever the study's
-        else:
-            effect = self.smallest_effect or min(self._observed_differences(claim), default=0.0)
+        effect = claim.within if isinstance(claim, HelpsBy) else self.smallest_effect
         sensitivity = estimate_sensitivity(self.values, self.design)
         has_noise = math.isfinite(sensitivity.standard_deviation) and sensitivity.standard_deviation > 0
         if not (effect > 0 and has_noise):
             return 0
         num_seeds = count_seeds_needed(effect, sensitivity, self.design) or MAX_SEEDS + 1
         return num_seeds if num_seeds > self.values.shape[1] else 0
-
-    def _observed_differences(self, claim: Claim) -> Iterator[float]:
-        for over, arm in claim.contrasts:
-            differences = self.values[self.arms.index(arm)] - self.values[self.arms.index(over)]
-            if np.isfinite(differences).any():
-                yield abs(float(np.nanmean(differences)))
 
 
 def _combine_claims(

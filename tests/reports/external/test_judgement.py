@@ -179,3 +179,11 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path, monkeypatch
 
 def test_a_single_claim_needs_no_list():
     assert len(judge(noisy("ABC"), claims="B helps over A").verdicts) == 1
+
+
+def test_no_number_of_seeds_is_planned_for_the_observed_difference():
+    """Its power says no more than the p value does (Hoenig & Heisey 2001)."""
+    judgement = judge(noisy(seeds=6))
+    assert judgement.seeds_needed is None
+    assert judgement.sensitivity[-1].endswith("depends on how small it may be: give a smallest effect.")
+    assert not any("it takes" in text for text in judgement.sensitivity)
