@@ -5,16 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
 
+JSON_OUTPUT = f"{__name__}.json_output"  # of a command's context: its own standard output
 PIPED_WIDTH = 160  # columns of a table that is written into a file or pipe, which has no width of its own
+
+
+def reserve_output_for_json(context: click.Context) -> None:
+    """Send to standard error, until a command ends, all that it prints to standard output beside its JSON.
+
+    The user's own modules may print as they are imported, built or called.
+    """
+    context.meta[JSON_OUTPUT] = sys.stdout
+    context.with_resource(redirect_stdout(sys.stderr))
 
 
 def print_json(data: Any, indent: int | None = 2) -> None:
     """Print plain data as JSON; in one line without ``indent``."""
-    click.echo(json.dumps(data, indent=indent, ensure_ascii=False))
+    context = click.get_current_context(silent=True)
+    output = context.meta.get(JSON_OUTPUT) if context else None
+    click.echo(json.dumps(data, indent=indent, ensure_ascii=False), file=output)
 
 
 def print_result(kind: str, data: Mapping[str, Any], indent: int | None = 2) -> None:

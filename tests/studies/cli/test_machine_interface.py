@@ -130,3 +130,16 @@ def test_a_detached_run_goes_on_and_is_followed_as_json(tmp_path):
     (report,) = ablate("report", "lrn")["reports"]
     assert report["registration"]["state"] == "intact"
     assert report["registration"]["entries"][0]["results"] == 0
+
+
+@pytest.mark.parametrize("command", [("check",), ("show",), ("run", "--dry-run")])
+def test_what_a_users_module_prints_is_not_in_the_json(tmp_path, command):
+    module = f"loud_{command[0]}"  # its name is taken once it is imported
+    assert CliRunner().invoke(main, ["new", module, "--module", "--into", str(tmp_path)]).exit_code == 0
+    file = tmp_path / f"{module}.py"
+    file.write_text(file.read_text(encoding="utf-8") + '\nprint("as it is imported")\n', encoding="utf-8")
+    name, *options = command
+    shown = CliRunner().invoke(main, [name, str(file), *options, "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert isinstance(json.loads(shown.stdout), dict)
+    assert "as it is imported" in shown.stderr
