@@ -43,13 +43,18 @@ def import_callable(class_path: str) -> Callable[..., Any]:
     """Import the class or function at a dotted path.
 
     Raises:
-        UserError: if there is no such module, or no such class or function in it.
+        UserError: if there is no such module, it cannot be imported, or it has no such class or function.
     """
     module_name, _, name = class_path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise UserError(f"{class_path!r} cannot be imported: {error}. Is its folder on Python's path?") from error
+    except ModuleNotFoundError as error:
+        reason = f"{class_path!r} cannot be imported{describe_place(error)}: {error}."
+        is_missing = error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
+        raise UserError(f"{reason} Is its folder on Python's path?" if is_missing else reason) from error
+    except Exception as error:  # a user's module may raise anything; the cause is chained
+        place = describe_place(error)
+        raise UserError(f"{class_path!r} cannot be imported{place}: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, name, None)):
         raise UserError(f"{module_name} has no class or function {name!r}.{did_you_mean(name, vars(module))}")
     factory: Callable[..., Any] = getattr(module, name)

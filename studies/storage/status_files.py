@@ -84,10 +84,19 @@ def find_status_damage(settings: Settings) -> list[DamagedFileError]:
             damages.append(error)
     for manifest in sorted(settings.studies_folder.glob("*/study.json")):
         board = manifest.with_name("board.json")
-        if not board.exists():
+        if not board.exists() and _plans_trials(manifest):
             remedy = "`ablate status NAME --record` reads the tracking store; the next `ablate run` writes it anew."
             damages.append(DamagedFileError(board, "it is missing", remedy))
     return damages
+
+
+def _plans_trials(manifest: Path) -> bool:
+    """Whether a start has planned trials; one that registers a study alone writes no status file."""
+    try:
+        data = read_json(manifest, {"*": object}, BOARD_REMEDY)
+    except DamagedFileError:  # told where manifests are read
+        return False
+    return bool(data.get("entries") or data.get("candidates"))
 
 
 def load_board(file: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from studies.runner.context import prepare_study
 from studies.runner.driver import register_study
 from studies.settings import Settings
 from studies.storage.copies.registration import RegistrationCopy, check_registration, read_page_digests
+from studies.storage.status_files import find_status_damage
 from tests.reports.records import record, registration
 
 STUDY_FOLDER = "depth-0123456789abcdef"
@@ -170,6 +171,7 @@ def test_a_study_is_registered_amended_and_compared(tmp_path):
     second = replace(first, registration=replace(first.registration, claims=(DoesNotHelp(arm="B", over="A"),)))
     registered = register_study(first).registration_check
     assert registered.finding == "intact, made before any of 4 results"
+    assert find_status_damage(settings) == []
     assert registered.places == ("MLflow", "the runs folder")
     assert register_study(first).registration_check == registered  # a second time changes nothing
     with pytest.raises(InvalidValue, match=r"is registered otherwise.*claim removed: .*--amend"):

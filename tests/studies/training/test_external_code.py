@@ -544,6 +544,22 @@ def test_a_network_that_cannot_be_used_is_told_why(folder, given, said):
         instantiate_network(replace(setup("small"), network=given))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("raises", "x = 1\nraise ValueError('no such file')", r" at raises\.py, line 2: ValueError: no such file"),
+        ("misspelt", "def net(:\n", r": SyntaxError: invalid syntax \(misspelt\.py, line 1\)"),
+        ("needs", "\nimport no_such_package", r" at needs\.py, line 2: No module named 'no_such_package'\.$"),
+        ("wants", "\nfrom math import no_such", r" at wants\.py, line 2: ImportError: cannot import name 'no_such'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_by_its_line(tmp_path, monkeypatch, name, content, said):
+    (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=f"'{name}.net' cannot be imported{said}"):
+        instantiate_network(replace(setup("small"), network=Custom(class_path=f"{name}.net")))
+
+
 def test_a_module_of_the_other_lightning_is_told_what_to_import(folder, monkeypatch):
     import foreign_networks
 
