@@ -32,6 +32,7 @@ UNKNOWN_OF_RESULTS = (
     "These results were measured elsewhere. That arms differ in one change, were trained and tuned alike, and that the "
     "claims were fixed before the results were seen, cannot be checked here."
 )
+LARGE_EFFECT_OF_FRACTIONS = 0.05  # as a difference of accuracies, 5 points: nobody calls that negligible
 SELECTED_ON_TEST = (
     "selected on test: by its name, the metric is the best test value of each run, which flatters arms that vary more "
     "(if it was chosen without test values: --chosen-without-test)"
@@ -126,9 +127,12 @@ def judge(
     """
     if not (math.isfinite(smallest_effect) and smallest_effect >= 0):
         raise ResultsError(f"The smallest effect is {smallest_effect}; expected 0 or more.")
+    if resolution is not None and not (math.isfinite(resolution) and resolution >= 0):
+        raise ResultsError(f"The resolution is {resolution}; expected 0 or more.")
     table = tabulate_results(
         frame, columns, baseline=baseline, higher_is_better=higher_is_better, unit=unit, source=source
     )
+    table = replace(table, cautions=(*table.cautions, *_describe_large_effect(table, smallest_effect)))
     claims = [claims] if isinstance(claims, (str, Claim)) else claims
     parsed = _parse_claims(claims, table, smallest_effect)
     step = table.resolution if resolution is None else resolution
@@ -153,6 +157,17 @@ def judge(
         seeds_needed=seeds_needed,
         sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, seeds_needed)),
     )
+
+
+def _describe_large_effect(table: ResultsTable, smallest_effect: float) -> Iterable[str]:
+    """Say that a smallest effect may have been given in percent where the values are fractions."""
+    finite = table.values[np.isfinite(table.values)]
+    are_fractions = table.unit != "percent" and finite.size > 0 and finite.min() >= 0 and finite.max() <= 1
+    if are_fractions and smallest_effect >= LARGE_EFFECT_OF_FRACTIONS:
+        yield (
+            f"All values lie between 0 and 1, and the smallest effect is {smallest_effect:g}: if that was meant in "
+            f"percent, it is {smallest_effect / 100:g} here."
+        )
 
 
 def _make_evidence(table: ResultsTable, smallest_effect: float, resolution: float) -> Evidence:

@@ -73,8 +73,9 @@ def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
             f"The columns {', '.join(summary)} tell of averages over seeds; expected one row per arm and seed. "
             "If they are something else, name the metric with --metric."
         )
-    arm = _find_column(names, columns.arm, ARM_COLUMNS, "arm")
-    seed = _find_column(names, columns.seed, SEED_COLUMNS, "seed")
+    hint = _describe_wide_table(frame)
+    arm = _find_column(names, columns.arm, ARM_COLUMNS, "arm", hint)
+    seed = _find_column(names, columns.seed, SEED_COLUMNS, "seed", hint)
     if arm == seed:
         raise ResultsError(f"The column {arm!r} cannot hold both arms and seeds; name another with --seed-column.")
     if columns.metric:
@@ -90,7 +91,19 @@ def find_columns(frame: pd.DataFrame, columns: Columns) -> tuple[str, str, str]:
     return arm, seed, numeric[0]
 
 
-def _find_column(names: Sequence[str], given: str, usual: Sequence[str], what: str) -> str:
+def _describe_wide_table(frame: pd.DataFrame) -> str:
+    """What to do with a table that has a column per seed or per arm; empty where it can be none."""
+    usual_names = (*ARM_COLUMNS, *SEED_COLUMNS)
+    values = [name for name in frame.columns if str(name).lower() not in usual_names and _looks_numeric(frame[name])]
+    if len(values) < 2:
+        return ""
+    return (
+        f" If {values[0]}, {values[1]} and so on are one arm or one seed each, first write a row per arm and seed: "
+        "pandas.DataFrame.melt does that."
+    )
+
+
+def _find_column(names: Sequence[str], given: str, usual: Sequence[str], what: str, hint: str = "") -> str:
     if given:
         if given not in names:
             raise ResultsError(f"There is no column {given!r} for the {what}; the columns are {', '.join(names)}.")
@@ -102,7 +115,7 @@ def _find_column(names: Sequence[str], given: str, usual: Sequence[str], what: s
     # Without seeds rows cannot be paired, and row numbers would pair runs that share nothing.
     raise ResultsError(
         f"No column bears a usual name for the {what} ({', '.join(usual[:4])}, …); name it with --{what}-column. "
-        f"The columns are {', '.join(names)}."
+        f"The columns are {', '.join(names)}.{hint}"
     )
 
 

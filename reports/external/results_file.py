@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +21,8 @@ MLFLOW_PREFIX = "mlflow:"
 MAX_ROWS = 1_000_000  # beyond, the file is no table with one row per trained network
 MAX_BYTES = 2**30
 DELIMITERS = ",;\t"
+SEPARATOR_LINE = re.compile(r"sep=([,;\t])\s*\r?\n")  # of Excel, before the header
+SPREADSHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 
 
 def read_results(source: str, settings: Settings | None = None) -> pd.DataFrame:
@@ -56,12 +60,17 @@ def _read_file(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return pd.read_parquet(path)
-    text = path.read_text(encoding="utf-8-sig")
+    if suffix in SPREADSHEET_SUFFIXES:
+        raise ValueError("it is a spreadsheet; save the sheet as CSV UTF-8")
+    text = _decode_text(path.read_bytes())
     if suffix in (".jsonl", ".ndjson"):
         return _rows_to_frame([json.loads(line) for line in text.splitlines() if line.strip()])
     if suffix == ".json":
         return _rows_to_frame(json.loads(text))
-    delimiter = _find_delimiter(text)
+    separator_line = SEPARATOR_LINE.match(text)
+    if separator_line:
+        text = text[separator_line.end() :]
+    delimiter = separator_line[1] if separator_line else _find_delimiter(text)
     header, *rows = _read_cells(text, delimiter)
     # Cells stay texts, because an arm named 1.10 is not 1.1; only the empty cell is missing to start with, because an
     # arm may be named "None" or "NA".
@@ -72,6 +81,19 @@ def _read_file(path: Path) -> pd.DataFrame:
     frame = frame.drop(columns="", errors="ignore")  # row numbers, as pandas writes them
     frame.attrs["delimiter"] = delimiter
     return frame
+
+
+def _decode_text(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 where a byte order mark says so.
+
+    Raises:
+        ValueError: for any other encoding.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is no {encoding[:5].upper()}; save it as CSV UTF-8") from error
 
 
 def _read_cells(text: str, delimiter: str) -> list[list[str]]:

@@ -1,5 +1,7 @@
 """Verdicts on tables of results: the same as a study's, and those of scipy where they compute the same."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,3 +189,17 @@ def test_no_number_of_seeds_is_planned_for_the_observed_difference():
     assert judgement.seeds_needed is None
     assert judgement.sensitivity[-1].endswith("depends on how small it may be: give a smallest effect.")
     assert not any("it takes" in text for text in judgement.sensitivity)
+
+
+@pytest.mark.parametrize(("effect", "unit", "is_told"), [(0.3, "", True), (0.003, "", False), (0.3, "percent", False)])
+def test_a_smallest_effect_that_may_be_in_percent_is_told(effect, unit, is_told):
+    frame = noisy(seeds=4)
+    frame["error"] = 0.1 + frame["error"] / 1000
+    judgement = judge(frame, smallest_effect=effect, unit=unit)
+    assert any("if that was meant in percent, it is 0.003 here" in text for text in judgement.table.cautions) is is_told
+
+
+@pytest.mark.parametrize("resolution", [math.inf, math.nan, -1.0])
+def test_a_resolution_that_is_none_is_refused(resolution):
+    with pytest.raises(ResultsError, match="The resolution is"):
+        judge(noisy(), resolution=resolution)

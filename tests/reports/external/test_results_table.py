@@ -189,6 +189,33 @@ def test_a_spreadsheet_of_a_country_with_decimal_commas(tmp_path):
     assert_equal_table(read_results(str(file)), frame())
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_the_unicode_text_of_a_spreadsheet_is_read(tmp_path, encoding):
+    file = tmp_path / "results.csv"
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    file.write_bytes((mark + frame().to_csv(index=False, sep="\t")).encode(encoding))
+    assert_equal_table(read_results(str(file)), frame())
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t"])
+def test_a_line_that_tells_a_spreadsheet_the_separator_is_no_header(tmp_path, separator):
+    file = tmp_path / "results.csv"
+    file.write_text(f"sep={separator}\r\n" + frame().to_csv(index=False, sep=separator), encoding="utf-8")
+    assert_equal_table(read_results(str(file)), frame())
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"arm": ["A", "B"], "s0": [90.1, 91.0], "s1": [90.2, 91.3]}),
+        pd.DataFrame({"seed": [0, 1], "A": [90.1, 91.0], "B": [90.2, 91.3]}),
+    ],
+)
+def test_a_table_with_a_column_per_seed_or_arm_is_told_how_to_become_one_with_rows(table):
+    with pytest.raises(ResultsError, match=r"one arm or one seed each, first write a row per arm and seed: pandas\."):
+        tabulate_results(table)
+
+
 def test_an_arm_may_be_named_none(tmp_path):
     file = tmp_path / "results.csv"
     file.write_text("arm,seed,acc\nNone,0,1.5\nNA,0,2.5\nNone,1,1.7\nNA,1,2.4\n", encoding="utf-8")
@@ -204,6 +231,8 @@ def test_an_arm_may_be_named_none(tmp_path):
         ("image.csv", bytes(range(256)), "cannot be read as .csv"),
         ("broken.parquet", b"PAR1", "cannot be read as .parquet"),
         ("broken.jsonl", b"{", "cannot be read as .jsonl"),
+        ("sheet.xlsx", b"PK", "it is a spreadsheet; save the sheet as CSV UTF-8"),
+        ("latin.csv", b"arm,seed,acc\nbel\xe9,0,1\n", "byte 17 is no UTF-8; save it as CSV UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, refused):
