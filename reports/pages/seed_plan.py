@@ -156,7 +156,8 @@ class SeedPlan:
             return f"{budget['text']}: {budget['note']}"
         num_recorded = budget["seeds"] - budget["further"]
         fit = "fits" if budget["further"] == 1 else "fit"
-        line = f"{budget['text']}: {format_count(budget['further'], 'whole seed')} {fit}"
+        or_more = " or more" if budget["further"] == MAX_SEEDS else ""  # none is counted beyond
+        line = f"{budget['text']}: {format_count(budget['further'], 'whole seed')}{or_more} {fit}"
         if num_recorded:
             line += f" beside the {num_recorded} recorded, {budget['seeds']} in all"
         line += f" ({_format_budget_cost(budget)})"

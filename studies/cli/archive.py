@@ -87,7 +87,8 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     """
     from studies.maintenance.sync import sync_studies
     from studies.runner.provenance import make_sync_start
-    from studies.storage.copies.archive import open_archive, unpack_trials
+    from studies.storage.copies.archive import open_archive
+    from studies.storage.copies.unpacking import unpack_trials
     from studies.tracking.store import open_store
 
     with open_archive(file) as archive:

@@ -14,13 +14,17 @@ JSON_OUTPUT = f"{__name__}.json_output"  # of a command's context: its own stand
 PIPED_WIDTH = 160  # columns of a table that is written into a file or pipe, which has no width of its own
 
 
-def reserve_output_for_json(context: click.Context) -> None:
-    """Send to standard error, until a command ends, all that it prints to standard output beside its JSON.
+def reserve_output(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
+    """Send to standard error, until a command with ``--json`` ends, all that it prints beside its JSON.
 
-    The user's own modules may print as they are imported, built or called.
+    The user's own modules may print as they are imported, built or called: the option, whose callback this is, is
+    eager.
     """
-    context.meta[JSON_OUTPUT] = sys.stdout
-    context.with_resource(redirect_stdout(sys.stderr))
+    del parameter
+    if as_json and not context.resilient_parsing:  # a shell that completes words needs the output
+        context.meta[JSON_OUTPUT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return as_json
 
 
 def print_json(data: Any, indent: int | None = 2) -> None:

@@ -21,6 +21,7 @@ RegistrationState = Literal["intact", "amended", "does not match"]
 # Of a registration's fields: when it was made, the version of its form, and layers, which follow from the settings and
 # were not recorded by earlier versions. All others are declared.
 UNDECLARED_FIELDS = ("registered", "num_planned", "num_visible", "schema", "layers")
+FIELD_WORDS = {"held": "held settings", "changes": "differences between arms", "built": "differences as built"}
 NUM_DIGITS = 32  # 128 bits of the SHA-256: nobody finds a second declaration of the same digest
 
 
@@ -119,10 +120,12 @@ def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
             changes += _describe_claims(_claims_of(before), _claims_of(after))
         elif name == "seeds":
             changes += _describe_seeds(old or [], new or [])
+        elif name == "arms" and old and new and old[0] != new[0]:
+            changes.append(f"baseline from {old[0]} to {new[0]}")
         elif isinstance(old, (int, float, str)) and isinstance(new, (int, float, str)) and len(f"{old}{new}") < 100:
             changes.append(f"{name.replace('_', ' ')} from {old} to {new}")
         else:
-            changes.append(f"other {name.replace('_', ' ')}")
+            changes.append(f"other {FIELD_WORDS.get(name, name.replace('_', ' '))}")
     return tuple(changes)
 
 

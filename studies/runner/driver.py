@@ -33,6 +33,7 @@ from studies.runner.study_run import (
     count_visible_results,
     describe_claim_changes,
     describe_declared_changes,
+    describe_setting_changes,
     take_up_registration,
 )
 from studies.runner.trial_store import TrialStore
@@ -249,10 +250,12 @@ def _register_study(
     run_id = context.store.writer.register_study(
         registration, context.conditions, context.tags, is_start=is_start, run_id=resumed_run
     )
-    context = take_up_registration(context, run_id, amend=amend)
-    message = describe_claim_changes(context, context.registration)
-    if message and is_start:
-        context.log(message)
+    declared, context = context, take_up_registration(context, run_id, amend=amend)
+    if is_start:
+        for describe_changes in (describe_setting_changes, describe_claim_changes):
+            message = describe_changes(declared, context.registration)
+            if message:
+                context.log(message)
     return StudyRun(context, TrialStore(context), run_id, options)
 
 

@@ -349,6 +349,19 @@ def describe_declared_changes(context: StudyContext, registration: Registration)
     return describe_changes(declaration_of(registration_to_json(registration)), declared)
 
 
+def describe_setting_changes(context: StudyContext, registration: Registration) -> str:
+    """Say what else the ablation's file declares otherwise today, as another baseline; empty where nothing."""
+    as_registered = replace(context, registration=replace(context.registration, claims=registration.claims))
+    changes = describe_declared_changes(as_registered, registration)
+    if not changes:
+        return ""
+    name = context.study.name
+    return (
+        f"{registration.study} was registered before today's file, and stays as it was; today's file declares: "
+        f"{'; '.join(changes)} (`ablate register {name} --amend` takes that up)"
+    )
+
+
 def describe_claim_changes(context: StudyContext, registration: Registration) -> str:
     """Say which claims are judged where the ablation's file makes others today; empty where it makes the same."""
     registered = [claim.sentence for claim in registration.claims]

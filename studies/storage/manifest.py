@@ -347,9 +347,12 @@ def hold_study_lease(folder: Path, study: str, on_lost: Callable[[], None]) -> I
     No other process runs or logs the study meanwhile.
 
     Raises:
-        SettingsError: where another process holds it.
+        SettingsError: where another process holds it, or the folder cannot be written.
     """
-    lease = acquire_lease(folder)
+    try:
+        lease = acquire_lease(folder)
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written: {error.strerror or error}.") from error
     if lease is None:
         raise SettingsError(
             f"{study} is being run under the same conditions by {find_holder(folder) or 'another process'}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -105,7 +105,9 @@ class MlflowRuns:
         default = self.client.get_experiment_by_name(DEFAULT_EXPERIMENT)
         if default is None or default.lifecycle_stage != "active":
             return
-        if not self.client.search_runs([default.experiment_id], run_view_type=ViewType.ALL, max_results=1):
+        if self.client.search_runs([default.experiment_id], run_view_type=ViewType.ALL, max_results=1):
+            return
+        with suppress(MlflowException):  # another process was first
             self.client.delete_experiment(default.experiment_id)
 
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:

@@ -53,6 +53,11 @@ def test_an_override_reaches_the_placebo_as_it_does_the_baseline():
     assert {setup.recipe.epochs for setup in setups.values()} == {3}
 
 
+def test_a_draw_is_named_only_where_something_is_redrawn():
+    with pytest.raises(InvalidValue, match="redraw_name is 'x', and nothing is redrawn: two such setups train the"):
+        Arm("x", {"redraw_name": "x"})
+
+
 def test_a_redrawn_stream_that_decides_nothing_is_refused():
     protocol = load("digits").setup
     setups = make(Placebo(redraws="augmentation")).setups(protocol)

@@ -12,7 +12,7 @@ import click
 from studies import protocols
 from studies.cli.common.completers import complete_protocol, complete_setting
 from studies.cli.common.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
-from studies.console.tables import reserve_output_for_json
+from studies.console.tables import reserve_output
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
 from studies.execution.resources import REQUEST_FIELDS, Resources
 from studies.runner.reuse_plan import REUSE_POLICIES
@@ -25,22 +25,8 @@ MAX_CANDIDATES = 10_000  # per arm
 MAX_RUNGS = 20  # each halves the candidates: more rungs would need a million of them
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _reserve_output(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
-    del parameter
-    if as_json and not context.resilient_parsing:  # a shell that completes words needs the output
-        reserve_output_for_json(context)
-    return as_json
-
-
 json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    is_eager=True,  # before the user's modules are imported
-    callback=_reserve_output,
-    help="Print JSON instead of tables.",
+    "--json", "as_json", is_flag=True, is_eager=True, callback=reserve_output, help="Print JSON instead of tables."
 )
 
 protocol_option = click.option(

@@ -8,7 +8,8 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -28,7 +29,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from studies.execution.cluster.ray_shutdown import shut_down_ray, watch_control_process
 from studies.execution.interrupts import keep_termination_handler, record_interrupts
-from studies.execution.resources import Node, Resources
+from studies.execution.jobs import TrialJob
+from studies.execution.resources import Node, Resources, cluster_share_of
 from studies.hardware import count_cores, count_gpus
 from studies.records.digests import FIRST_PARTY_PACKAGES
 from studies.scratch import process_folder, temporary_folder
@@ -43,6 +45,7 @@ MATCHED_PACKAGES = ("torch", "numpy", "pytorch-lightning")  # their versions dec
 SURVEY_TIMEOUT_SECONDS = 120.0  # a node may have to unpack the code and import this package from a slow disk first
 CONNECT_TIMEOUT_SECONDS = 10.0
 USER_CODE_FOLDER = "users-{}"  # folders of several import paths may have the same name
+NODE_COUNT_INTERVAL_SECONDS = 2.0  # the share of a job is computed many times a second; nodes come and go in minutes
 FORWARDED_VARIABLES = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_CHDIR_TO_TRIAL_DIR")
 
 
@@ -350,6 +353,21 @@ def current_nodes() -> tuple[Node, ...]:
         )
         for node in _alive_nodes()
     )
+
+
+def make_share_function(resources: Resources) -> Callable[[TrialJob], float]:
+    """Make a function that gives the share of all machines that a job takes; a cluster's nodes come and go."""
+    counted_at = 0.0
+    nodes = current_nodes()
+
+    def cluster_share(job: TrialJob) -> float:
+        nonlocal counted_at, nodes
+        if resources.address and time.monotonic() - counted_at > NODE_COUNT_INTERVAL_SECONDS:
+            counted_at = time.monotonic()
+            nodes = current_nodes()
+        return cluster_share_of(resources.request_of(job.trial.arm), nodes)
+
+    return cluster_share
 
 
 def _alive_nodes() -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -39,7 +38,7 @@ from studies.execution.processes import fork_server
 from studies.execution.processes.bundle_process import FailedStart, TrialProcess
 from studies.execution.processes.bundle_size import can_join_bundle
 from studies.execution.processes.fork_server import ForkClient, ForkError
-from studies.execution.resources import ResourceRequest, Resources, cluster_share_of
+from studies.execution.resources import ResourceRequest, Resources
 from studies.hardware import Machine
 from studies.scratch import process_folder
 from studies.settings import Settings
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 MAX_RETRIES = 2  # after faults of the machine; an exception of the trial itself is its result, and is not retried here
 MAX_USER_RETRIES = 1_000  # by `ablate retry`, and of bundles of which a trial was cancelled
-NODE_COUNT_INTERVAL_SECONDS = 2.0  # the share of a job is computed many times a second; nodes come and go in minutes
 HEAD_NODE_RESOURCE = "node:__internal_head__"  # Ray gives 1.0 of it to each cluster's head node
 NEGLIGIBLE_AMOUNT = 0.001  # Tune wants a resource for each actor; a thousand data-parallel trials fit
 SWITCH_INTERVAL_SECONDS = 0.0005  # Python's default is ten times as long
@@ -106,7 +104,7 @@ def _run_queue(
     """Run jobs with Tune, except those that another process trains and those that depend on one of these."""
     scratch = _scratch_folder(settings, resources)
     bundles = bundle_jobs(jobs, lambda job: bundle_size if can_join_bundle(job.trial.setup) else 1)
-    cluster_share = _make_share_function(resources)
+    cluster_share = ray_cluster.make_share_function(resources)
     queue = TrialQueue(jobs, cluster_share, resources.max_concurrent, MAX_RETRIES, bundles, gate)
     requests = [resources.request_of(job.trial.arm) for job in jobs]
     # Tune pickles these with every trial, so equal requests share one placement group.
@@ -178,21 +176,6 @@ def _without_tracking_uri(settings: Settings) -> Settings:
     return replace(settings, tracking_uri="")
 
 
-def _make_share_function(resources: Resources) -> Callable[[TrialJob], float]:
-    """Make a function that gives the share of all machines that a job takes; a cluster's nodes come and go."""
-    counted_at = 0.0
-    nodes = ray_cluster.current_nodes()
-
-    def cluster_share(job: TrialJob) -> float:
-        nonlocal counted_at, nodes
-        if resources.address and time.monotonic() - counted_at > NODE_COUNT_INTERVAL_SECONDS:
-            counted_at = time.monotonic()
-            nodes = ray_cluster.current_nodes()
-        return cluster_share_of(resources.request_of(job.trial.arm), nodes)
-
-    return cluster_share
-
-
 def _placement_group(request: ResourceRequest) -> tune.PlacementGroupFactory:
     """Resources that Tune reserves for a trial; next to none for several workers, as Ray Train reserves theirs."""
     if request.workers_per_trial > 1:
@@ -258,7 +241,7 @@ class _CancelScheduler(FIFOScheduler):
         if not self.queue.must_stop(trial.config["jobs"]):
             return str(TrialScheduler.CONTINUE)
         # Tune keeps the actor for another trial: without one, the training would go on to its end unseen.
-        trial.temporary_state.ray_actor.stop_training.remote()
+        trial.temporary_state.ray_actor.stop_jobs.remote()
         return str(TrialScheduler.STOP)
 
 
@@ -293,7 +276,7 @@ class _TrialWorker(tune.Trainable):
             self._start_jobs(new_config)  # the new process starts while the previous one still frees its memory
             previous.stop()
         else:
-            self._stop_jobs()  # first: the workers hold the CPUs and GPUs that the next trial may need
+            self.stop_jobs()  # first: the workers hold the CPUs and GPUs that the next trial may need
             self._start_jobs(new_config)
         return True
 
@@ -306,12 +289,8 @@ class _TrialWorker(tune.Trainable):
         messages = process.listen()
         return {"messages": messages, "done": process.has_ended}
 
-    def stop_training(self) -> None:
-        """Kill the process of a cancelled trial; the actor waits for the next one."""
-        self._stop_jobs()
-
     def cleanup(self) -> None:
-        self._stop_jobs()
+        self.stop_jobs()
         if "forks" in vars(self):  # do not start a server in order to close it
             self.forks.close()
 
@@ -329,7 +308,8 @@ class _TrialWorker(tune.Trainable):
             self.trial_process = self._start_process(jobs, request)
         return self.trial_process
 
-    def _stop_jobs(self) -> None:
+    def stop_jobs(self) -> None:
+        """Kill the process of the last trial, if it has not ended."""
         if self.trial_process:
             self.trial_process.stop()
 

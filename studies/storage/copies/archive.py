@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_modules.specs.errors import DamagedFileError
-from lightning_modules.stored_files import hash_file, parse_array, parse_json
+from lightning_modules.stored_files import parse_array, parse_json
 from studies.records.record_json import record_from_json, record_to_json, trials_by_run
 from studies.records.registration_log import RegistrationCheck
 from studies.records.schema import require_schema
@@ -35,7 +35,6 @@ from studies.storage.copies.registration import (
     copy_of_manifest,
     read_page_digests,
 )
-from studies.storage.lease import find_holder
 from studies.storage.manifest import StudyManifest, find_lost_result, read_manifest
 from studies.storage.trial_folder import TrialFolder
 
@@ -324,73 +323,3 @@ def _report_damage(file: Path, path: str) -> Iterator[None]:
             f"{file} cannot be read as an archive of `ablate export`: {path} ({type(error).__name__}: {error}). "
             "Copy the archive again."
         ) from error
-
-
-def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[str]]:
-    """Unpack the trials and plans of an archive into a runs folder, and never replace a result.
-
-    Returns:
-        The number of trials that are new here, and one line per trial that was left as it is, with the reason.
-    """
-    archive.verify()
-    for name in archive.study_folders:
-        driver = find_holder(settings.studies_folder / name)
-        if driver:
-            study = name.rpartition("-")[0]
-            raise SettingsError(
-                f"{study} is being run under the same conditions by {driver}, which would not log the archive's "
-                f"trials. Import {archive.file} when it has ended: `ablate status {study}`."
-            )
-    kept: list[str] = []
-    num_new = 0
-    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
-        reason = _unpack_trial(archive, name, settings.trials_folder / name)
-        if reason:
-            kept.append(f"{name}: {reason}")
-        elif reason is None:
-            num_new += 1
-    for name in archive.study_folders:
-        _unpack_study(archive, name, settings.studies_folder / name)
-    return num_new, kept
-
-
-def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
-    """Unpack a trial; returns why not, empty where it is here already, ``None`` where it is new."""
-    paths = [f"trials/{name}/{file}" for file in (WEIGHTS_FILE, *TRIAL_FILES)]  # the result last
-    present = [path for path in paths if path in archive.checksums]
-    local_result = folder / "result.json"
-    is_new = not local_result.exists()
-    if not is_new:
-        expected = archive.checksums.get(f"trials/{name}/result.json", ("", 0))[0]
-        if hash_file(local_result) != expected:
-            return "the result here differs from the archive's, and is kept"
-    if find_holder(folder):
-        return "a process is training it"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in present:
-        target = folder / Path(path).name
-        if not target.exists():
-            with AtomicWriter(target) as partial, partial.open("wb") as file:
-                for chunk in archive.chunks(path):
-                    file.write(chunk)
-    return None if is_new else ""
-
-
-def _unpack_study(archive: StudyArchive, name: str, folder: Path) -> None:
-    """Merge an archived plan into that of this runs folder."""
-    with temporary_folder() as temporary:
-        imported = archive.read_manifest(name, temporary)
-        if f"{imported.registration.study}-{imported.conditions}" != name:
-            raise SettingsError(f"studies/{name} in {archive.file} is the plan of another study: refused.")
-    if (folder / "study.json").exists():
-        _require_same_labels(imported, read_manifest(folder), archive.file)
-    imported.write(folder)
-    board = f"studies/{name}/board.json"
-    if board in archive.checksums and not (folder / "board.json").exists():
-        with AtomicWriter(folder / "board.json") as partial:
-            partial.write_bytes(archive.read(board))
-
-
-def _require_same_labels(imported: StudyManifest, local: StudyManifest, file: Path) -> None:
-    if not np.array_equal(imported.labels, local.labels):
-        raise SettingsError(f"{file} was made on other test data than the study of the same conditions here: refused.")

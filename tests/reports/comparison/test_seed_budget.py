@@ -46,6 +46,12 @@ def test_whole_seeds_beside_those_recorded_with_what_all_of_them_find():
     json.dumps(found)
 
 
+def test_more_seeds_than_are_counted_are_told_as_more():
+    found = plan_depth(record(ARMS, 5), budget=RunBudget(max_seconds=10_000_000))
+    (line,) = [line for line in print_lines(found) if line.startswith("budget")]
+    assert "500 whole seeds or more fit beside the 5 recorded, 505 in all" in line
+
+
 def test_the_times_are_those_of_the_pilot():
     pilot = record(ARMS, 5)
     seconds = sum(pilot.trials[0].result.curves["seconds"]) + 2.0

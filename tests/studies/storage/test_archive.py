@@ -17,6 +17,7 @@ import studies
 from lightning_modules.stored_files import dump_json
 from studies.cli.app import main
 from studies.design.declare import declare
+from studies.records.results import failed_result
 from studies.records.study_record import StudyRecord
 from studies.runner.context import prepare_study
 from studies.runner.driver import register_study
@@ -24,6 +25,7 @@ from studies.settings import Settings, SettingsError
 from studies.storage.copies.archive import MANIFEST_FILE, open_archive, read_archived_record
 from studies.storage.lease import acquire_lease
 from studies.storage.manifest import read_manifest
+from studies.storage.trial_folder import TrialFolder
 from studies.tracking.store import open_store
 from tests.studies.conftest import ONE, SHORT
 
@@ -197,6 +199,27 @@ def test_a_result_that_differs_is_kept_and_named(exported, copied):
     shown = call("import", exported, "--runs", copied.runs)
     assert f"{file.parent.name}: the result here differs from the archive's, and is kept" in shown
     assert json.loads(file.read_text()) == changed
+
+
+def test_a_failed_trial_takes_the_result_of_an_archive_where_it_ended(exported, copied):
+    file = next(copied.runs.glob("trials/*/result.json"))
+    expected = file.read_bytes()
+    content = json.loads(expected)
+    TrialFolder(file.parent).write_result(failed_result(content["fingerprint"], content["digests"], "out of memory"))
+    assert not (file.parent / "predictions.npy").exists()
+    assert "1 trial unpacked, 0 left" in call("import", exported, "--runs", copied.runs)
+    assert file.read_bytes() == expected
+    assert (file.parent / "predictions.npy").exists()
+
+
+def test_a_failure_in_an_archive_never_replaces_a_result(recorded, copied, tmp_path):
+    file = next(copied.runs.glob("trials/*/result.json"))
+    content = json.loads(file.read_bytes())
+    TrialFolder(file.parent).write_result(failed_result(content["fingerprint"], content["digests"], "out of memory"))
+    call("export", "depth", "-o", tmp_path / "failed.zip", "--runs", copied.runs)
+    shutil.copytree(recorded.runs, tmp_path / "whole")
+    shown = call("import", tmp_path / "failed.zip", "--runs", tmp_path / "whole")
+    assert f"{file.parent.name}: the result here differs from the archive's, and is kept" in shown
 
 
 @pytest.mark.parametrize("path", ["record/record.json", "record/test_labels.npy", "report/index.html"])

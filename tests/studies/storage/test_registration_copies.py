@@ -23,7 +23,7 @@ from studies.records.registration_log import (
 )
 from studies.records.serialization import registration_to_json
 from studies.runner.context import prepare_study
-from studies.runner.driver import register_study
+from studies.runner.driver import _register_study, register_study
 from studies.settings import Settings
 from studies.storage.copies.registration import RegistrationCopy, check_registration, read_page_digests
 from studies.storage.status_files import find_status_damage
@@ -94,7 +94,7 @@ def test_changes_are_told_in_words():
     told = describe_changes(ENTRY.declaration, changed)
     assert "smallest effect from 0.5 to 0.3" in told
     assert "seed added: 7" in told
-    assert "other held" in told
+    assert "other held settings" in told
     assert f"claim added: {claims[0].sentence}" in told
     assert any(change.startswith("claim removed: ") for change in told)
 
@@ -176,6 +176,11 @@ def test_a_study_is_registered_amended_and_compared(tmp_path):
     assert register_study(first).registration_check == registered  # a second time changes nothing
     with pytest.raises(InvalidValue, match=r"is registered otherwise.*claim removed: .*--amend"):
         register_study(second)
+    news = []
+    swapped = replace(first.registration, arms=("B", "A"))
+    _register_study(replace(first, registration=swapped, log=news.append), "")
+    (line,) = [line for line in news if "stays as it was" in line]
+    assert "today's file declares: baseline from A to B (`ablate register pair --amend` takes that up)" in line
     amended = register_study(second, amend=True)
     assert amended.registration_check.finding == "amended before any of 4 results"
     assert amended.registration_check.entries[0].digest == registered.digest

@@ -1,0 +1,99 @@
+"""Unpack the trials and plans of an archive into a runs folder (`ablate import`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lightning_modules.stored_files import hash_file
+from studies.scratch import temporary_folder
+from studies.settings import Settings, SettingsError
+from studies.storage.atomic import AtomicWriter
+from studies.storage.copies.archive import TRIAL_FILES, WEIGHTS_FILE, StudyArchive
+from studies.storage.lease import find_holder
+from studies.storage.manifest import StudyManifest, read_manifest
+
+LOG_FILES = ("attempts.jsonl", "faults.jsonl")  # those here count the attempts of this runs folder
+
+
+def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[str]]:
+    """Unpack the trials and plans of an archive into a runs folder, and never replace a result.
+
+    Returns:
+        The number of trials that are new here, and one line per trial that was left as it is, with the reason.
+    """
+    archive.verify()
+    for name in archive.study_folders:
+        driver = find_holder(settings.studies_folder / name)
+        if driver:
+            study = name.rpartition("-")[0]
+            raise SettingsError(
+                f"{study} is being run under the same conditions by {driver}, which would not log the archive's "
+                f"trials. Import {archive.file} when it has ended: `ablate status {study}`."
+            )
+    kept: list[str] = []
+    num_new = 0
+    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
+        reason = _unpack_trial(archive, name, settings.trials_folder / name)
+        if reason:
+            kept.append(f"{name}: {reason}")
+        elif reason is None:
+            num_new += 1
+    for name in archive.study_folders:
+        _unpack_study(archive, name, settings.studies_folder / name)
+    return num_new, kept
+
+
+def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
+    """Unpack a trial; returns why not, empty where it is here already, ``None`` where it is new."""
+    paths = [f"trials/{name}/{file}" for file in (WEIGHTS_FILE, *TRIAL_FILES)]  # the result last
+    present = [path for path in paths if path in archive.checksums]
+    local_result, result_path = folder / "result.json", f"trials/{name}/result.json"
+    is_new, replaces_failure = not local_result.exists(), False
+    if not is_new and hash_file(local_result) != archive.checksums.get(result_path, ("", 0))[0]:
+        # A failed trial would be tried again: the archive's result is that of such a try.
+        is_ended_there = result_path in archive.checksums and not _is_failure(archive.read(result_path))
+        replaces_failure = is_ended_there and _is_failure(local_result.read_bytes())
+        if not replaces_failure:
+            return "the result here differs from the archive's, and is kept"
+        is_new = True
+    if find_holder(folder):
+        return "a process is training it"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in present:
+        target = folder / Path(path).name
+        if not target.exists() or (replaces_failure and target.name not in LOG_FILES):
+            with AtomicWriter(target) as partial, partial.open("wb") as file:
+                for chunk in archive.chunks(path):
+                    file.write(chunk)
+    return None if is_new else ""
+
+
+def _is_failure(content: bytes) -> bool:
+    """Whether the content of a result's file is that of a failed trial; a damaged one is none."""
+    try:
+        return bool(json.loads(content)["status"] == "failed")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _unpack_study(archive: StudyArchive, name: str, folder: Path) -> None:
+    """Merge an archived plan into that of this runs folder."""
+    with temporary_folder() as temporary:
+        imported = archive.read_manifest(name, temporary)
+        if f"{imported.registration.study}-{imported.conditions}" != name:
+            raise SettingsError(f"studies/{name} in {archive.file} is the plan of another study: refused.")
+    if (folder / "study.json").exists():
+        _require_same_labels(imported, read_manifest(folder), archive.file)
+    imported.write(folder)
+    board = f"studies/{name}/board.json"
+    if board in archive.checksums and not (folder / "board.json").exists():
+        with AtomicWriter(folder / "board.json") as partial:
+            partial.write_bytes(archive.read(board))
+
+
+def _require_same_labels(imported: StudyManifest, local: StudyManifest, file: Path) -> None:
+    if not np.array_equal(imported.labels, local.labels):
+        raise SettingsError(f"{file} was made on other test data than the study of the same conditions here: refused.")
