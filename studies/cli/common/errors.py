@@ -8,6 +8,8 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -20,6 +22,7 @@ from lightning_modules.specs.errors import DamagedFileError, UserError
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
 EXIT_STOPPED = 3  # at its budget: nothing failed, and seeds are left
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+LONGEST_END_SECONDS = 20.0  # batch systems kill what is left half a minute after their signal
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `ablate list | head -1`
 
 
@@ -74,6 +77,8 @@ class ProcessEnd:
             del frame
             if os.getpid() != process_id:  # a forked child
                 os._exit(128 + number)
+            if not self.signals:
+                threading.Thread(target=_end_late, args=(number,), name="end-late", daemon=True).start()
             self.signals.append(number)
             if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # by a shell, of a script's background processes
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,6 +103,22 @@ class ProcessEnd:
         for descriptor in self.outputs:
             poller.register(descriptor, 0)  # no event asked for: errors are always reported
         return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
+def _end_late(number: int) -> None:
+    """End this process some time after a signal, if it has not ended in order by then.
+
+    A signal to all processes at once, as by `timeout` or a batch system, ends Ray's servers as well, and what Tune asks
+    of them waits in C++: for a minute, or for ever.
+    """
+    time.sleep(LONGEST_END_SECONDS)
+    with suppress(OSError, ValueError):  # nobody reads it
+        sys.stderr.write(
+            f"Ended {LONGEST_END_SECONDS:g} s after {signal.Signals(number).name}, as Ray does not answer. "
+            "Ended trials are kept; the same command resumes from there.\n"
+        )
+        sys.stderr.flush()
+    os._exit(128 + number)
 
 
 process_end = ProcessEnd()

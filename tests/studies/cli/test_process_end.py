@@ -48,6 +48,30 @@ def test_sigterm_ends_the_program_also_where_a_script_runs_it_in_the_background(
     program.stdout.close()
 
 
+def test_a_program_that_cannot_end_in_order_after_sigterm_ends_all_the_same():
+    lines = [
+        "import time",
+        "from studies.cli.common import errors",
+        "errors.LONGEST_END_SECONDS = 0.5",
+        "def wait():",
+        "    print('ready', flush=True)",
+        "    while True:",
+        "        try:",
+        "            time.sleep(60)",
+        "        except KeyboardInterrupt:",
+        "            pass",
+        "errors.run_and_exit(wait)",
+    ]
+    program = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline() == "ready\n"
+    program.terminate()
+    _, told = program.communicate(timeout=30)
+    assert program.returncode == 143
+    assert told.startswith("Ended 0.5 s after SIGTERM, as Ray does not answer. Ended trials are kept;")
+
+
 def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_does_not(tmp_path):
     lines = [
         "import os, sys",
