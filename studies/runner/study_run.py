@@ -350,15 +350,14 @@ def describe_declared_changes(context: StudyContext, registration: Registration)
 
 
 def describe_setting_changes(context: StudyContext, registration: Registration) -> str:
-    """Say what else the ablation's file declares otherwise today, as another baseline; empty where nothing."""
+    """Say what beside claims is declared otherwise today, such as another baseline; empty where nothing is."""
     as_registered = replace(context, registration=replace(context.registration, claims=registration.claims))
     changes = describe_declared_changes(as_registered, registration)
     if not changes:
         return ""
-    name = context.study.name
     return (
-        f"{registration.study} was registered before today's file, and stays as it was; today's file declares: "
-        f"{'; '.join(changes)} (`ablate register {name} --amend` takes that up)"
+        f"{registration.study} is registered otherwise, and stays as it was registered; declared today: "
+        f"{'; '.join(changes)} (`ablate register` with --amend takes that up)"
     )
 
 

@@ -179,8 +179,8 @@ def test_a_study_is_registered_amended_and_compared(tmp_path):
     news = []
     swapped = replace(first.registration, arms=("B", "A"))
     _register_study(replace(first, registration=swapped, log=news.append), "")
-    (line,) = [line for line in news if "stays as it was" in line]
-    assert "today's file declares: baseline from A to B (`ablate register pair --amend` takes that up)" in line
+    (line,) = [line for line in news if "stays as it was registered" in line]
+    assert "declared today: baseline from A to B (`ablate register` with --amend takes that up)" in line
     amended = register_study(second, amend=True)
     assert amended.registration_check.finding == "amended before any of 4 results"
     assert amended.registration_check.entries[0].digest == registered.digest
