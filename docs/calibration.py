@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.specs.text import join_words
+from reports.formatting import format_points
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
@@ -67,8 +68,8 @@ def _power_lines(found: Mapping[str, Any]) -> Iterator[str]:
         is_mean = not rate["arm"] or len(found["errors"]) == 2
         if rate["quantity"] == "found" and is_mean:
             yield (
-                f"- An improvement of {rate['shift']:g} points, for which {rate['seeds']} seeds are planned (80%), is "
-                f"found in {_format_rate(rate)}% of studies."
+                f"- An improvement of {format_points(rate['shift'])}, for which {rate['seeds']} seeds are planned "
+                f"(80%), is found in {_format_rate(rate)}% of studies."
             )
         if rate["quantity"] == "found equivalence" and is_mean:
             yield f"- Equal arms are found equivalent with the {rate['seeds']} planned seeds in {_format_rate(rate)}%."

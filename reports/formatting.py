@@ -139,6 +139,11 @@ def time_unit(values: Iterable[float]) -> tuple[float, str]:
     return _fitting_unit((value / 2 for value in values), _TIME_UNITS)
 
 
+def format_points(value: float) -> str:
+    """Format a difference in percentage points as given: ``1 point``, ``0.5 points``."""
+    return f"{value:g} {'point' if value == 1 else 'points'}"
+
+
 def format_duration(seconds: float) -> str:
     """Format as ``41 s``, ``3.2 min`` or ``1.5 h``."""
     if not math.isfinite(seconds):

@@ -20,6 +20,7 @@ from reports.calibration.resampling import (
     take_paired_studies,
     take_pseudo_arms,
 )
+from reports.formatting import format_points
 from reports.statistics.critical_values import Array
 from reports.statistics.power import FamilyDesign, seeds_for_difference, seeds_for_equivalence
 
@@ -219,7 +220,7 @@ class SamplingPlan:
         elif len(trainings.arms) < ARM_COUNTS[-1]:
             yield f"The paired world has the {len(trainings.arms)} arms that were trained, no more."
         for shift in self.unplanned_shifts:
-            yield f"Power at a difference of {shift:g} points is left out: it takes more than 500 seeds."
+            yield f"Power at a difference of {format_points(shift)} is left out: it takes more than 500 seeds."
 
     def _null_rules(
         self, arms: tuple[str, ...], num_seeds: int, own_claims: tuple[Claim, ...]

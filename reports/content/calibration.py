@@ -8,7 +8,7 @@ from lightning_modules.specs.text import format_count, join_words
 from reports.calibration.calibration import NUM_RESAMPLES, NUM_STUDIES
 from reports.calibration.cases import Calibration, Case, MeasuredRate
 from reports.document import Cell, Column, Section, Table, nonempty_tables, text_cell
-from reports.formatting import Interval, format_fixed, format_integer, format_interval
+from reports.formatting import Interval, format_fixed, format_integer, format_interval, format_points
 
 NOMINAL_PERCENT = 5.0
 SHOWN_SEED_COUNTS = (2, 3, 5, 8, 10, 15, 20)
@@ -45,8 +45,8 @@ def summarize_calibration(calibration: Calibration) -> str:
         # The mean over arms; with two arms there is but one, and no mean is listed.
         if not rate.case.arm or len(calibration.trainings.arms) == 2:
             sentences.append(
-                f"An improvement of {rate.case.shift:g} points is found in {format_rate(rate)}% of studies with the "
-                f"{rate.case.num_seeds} seeds that were planned for 80%."
+                f"An improvement of {format_points(rate.case.shift)} is found in {format_rate(rate)}% of studies with "
+                f"the {rate.case.num_seeds} seeds that were planned for 80%."
             )
     return " ".join(sentences)
 
@@ -176,7 +176,7 @@ def power_table(calibration: Calibration) -> Table:
     rows = []
     for rate in (*calibration.select_rates("found"), *calibration.select_rates("found equivalence")):
         case = rate.case
-        truth = f"improves by {case.shift:g} points" if case.shift else "does not differ"
+        truth = f"improves by {format_points(case.shift)}" if case.shift else "does not differ"
         word = "supported" if case.quantity == "found" else "practically equivalent"
         rows.append(
             (
@@ -214,7 +214,7 @@ def equivalence_table(calibration: Calibration) -> Table:
     seed_counts = sorted({num_seeds for _, _, num_seeds in rates})
     rows = []
     for arm, shift in dict.fromkeys((arm, shift) for arm, shift, _ in rates):
-        truth = f"{'improves' if shift > 0 else 'is worse'} by {effect:g} points"
+        truth = f"{'improves' if shift > 0 else 'is worse'} by {format_points(effect)}"
         cells = [rate_cell(rates[arm, shift, num_seeds]) for num_seeds in seed_counts]
         rows.append((text_cell(arm or "mean over arms", "strong"), text_cell(truth), *cells))
     columns = (
@@ -223,7 +223,7 @@ def equivalence_table(calibration: Calibration) -> Table:
         *(Column(title=f"{count} seeds", kind="number") for count in seed_counts),
     )
     note = "Percent of studies, ± half of the 95% interval. Marked *: the interval lies above 5%."
-    caption = f"Wrong equivalence at a difference of {effect:g} points, the smallest effect"
+    caption = f"Wrong equivalence at a difference of {format_points(effect)}, the smallest effect"
     return Table(name=EQUIVALENCE_TABLE, caption=caption, columns=columns, rows=tuple(rows), notes=(note,))
 
 
@@ -284,7 +284,7 @@ def _describe_method(calibration: Calibration) -> tuple[str, ...]:
         f"{format_count(trainings.num_trainings, 'training')} of each arm, by the ordinary run: recorded, and reused "
         "by any study with the same trials.",
         f"{format_integer(NUM_STUDIES)} studies are drawn for every number of seeds and arms, and judged by the rule "
-        f"of the report, at its smallest effect of interest of {trainings.smallest_effect:g} points. Another "
+        f"of the report, at its smallest effect of interest of {format_points(trainings.smallest_effect)}. Another "
         f"{format_integer(calibration.num_checked)} were judged one by one by the report's own function as well: every "
         "word was the same.",
         f"The intervals come from {NUM_RESAMPLES} resamples of the trainings, not from the number of drawn studies.",
