@@ -193,6 +193,11 @@ class Ablation:
         """
         baseline_setup = setups[self.baseline.name]
         for arm_name, setup in setups.items():
+            if setup.redraw_name != "none" and setup.redraws == "none":
+                raise InvalidAblation(
+                    f"arm {arm_name!r} has the redraw_name {setup.redraw_name!r}, and nothing is redrawn: under "
+                    "another name it would train the same network. A `Placebo` arm sets both the stream and its name."
+                )
             differences = compare_setups(baseline_setup, setup)
             redraw_paths = REDRAW_PATHS if arm_name in self.placebos else ()
             stray_changes = []

@@ -76,7 +76,7 @@ def _collect_objects() -> dict[str, object]:
         Reverses(worse=("a", "b"), better=("c", "d")),
         AllOf(parts=(helps, DoesNotHelp(arm="c", over="d"))),
         Metric(name="accuracy", higher_is_better=True),
-        *(lrn, Placebo(), Arm("a\nb", {"recipe.epochs": ByResolution(small=1, large=2)})),
+        *(lrn, Placebo(), Arm("a b", {"recipe.epochs": ByResolution(small=1, large=2)})),
         *(ByResolution(small=NETWORKS["vgg-a"], large=NETWORKS["vgg-b"]), ByData(digits=1, others=2), Times(2.0)),
         LeaveOneOut(question="?", full=Arm("full", {}), components=(batch_norm, dropout)),
         AddOne(question="?", base=Arm("base", {}), components=(batch_norm, dropout)),

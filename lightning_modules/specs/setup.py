@@ -103,11 +103,6 @@ class Setup:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.redraw_name != "none" and self.redraws == "none":
-            raise InvalidValue(
-                f"redraw_name is {self.redraw_name!r}, and nothing is redrawn: two such setups train the same network. "
-                "A `Placebo` arm sets both the stream and its name."
-            )
 
     def __repr__(self) -> str:
         from lightning_modules.specs.notebook_html import describe_object

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ablations import Claim, DoesNotHelp, Helps, SaturatesAt
+from ablations import Claim, DoesNotHelp, Helps, HelpsBy, SaturatesAt
 from reports.external.claim_phrases import parse_claim
-from reports.external.results_columns import Columns, ResultsError, is_best_test_value
+from reports.external.results_columns import Columns, ResultsError, is_best_test_value, is_rate_name
 from reports.external.results_table import ResultsTable, Unit, tabulate_results
 from reports.formatting import format_significant
 from reports.statistics import Contrast, Evidence, Verdict, arm_interval, judge_claims
@@ -66,6 +66,7 @@ class Judgement:
         arms: the baseline first.
         differences: that claims read, then those of other arms to the baseline; positive where ``arm`` is better.
         num_registered: how many of the differences claims read.
+        blocking_reason: why every verdict is inconclusive, whatever the numbers are; empty where nothing prevents one.
         seeds_needed: seeds that find the smallest effect with 80% power at the noise seen; ``None`` where none was
             given, and where it is unknown or above 500.
         sensitivity: sentences on what these seeds could have found.
@@ -78,6 +79,7 @@ class Judgement:
     arms: tuple[ExternalArm, ...]
     differences: tuple[Contrast, ...]
     num_registered: int
+    blocking_reason: str
     seeds_needed: int | None
     sensitivity: tuple[str, ...]
 
@@ -154,8 +156,9 @@ def judge(
         arms=tuple(_summarize_arms(table)),
         differences=differences,
         num_registered=len(family.pairs),
+        blocking_reason=evidence.blocking_reason,
         seeds_needed=seeds_needed,
-        sensitivity=tuple(_describe_sensitivity(table, sensitivity, smallest_effect, seeds_needed)),
+        sensitivity=tuple(_describe_sensitivity(table, parsed, sensitivity, smallest_effect, seeds_needed)),
     )
 
 
@@ -163,7 +166,8 @@ def _describe_large_effect(table: ResultsTable, smallest_effect: float) -> Itera
     """Say that a smallest effect may have been given in percent where the values are fractions."""
     finite = table.values[np.isfinite(table.values)]
     are_fractions = table.unit != "percent" and finite.size > 0 and finite.min() >= 0 and finite.max() <= 1
-    if are_fractions and smallest_effect >= LARGE_EFFECT_OF_FRACTIONS:
+    is_rate = table.unit == "fraction" or is_rate_name(table.metric.name)
+    if is_rate and are_fractions and smallest_effect >= LARGE_EFFECT_OF_FRACTIONS:
         yield (
             f"All values lie between 0 and 1, and the smallest effect is {smallest_effect:g}: if that was meant in "
             f"percent, it is {smallest_effect / 100:g} here."
@@ -239,7 +243,11 @@ def _summarize_arms(table: ResultsTable) -> Iterable[ExternalArm]:
 
 
 def _describe_sensitivity(
-    table: ResultsTable, sensitivity: Sensitivity, smallest_effect: float, seeds_needed: int | None
+    table: ResultsTable,
+    claims: Sequence[Claim],
+    sensitivity: Sensitivity,
+    smallest_effect: float,
+    seeds_needed: int | None,
 ) -> Iterable[str]:
     unit = table.difference_unit
     yield from describe_noise(
@@ -250,6 +258,8 @@ def _describe_sensitivity(
     if math.isnan(deviation) or not deviation:
         return
     if not smallest_effect:
+        if all(isinstance(claim, HelpsBy) for claim in claims):  # each has a margin of its own
+            return
         yield "How many seeds would find a difference depends on how small it may be: give a smallest effect."
         return
     amount = f"{format_significant(smallest_effect, 2)} {unit}".strip()

@@ -30,6 +30,13 @@ FALLING_WORDS = frozenset(
         "mae", "wer", "cer", "fid", "flops", "brier", "ece",
     )
 )  # fmt: skip
+# Of both, those of shares: values up to 1 are fractions, and may be meant in percent.
+RATE_WORDS = frozenset(
+    (
+        "acc", "accuracy", "auc", "auroc", "f1", "iou", "miou", "map", "ap", "precision", "recall", "dice",
+        "err", "error", "wer", "cer",
+    )
+)  # fmt: skip
 # Words that tell of a value chosen or averaged within a run, with what that does to a comparison.
 SELECTION_WORDS = {
     "best": "the best of several values of one run flatters arms that vary more",
@@ -95,7 +102,12 @@ def _describe_wide_table(frame: pd.DataFrame) -> str:
     """What to do with a table that has a column per seed or per arm; empty where it can be none."""
     usual_names = (*ARM_COLUMNS, *SEED_COLUMNS)
     values = [name for name in frame.columns if str(name).lower() not in usual_names and _looks_numeric(frame[name])]
-    if len(values) < 2:
+    # Columns of seeds are numbered; others are arms where there is a column of seeds, and no other text.
+    are_numbered = all(re.search(r"\d", str(name)) for name in values)
+    are_arms = len(values) == len(frame.columns) - 1 and any(
+        str(name).lower() in SEED_COLUMNS for name in frame.columns
+    )
+    if len(values) < 2 or not (are_numbered or are_arms):
         return ""
     return (
         f" If {values[0]}, {values[1]} and so on are one arm or one seed each, first write a row per arm and seed: "
@@ -193,6 +205,11 @@ def _require_decimal_commas(column: pd.Series, name: str) -> None:
             f"{name} is {number!r} in a row: {number.replace(',', '')} or {number.replace(',', '.')}? Write it without "
             "a comma."
         )
+
+
+def is_rate_name(name: str) -> bool:
+    """Whether a metric is a share of something by its name, so that values up to 1 are fractions."""
+    return not RATE_WORDS.isdisjoint(_words(name))
 
 
 def is_percentage(column: pd.Series, name: str) -> bool:

@@ -21,7 +21,7 @@ MLFLOW_PREFIX = "mlflow:"
 MAX_ROWS = 1_000_000  # beyond, the file is no table with one row per trained network
 MAX_BYTES = 2**30
 DELIMITERS = ",;\t"
-SEPARATOR_LINE = re.compile(r"sep=([,;\t])\s*\r?\n")  # of Excel, before the header
+SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?[ ]*\n', re.IGNORECASE)  # of Excel, before the header
 SPREADSHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 
 
@@ -89,11 +89,15 @@ def _decode_text(content: bytes) -> str:
     Raises:
         ValueError: for any other encoding.
     """
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode(encoding)
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} is no {encoding[:5].upper()}; save it as CSV UTF-8") from error
+        name = "UTF-16" if is_utf16 else "UTF-8"
+        raise ValueError(f"byte {error.start + 1} is no {name}; save it as CSV UTF-8") from error
+    if "\0" in text:
+        raise ValueError("it is no text, or in an encoding other than UTF-8; save it as CSV UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_cells(text: str, delimiter: str) -> list[list[str]]:

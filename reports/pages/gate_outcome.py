@@ -105,7 +105,8 @@ def gate_judgement(judgement: Judgement, *, accept_equivalent: bool = False) -> 
     )
     outcome = _combine_claims(claims, lambda _: noise, accept_equivalent)
     cautions = list(table.cautions)
-    if outcome.word == "inconclusive" and not judgement.smallest_effect:
+    has_seeds = outcome.takes_too_many_seeds or outcome.seeds_needed
+    if outcome.word == "inconclusive" and not (judgement.smallest_effect or has_seeds or judgement.blocking_reason):
         cautions.append("How many seeds would tell depends on the smallest effect of interest: --smallest-effect.")
     return replace(outcome, cautions=tuple(cautions))
 

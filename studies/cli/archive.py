@@ -87,6 +87,7 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     """
     from studies.maintenance.sync import sync_studies
     from studies.runner.provenance import make_sync_start
+    from studies.settings import SettingsError
     from studies.storage.copies.archive import open_archive
     from studies.storage.copies.unpacking import unpack_trials
     from studies.tracking.store import open_store
@@ -111,6 +112,10 @@ def import_study(file: Path, settings: Settings, as_json: bool) -> None:
     num_logged = sync_studies(settings, study, make_sync_start, show)
     store = open_store(settings)
     run_id = store.inspector.closed_run_id(study, conditions)
+    if not run_id:
+        raise SettingsError(
+            f"{study} was started meanwhile: give the same command when it has ended, to log the trials."
+        )
     imported = store.reader.read_study(study, run_id=run_id)
     # No trial folder holds these: when the study was run, and how fast its networks are.
     store.writer.log_starts(run_id, record.starts)

@@ -12,6 +12,23 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_waits_for_ray = threading.Event()
+
+
+@contextmanager
+def waiting_for_ray() -> Iterator[None]:
+    """Mark a block that waits for Ray's servers, in C++ perhaps, where no signal is seen."""
+    _waits_for_ray.set()
+    try:
+        yield
+    finally:
+        _waits_for_ray.clear()
+
+
+def is_waiting_for_ray() -> bool:
+    """Whether a thread is in such a block."""
+    return _waits_for_ray.is_set()
+
 
 @contextmanager
 def keep_interrupt_handler() -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,38 +22,70 @@ from studies.tracking.ownership import user_name
 from studies.tracking.store import Store
 
 
-def update_registration(
+@dataclass(frozen=True, kw_only=True)
+class RegistrationUpdate:
+    """The registration that the tracking store and the runs folder are to hold.
+
+    Attributes:
+        entries: the log of the one that has more amendments, with a new one where seeds are declared now.
+        logged: the log that the tracking store holds.
+        changes: what is amended now, in words; empty where nothing is.
+    """
+
+    registration: Registration
+    entries: tuple[RegistrationEntry, ...]
+    logged: tuple[RegistrationEntry, ...]
+    changes: str
+
+
+def plan_update(
+    store: Store, study_run_id: str, manifest: StudyManifest, results: Mapping[ManifestEntry, Result]
+) -> RegistrationUpdate | None:
+    """Find the amendments that the tracking store or the manifest misses, and results whose seeds nothing declares.
+
+    Args:
+        results: of the manifest's entries, those that another machine has trained included.
+
+    Returns:
+        ``None`` where there is nothing to update; also where neither log continues the other: these stay as they are,
+        and the report says how they differ.
+    """
+    logged, in_folder = store.reader.read_registration_log(study_run_id), manifest.registration_log
+    entries = continue_log(logged, in_folder)
+    if not in_folder or in_folder != entries[: len(in_folder)]:
+        return None
+    registration, changes = registration_in_force(manifest, entries), ""
+    amended = _with_seeds_of(registration, results)
+    if amended != registration:
+        amendment = _make_amendment(amended, entries[-1], results)
+        told = describe_changes(entries[-1].declaration, amendment.declaration)
+        changes = f"{amendment.results_seen}: {'; '.join(told)}; digest {amendment.digest}"
+        registration, entries = amended, (*entries, amendment)
+    if entries == logged == in_folder:
+        return None
+    return RegistrationUpdate(registration=registration, entries=entries, logged=logged, changes=changes)
+
+
+def apply_update(
+    update: RegistrationUpdate,
     store: Store,
     study_run_id: str,
     folder: Path,
     manifest: StudyManifest,
-    results: Mapping[ManifestEntry, Result],
     log: Callable[[str], None],
 ) -> None:
-    """Log the amendments that the tracking store misses, and declare the seeds of results that no entry declares.
-
-    Two logs of which neither continues the other stay as they are: the report says how they differ.
+    """Write the registration to the study's folder and run, where these lack it.
 
     Args:
-        folder: of the study, whose manifest gets the new amendment.
-        results: of the manifest's entries, those that another machine has trained included.
-        log: receives the amendment in words.
+        log: receives a new amendment in words.
     """
-    logged = store.reader.read_registration_log(study_run_id)
-    entries = continue_log(logged, manifest.registration_log)
-    if entries != manifest.registration_log or not entries:
-        return
-    registration = registration_in_force(manifest)
-    amended = _with_seeds_of(registration, results)
-    if amended != registration:
-        amendment = _make_amendment(amended, entries[-1], results)
-        changes = "; ".join(describe_changes(entries[-1].declaration, amendment.declaration))
-        log(f"registration amended {amendment.results_seen}: {changes}; digest {amendment.digest}")
-        registration, entries = amended, (*entries, amendment)
-        replace(manifest, registration=registration, registration_log=entries, entries=()).write(folder)
-    if entries != logged:
-        store.writer.log_registration(study_run_id, registration)
-        store.writer.log_registration_log(study_run_id, entries)
+    if update.changes:
+        log(f"registration amended {update.changes}")
+    if update.entries != manifest.registration_log:
+        replace(manifest, registration=update.registration, registration_log=update.entries, entries=()).write(folder)
+    if update.entries != update.logged:
+        store.writer.log_registration(study_run_id, update.registration)
+        store.writer.log_registration_log(study_run_id, update.entries)
 
 
 def _with_seeds_of(registration: Registration, results: Mapping[ManifestEntry, Result]) -> Registration:

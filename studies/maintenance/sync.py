@@ -13,7 +13,7 @@ from lightning_modules.specs.errors import DamagedFileError, did_you_mean
 from lightning_modules.specs.text import format_count
 from studies.design.declare import resuming_command
 from studies.design.trial import Trial
-from studies.maintenance.registration_update import update_registration
+from studies.maintenance.registration_update import apply_update, plan_update
 from studies.maintenance.repair import repair_study
 from studies.records.identity import is_recorded
 from studies.records.results import Result
@@ -116,10 +116,13 @@ def _sync_study(
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
         num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0
         num_logged = num_logged_cancelled = 0
+        update = plan_update(store, closed, manifest, results) if closed else None
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
-        if num_repaired or not closed or _has_unlogged(store, closed, results, cancelled):
+        if num_repaired or not closed or update or _has_unlogged(store, closed, results, cancelled):
             study_run_id = _open_study_run(store, folder, manifest, log_of_study)
-            update_registration(store, study_run_id, folder, manifest, results, log_of_study)
+            update = update or plan_update(store, study_run_id, manifest, results)
+            if update:
+                apply_update(update, store, study_run_id, folder, manifest, log_of_study)
             num_logged = _log_results(store, settings, study_run_id, manifest, results)
             # After the results: of a trial that failed and was then cancelled, the newest run counts.
             num_logged_cancelled = _log_cancellations(store, study_run_id, manifest, cancelled)

@@ -52,7 +52,7 @@ class RunRecorder(TrialListener):
     """Shows progress, and logs it in the background; what the store refuses, the next start logs from the folders.
 
     No thread waits for another: ``run_ids``, ``logged_epochs``, ``incompletely_logged`` and ``retry_at`` belong to the
-    writer's thread, all other attributes to the dispatcher's.
+    writer's thread, ``unlogged_ends`` to both, all other attributes to the dispatcher's.
     """
 
     def __init__(

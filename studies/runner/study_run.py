@@ -266,7 +266,7 @@ def take_up_registration(context: StudyContext, run_id: str, *, amend: bool = Fa
     if in_folder != entries[: len(in_folder)]:
         context.log("the registrations in MLflow and in the runs folder do not match: the report says how")
     if manifest and len(entries) > len(logged):  # of another machine: they reached this runs folder alone
-        registration = registration_in_force(manifest)
+        registration = registration_in_force(manifest, entries)
     if not entries:
         entries = (_make_entry(context, registration, ()),)
         context.log(f"registered {entries[0].results_seen}; digest {entries[0].digest}")

@@ -6,7 +6,7 @@ All that logging a study's trials takes, without its ablation file or its data.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +107,7 @@ class StudyManifest:
         return tuple(latest.values())
 
     def recorded_entries(self, settings: Settings) -> tuple[ManifestEntry, ...]:
-        """The last entry of each trial that has a result; of one without any, the last entry.
+        """The last entry of each trial that has a result, or has lost it; of one without any, the last entry.
 
         The record shows these: a trial that was planned again and never ended has not replaced its result.
         """
@@ -115,7 +115,8 @@ class StudyManifest:
         has_result: set[tuple[str, str | None]] = set()
         for entry in self.entries:
             trial = entry.trial.fingerprint, entry.tags.get("recipe")
-            is_ended = entry.trial_folder(settings).result_file.exists()
+            folder = entry.trial_folder(settings)
+            is_ended = folder.result_file.exists() or find_lost_result(folder) is not None
             if is_ended or trial not in has_result:
                 chosen[trial] = entry
             if is_ended:
@@ -215,12 +216,11 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> StudyManifest:
     )
 
 
-def registration_in_force(manifest: StudyManifest) -> Registration:
-    """What the log of a manifest declares last, whatever was written into the registration beside it."""
-    if not manifest.registration_log:
+def registration_in_force(manifest: StudyManifest, entries: Sequence[RegistrationEntry]) -> Registration:
+    """What a log declares last, whatever stands in the registration of the manifest beside it."""
+    if not entries:
         return manifest.registration
-    data = registration_to_json(manifest.registration)
-    return registration_from_json({**data, **manifest.registration_log[-1].declaration})
+    return registration_from_json({**registration_to_json(manifest.registration), **entries[-1].declaration})
 
 
 def read_all_manifests(settings: Settings, on_damage: Callable[[DamagedFileError], None]) -> dict[Path, StudyManifest]:

@@ -54,8 +54,14 @@ def test_an_override_reaches_the_placebo_as_it_does_the_baseline():
 
 
 def test_a_draw_is_named_only_where_something_is_redrawn():
-    with pytest.raises(InvalidValue, match="redraw_name is 'x', and nothing is redrawn: two such setups train the"):
-        Arm("x", {"redraw_name": "x"})
+    with pytest.raises(InvalidAblation, match="arm 'x' has the redraw_name 'x', and nothing is redrawn"):
+        Ablation(
+            question="Does a name matter?",
+            baseline=Arm("x", {"network": VGG_A, "redraw_name": "x"}),
+            arms=(Arm("y", {"network": VGG_A, "redraw_name": "y"}),),
+            varies=("redraw_name",),
+        )
+    assert Arm("z", {"redraw_name": "z", "redraws": "order"}).apply(BASE).redraws == "order"  # in any order
 
 
 def test_a_redrawn_stream_that_decides_nothing_is_refused():

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from lightning_modules.specs.errors import DamagedFileError, UserError
+from studies.execution.interrupts import is_waiting_for_ray
 
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
 EXIT_STOPPED = 3  # at its budget: nothing failed, and seeds are left
@@ -106,12 +107,14 @@ class ProcessEnd:
 
 
 def _end_late(number: int) -> None:
-    """End this process some time after a signal, if it has not ended in order by then.
+    """End this process some time after a signal, if it still waits for Ray then; all else ends in its own time.
 
     A signal to all processes at once, as by `timeout` or a batch system, ends Ray's servers as well, and what Tune asks
     of them waits in C++: for a minute, or for ever.
     """
     time.sleep(LONGEST_END_SECONDS)
+    while not is_waiting_for_ray():
+        time.sleep(1.0)
     with suppress(OSError, ValueError):  # nobody reads it
         sys.stderr.write(
             f"Ended {LONGEST_END_SECONDS:g} s after {signal.Signals(number).name}, as Ray does not answer. "

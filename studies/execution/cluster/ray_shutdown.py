@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from studies.execution.interrupts import waiting_for_ray
 from studies.gc_pause import exempt_from_gc, pause_gc
 from studies.scratch import process_folder
 
@@ -30,7 +31,8 @@ def shut_down_ray() -> None:
         gc.collect()
         if is_any_exempt:
             exempt_from_gc()
-        ray.shutdown()
+        with waiting_for_ray():
+            ray.shutdown()
 
 
 def watch_control_process() -> None:

@@ -32,7 +32,7 @@ from ray.tune.search import Searcher
 
 from studies.execution.cluster import ray_cluster
 from studies.execution.cluster.queue import TrialQueue, bundle_jobs, wait_for_others
-from studies.execution.interrupts import keep_interrupt_handler
+from studies.execution.interrupts import keep_interrupt_handler, waiting_for_ray
 from studies.execution.jobs import StartGate, TrialJob, TrialListener, TrialMessage
 from studies.execution.processes import fork_server
 from studies.execution.processes.bundle_process import FailedStart, TrialProcess
@@ -143,7 +143,7 @@ def _run_queue(
     )
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        with keep_interrupt_handler():
+        with keep_interrupt_handler(), waiting_for_ray():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from _thread import interrupt_main
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from studies.settings import Settings, SettingsError
 from studies.storage.atomic import AtomicWriter
 from studies.storage.copies.archive import TRIAL_FILES, WEIGHTS_FILE, StudyArchive
 from studies.storage.lease import find_holder
-from studies.storage.manifest import StudyManifest, read_manifest
+from studies.storage.manifest import StudyManifest, hold_study_lease, read_manifest
 
 LOG_FILES = ("attempts.jsonl", "faults.jsonl")  # those here count the attempts of this runs folder
 
@@ -23,26 +25,25 @@ def unpack_trials(archive: StudyArchive, settings: Settings) -> tuple[int, list[
 
     Returns:
         The number of trials that are new here, and one line per trial that was left as it is, with the reason.
+
+    Raises:
+        SettingsError: where a file is damaged, or a process runs the study.
     """
     archive.verify()
-    for name in archive.study_folders:
-        driver = find_holder(settings.studies_folder / name)
-        if driver:
-            study = name.rpartition("-")[0]
-            raise SettingsError(
-                f"{study} is being run under the same conditions by {driver}, which would not log the archive's "
-                f"trials. Import {archive.file} when it has ended: `ablate status {study}`."
-            )
     kept: list[str] = []
     num_new = 0
-    for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
-        reason = _unpack_trial(archive, name, settings.trials_folder / name)
-        if reason:
-            kept.append(f"{name}: {reason}")
-        elif reason is None:
-            num_new += 1
-    for name in archive.study_folders:
-        _unpack_study(archive, name, settings.studies_folder / name)
+    with ExitStack() as leases:
+        for name in archive.study_folders:  # a driver would not log the trials, and writes the plan as well
+            study, folder = name.rpartition("-")[0], settings.studies_folder / name
+            leases.enter_context(hold_study_lease(folder, study, on_lost=interrupt_main))
+        for name in sorted({path.split("/")[1] for path in archive.checksums if path.startswith("trials/")}):
+            reason = _unpack_trial(archive, name, settings.trials_folder / name)
+            if reason:
+                kept.append(f"{name}: {reason}")
+            elif reason is None:
+                num_new += 1
+        for name in archive.study_folders:
+            _unpack_study(archive, name, settings.studies_folder / name)
     return num_new, kept
 
 

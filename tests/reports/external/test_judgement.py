@@ -8,11 +8,12 @@ import pytest
 from scipy import stats
 
 import reports
-from ablations import Helps, Metric
+from ablations import Helps, HelpsBy, Metric
 from lightning_modules.specs.errors import InvalidValue
 from reports.comparison.comparison import compare_arms
 from reports.external.judgement import judge
 from reports.external.results_columns import ResultsError
+from reports.pages.gate_outcome import gate_judgement
 from reports.pages.judgement import judgement_files
 from tests.reports.records import HOSTILE, TEST_EXAMPLES, record
 
@@ -191,12 +192,32 @@ def test_no_number_of_seeds_is_planned_for_the_observed_difference():
     assert not any("it takes" in text for text in judgement.sensitivity)
 
 
-@pytest.mark.parametrize(("effect", "unit", "is_told"), [(0.3, "", True), (0.003, "", False), (0.3, "percent", False)])
-def test_a_smallest_effect_that_may_be_in_percent_is_told(effect, unit, is_told):
+@pytest.mark.parametrize(
+    ("name", "effect", "unit", "is_told"),
+    [
+        ("error", 0.3, "", True),
+        ("error", 0.003, "", False),
+        ("error", 0.3, "percent", False),
+        ("loss", 0.3, "", False),
+        ("loss", 0.3, "fraction", True),
+    ],
+)
+def test_a_smallest_effect_that_may_be_in_percent_is_told(name, effect, unit, is_told):
     frame = noisy(seeds=4)
-    frame["error"] = 0.1 + frame["error"] / 1000
+    frame = frame.assign(error=0.1 + frame["error"] / 1000).rename(columns={"error": name})
     judgement = judge(frame, smallest_effect=effect, unit=unit)
     assert any("if that was meant in percent, it is 0.003 here" in text for text in judgement.table.cautions) is is_told
+
+
+def test_seeds_are_not_asked_for_where_a_claim_has_a_margin_or_none_would_tell():
+    close = noisy(seeds=5, effect=0.1)
+    with_margin = judge(close, claims=HelpsBy(arm="B", over="A", by=0.2, within=0.2, endpoint=Metric(name="error")))
+    best = judge(close.rename(columns={"error": "best_test_error"}), unit="percent")
+    for judgement in (with_margin, best):
+        outcome = gate_judgement(judgement)
+        assert outcome.word == "inconclusive"
+        assert not any("How many seeds" in text for text in outcome.cautions)
+    assert not any("How many seeds" in text for text in with_margin.sensitivity)
 
 
 @pytest.mark.parametrize("resolution", [math.inf, math.nan, -1.0])

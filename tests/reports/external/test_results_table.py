@@ -200,7 +200,16 @@ def test_the_unicode_text_of_a_spreadsheet_is_read(tmp_path, encoding):
 @pytest.mark.parametrize("separator", [";", ",", "\t"])
 def test_a_line_that_tells_a_spreadsheet_the_separator_is_no_header(tmp_path, separator):
     file = tmp_path / "results.csv"
-    file.write_text(f"sep={separator}\r\n" + frame().to_csv(index=False, sep=separator), encoding="utf-8")
+    table = frame().to_csv(index=False, sep=separator)
+    for line in (f"sep={separator}\r\n", f'"sep={separator}"\n', f"SEP={separator}\r"):
+        file.write_text(line + table, encoding="utf-8", newline="")
+        assert_equal_table(read_results(str(file)), frame())
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_in_any_way(tmp_path, line_end):
+    file = tmp_path / "results.csv"
+    file.write_bytes(frame().to_csv(index=False).replace("\n", line_end).encode())
     assert_equal_table(read_results(str(file)), frame())
 
 
@@ -214,6 +223,11 @@ def test_a_line_that_tells_a_spreadsheet_the_separator_is_no_header(tmp_path, se
 def test_a_table_with_a_column_per_seed_or_arm_is_told_how_to_become_one_with_rows(table):
     with pytest.raises(ResultsError, match=r"one arm or one seed each, first write a row per arm and seed: pandas\."):
         tabulate_results(table)
+
+
+def test_a_long_table_without_seeds_is_not_taken_for_a_wide_one():
+    with pytest.raises(ResultsError, match=r"for the seed .* The columns are arm, acc, epochs\.$"):
+        tabulate_results(pd.DataFrame({"arm": ["A", "B"], "acc": [90.1, 91.0], "epochs": [10, 20]}))
 
 
 def test_an_arm_may_be_named_none(tmp_path):
@@ -233,6 +247,8 @@ def test_an_arm_may_be_named_none(tmp_path):
         ("broken.jsonl", b"{", "cannot be read as .jsonl"),
         ("sheet.xlsx", b"PK", "it is a spreadsheet; save the sheet as CSV UTF-8"),
         ("latin.csv", b"arm,seed,acc\nbel\xe9,0,1\n", "byte 17 is no UTF-8; save it as CSV UTF-8"),
+        ("cut.csv", "\ufeffarm,seed,acc\n".encode("utf-16-le")[:-1], "is no UTF-16; save it as CSV UTF-8"),
+        ("unmarked.csv", "arm,seed,acc\nA,0,1\n".encode("utf-16-le"), "in an encoding other than UTF-8; save it"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, refused):

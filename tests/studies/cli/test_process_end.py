@@ -48,18 +48,21 @@ def test_sigterm_ends_the_program_also_where_a_script_runs_it_in_the_background(
     program.stdout.close()
 
 
-def test_a_program_that_cannot_end_in_order_after_sigterm_ends_all_the_same():
+@pytest.mark.parametrize(("is_waiting", "told"), [(True, "Ended 0.5 s after SIGTERM, as Ray does not"), (False, "")])
+def test_a_program_that_waits_for_ray_after_sigterm_ends_all_the_same(is_waiting, told):
     lines = [
         "import time",
+        "from contextlib import nullcontext",
         "from studies.cli.common import errors",
+        "from studies.execution.interrupts import waiting_for_ray",
         "errors.LONGEST_END_SECONDS = 0.5",
         "def wait():",
-        "    print('ready', flush=True)",
-        "    while True:",
+        f"    with {'waiting_for_ray' if is_waiting else 'nullcontext'}():",
         "        try:",
+        "            print('ready', flush=True)",
         "            time.sleep(60)",
         "        except KeyboardInterrupt:",
-        "            pass",
+        f"            time.sleep({60 if is_waiting else 2})",  # what is in order takes its own time
         "errors.run_and_exit(wait)",
     ]
     program = subprocess.Popen(
@@ -67,9 +70,10 @@ def test_a_program_that_cannot_end_in_order_after_sigterm_ends_all_the_same():
     )
     assert program.stdout.readline() == "ready\n"
     program.terminate()
-    _, told = program.communicate(timeout=30)
-    assert program.returncode == 143
-    assert told.startswith("Ended 0.5 s after SIGTERM, as Ray does not answer. Ended trials are kept;")
+    _, shown = program.communicate(timeout=30)
+    assert program.returncode == (143 if is_waiting else 0)
+    assert shown.startswith(told)
+    assert bool(shown) is is_waiting
 
 
 def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_does_not(tmp_path):

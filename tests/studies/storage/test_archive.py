@@ -119,6 +119,23 @@ def test_seeds_that_another_machine_trained_are_declared_in_an_amendment(exporte
     assert reader.read_study("depth").registration_check == record.registration_check
 
 
+def test_an_amendment_without_new_results_reaches_the_store_and_the_folder_that_lack_it(exported, copied, tmp_path):
+    runs, elsewhere = copied.runs, tmp_path / "elsewhere"
+    shutil.copytree(runs, elsewhere)
+    before = copied.store.reader.read_study("depth").registration_check
+    register_depth(elsewhere, 0, 1, 2)  # amends it there
+    (theirs,), (ours,) = elsewhere.glob("studies/*"), runs.glob("studies/*")
+    kept = (ours / "study.json").read_bytes()
+    shutil.copy(theirs / "study.json", ours / "study.json")
+    assert copied.store.reader.read_study("depth").registration_check.state == "does not match"
+    call("sync", "depth", "--runs", runs)
+    check = copied.store.reader.read_study("depth").registration_check
+    assert (check.state, len(check.entries)) == ("amended", len(before.entries) + 1), check.mismatches
+    (ours / "study.json").write_bytes(kept)  # the folder's copy is of before
+    call("sync", "depth", "--runs", runs)
+    assert copied.store.reader.read_study("depth").registration_check == check
+
+
 def test_seeds_planned_in_a_folder_that_another_machine_registered_are_an_amendment(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     first = register_depth(there, 0).registration_check
@@ -179,6 +196,15 @@ def test_a_trial_that_was_planned_again_and_never_ended_is_exported_with_its_res
     record = open_store(Settings.from_environment(tmp_path / "elsewhere")).reader.read_study("depth")
     assert results(record) == results(copied.record)
     assert "nothing to log: all 8 trials are logged" in call("sync", "depth", "--runs", copied.runs)
+
+
+def test_a_lost_result_is_told_and_not_replaced_by_one_of_other_code(copied, tmp_path):
+    name = plan_by_other_code(copied.runs)
+    again = copied.runs / "trials" / f"{name}-again"
+    shutil.copytree(copied.runs / "trials" / name, again)
+    (again / "result.json").unlink()
+    shown = call("export", "depth", "-o", tmp_path / "depth.zip", "--runs", copied.runs)
+    assert f"left out: {again / 'result.json'} cannot be used: it is missing, though its predictions are here" in shown
 
 
 def test_the_last_plan_of_a_trial_is_that_of_the_code_that_a_study_has_returned_to(copied):
