@@ -124,7 +124,7 @@ def describe_plan(plan: StudyPlan) -> str:
     else:
         description = f"nothing to train: all {total} trials have ended"
     if plan.reusable:
-        description += f"; {len(plan.reusable)} taken over from other studies"
+        description += f"; {len(plan.reusable)} reused from earlier trainings"
     if plan.unlogged:
         description += f"; {len(plan.unlogged)} logged that were trained before"
     if plan.outdated:

@@ -177,7 +177,7 @@ def test_a_trial_of_another_study_is_taken_over_and_names_its_original(copied):
     store.runs.client.set_tag(copied.record.run_id, "study", "another study")
     shutil.rmtree(copied.runs / "trials")
     record, news = again(copied)
-    assert any("8 taken over from other studies" in line for line in news)
+    assert any("8 reused from earlier trainings" in line for line in news)
     originals = {trial.run_id for trial in copied.record.trials}
     assert {trial.reused_from for trial in record.trials} == originals
     assert [trial.result for trial in record.trials] == [trial.result for trial in copied.record.trials]
@@ -188,7 +188,7 @@ def test_trials_that_were_taken_over_are_in_the_study_s_manifest(copied):
     copied.store.runs.client.set_tag(copied.record.run_id, "study", "another study")
     shutil.rmtree(copied.runs / "studies")
     _, news = again(copied)
-    assert any("8 taken over from other studies" in line for line in news)
+    assert any("8 reused from earlier trainings" in line for line in news)
     (folder,) = (copied.runs / "studies").glob("depth-*")
     manifest = read_manifest(folder)
     trials = {(trial.arm, trial.seed) for trial in copied.record.trials}

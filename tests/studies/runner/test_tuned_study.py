@@ -110,7 +110,7 @@ def test_a_study_without_tuning_is_another_run_that_takes_its_fits_over(record, 
     plain, news = run(runs)
     assert plain.run_id != record.run_id
     assert plain.tuning is None
-    assert any("taken over from other studies" in line for line in news)
+    assert any("reused from earlier trainings" in line for line in news)
     assert not any("trials to train" in line for line in news)
 
 

@@ -947,7 +947,7 @@ def test_code_that_changes_while_a_study_runs_fails_its_trial_and_is_registered_
     assert after.run_id != before.run_id
     sizes = [record.registration.properties["mine"]["parameters"] for record in (before, after)]
     assert sizes[1] > sizes[0]
-    assert "1 of 2 trials to train; 1 taken over from other studies" in " ".join(news)
+    assert "1 of 2 trials to train; 1 reused from earlier trainings" in " ".join(news)
     assert after.find_trial("A", 0).reused_from == before.find_trial("A", 0).run_id
 
 
