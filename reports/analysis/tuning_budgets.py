@@ -85,7 +85,7 @@ def summarize_tuning(registration: Registration, record: RecordedTuning) -> Tuni
     """Summarize the tuning of every arm, and check it against the registered budget."""
     assert registration.tuning is not None
     tuning = registration.tuning
-    arms = tuple(_summarize_arm_tuning(arm, tuning, record) for arm in registration.arms)
+    arms = tuple(_summarize_arm_tuning(arm, registration, tuning, record) for arm in registration.arms)
     reasons = tuple(_find_refusal_reasons(registration, tuning, record))
     untrained_arms = {}
     for arm in registration.arms:
@@ -170,14 +170,16 @@ def _recipe_differences(baseline: Mapping[str, Leaf], own: Mapping[str, Leaf]) -
             yield Difference(path=path, before=baseline[path], after=leaf)
 
 
-def _summarize_arm_tuning(arm: str, tuning: TuningBudget, record: RecordedTuning) -> ArmTuningSummary:
+def _summarize_arm_tuning(
+    arm: str, registration: Registration, tuning: TuningBudget, record: RecordedTuning
+) -> ArmTuningSummary:
     trials = [trial for trial in record.candidates if trial.arm == arm]
     candidates = [trial for trial in trials if not trial.is_source]
     first_rung_errors = _mean_errors_by_candidate(candidates, rung=0)
     # Only candidates on the last rung were trained to full length.
     full_errors = _mean_errors_by_candidate(candidates, rung=len(tuning.rung_schedule) - 1)
     shared_recipe_error, best_error = math.nan, math.nan
-    if _starts_with_shared_recipe(candidates, tuning):
+    if _starts_with_shared_recipe(candidates, registration, tuning):
         shared_recipe_error = full_errors.get(0, math.nan)
     best_candidate = record.best_candidates.get(arm)
     if best_candidate is not None:
@@ -227,9 +229,15 @@ def _mean_errors_by_candidate(candidates: Iterable[RecordedCandidate], rung: int
     return {number: sum(errors) / len(errors) for number, errors in sorted(errors_by_candidate.items())}
 
 
-def _starts_with_shared_recipe(candidates: Sequence[RecordedCandidate], tuning: TuningBudget) -> bool:
-    """Whether candidate 0 is the shared recipe; in a grid it is an arbitrary point."""
-    return tuning.sampler != "grid" and any(trial.number == 0 for trial in candidates)
+def _starts_with_shared_recipe(
+    candidates: Sequence[RecordedCandidate], registration: Registration, tuning: TuningBudget
+) -> bool:
+    """Whether candidate 0 is the shared recipe: where the space contains it, unless it is a grid."""
+    shared = registration.held
+    is_in_space = all(
+        dimension.contains(shared[dimension.path]) for dimension in tuning.space if dimension.path in shared
+    )
+    return is_in_space and tuning.sampler != "grid" and any(trial.number == 0 for trial in candidates)
 
 
 def _find_refusal_reasons(registration: Registration, tuning: TuningBudget, record: RecordedTuning) -> Iterable[str]:

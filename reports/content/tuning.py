@@ -219,7 +219,7 @@ def _selected_recipes_table(tuned: TunedComparison) -> Table:
         "several errors is optimistically biased."
     )
     if any(math.isnan(budget.shared_recipe_error) for budget in summary.arms):
-        note += f" {MISSING}: the shared recipe was not trained at full length, or is not on the grid."
+        note += f" {MISSING}: the shared recipe was not trained at full length, or is not in the space."
     notes = (note, *_describe_steps(summary))
     return Table(name="chosen", caption="Selected recipes", columns=columns, rows=tuple(rows), notes=notes)
 

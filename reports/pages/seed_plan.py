@@ -290,7 +290,7 @@ def plan(
     settings = Settings.from_environment(runs, None, tracking_uri)
     seed_plan = plan_seeds(
         study,
-        None if spread else _read_pilot(study, settings),
+        _read_pilot(study, settings, for_noise=not spread),
         calibration=None if spread else _read_calibration(study, settings),
         standard_deviation=spread,
         difference=difference,
@@ -323,11 +323,13 @@ def estimate_trial(trial: Trial, gpus_per_trial: float) -> float:
     return estimate_seconds(trial, resources)
 
 
-def _read_pilot(study: Study, settings: Settings) -> StudyRecord | None:
+def _read_pilot(study: Study, settings: Settings, *, for_noise: bool) -> StudyRecord | None:
+    """The recorded study; only of the same settings where its seeds and times alone are used."""
     try:
-        return _read_record(study, study.name, settings)
+        pilot = _read_record(study, study.name, settings)
     except TrackingError:
         return None
+    return pilot if for_noise or pilot.registration.overrides == study.overrides else None
 
 
 def _read_calibration(study: Study, settings: Settings) -> StudyRecord | None:

@@ -221,7 +221,9 @@ def _garbage_reason(trial: StoredTrial, index: RunsFolderIndex, finished_searche
     name = trial.folder.name
     # A running search may promote any of its candidates, which then resumes from its folder.
     if trial.entry is None and name in index.candidate_manifests:
-        return "candidate of a finished search" if name in finished_searches else ""
+        # One without a result is of a search that goes on again, as after a change of the code.
+        is_over = name in finished_searches and trial.result is not None
+        return "candidate of a finished search" if is_over else ""
     if trial.entry is None:
         is_abandoned = trial.result is None and age_seconds > ABANDONED_SECONDS
         return "interrupted, and no study lists it" if is_abandoned else ""

@@ -120,6 +120,8 @@ def _sync_study(
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
         if num_repaired or not closed or update or _has_unlogged(store, closed, results, cancelled):
             study_run_id = _open_study_run(store, folder, manifest, log_of_study)
+            if repair and not closed:  # its driver was killed
+                num_repaired = repair_study(store, study_run_id, manifest, results, settings, log)
             update = update or plan_update(store, study_run_id, manifest, results)
             if update:
                 apply_update(update, store, study_run_id, folder, manifest, log_of_study)

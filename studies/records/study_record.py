@@ -243,6 +243,15 @@ class StudyRecord:
         return sum((arm, seed) in finished for arm in arms for seed in seeds)
 
     @property
+    def failed_trials(self) -> tuple[RecordedTrial, ...]:
+        """Trials that failed, under the shared recipe and under tuned ones."""
+        failed: dict[str, RecordedTrial] = {}
+        for trial in (*self.trials, *(self.tuning.trials if self.tuning else ())):
+            if trial.state == "failed":  # an arm that is tuned to the shared recipe has its trials in both
+                failed.setdefault(trial.run_id, trial)
+        return tuple(failed.values())
+
+    @property
     def owner(self) -> str:
         """User and host that started the study; empty for older records, which do not tell."""
         return next(iter(list_starters(self.starts)), "")

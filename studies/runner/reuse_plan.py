@@ -59,7 +59,7 @@ def plan_trials(
         own = [ended for ended in runs if ended.parent_run_id == parent_run_id]
         # A failed trial is tried again; a candidate is not.
         same_setup = [ended for ended in runs if ended.status != "failed" or trial.is_candidate]
-        candidates = _find_reusable(same_setup, key_of(trial), reuse)
+        candidates = find_reusable(same_setup, key_of(trial), reuse)
         if own and own[-1] in candidates:  # a report reads the newest run of a trial
             recorded.append(trial)
         elif candidates:
@@ -135,7 +135,8 @@ def describe_plan(plan: StudyPlan) -> str:
     return description
 
 
-def _find_reusable(same_setup: Sequence[EndedTrial], key: TrialKey, reuse: ReusePolicy) -> list[EndedTrial]:
+def find_reusable(same_setup: Sequence[EndedTrial], key: TrialKey, reuse: ReusePolicy) -> list[EndedTrial]:
+    """Those of some ended trials of a setup and seed whose results count for a key."""
     if reuse == "none":
         return []
     if reuse == "any":

@@ -14,6 +14,7 @@ from studies.design.tuning import TuningBudget
 from studies.records.results import Result
 from studies.runner.optuna_search import ArmSearch
 from studies.runner.placement import candidate_placement
+from studies.runner.reuse_plan import find_reusable
 from studies.runner.stage import StageRunner
 from studies.runner.study_run import StudyRun
 from studies.runner.tuner import Tuner, TuningRound, candidate_values
@@ -126,6 +127,8 @@ class TuningStage:
     def _read_logged_result(self, trial: Trial) -> Result | None:
         reader = self.study_run.context.store.reader
         ended = reader.ended_trials({trial.fingerprint}, "candidate")
+        # Under other code, data or platform the error is another one.
+        ended = find_reusable(ended, self.study_run.trial_store.key(trial), self.stage_runner.reuse)
         return reader.read_result(ended[-1].run_id) if ended else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, cast
@@ -149,7 +150,7 @@ def _arms_tuned_to_shared(outcomes: Mapping[str, SearchOutcome], registration: R
 def read_candidates(runs: Iterable[Run], tuning: TuningBudget) -> tuple[RecordedCandidate, ...]:
     """The candidates that runs record: the newest attempt of each, with the number of its attempts."""
     latest: dict[tuple[str, bool, str, int, int, int], RecordedCandidate] = {}
-    for run in sorted(runs, key=lambda run: run.info.start_time):
+    for run in _of_last_searches(sorted(runs, key=lambda run: run.info.start_time), tuning):
         candidate = _to_candidate(run, tuning)
         # A candidate's source network is a candidate of the same number: the run's own arm tells them apart.
         identity = (
@@ -165,6 +166,34 @@ def read_candidates(runs: Iterable[Run], tuning: TuningBudget) -> tuple[Recorded
             candidate = replace(candidate, num_attempts=latest[identity].num_attempts + 1)
         latest[identity] = candidate
     return tuple(latest[identity] for identity in sorted(latest))
+
+
+def _of_last_searches(runs: Sequence[Run], tuning: TuningBudget) -> list[Run]:
+    """The runs without those of an arm's earlier searches, by other code, data or platform.
+
+    These may have promoted other candidates, which are none of the budget. They stay until a later search is whole:
+    with ``--reuse any`` it counts their candidates as its own.
+
+    Args:
+        runs: the oldest first.
+    """
+    whole = {number: rung.num_candidates * len(tuning.seeds) for number, rung in enumerate(tuning.rung_schedule)}
+    by_arm: dict[str, list[Run]] = {}
+    for run in runs:
+        by_arm.setdefault(run.data.tags["search"], []).append(run)
+    kept: list[Run] = []
+    for arm, of_arm in by_arm.items():
+        own = [run for run in of_arm if run.data.tags["arm"] == arm]  # the others are source networks
+        newest = [run for run in own if _conditions_of(run) == _conditions_of(own[-1])]
+        trials = {tuple(int(run.data.tags[name]) for name in ("rung", "candidate", "seed")) for run in newest}
+        is_whole = Counter(rung for rung, _, _ in trials) == whole
+        superseded = [run for run in own if run not in newest] if is_whole else []
+        kept += [run for run in of_arm if run not in superseded]
+    return kept
+
+
+def _conditions_of(run: Run) -> tuple[str | None, ...]:
+    return tuple(run.data.tags.get(name) for name in ("code", "data", "platform"))
 
 
 def _candidate_state(status: str, metrics: Mapping[str, float]) -> TrialState:

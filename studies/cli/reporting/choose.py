@@ -154,7 +154,7 @@ def _describe_choice(choice: ArmChoice, percentile: str) -> str:
     seeds = "one seed" if choice.num_seeds == 1 else f"these {choice.num_seeds} seeds"
     sentence += f" {join_words(others)} cannot be told apart from it with {seeds}."
     if math.isinf(chosen.excess_bound):
-        return f"{sentence} It takes two seeds of every candidate to see how much results vary."
+        return f"{sentence} It takes three seeds that all candidates share to bound what a choice may cost."
     excess = f"the error of {chosen.name} is at most {chosen.excess_bound:.2f} points above that of the best"
     if choice.is_settled:
         return (

@@ -110,10 +110,10 @@ def plan(
     def read_recorded(recorded_name: str) -> StudyRecord:
         return read_study(recorded_name, study.protocol.name, settings, overrides=study.overrides)
 
-    # A spread that is stated replaces what was measured; an id names the run whose noise is meant.
+    # A spread that is stated replaces the noise that was measured; an id names the run whose noise is meant.
     seed_plan = plan_seeds(
         study,
-        None if spread else _read_pilot(name, study, settings, run_id),
+        _read_pilot(name, study, settings, run_id, for_noise=not spread),
         calibration=None if spread or run_id else read_calibration(study.name, study.overrides, read_recorded),
         standard_deviation=spread,
         difference=difference,
@@ -144,8 +144,14 @@ def print_plan(plan: SeedPlan, log: Callable[[str], None], print_table: Callable
         log(note)
 
 
-def _read_pilot(name: str, study: Study, settings: Settings, run_id: str | None) -> StudyRecord | None:
-    """The recorded study; ``None`` where there is none, and none was asked for by its id."""
+def _read_pilot(
+    name: str, study: Study, settings: Settings, run_id: str | None, *, for_noise: bool
+) -> StudyRecord | None:
+    """The recorded study; ``None`` where there is none, and none was asked for by its id.
+
+    Args:
+        for_noise: whether its noise is used, and not its seeds and times alone: these are of the same settings.
+    """
     from studies.tracking.errors import TrackingError
 
     try:
@@ -156,6 +162,8 @@ def _read_pilot(name: str, study: Study, settings: Settings, run_id: str | None)
         return None
     # Other settings, such as fewer epochs, may have other noise.
     recorded = pilot.registration.overrides
+    if recorded != study.overrides and not for_noise:
+        return None
     if recorded != study.overrides:
         click.echo(
             f"note: the noise is that of a run {_describe_overrides(recorded)}; planned is a study "

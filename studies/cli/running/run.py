@@ -301,10 +301,10 @@ def complete_study(
 
 def print_failed_trials(record: StudyRecord) -> list[RecordedTrial]:
     """Print the last line of every failed trial's error, and return these trials."""
-    failed_trials = [trial for trial in record.trials if trial.state == "failed"]
-    for trial in failed_trials:
-        click.echo(f"{trial.arm}, seed {trial.seed} failed: {_last_error_line(trial)}", err=True)
-    return failed_trials
+    for trial in record.failed_trials:
+        recipe = " under its tuned recipe" if trial.recipe == "tuned" else ""
+        click.echo(f"{trial.arm}, seed {trial.seed} failed{recipe}: {_last_error_line(trial)}", err=True)
+    return list(record.failed_trials)
 
 
 def _print_ended_run(record: StudyRecord, failed_trials: Sequence[RecordedTrial], page: Path | None) -> None:

@@ -13,6 +13,7 @@ from reports.comparison.comparison import compare_arms, unresolved
 from reports.content.report import report_sections
 from reports.figures.study import report_figures
 from reports.pages.study import render_documents
+from studies.cli.running.run import print_failed_trials
 from studies.design.tuning import TuningBudget
 from studies.runner.tuning_stage import describe_round
 from tests.reports.records import DECAY, RATE, SPACE, record, tuned
@@ -145,6 +146,30 @@ def test_a_claim_is_open_while_either_answer_leaves_it_open():
     assert [claim.word for claim in compare_arms(tuned_apart).claims] == ["supported"]
     assert unresolved(tuned_apart) == ("B improves on A in test error.",)
     assert unresolved(record(("A", "B"), 5, claims=decided.registration.claims)) == ()
+
+
+def test_the_shared_recipe_is_no_candidate_of_a_space_that_leaves_it_out():
+    inside = tuned()
+    rate, decay = inside.registration.tuning.space
+    errors = []
+    for low in (rate.low, 0.1):  # the shared rate is 0.05
+        tuning = replace(inside.registration.tuning, space=(replace(rate, low=low), decay))
+        study = replace(inside, registration=replace(inside.registration, tuning=tuning))
+        errors.append(compare_arms(study).tuned.tuning_summary.arms[0].shared_recipe_error)
+    assert np.isfinite(errors[0])
+    assert np.isnan(errors[1])
+
+
+def test_a_trial_that_failed_under_its_tuned_recipe_is_among_those_that_failed(capsys):
+    study = tuned()
+    first = replace(study.tuning.trials[0], run_id="tuned", state="failed", recipe="tuned")
+    also_shared = replace(study.trials[0], state="failed")
+    shown_twice = replace(also_shared, recipe="tuned")  # an arm that is tuned to the shared recipe
+    tuning = replace(study.tuning, trials=(first, shown_twice, *study.tuning.trials[1:]))
+    failing = replace(study, trials=(also_shared, *study.trials[1:]), tuning=tuning)
+    assert failing.failed_trials == (also_shared, first)
+    assert print_failed_trials(failing) == [also_shared, first]
+    assert f"{first.arm}, seed {first.seed} failed under its tuned recipe: " in capsys.readouterr().err
 
 
 def test_the_expected_best_is_the_mean_over_all_draws():

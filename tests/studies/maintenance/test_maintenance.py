@@ -387,3 +387,12 @@ def test_a_logged_model_goes_once_its_trial_was_trained_again_by_other_code(copi
     assert not files.exists()
     assert [model.source_run_id for model in store.runs.iterate_models()] == [newer]
     assert "logged model" not in call("gc", "--dry-run", "--runs", copied.runs)
+
+
+def test_a_repair_after_a_killed_driver_replaces_what_is_damaged(copied):
+    store, run_id = copied.store, copied.record.run_id
+    store.writer.set_run_status(run_id, "RUNNING")  # as a driver that was killed leaves it
+    file = next((copied.runs / "artifacts").glob("depth/*/artifacts/predictions.npy"))
+    file.write_bytes(b"damaged")
+    assert "1 damaged run repaired" in call("sync", "depth", "--repair", "--runs", copied.runs)
+    assert copied.store.reader.read_study("depth").damages == ()

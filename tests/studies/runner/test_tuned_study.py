@@ -23,6 +23,7 @@ from studies.design.tuning import TuningBudget
 from studies.hardware import Machine
 from studies.records.register import extend_study
 from studies.settings import Settings
+from studies.storage.manifest import read_manifest
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.store import open_store
 from studies.training import network_training
@@ -142,6 +143,14 @@ def test_folders_of_candidates_are_freed_once_every_search_is_over_and_nothing_i
     assert not any("trials to train" in line for line in news)
     assert spent(again) == spent(record)
     assert {folder.name for folder in (copied / "trials").iterdir()} == kept
+
+
+def test_a_candidate_without_a_result_is_of_a_search_that_goes_on(copied):
+    """As where the code has changed, and the search that it makes again is interrupted."""
+    plans = map(read_manifest, (copied / "studies").iterdir())
+    (plan,) = [plan for plan in plans if plan.candidate_folders]
+    (copied / "trials" / plan.candidate_folders[0] / "result.json").unlink()
+    assert "candidate of a finished search 11" in call("gc", "--runs", copied)
 
 
 # -- what a candidate sees ---------------------------------------------------------------------------------------------
@@ -292,6 +301,13 @@ def test_until_resolved_registers_its_looks(tmp_path):
     assert shown["looks"] == [3, 5, 10]
     listed = json.loads(call("run", "lrn", "--until-resolved", "--max-seeds", "6", "--dry-run", "--json"))
     assert {trial["seed"] for trial in listed["trials"]} >= {0, 1}
+
+
+def test_a_stated_spread_leaves_the_recorded_seeds_and_times(record, runs):
+    settings = [word for path, value in SHORT.items() for word in ("--set", f"{path}={value}")]
+    budget = ("--spread", "0.5", "--max-time", "10m", "--runs", runs)
+    assert "beside the 2 recorded" in call("plan", "lrn", *settings, *budget)
+    assert "recorded" not in call("plan", "lrn", *budget)  # of other settings
 
 
 def test_a_stated_spread_is_planned_with():
