@@ -13,7 +13,7 @@ from studies.records.registration_log import (
     RegistrationEntry,
     continue_log,
     declaration_of,
-    describe_changes,
+    describe_amendment,
 )
 from studies.records.results import Result
 from studies.records.serialization import registration_to_json
@@ -58,8 +58,7 @@ def plan_update(
     amended = _with_seeds_of(registration, results)
     if amended != registration:
         amendment = _make_amendment(amended, entries[-1], results)
-        told = describe_changes(entries[-1].declaration, amendment.declaration)
-        changes = f"{amendment.results_seen}: {'; '.join(told)}; digest {amendment.digest}"
+        changes = describe_amendment(amendment, entries[-1])
         registration, entries = amended, (*entries, amendment)
     if entries == logged == in_folder:
         return None
@@ -80,7 +79,7 @@ def apply_update(
         log: receives a new amendment in words.
     """
     if update.changes:
-        log(f"registration amended {update.changes}")
+        log(update.changes)
     if update.entries != manifest.registration_log:
         replace(manifest, registration=update.registration, registration_log=update.entries, entries=()).write(folder)
     if update.entries != update.logged:

@@ -111,8 +111,9 @@ def _sync_study(
         return 0
     # Losing the lease means that a driver has taken the study over: two processes must not log it at once.
     with hold_study_lease(folder, registration.study, on_lost=interrupt_main):
-        results = _load_results(settings, manifest, log_of_study)
-        cancelled = _find_cancelled(settings, folder, manifest, results, log_of_study)
+        entries = manifest.recorded_entries(settings)
+        results = _load_results(settings, manifest, entries, log_of_study)
+        cancelled = _find_cancelled(settings, folder, entries, results, log_of_study)
         closed = store.inspector.closed_run_id(registration.study, manifest.conditions)
         num_repaired = repair_study(store, closed, manifest, results, settings, log) if repair and closed else 0
         num_logged = num_logged_cancelled = 0
@@ -120,9 +121,10 @@ def _sync_study(
         # A closed run that misses nothing stays untouched, so that a second call changes nothing.
         if num_repaired or not closed or update or _has_unlogged(store, closed, results, cancelled):
             study_run_id = _open_study_run(store, folder, manifest, log_of_study)
-            if repair and not closed:  # its driver was killed
-                num_repaired = repair_study(store, study_run_id, manifest, results, settings, log)
-            update = update or plan_update(store, study_run_id, manifest, results)
+            if not closed:  # it is new, or its driver was killed
+                if repair:
+                    num_repaired = repair_study(store, study_run_id, manifest, results, settings, log)
+                update = plan_update(store, study_run_id, manifest, results)
             if update:
                 apply_update(update, store, study_run_id, folder, manifest, log_of_study)
             num_logged = _log_results(store, settings, study_run_id, manifest, results)
@@ -134,7 +136,7 @@ def _sync_study(
             for damage in damages if not num_repaired else ():  # else those are listed already
                 log_of_study(str(damage))
     counts = _SyncCounts(
-        planned=len(manifest.recorded_entries(settings)),
+        planned=len(entries),
         ended=len({*results, *cancelled}),
         logged=num_logged,
         cancelled=len(cancelled),
@@ -147,11 +149,11 @@ def _sync_study(
 
 
 def _load_results(
-    settings: Settings, manifest: StudyManifest, log: Callable[[str], None]
+    settings: Settings, manifest: StudyManifest, entries: Iterable[ManifestEntry], log: Callable[[str], None]
 ) -> dict[ManifestEntry, Result]:
     """The results of the planned trials; one that is damaged or lost is logged and left out."""
     results = {}
-    for entry in manifest.recorded_entries(settings):
+    for entry in entries:
         trial = entry.trial
         try:
             result = load_planned_result(entry, settings, manifest.labels)
@@ -181,12 +183,12 @@ def load_planned_result(entry: ManifestEntry, settings: Settings, labels: np.nda
 def _find_cancelled(
     settings: Settings,
     folder: Path,
-    manifest: StudyManifest,
+    recorded_entries: Iterable[ManifestEntry],
     results: Mapping[ManifestEntry, Result],
     log: Callable[[str], None],
 ) -> dict[ManifestEntry, str]:
     """The planned trials that the user has cancelled, each with its reason; one that has a result is not."""
-    entries = {entry.trial: entry for entry in manifest.recorded_entries(settings)}
+    entries = {entry.trial: entry for entry in recorded_entries}
     open_trials = [
         trial for trial, entry in entries.items() if entry not in results or results[entry].status == "failed"
     ]

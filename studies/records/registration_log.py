@@ -109,6 +109,12 @@ def continue_log(
     return other if other[: len(entries)] == entries else entries
 
 
+def describe_amendment(amendment: RegistrationEntry, before: RegistrationEntry) -> str:
+    """Say what an amendment changed of the entry before it, after how many results, and its digest."""
+    changes = "; ".join(describe_changes(before.declaration, amendment.declaration))
+    return f"registration amended {amendment.results_seen}: {changes}; digest {amendment.digest}"
+
+
 def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what differs between two declarations, one clause for each field."""
     changes = []

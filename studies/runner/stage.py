@@ -122,6 +122,7 @@ class StageRunner:
         `ablate export`, `gc`, `latency` and `sync` know which networks and results a study has.
         """
         listed: set[str] = set()
+        planned_tags: dict[str, Mapping[str, str]] = {}
         folder = self.context.study_folder
         if (folder / "study.json").exists():
             try:
@@ -129,6 +130,7 @@ class StageRunner:
             except DamagedFileError:
                 return  # kept as it is, for whoever wants to mend it
             listed = {*manifest.candidate_folders, *(entry.folder for entry in manifest.latest_entries)}
+            planned_tags = {entry.folder: entry.tags for entry in manifest.entries}
         unplanned: list[Trial] = []
         for trial in ended:
             is_listed = self.trial_store.folder(trial).folder.name in listed
@@ -136,7 +138,6 @@ class StageRunner:
                 unplanned.append(trial)
         if not unplanned:
             return
-        planned_tags = self._planned_tags()
         listing = self.make_manifest(unplanned, {})  # the revision that trained them is not this one
         entries = [replace(entry, tags=planned_tags.get(entry.folder, entry.tags)) for entry in listing.entries]
         self._write_manifest(replace(listing, entries=tuple(entries)))

@@ -16,7 +16,13 @@ from studies.design.trial import Trial
 from studies.execution.resources import describe_nodes
 from studies.records.identity import EndedTrial
 from studies.records.registration import Registration
-from studies.records.registration_log import RegistrationEntry, continue_log, declaration_of, describe_changes
+from studies.records.registration_log import (
+    RegistrationEntry,
+    continue_log,
+    declaration_of,
+    describe_amendment,
+    describe_changes,
+)
 from studies.records.results import Result
 from studies.records.serialization import registration_to_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
@@ -273,8 +279,7 @@ def take_up_registration(context: StudyContext, run_id: str, *, amend: bool = Fa
     declared = _declare_again(context, registration, amend=amend)
     if declared != registration:
         amendment = _make_entry(context, declared, entries)
-        changes = "; ".join(describe_changes(entries[-1].declaration, amendment.declaration))
-        context.log(f"registration amended {amendment.results_seen}: {changes}; digest {amendment.digest}")
+        context.log(describe_amendment(amendment, entries[-1]))
         entries, registration = (*entries, amendment), declared
     if registration != first:
         context.store.writer.log_registration(run_id, registration)

@@ -155,18 +155,17 @@ class StudyManifest:
         log = continue_log(earlier.registration_log, self.registration_log)
         return replace(
             self,
-            registration=self._merge_registration(earlier),
+            registration=self._merge_registration(earlier, log),
             registration_log=log,
             entries=(*entries, *planned.values()),
             candidate_folders=tuple(candidates),
         )
 
-    def _merge_registration(self, earlier: StudyManifest) -> Registration:
+    def _merge_registration(self, earlier: StudyManifest, log: Sequence[RegistrationEntry]) -> Registration:
         """The registration in force: the first one, unless this manifest continues its log with an amendment.
 
         Seeds that were planned elsewhere are in the entries alone, until an amendment of the log declares them.
         """
-        log = continue_log(earlier.registration_log, self.registration_log)
         if len(log) > max(1, len(earlier.registration_log)):
             return self.registration
         if earlier.registration_log:
