@@ -60,12 +60,21 @@ class Times:
         Raises:
             InvalidValue: if the value there is no number.
         """
-        base_value = flatten_fields(setup).get(path)
+        return self.multiply(flatten_fields(setup).get(path), path)
+
+    def multiply(self, value: object, path: str) -> Any:
+        """The product with a value of an edit at a path; with another multiple, the multiple of both factors.
+
+        Raises:
+            InvalidValue: if the value is no number.
+        """
+        if isinstance(value, Times):
+            return Times(value.factor * self.factor)
         # A bool is an int to Python, but twice a switch means nothing.
-        if isinstance(base_value, bool) or not isinstance(base_value, (int, float)):
-            raise InvalidValue(f"{path} is {base_value!r}; expected a number to multiply by {self.factor:g}.")
-        product = base_value * self.factor
-        return round(product) if isinstance(base_value, int) else product
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidValue(f"{path} is {value!r}; expected a number to multiply by {self.factor:g}.")
+        product = value * self.factor
+        return round(product) if isinstance(value, int) else product
 
 
 CONDITIONAL_VALUES = (ByResolution, ByData)

@@ -135,13 +135,19 @@ class Ablation:
         """Select some arms, one at least, in the order of the ablation; without claims and published figures.
 
         Raises:
-            InvalidAblation: for a name that is not an arm's.
+            InvalidAblation: for a name that is not an arm's, and a placebo without the baseline, whose control it is.
         """
         known = [arm.name for arm in self.all_arms]
         for name in names:
             if name not in known:
                 raise InvalidAblation(
                     f"there is no arm {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
+                )
+        for name in names:
+            if name in self.placebos and self.baseline.name not in names:
+                raise InvalidAblation(
+                    f"arm {name!r} is a placebo of the baseline, {self.baseline.name!r}, which is not selected; "
+                    f"expected both. Add the arm {self.baseline.name!r}."
                 )
         baseline, *others = [arm for arm in self.all_arms if arm.name in names]
         return ArmSelection(

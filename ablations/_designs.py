@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm
 from ablations._claims import ERROR_ENDPOINTS, Claim, Endpoint, Helps
 from ablations._components import Component, ComponentContrast, ComponentDesign, DesignKind
-from ablations._conditional import CONDITIONAL_VALUES
+from ablations._conditional import CONDITIONAL_VALUES, Times
 from ablations._contract import Ablation
 from ablations._differences import Difference, compare_setups
 from ablations._errors import InvalidAblation
@@ -167,20 +167,59 @@ class StepByStep(_GeneratedAblation):
 
 
 def _edit_arm(arm: Arm, component: Component, name: str) -> Arm:
-    """Add a component's edits to an arm's own, which give way where the component sets the same path."""
+    """Add a component's edits to an arm's own, which give way where the component sets the same path.
+
+    Where it multiplies there (``Times``), it multiplies the arm's value, not the protocol's.
+    """
     kept = {}
     for path, value in arm.edits.items():
         if not any(is_within(path, edited_path) for edited_path in component.edits):
             kept[path] = value
     try:
-        return Arm(name, {**kept, **component.edits})
+        edits = {path: _relative_to(arm, path, value) for path, value in component.edits.items()}
+        return Arm(name, {**kept, **edits})
     except InvalidValue as error:  # an unknown path is one, too
         raise type(error)(f"component {component.name!r}: {error}") from None
 
 
+def _relative_to(arm: Arm, path: str, value: object) -> object:
+    """The value of a component's edit; a multiple of the arm's own value at the path, if it has one, is the product.
+
+    Raises:
+        InvalidValue: where the two depend on the resolution or the data in a way that has no product.
+    """
+    if path not in arm.edits:
+        return value
+    own = arm.edits[path]
+    if isinstance(value, Times) and not isinstance(own, CONDITIONAL_VALUES):
+        return value.multiply(own, path)
+    if _multiplies(value):
+        raise InvalidValue(
+            f"{path} is multiplied ({value!r}), but is {own!r} in arm {arm.name!r}; expected the values themselves."
+        )
+    return value
+
+
+def _multiplies(value: object) -> bool:
+    """Whether the value of an edit is a multiple, at some resolution or data."""
+    branches = vars(value).values() if isinstance(value, CONDITIONAL_VALUES) else (value,)
+    return any(isinstance(branch, Times) for branch in branches)
+
+
 def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
-    """A step per path that the target sets to another value than the base, named by the path's last part if it can."""
+    """A step per path that the target sets to another value than the base, named by the path's last part if it can.
+
+    Raises:
+        InvalidAblation: where the target multiplies what the base sets: a step would multiply the base's value, while
+            the target multiplies the protocol's.
+    """
     edits = {path: value for path, value in target.edits.items() if base.edits.get(path) != value}
+    for path, value in edits.items():
+        if path in base.edits and _multiplies(value):
+            raise InvalidAblation(
+                f"target {target.name!r} multiplies {path} ({value!r}), which base {base.name!r} sets as well; "
+                "expected the value itself, or `steps`."
+            )
     names = [path.rpartition(".")[2].replace("_", " ") for path in edits]
     steps = []
     for name, (path, value) in zip(names, edits.items(), strict=True):

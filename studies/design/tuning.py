@@ -261,7 +261,7 @@ class TuningBudget:
         """
         varied_paths = tuple(varied_paths)
         for path in self.paths:
-            values = {flatten_fields(setup).get(path) for setup in setups.values()}
+            values = {flatten_fields(setup, with_omitted=True).get(path) for setup in setups.values()}
             if _overlaps_any(path, varied_paths) or len(values) > 1:
                 raise InvalidValue(
                     f"{path} is what the study varies; it cannot be tuned as well. Leave it out of the space."

@@ -151,7 +151,7 @@ class ArmSearch:
         """The shared recipe as a candidate; empty where the space does not contain it."""
         if self.tuning.sampler == "grid":
             return {}
-        leaves = flatten_fields(self.setup)
+        leaves = flatten_fields(self.setup, with_omitted=True)
         if not all(dimension.contains(leaves[dimension.path]) for dimension in self.tuning.space):
             return {}
         return {path: leaves[path] for path in self.space}

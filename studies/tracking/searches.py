@@ -12,12 +12,16 @@ from typing import TypedDict, cast
 
 from mlflow.entities import Metric, Run
 
-from lightning_modules.specs.values import Leaf
+from lightning_modules.specs.recipe import Recipe
+from lightning_modules.specs.values import Leaf, flatten_fields
 from studies.design.tuning import TuningBudget
 from studies.records.registration import Registration
 from studies.records.results import RECORD_SCHEMA, current_status
 from studies.records.study_record import RecordedCandidate, RecordedTrial, RecordedTuning, TrialState
 from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns
+
+# What a recorded setup has where it names no value: fields may be left out at their default (``OMIT_DEFAULT``).
+DEFAULT_RECIPE: Mapping[str, Leaf] = flatten_fields(Recipe(), "recipe", with_omitted=True)
 
 
 class SearchOutcome(TypedDict):
@@ -139,7 +143,7 @@ class SearchRuns:
 def _arms_tuned_to_shared(outcomes: Mapping[str, SearchOutcome], registration: Registration) -> set[str]:
     """Arms whose search chose the shared recipe, with the source networks that these start from."""
     assert registration.tuning is not None
-    shared = {path: registration.held[path] for path in registration.tuning.paths if path in registration.held}
+    shared = {path: registration.held.get(path, DEFAULT_RECIPE[path]) for path in registration.tuning.paths}
     unchanged: set[str] = set()
     for arm, outcome in outcomes.items():
         if outcome["chosen"] == shared:
@@ -217,7 +221,7 @@ def _to_candidate(run: Run, tuning: TuningBudget) -> RecordedCandidate:
         validation_loss=metrics.get("final_validation_loss", math.nan),
         # Of a bundle, its share of the time.
         seconds=metrics.get("train_seconds", 0.0) / int(tags.get("environment.bundle_size", 1)),
-        values={path: params[path] for path in tuning.paths},
+        values={path: params.get(path, str(DEFAULT_RECIPE[path])) for path in tuning.paths},
         run_id=run.info.run_id,
         is_source=tags["arm"] != tags["search"],
         has_test_metrics="test_error" in metrics,

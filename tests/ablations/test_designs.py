@@ -19,9 +19,12 @@ from ablations import (
     InvalidAblation,
     LeaveOneOut,
     StepByStep,
+    Times,
 )
+from ablations._arms import DEFAULT_SETUP
 from lightning_modules.catalogue import VGG_A, VGG_D
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.values import flatten_fields
 from studies import protocols
 from studies.design.study import Study
 
@@ -157,6 +160,21 @@ def test_the_steps_from_a_default_to_a_tuned_recipe_are_its_settings():
     assert found.varies == ("recipe.learning_rate", "network.head.dropout")
 
 
+@pytest.mark.parametrize(
+    ("path", "own", "product"),
+    [
+        ("recipe.weight_decay", 4e-4, 2e-4),
+        ("recipe.epochs", 9, 4),  # rounded half to even, as Python does
+        ("recipe.epochs", Times(4), 2 * DEFAULT_SETUP.recipe.epochs),
+        ("recipe.epochs", None, DEFAULT_SETUP.recipe.epochs // 2),
+    ],
+)
+def test_a_component_multiplies_the_value_of_its_arm(path, own, product):
+    base = Arm("VGG", {"network": VGG_A} | ({} if own is None else {path: own}))
+    found = add_one(Component("half", {path: Times(0.5)}), base=base)
+    assert flatten_fields(found.arms[0].apply(DEFAULT_SETUP))[path] == product
+
+
 def test_a_step_may_replace_the_whole_network():
     """Settings of the earlier network vanish with it; that is no second change of them."""
     found = ablations.load("vgg_to_resnet")
@@ -185,6 +203,21 @@ REFUSED = {
     "a step that changes nothing": (
         lambda: step_by_step(BATCH_NORM, Component("again", {"network.norm": "batch"}), GELU),
         r"component 'again' changes nothing: 'batch norm \(step 1\)' has network\.norm=batch already",
+    ),
+    "a multiple of a value that depends on the resolution": (
+        lambda: add_one(
+            Component("longer", {"recipe.epochs": Times(2)}),
+            base=Arm("VGG", {"network": VGG_A, "recipe.epochs": ByResolution(small=4, large=8)}),
+        ),
+        r"component 'longer': recipe\.epochs is multiplied \(Times.*\), but is .* in arm 'VGG'; expected the values",
+    ),
+    "a multiple in the target of what the base sets": (
+        lambda: StepByStep(
+            question="Why?",
+            base=Arm("short", {"network": VGG_A, "recipe.epochs": 5}),
+            target=Arm("long", {"network": VGG_A, "recipe.epochs": Times(2)}),
+        ),
+        r"target 'long' multiplies recipe\.epochs \(Times.*\), which base 'short' sets as well; expected the value",
     ),
     "two that change one setting": (
         lambda: add_one(BATCH_NORM, Component("group norm", {"network.norm": "group"})),

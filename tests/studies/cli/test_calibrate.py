@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from ablations import InvalidAblation, load
+from ablations import Ablation, Arm, Helps, InvalidAblation, Placebo, load
 from lightning_modules.specs.errors import InvalidValue
 from reports.calibration import calibration as rates
 from reports.calibration import sampling_plan
@@ -43,6 +43,20 @@ def test_one_arm_alone_can_be_selected_and_an_unknown_one_is_named():
     assert selection.claims == ()
     with pytest.raises(InvalidAblation, match=r"there is no arm 'F'\. There are: A, B, D, E"):
         load("depth").select_arms(["F"])
+
+
+@pytest.mark.parametrize("arms", [("placebo",), ("placebo", "low"), ("low", "placebo")])
+def test_a_placebo_without_its_baseline_is_refused_by_name(arms):
+    ablation = Ablation(
+        question="Does momentum help?",
+        baseline=Arm("high", {"recipe.momentum": 0.9}),
+        arms=(Placebo(), Arm("low", {"recipe.momentum": 0.5})),
+        varies=("recipe.momentum",),
+        claims=Helps(arm="high", over="low"),
+    )
+    with pytest.raises(InvalidAblation, match=r"arm 'placebo' is a placebo of the baseline, 'high', .* Add the arm"):
+        ablation.select_arms(arms)
+    assert ablation.select_arms(("high", *arms)).baseline.name == "high"
 
 
 def test_an_arm_that_would_be_trained_otherwise_without_the_baseline_is_refused(monkeypatch):

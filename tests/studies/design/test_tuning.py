@@ -12,7 +12,7 @@ import pytest
 
 from ablations import Times
 from lightning_modules.specs.errors import DamagedFileError, InvalidValue, UserError
-from lightning_modules.specs.values import flatten_fields
+from lightning_modules.specs.values import edit_field, flatten_fields
 from studies.design.declare import declare, declare_tuning
 from studies.design.trial import Trial
 from studies.design.tuning import Choice, Range, TuningBudget, parse_dimension
@@ -122,6 +122,24 @@ def test_what_cannot_be_run_as_declared_is_refused(fields, text):
 def test_a_space_that_the_study_does_not_take_is_refused(dimension, text, small):
     with pytest.raises(InvalidValue, match=text):
         TuningBudget(trials=4, space=(dimension,)).resolve_for_study({"A": small}, ["recipe.batch_size"])
+
+
+@pytest.mark.parametrize(
+    "dimension",
+    [
+        Choice(path="recipe.remainder", values=("keep", "drop")),
+        Choice(path="recipe.compiled", values=(False, True)),
+    ],
+)
+def test_a_setting_that_is_left_out_at_its_default_can_be_tuned(dimension, small, tmp_path):
+    tuning = TuningBudget(trials=3, space=(dimension,)).resolve_for_study({"A": small}, [])
+    trained = Trained()
+    run_to_the_end(tuner_of(tuning, small, tmp_path, trained))
+    first = next(fit for fit in trained.fits if fit.candidate == 0)
+    assert first.setup.recipe == replace(small.recipe, epochs=EPOCHS)  # the shared recipe, which has the default
+    other = edit_field(small, dimension.path, dimension.values[1])
+    with pytest.raises(InvalidValue, match="is what the study varies"):
+        tuning.resolve_for_study({"A": small, "B": other}, [])
 
 
 def test_bounds_are_multiples_of_the_shared_recipe(small):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from studies.design.tuning import Range, TuningBudget
+from studies.design.tuning import Choice, Range, TuningBudget
 from studies.records.identity import EndedTrial, TrialKey
 from studies.runner.tuning_stage import TuningStage
 from studies.tracking.searches import read_candidates
@@ -50,6 +50,14 @@ def test_source_networks_of_another_arm_are_kept():
     assert [candidate.run_id for candidate in read_candidates(runs, TUNING) if candidate.is_source] == [
         "v1+mine-source-0-0"
     ]
+
+
+def test_a_value_that_a_run_leaves_out_is_the_default():
+    remainder = TuningBudget(trials=2, space=(Choice(path="recipe.remainder", values=("keep", "drop")),))
+    runs = [candidate_run(number, 0, "v1") for number in range(2)]
+    runs[1].data.params["recipe.remainder"] = "drop"
+    values = [candidate.values for candidate in read_candidates(runs, remainder)]
+    assert values == [{"recipe.remainder": "keep"}, {"recipe.remainder": "drop"}]
 
 
 def test_the_result_of_a_candidate_is_never_that_of_other_code():
