@@ -171,6 +171,20 @@ class Helps(_PairwiseClaim):
         return f"{self.arm} improves on {self.over} in {endpoint_label(self.endpoint)}."
 
 
+def _require_smallest_effect(claim: Claim) -> None:
+    """Check that the endpoint has a smallest effect of interest, by which a claim's margins are read.
+
+    Raises:
+        InvalidValue: for trainability.
+    """
+    require_field(
+        claim.endpoint != "trainability",
+        claim,
+        "endpoint",
+        "another endpoint: a share of seeds has no smallest effect of interest; claim that an arm Helps",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class DoesNotHelp(_PairwiseClaim):
     """``arm`` improves on ``over`` by less than the smallest effect of interest.
@@ -181,12 +195,7 @@ class DoesNotHelp(_PairwiseClaim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_field(
-            self.endpoint != "trainability",
-            self,
-            "endpoint",
-            "another endpoint: a share of seeds has no smallest effect of interest; claim that an arm Helps",
-        )
+        _require_smallest_effect(self)
 
     @property
     def sentence(self) -> str:
@@ -253,7 +262,8 @@ class SaturatesAt(Claim):
     """The endpoint falls along ``order`` (rises, where a rise is better) up to ``arm`` and is level beyond it.
 
     Raises:
-        InvalidValue: if ``arm`` is not an inner arm of ``order``.
+        InvalidValue: if ``arm`` is not an inner arm of ``order``, and for trainability, which has no smallest effect of
+            interest.
     """
 
     arm: str
@@ -261,6 +271,7 @@ class SaturatesAt(Claim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require_smallest_effect(self)
         if self.arm not in self.order[1:-1]:
             raise InvalidValue(
                 f"SaturatesAt.arm is {self.arm!r}; expected an inner arm of its order ({', '.join(self.order)}): "

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.specs.text import join_words
-from reports.formatting import format_points
+from lightning_modules.specs.text import format_points, join_words
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"

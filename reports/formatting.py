@@ -12,6 +12,8 @@ from ablations import capitalize_first
 MISSING = "–"  # a value that does not exist
 MINUS = "−"  # U+2212, as wide as a plus sign
 NO_BREAK_SPACE = "\u00a0"
+MAX_DECIMALS = 6  # of a number in fixed notation
+SCIENTIFIC = MAX_DECIMALS + 1  # a number of decimals that stands for scientific notation
 MAX_FINDINGS = 5  # that a sentence or a list has room for
 MAX_UNBROKEN_LENGTH = 20  # characters of a name that fit into a column without a line break
 _SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -34,7 +36,9 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the width of the interval."""
+        """Half the width of the interval; of one that is cut at one side, its longer side."""
+        if self.is_clipped:
+            return max(self.high - self.value, self.value - self.low)
         return (self.high - self.low) / 2
 
     @property
@@ -44,7 +48,8 @@ class Interval:
 
     def reverse(self) -> Interval:
         """Return the interval of the same difference with its sign turned."""
-        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+        # 0 minus the number, because −0.0 would be exported as such.
+        return replace(self, value=0 - self.value, low=0 - self.high, high=0 - self.low)
 
 
 NO_INTERVAL = Interval(value=math.nan)
@@ -52,7 +57,7 @@ NO_INTERVAL = Interval(value=math.nan)
 
 def clip_interval(interval: Interval, low: float, high: float) -> Interval:
     """Cut an interval at the least and the largest possible value; one without limits stays so."""
-    if not interval.is_bounded or (low < interval.low and interval.high < high):
+    if not interval.is_bounded or (low <= interval.low and interval.high <= high):
         return interval
     return replace(interval, low=max(interval.low, low), high=min(interval.high, high), is_clipped=True)
 
@@ -68,13 +73,25 @@ def choose_decimals(half_widths: Iterable[float], minimum: int = 0, maximum: int
 
 
 def format_fixed(value: float, num_decimals: int, *, sign: bool = False) -> str:
-    """Format with fixed decimals and a true minus sign; ``–`` if not finite, never a negative zero."""
+    """Format with fixed decimals and a true minus sign; ``–`` if not finite, never a negative zero.
+
+    Beyond ``MAX_DECIMALS`` the notation is scientific, with two digits: ``2.1e−11``.
+    """
     if not math.isfinite(value):
         return MISSING
-    text = f"{value:,.{num_decimals}f}"
-    if not any(digit in "123456789" for digit in text):  # rounds to zero, which has no sign
-        return text.lstrip("-")
-    return text.replace("-", MINUS) if value < 0 or not sign else "+" + text
+    if num_decimals <= MAX_DECIMALS:
+        return _typeset_number(f"{value:,.{num_decimals}f}", sign=sign)
+    return _typeset_number(f"{value:.1e}" if value else "0", sign=sign)
+
+
+def decimals_off_zero(limits: Iterable[float], num_decimals: int, maximum: int = SCIENTIFIC) -> int:
+    """The fewest decimals, from ``num_decimals`` to ``maximum``, with which no limit other than 0 is printed as 0."""
+    for limit in limits:
+        while limit and math.isfinite(limit) and num_decimals < maximum:
+            if _has_nonzero_digit(format_fixed(limit, num_decimals)):
+                break
+            num_decimals += 1
+    return num_decimals
 
 
 def shared_decimals(values: Iterable[float], digits: int = 3) -> int:
@@ -91,7 +108,20 @@ def format_significant(value: float, digits: int = 3) -> str:
         return MISSING
     if value == 0:  # has no logarithm
         return "0"
-    return format_fixed(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+    num_decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return _typeset_number(f"{value:,.{num_decimals}f}")
+
+
+def _typeset_number(text: str, *, sign: bool = False) -> str:
+    """A number with true minus signs, and with its own sign where one is asked for; what rounds to zero has none."""
+    if not _has_nonzero_digit(text):
+        return text.lstrip("-")
+    is_positive = not text.startswith("-")
+    return f"{'+' if sign and is_positive else ''}{text.replace('-', MINUS)}"
+
+
+def _has_nonzero_digit(text: str) -> bool:
+    return any(digit in "123456789" for digit in text)
 
 
 def format_plus_minus(interval: Interval, num_decimals: int) -> str:
@@ -137,11 +167,6 @@ def time_unit(values: Iterable[float]) -> tuple[float, str]:
     """Return factor and name of the unit that fits a column of durations in seconds."""
     # Halved, so that the unit changes at two of it: 90 s stay seconds, 120 s become 2 min.
     return _fitting_unit((value / 2 for value in values), _TIME_UNITS)
-
-
-def format_points(value: float) -> str:
-    """Format a difference in percentage points as given: ``1 point``, ``0.5 points``."""
-    return f"{value:g} {'point' if value == 1 else 'points'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -17,6 +17,11 @@ def format_count(count: int, noun: str, plural_noun: str = "") -> str:
     return f"{count:,} {plural_noun or f'{noun}s'}"
 
 
+def format_points(value: float) -> str:
+    """Format a difference in percentage points as given: ``1 point``, ``0.5 points``."""
+    return f"{value:g} {'point' if value == 1 else 'points'}"
+
+
 def printable_path(path: str | os.PathLike[str]) -> str:
     """A path as text that can be stored; bytes of it that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -6,7 +6,7 @@ Latency belongs to an arm's network, whatever its seed: its columns are the proc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -124,27 +124,27 @@ def value_resolution(registration: Registration, endpoint: Endpoint) -> float:
 
 def read_metric(trial: RecordedTrial, name: str, *, untrained: bool = False) -> float:
     """Read the final metric of a finished trial (on request also of one that did not train); NaN for any other."""
-    return _read_result_value(trial, lambda result: result.metrics, name, untrained=untrained)
+    return float(trial.result.metrics.get(name, math.nan)) if _is_read(trial, untrained) and trial.result else math.nan
 
 
 def read_cost(trial: RecordedTrial, name: str, *, untrained: bool = False) -> float:
-    """Read a cost of a finished trial (on request also of one that did not train); NaN for any other.
+    """Read a cost of a finished trial (on request also of one that did not train); NaN for any other."""
+    return cost_share(trial.result, name) if _is_read(trial, untrained) and trial.result else math.nan
+
+
+def cost_share(result: Result, name: str) -> float:
+    """A trial's share of a cost; NaN where it was not measured.
 
     What is measured in a bundle is the bundle's: its trials have a share each of its time and its memory, and it
     handles as many times as many images a second as each of them.
     """
-    value = _read_result_value(trial, lambda result: result.cost, name, untrained=untrained)
-    bundle_size = bundle_size_of(trial.result) if trial.result else 1
+    value = float(result.cost.get(name, math.nan))
+    bundle_size = bundle_size_of(result)
     return value * bundle_size if name.endswith("images_per_second") else value / bundle_size
 
 
-def _read_result_value(
-    trial: RecordedTrial, select_values: Callable[[Result], Mapping[str, float]], name: str, *, untrained: bool = False
-) -> float:
-    states = ("finished", *UNTRAINED_STATUSES) if untrained else ("finished",)
-    if trial.state not in states or trial.result is None:
-        return math.nan
-    return float(select_values(trial.result).get(name, math.nan))
+def _is_read(trial: RecordedTrial, untrained: bool) -> bool:
+    return trial.state == "finished" or (untrained and trial.state in UNTRAINED_STATUSES)
 
 
 def _first_layer_gradient_norm(trial: RecordedTrial) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lightning_modules.specs.text import format_count
+from lightning_modules.specs.text import format_count, format_points
 from reports.analysis.arms import ArmDifference
 from reports.analysis.endpoints import EndpointValues
 from reports.analysis.interim import study_alpha
@@ -130,8 +130,8 @@ def _noise_sentences(registration: Registration, errors: EndpointValues) -> Iter
     num_seeds = seeds_for_equivalence(effect, cautious, design)
     seeds = f"more than {MAX_SEEDS} seeds" if num_seeds is None else format_count(num_seeds, "seed")
     yield (
-        f"To show two equal arms equivalent within ±{effect:g} points at 80% power takes {seeds}, planned with the "
-        f"upper 90% limit of the SD ({format_significant(cautious, 2)} points)."
+        f"To show two equal arms equivalent within ±{format_points(effect)} at 80% power takes {seeds}, planned with "
+        f"the upper 90% limit of the SD ({format_significant(cautious, 2)} points)."
     )
 
 
@@ -166,7 +166,7 @@ def _image_noise_sentences(differences: Sequence[ArmDifference], effect: float) 
             noise = max(noise, difference.image_standard_error)
     if noise > effect:
         yield (
-            f"The smallest effect of interest, {effect:g} points, is below the noise of the test images, "
+            f"The smallest effect of interest, {format_points(effect)}, is below the noise of the test images, "
             f"{format_significant(noise, 2)} points: no number of seeds can resolve so small a difference on a test "
             "set of this size."
         )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations import Claim, FallsWith, Helps
+from lightning_modules.specs.text import format_points
 from reports.calibration.batched_verdicts import BatchedRule
 from reports.calibration.cases import Case, Quantity, Trainings, World
 from reports.calibration.noise import paired_deviation
@@ -20,7 +21,6 @@ from reports.calibration.resampling import (
     take_paired_studies,
     take_pseudo_arms,
 )
-from reports.formatting import format_points
 from reports.statistics.critical_values import Array
 from reports.statistics.power import FamilyDesign, seeds_for_difference, seeds_for_equivalence
 

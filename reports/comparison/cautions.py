@@ -139,7 +139,7 @@ def _missing_trial_cautions(
         (sum(arm.num_running for arm in arms), "still running: what follows is provisional"),
         (sum(arm.num_not_started for arm in arms), never_started),
         (sum(arm.num_failed for arm in arms), "failed"),
-        (sum(arm.num_cancelled for arm in arms), "cancelled: their seeds are missing from the pairs of these arms"),
+        (sum(arm.num_cancelled for arm in arms), "cancelled: the pairs of these seeds are missing"),
         (sum(arm.num_nonfinite for arm in arms), "non-finite"),
         (sum(arm.num_without_error for arm in arms), "finished without a finite test error"),
     ):

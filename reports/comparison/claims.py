@@ -294,9 +294,13 @@ def summarize_verdicts(arms: Sequence[ArmSummary], claims: Sequence[JudgedClaim]
         others = [claim for claim in claims if claim.word != "no verdict"]
         return f"{missing_learning} {count_verdicts(others)}" if others else missing_learning
     if not any(math.isfinite(arm.mean_error.value) for arm in arms):
+        others = [claim for claim in claims if claim.word not in OPEN_WORDS]  # on latency, which needs no training
+        if others:
+            return f"No trial has finished with a test error. {count_verdicts(others)}"
         return "No trial has finished with a test error, so there is nothing to compare yet."
     if not claims:
-        return "No claim was registered: the differences are shown without a verdict."
+        shown = ": the differences are shown without a verdict" if len(arms) > 1 else ""
+        return f"No claim was registered{shown}."
     return count_verdicts(claims)
 
 

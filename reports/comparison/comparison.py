@@ -40,6 +40,7 @@ from reports.comparison.cautions import collect_cautions
 from reports.comparison.claims import (
     OPEN_WORDS,
     JudgedClaim,
+    count_verdicts,
     judge_record,
     summarize_verdicts,
     to_judged_claim,
@@ -125,6 +126,11 @@ class Comparison:
     def confidence_level(self) -> str:
         """Confidence of the simultaneous intervals, as printed."""
         return confidence_level(self.registration)
+
+    @property
+    def is_answer_a_verdict(self) -> bool:
+        """Whether the answer is the verdict on the one claim, and says no more."""
+        return len(self.claims) == 1 and self.answer == count_verdicts(self.claims)
 
     @property
     def has_errors(self) -> bool:

@@ -24,7 +24,7 @@ class ComponentEffect:
         estimate: in the endpoint's unit, positive where the arm with the component is lower; its interval is
             simultaneous over the study's claims.
         num_pairs: complete pairs of seeds.
-        num_planned: planned pairs.
+        num_planned: planned pairs; under interim analyses, those of the analysis that resolved the claim.
         word: the verdict on the component's claim.
         changes: changed settings, in words.
         network_changes: properties in which the two instantiated networks differ.
@@ -89,7 +89,7 @@ def analyze_components(
                 contrast=contrast,
                 estimate=_to_interval(estimate),
                 num_pairs=estimate.num_pairs if estimate else 0,
-                num_planned=len(registration.seeds),
+                num_planned=estimate.num_planned if estimate else len(registration.seeds),
                 word=_verdict_word(claims, design, pair),
                 changes=tuple(change.replace(" -> ", " → ") for change in summaries),
                 network_changes=network_changes_between(registration, *pair),

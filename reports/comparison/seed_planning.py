@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_modules.specs.errors import UserError
-from lightning_modules.specs.text import format_count, join_words
+from lightning_modules.specs.errors import InvalidValue, UserError
+from lightning_modules.specs.text import format_count, format_points, join_words
 from reports.analysis.endpoints import endpoint_values, read_cost, tabulate_trials
 from reports.analysis.placebos import without_placebos
 from reports.analysis.trials import planned_trials
@@ -135,7 +135,9 @@ def plan_seeds(
     Raises:
         UserError: with neither a standard deviation nor a pilot of at least two seeds and arms; or for a limit of GPU
             hours without GPUs.
+        InvalidValue: for a standard deviation, difference or margin that is not above 0, and a power beyond (0, 1).
     """
+    _require_plannable(standard_deviation, difference, equivalence, power)
     design = family_design(study)
     noise = _planning_noise(study, pilot, calibration, standard_deviation, design)
     num_recorded = _count_started_seeds(pilot) if pilot else 0
@@ -187,6 +189,22 @@ def plan_seeds(
         "answers": answers,
         "budget": asdict(planned_budget) if planned_budget else None,
     }
+
+
+def _require_plannable(
+    standard_deviation: float | None, difference: float | None, equivalence: float | None, power: float
+) -> None:
+    """Check the numbers that a plan is asked for with.
+
+    Raises:
+        InvalidValue: for one out of its range.
+    """
+    sizes = {"spread": standard_deviation, "difference": difference, "equivalence": equivalence}
+    for name, value in sizes.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidValue(f"{name} is {value:g}; expected a number of points above 0.")
+    if not 0 < power < 1:
+        raise InvalidValue(f"power is {power:g}; expected a share between 0 and 1, such as 0.8.")
 
 
 def _planning_noise(
@@ -287,7 +305,7 @@ def _power_questions(
 ) -> Iterator[_PowerQuestion]:
     if difference is not None:
         yield _PowerQuestion(
-            text=f"a true difference of {difference:g} points",
+            text=f"a true difference of {format_points(difference)}",
             power_at=lambda deviation, seeds: difference_power(difference, deviation, seeds, design),
             seeds_at=lambda deviation, power: seeds_for_difference(difference, deviation, design, power=power),
         )

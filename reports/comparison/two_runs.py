@@ -304,14 +304,14 @@ def _summarize_agreement(claims: Sequence[ClaimInBothRuns]) -> str:
         claims_text = "the only claim holds" if len(both) == 1 else f"any of the {len(both)} claims hold"
         return f"Both runs cannot tell whether {claims_text}: that is no agreement."
     texts = {
-        "yes": "agree",
-        BOTH_INCONCLUSIVE: "cannot tell in both runs",
-        "no": "contradict each other",
-        "open": "are inconclusive in one of the two runs",
-        "near": "differ without contradiction",
+        "yes": "with the same verdict",
+        BOTH_INCONCLUSIVE: "inconclusive in both",
+        "no": "with opposite verdicts",
+        "open": "inconclusive in one of them",
+        "near": "with different verdicts that do not contradict each other",
     }
     counted = [f"{counts[agreement]} {text}" for agreement, text in texts.items() if counts[agreement]]
-    return f"Of the verdicts on {format_count(len(both), 'claim')}, {join_words(counted)}."
+    return f"Of {format_count(len(both), 'claim')} in both runs: {join_words(counted)}."
 
 
 def _find_repeated_trials(first: Comparison, other: Comparison) -> list[tuple[RecordedTrial, RecordedTrial]]:

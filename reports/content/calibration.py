@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lightning_modules.specs.text import format_count, join_words
+from lightning_modules.specs.text import format_count, format_points, join_words
 from reports.calibration.calibration import NUM_RESAMPLES, NUM_STUDIES
 from reports.calibration.cases import Calibration, Case, MeasuredRate
 from reports.document import Cell, Column, Section, Table, nonempty_tables, text_cell
-from reports.formatting import Interval, format_fixed, format_integer, format_interval, format_points
+from reports.formatting import Interval, format_fixed, format_integer, format_interval
 
 NOMINAL_PERCENT = 5.0
 SHOWN_SEED_COUNTS = (2, 3, 5, 8, 10, 15, 20)

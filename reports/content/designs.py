@@ -140,23 +140,30 @@ def _components_table(comparison: Comparison, analysis: ComponentAnalysis) -> Ta
         Column(title="Changed settings"),
         Column(title="Changed in the network"),
     ]
-    if _has_missing_pairs(analysis):
+    if _shows_pairs(analysis):
         columns.insert(2, Column(title="Complete pairs", unit="of seeds", kind="number"))
-    note = (
+    notes = [
         f"Simultaneous {comparison.confidence_level} intervals, one family of all registered differences in "
         f"{endpoint}; positive where {endpoint} is lower with the component."
-    )
+    ]
+    if comparison.registration.looks:
+        notes.append(
+            "Each is from the seeds of the analysis that resolved its claim, or of the last one; the results by arm "
+            "are from all seeds."
+        )
     return Table(
         name="components",
         caption=f"Contributions to {endpoint}",
         columns=tuple(columns),
         rows=tuple(_component_row(analysis, effect) for effect in analysis.effects),
-        notes=(note,),
+        notes=tuple(notes),
     )
 
 
-def _has_missing_pairs(analysis: ComponentAnalysis) -> bool:
-    return any(effect.num_pairs < effect.num_planned for effect in analysis.effects)
+def _shows_pairs(analysis: ComponentAnalysis) -> bool:
+    """Whether pairs are missing, or interim analyses read different numbers of seeds."""
+    is_incomplete = any(effect.num_pairs < effect.num_planned for effect in analysis.effects)
+    return is_incomplete or len({effect.num_planned for effect in analysis.effects}) > 1
 
 
 def _component_row(analysis: ComponentAnalysis, effect: ComponentEffect) -> Row:
@@ -172,7 +179,7 @@ def _component_row(analysis: ComponentAnalysis, effect: ComponentEffect) -> Row:
         text_cell("; ".join(changes)),
         text_cell(effect.network_changes.description),
     ]
-    if _has_missing_pairs(analysis):
+    if _shows_pairs(analysis):
         is_incomplete = effect.num_pairs < effect.num_planned
         text = f"{effect.num_pairs} of {effect.num_planned}"
         cells.insert(2, Cell(text=text, sort=effect.num_pairs, tone="alert" if is_incomplete else ""))

@@ -14,7 +14,7 @@ from reports.comparison.replications import (
     describe_obstacle,
     describe_replications,
 )
-from reports.document import MISSING_CELL, Cell, Column, Row, Table, interval_cell, text_cell
+from reports.document import MISSING_CELL, Cell, Column, Row, Table, interval_cell, mean_cell, text_cell
 from reports.figures.seeds import error_decimals
 from reports.formatting import format_contrast, format_fixed
 
@@ -96,7 +96,7 @@ def replications_table(comparison: Comparison) -> Table:
 def _difference_row(comparison: Comparison, item: ReplicatedDifference) -> Row:
     # The replications themselves are given with two decimals.
     digits = max(2, error_decimals(comparison))
-    contrast = format_contrast(item.over, item.arm) if item.over else f"level of {item.arm}"
+    contrast = format_contrast(item.over, item.arm) if item.over else f"level of {item.arm}, %"
     replicated = Cell(
         text=format_fixed(item.replicated, 2, sign=bool(item.over)),
         sort=item.replicated,
@@ -111,7 +111,7 @@ def _difference_row(comparison: Comparison, item: ReplicatedDifference) -> Row:
     return (
         text_cell(contrast, "strong"),
         text_cell(item.source),
-        interval_cell(item.measured, digits),
+        interval_cell(item.measured, digits) if item.over else mean_cell(item.measured, digits),
         replicated,
         excess,
         word,

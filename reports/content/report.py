@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from lightning_modules.specs.text import format_count, join_words
+from lightning_modules.specs.text import format_count, format_points, join_words
 from reports.analysis.integrity import describe_restarts
 from reports.comparison.comparison import Comparison
 from reports.content.class_shares import class_shares_table, describe_constant_answer
@@ -90,7 +90,7 @@ def study_facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         ("Arms", f"{len(registration.arms)}, baseline {registration.baseline}"),
         ("Seeds", f"{len(registration.seeds)} per arm, paired"),
         ("Completed", _count_completed(comparison)),
-        ("Smallest effect of interest", f"{registration.smallest_effect:g} points"),
+        ("Smallest effect of interest", format_points(registration.smallest_effect)),
     ]
     if comparison.interim_schedule:
         facts.append(("Interim analyses", comparison.interim_schedule.description))
@@ -248,12 +248,15 @@ def _failures_section(comparison: Comparison) -> Section:
             + join_words(not_started, max_words=10)
             + "."
         )
-    if table.rows or not_started:
+    states = {failure.state for failure in comparison.failures}
+    if states - {"cancelled"} or not_started:
         paragraphs.append(
             "No trial is excluded: those that are non-finite, at chance or failed count in the denominator, and no arm "
             "gets other seeds."
         )
-    else:
+    if "cancelled" in states:
+        paragraphs.append("A cancelled trial is not counted among those that ended, and its pair of seeds is missing.")
+    if not (states or not_started):
         paragraphs.append("None: every planned trial finished with a finite test error.")
     restarts = describe_restarts(comparison.trials)
     if restarts:

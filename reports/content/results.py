@@ -118,7 +118,7 @@ def contrasts_table(comparison: Comparison) -> Table:
 def _outcome_column(arms: Sequence[ArmSummary]) -> FilledColumn:
     cells = []
     for arm in arms:
-        num_incomplete = arm.num_running + arm.num_not_started + arm.num_without_error
+        num_incomplete = arm.num_running + arm.num_not_started + arm.num_without_error + arm.num_cancelled
         is_complete = arm.num_finished == arm.num_ended and not num_incomplete
         cells.append(Cell(text=arm.describe_outcomes, sort=arm.num_finished, tone="" if is_complete else "alert"))
     # Running trials and those never started are not in the denominator; the text of the cell names them.

@@ -66,6 +66,7 @@ class Judgement:
         arms: the baseline first.
         differences: that claims read, then those of other arms to the baseline; positive where ``arm`` is better.
         num_registered: how many of the differences claims read.
+        num_trends: fitted lines that claims read besides, which widen the intervals as well.
         blocking_reason: why every verdict is inconclusive, whatever the numbers are; empty where nothing prevents one.
         seeds_needed: seeds that find the smallest effect with 80% power at the noise seen; ``None`` where none was
             given, and where it is unknown or above 500.
@@ -79,6 +80,7 @@ class Judgement:
     arms: tuple[ExternalArm, ...]
     differences: tuple[Contrast, ...]
     num_registered: int
+    num_trends: int
     blocking_reason: str
     seeds_needed: int | None
     sensitivity: tuple[str, ...]
@@ -156,6 +158,7 @@ def judge(
         arms=tuple(_summarize_arms(table)),
         differences=differences,
         num_registered=len(family.pairs),
+        num_trends=len(family) - len(family.pairs),
         blocking_reason=evidence.blocking_reason,
         seeds_needed=seeds_needed,
         sensitivity=tuple(_describe_sensitivity(table, parsed, sensitivity, smallest_effect, seeds_needed)),
@@ -191,7 +194,8 @@ def change_interval(contrast: Contrast, *, higher_is_better: bool) -> tuple[floa
     if higher_is_better:
         # Contrasts are improvements; a reader of accuracies thinks of the metric itself.
         return contrast.estimate, contrast.low, contrast.high
-    return -contrast.estimate, -contrast.high, -contrast.low
+    reverse = contrast.reverse()
+    return reverse.estimate, reverse.low, reverse.high
 
 
 def _parse_claims(claims: Sequence[str | Claim], table: ResultsTable, smallest_effect: float) -> list[Claim]:

@@ -8,6 +8,7 @@ from functools import partial
 from matplotlib.axes import Axes
 
 from ablations import ENDPOINT_LABELS, capitalize_first
+from lightning_modules.specs.text import format_points
 from reports.comparison.comparison import Comparison
 from reports.comparison.components import ComponentAnalysis, ComponentEffect
 from reports.figures import style
@@ -58,7 +59,7 @@ def components_figure(comparison: Comparison) -> Figure | None:
         caption += (
             f"Bars: mean over the pairs of seeds with its simultaneous {comparison.confidence_level} interval{order}; "
             "positive: the error is lower with the component. Filled where the interval excludes 0. Shaded band: the "
-            f"smallest effect of interest, ±{smallest_effect:g} points."
+            f"smallest effect of interest, ±{format_points(smallest_effect)}."
         )
     if not panels:
         return None

@@ -9,12 +9,21 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from lightning_modules.specs.text import format_points
 from reports.analysis.arms import ArmDifference, ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.figures import style
 from reports.figures.style import BAND, MUTED, PAPER, RULE, Figure, Panel, shorten_name
-from reports.formatting import choose_decimals, format_contrast, format_fixed, format_interval, format_plus_minus
+from reports.formatting import (
+    choose_decimals,
+    decimals_off_zero,
+    format_contrast,
+    format_fixed,
+    format_interval,
+    format_plus_minus,
+)
 
+MAX_ERROR_DECIMALS = 4  # of percent: one image of a million
 MAX_DENSE_ROWS = 24  # rows of a panel beyond which labels have one line
 DECISIVE_FIGURE = "seeds"  # its name; it is shown with the verdicts
 
@@ -22,8 +31,11 @@ DECISIVE_FIGURE = "seeds"  # its name; it is shown with the verdicts
 def error_decimals(comparison: Comparison) -> int:
     """Decimals of errors and of their differences throughout the report."""
     half_widths = [arm.mean_error.half_width for arm in comparison.arms]
-    half_widths += [difference.estimate.half_width for difference in comparison.differences]
-    return choose_decimals(half_widths, minimum=1)
+    estimates = [difference.estimate for difference in comparison.differences]
+    half_widths += [estimate.half_width for estimate in estimates]
+    # A limit of 0.04 points is on one side of 0, as the verdict says, and must not be printed as 0.0.
+    limits = [limit for estimate in estimates for limit in (estimate.low, estimate.high)]
+    return decimals_off_zero(limits, choose_decimals(half_widths, minimum=1), MAX_ERROR_DECIMALS)
 
 
 def has_error(arm: ArmSummary) -> bool:
@@ -65,7 +77,7 @@ def seeds_figure(comparison: Comparison) -> Figure | None:
         caption += (
             f" Right: mean difference over the pairs of seeds with its simultaneous {comparison.confidence_level} "
             "interval; positive: the second arm has the lower error. Shaded band: the smallest effect of interest, "
-            f"±{comparison.registration.smallest_effect:g} points. Hollow: not part of a registered claim."
+            f"±{format_points(comparison.registration.smallest_effect)}. Hollow: not part of a registered claim."
         )
     return Figure(
         name=DECISIVE_FIGURE, title="Test error by seed, and differences", caption=caption, panels=tuple(panels)

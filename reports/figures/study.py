@@ -9,7 +9,7 @@ from functools import partial
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from ablations import FallsWith, SaturatesAt
+from ablations import FallsWith, SaturatesAt, capitalize_first
 from reports.analysis.arms import ArmSummary
 from reports.comparison.comparison import Comparison
 from reports.figures import style
@@ -63,7 +63,7 @@ def _costs_figure(comparison: Comparison) -> Figure | None:
     for name, title, label, costs in _cost_axes(comparison):
         if len(_plottable_arms(comparison, costs)) < 2:  # a single point shows no trade-off
             continue
-        description = _describe_costs(comparison, name, costs)
+        description = _describe_costs(comparison, label, costs)
         panels.append(_make_panel(name, title, description, partial(_draw_cost, comparison, costs, label)))
     if not panels:
         return None
@@ -159,13 +159,12 @@ def _draw_pareto_front(axes: Axes, front: Sequence[tuple[float, float]]) -> None
     axes.set(xlim=(left, right), ylim=(bottom, top))  # the staircase reaches the edges and must not move them
 
 
-def _describe_costs(comparison: Comparison, name: str, costs: Sequence[float]) -> str:
+def _describe_costs(comparison: Comparison, label: str, costs: Sequence[float]) -> str:
     digits = error_decimals(comparison)
     descriptions = []
     for cost, _, arm in _plottable_arms(comparison, costs):
         descriptions.append(f"{arm.name} {format_significant(cost)}, {format_fixed(arm.mean_error.value, digits)}%")
-    quantity = name.removeprefix("cost-").replace("-", " ").capitalize()
-    return f"{quantity} and mean test error: {style.join_descriptions(descriptions)}."
+    return f"{capitalize_first(label)}, and mean test error: {style.join_descriptions(descriptions)}."
 
 
 # Measured and published values

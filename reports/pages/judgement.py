@@ -20,8 +20,13 @@ from reports.document import (
     text_cell,
 )
 from reports.external.judgement import UNKNOWN_OF_RESULTS, ExternalArm, Judgement
-from reports.figures.page_figures.judgement import changes_by_pair, describe_metric, judgement_figure
-from reports.formatting import Interval, choose_decimals, explain_finding, format_contrast, typeset_minus_signs
+from reports.figures.page_figures.judgement import (
+    changes_by_pair,
+    describe_metric,
+    judgement_figure,
+    value_decimals,
+)
+from reports.formatting import Interval, explain_finding, format_contrast, typeset_minus_signs
 from reports.pages.study import PAGE_FILE, figure_files, write_into
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import SIGNIFICANT_DIGITS, CsvValue, format_csv
@@ -119,6 +124,8 @@ def _judgement_sections(judgement: Judgement) -> tuple[Section, ...]:
 def _describe_method(judgement: Judgement) -> tuple[str, ...]:
     table = judgement.table
     family = format_count(judgement.num_registered, "difference")
+    if judgement.num_trends:
+        family += f" and {format_count(judgement.num_trends, 'fitted line')}"
     claims = "the given claims" if judgement.are_claims_given else "the claims that every arm improves on the baseline"
     effect = "No smallest effect of interest was given, so no two arms can be found equivalent."
     # Of the values' own unit: nothing is converted, so accuracies in shares keep an effect in shares.
@@ -133,13 +140,6 @@ def _describe_method(judgement: Judgement) -> tuple[str, ...]:
     )
 
 
-def _value_decimals(judgement: Judgement) -> int:
-    half_widths = [change.half_width for change in changes_by_pair(judgement).values()]
-    # One precision for the whole report, that of the narrowest interval: columns are compared by eye.
-    half_widths += [(arm.mean.high - arm.mean.low) / 2 for arm in judgement.arms]
-    return choose_decimals(half_widths, maximum=6)
-
-
 def _mean_interval(arm: ExternalArm) -> Interval:
     # A mean of one seed has no interval, and its half-width must not be printed as infinite.
     has_limits = math.isfinite(arm.mean.low)
@@ -149,7 +149,7 @@ def _mean_interval(arm: ExternalArm) -> Interval:
 
 def arms_table(judgement: Judgement) -> Table:
     """Mean, change from the baseline and seeds, arm by arm."""
-    decimals = _value_decimals(judgement)
+    decimals = value_decimals(judgement)
     changes = changes_by_pair(judgement)
     rows = []
     for arm in judgement.arms:
@@ -186,7 +186,7 @@ def arms_table(judgement: Judgement) -> Table:
 
 def _differences_table(judgement: Judgement) -> Table:
     """All differences; no rows where the table of arms has shown each of them, with all its pairs."""
-    decimals, changes = _value_decimals(judgement), changes_by_pair(judgement)
+    decimals, changes = value_decimals(judgement), changes_by_pair(judgement)
     rows = []
     baseline = judgement.table.baseline
     # A second table with the same numbers would only raise the question of what is different in it.

@@ -63,7 +63,7 @@ def _note(comparison: Comparison) -> str:
     for claim in comparison.claims:
         symbol = VERDICT_SYMBOLS[claim.word]
         sentence, explanation = markdown.escape_text(claim.sentence), markdown.escape_text(claim.explanation)
-        blocks.append(f"{symbol} **{claim.word}**: {sentence}. {explanation}")
+        blocks.append(f"{symbol} **{claim.word}**: {sentence} {explanation}")
     for table in (results_table(comparison), contrasts_table(comparison)):
         if table.rows and len(table.rows) <= MAX_TABLE_ROWS:
             blocks.append(markdown.render_table(table))

@@ -12,34 +12,32 @@ from urllib.parse import quote
 from lightning_modules.specs.text import format_count, join_words
 from reports.analysis.arms import ArmSummary
 from reports.comparison.claims import VERDICT_ORDER
-from reports.comparison.comparison import Comparison, compare_arms
+from reports.comparison.comparison import Comparison
 from reports.content.report import VERDICT_SYMBOLS, describe_run
 from reports.document import MISSING_CELL, Cell, Column, Section, Table, mean_cell, text_cell
 from reports.formatting import choose_decimals, format_published
 from reports.pages.study import PAGE_FILE, replace_folder
 from reports.renderers import html, latex, markdown
 from reports.renderers.csv import CsvValue, format_csv
-from studies.records.study_record import StudyRecord
 
 StudyArm = tuple[Comparison, ArmSummary]
 
 
-def write_summary(records: Sequence[StudyRecord], folder: Path, pages: Sequence[Path] = ()) -> Path:
+def write_summary(studies: Sequence[Comparison], folder: Path, pages: Sequence[Path] = ()) -> Path:
     """Write the combined report in place of a folder; returns its page.
 
-    ``pages`` are those of the studies, in the order of the records; the summary links to them, relative to its folder.
+    ``pages`` are those of the studies, in their order; the summary links to them, relative to its folder.
     """
     links = [_relative_link(page, folder) for page in pages]
-    replace_folder(folder, summary_files(records, links))
+    replace_folder(folder, summary_files(studies, links))
     return folder / PAGE_FILE
 
 
-def summary_files(records: Sequence[StudyRecord], links: Sequence[str] = ()) -> dict[str, bytes]:
+def summary_files(studies: Sequence[Comparison], links: Sequence[str] = ()) -> dict[str, bytes]:
     """Every file of the combined report by its path below the folder.
 
-    ``links`` has one address per record, or none.
+    ``links`` has one address per study, or none.
     """
-    studies = tuple(map(compare_arms, records))
     title, answer = _summary_title(studies), summarize_verdicts(studies)
     sections = _summary_sections(studies, links)
     page = html.load_template("summary.html.j2").render(
@@ -55,7 +53,7 @@ def summary_files(records: Sequence[StudyRecord], links: Sequence[str] = ()) -> 
     claims = claims_table(studies)
     if claims.rows:
         blocks.append(markdown.render_table(claims))
-        article.append(latex.render_table(claims))
+        article += latex.render_pages(claims)
     for section in sections:
         blocks += markdown.render_section(section, {})
         article += latex.render_section(section, {})

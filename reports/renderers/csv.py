@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ablations import PROPERTIES, Factor
 from reports.analysis.arms import ArmSummary, CostSpread
+from reports.analysis.endpoints import cost_share
 from reports.analysis.factorial_effects import FactorEffect, FactorialAnalysis
 from reports.comparison.comparison import Comparison
 from reports.formatting import NO_INTERVAL
@@ -229,7 +230,6 @@ def _dependent_arms(trial: RecordedTrial, comparison: Comparison) -> str:
 def _trial_row(trial: RecordedTrial, metric_names: Sequence[str]) -> dict[str, CsvValue]:
     result = trial.result
     metrics: Mapping[str, float] = result.metrics if result else {}
-    cost: Mapping[str, float] = result.cost if result else {}
     digests: Mapping[str, str] = result.digests if result else {}
     error_lines = result.error.strip().splitlines() if result else []
     return {
@@ -237,7 +237,8 @@ def _trial_row(trial: RecordedTrial, metric_names: Sequence[str]) -> dict[str, C
         "seed": trial.seed,
         "state": trial.state,
         **_select_numbers(metrics, metric_names),
-        **_select_numbers(cost, COST_METRICS),
+        # As in `arms.csv`, a trial's share of what is measured in a bundle of seeds.
+        **{name: cost_share(result, name) if result else math.nan for name in COST_METRICS},
         "epochs": len(result.times) if result else "",
         "fingerprint": result.fingerprint if result else "",
         "data_digest": digests.get("data", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -11,7 +12,7 @@ from dataclasses import replace
 from reports.comparison.comparison import Comparison
 from reports.content.report import claims_table, report_sections, study_facts
 from reports.content.results import results_table
-from reports.document import Column, Section, Table, text_with_detail, text_with_mark
+from reports.document import Column, Row, Section, Table, text_with_detail, text_with_mark
 from reports.figures.seeds import DECISIVE_FIGURE
 from reports.figures.style import Figure
 from reports.formatting import to_single_line
@@ -37,7 +38,9 @@ NUMBER = re.compile(r"[+−]?\d[\d,]*(?:\.\d+)?")
 SIGNS = ("+", "−")
 MAX_WORD_LENGTH = 30  # characters; a longer word, such as a digest or a path, may break anywhere
 MAX_UNSCALED_COLUMNS = 5  # a table with more columns is scaled down to the width of the text
-MAX_ROWS_PER_PAGE = 36  # of a table: a float cannot break across pages
+MAX_LINES_PER_PAGE = 36  # of a table: a float cannot break across pages
+LINE_CHARACTERS = 80  # of a table as wide as the text, in small print
+MIN_COLUMN_CHARACTERS = 12  # of a column that wraps
 MAX_NARROW_CHARACTERS = 24  # of a cell; a column with more wraps its text
 BREAK_OPPORTUNITY = "\u200b"
 
@@ -55,7 +58,7 @@ LATEX_ESCAPES = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"{'}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}",
     "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≈": r"$\approx$", "≤": r"$\le$", "≥": r"$\ge$",
-    "→": r"$\to$",
+    "→": r"$\to$", "≠": r"$\ne$", "∞": r"$\infty$",
     "–": r"--", "—": r"---", "…": r"\ldots{}", "°": r"$^\circ$", "✓": r"$\surd$", "✗": r"$\times$", "²": r"$^2$",
     "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "*": "{*}",  # a row that begins with a star would lose it
     "‘": "`", "’": "'", "“": "``", "”": "''", "\u00a0": "~", "-": "{-}",
@@ -72,7 +75,7 @@ def render_report(comparison: Comparison, figures: Sequence[Figure]) -> str:
         rf"\noindent\textbf{{{escape_text(comparison.answer)}}}",
     ]
     if comparison.claims:
-        blocks.append(render_table(claims_table(comparison)))
+        blocks += render_pages(claims_table(comparison))
     figures_by_name = {figure.name: figure for figure in figures}
     if DECISIVE_FIGURE in figures_by_name:
         blocks.append(_render_figure(figures_by_name[DECISIVE_FIGURE]))
@@ -211,15 +214,40 @@ def _count_digits(integer: str) -> int:
     return sum(character.isdigit() for character in integer)
 
 
-def _split_pages(table: Table) -> list[Table]:
-    """Split a table into pages, with the notes below the last one."""
-    pages = []
-    for start in range(0, max(len(table.rows), 1), MAX_ROWS_PER_PAGE):
-        end = start + MAX_ROWS_PER_PAGE
-        caption = f"{table.caption}, continued" if start else table.caption
-        notes = table.notes if end >= len(table.rows) else ()
-        pages.append(replace(table, caption=caption, rows=table.rows[start:end], notes=notes))
-    return pages
+def render_pages(table: Table) -> list[str]:
+    """Render a table as one float per page that it takes, with the notes below the last one."""
+    pages: list[list[Row]] = [[]]
+    num_lines = 0
+    for row, row_lines in zip(table.rows, _count_lines(table), strict=True):
+        num_lines += row_lines
+        if num_lines > MAX_LINES_PER_PAGE and pages[-1]:
+            pages.append([])
+            num_lines = row_lines
+        pages[-1].append(row)
+    floats = []
+    for number, rows in enumerate(pages, start=1):
+        caption = table.caption if number == 1 else f"{table.caption}, continued"
+        notes = table.notes if number == len(pages) else ()
+        floats.append(render_table(replace(table, caption=caption, rows=tuple(rows), notes=notes)))
+    return floats
+
+
+def _count_lines(table: Table) -> list[int]:
+    """Lines that each row takes, estimated from the characters that fit a line; only wrapped columns take several."""
+    wrapped, num_taken = [], 0
+    for index in range(len(table.columns)):
+        if _column_specifier(table, index, WRAPPED) == WRAPPED:
+            wrapped.append(index)
+        else:
+            num_taken += max((len(text_with_mark(row[index])) for row in table.rows), default=0)
+    if not wrapped:
+        return [1] * len(table.rows)
+    column_width = max(MIN_COLUMN_CHARACTERS, (LINE_CHARACTERS - num_taken) // len(wrapped))
+    counts = []
+    for row in table.rows:
+        longest = max(len(text_with_mark(row[index])) for index in wrapped)
+        counts.append(max(1, math.ceil(longest / column_width)))
+    return counts
 
 
 def _allow_breaks(word: str) -> str:
@@ -235,8 +263,18 @@ def _escape_character(character: str) -> str:
     # Latin-1 and Latin Extended-A, which the T1 encoding has with nine exceptions.
     if ord(character) < 0x180 and character not in "ĦħĸĿŀŉŦŧſ":
         return character
-    letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    escaped = "".join(LATEX_ESCAPES.get(letter, letter) for letter in letters)
+    normalized = unicodedata.normalize("NFKD", character).replace("\u2044", "/")  # the slash of a fraction
+    position = {"<super>": "^", "<sub>": "_"}.get(unicodedata.decomposition(character).partition(" ")[0])
+    if position:
+        normalized = normalized.replace("\u2212", "-")
+        if normalized.isascii():
+            return f"${position}{{{normalized}}}$"
+    # Accents may be dropped from letters, and from nothing else: ≮ without its stroke would say the opposite.
+    is_letter = normalized[0].isalpha()
+    dropped = [part for part in normalized if not part.isascii()]
+    if (dropped and not is_letter) or not all(map(unicodedata.combining, dropped)):
+        return rf"\texttt{{U+{ord(character):04X}}}"
+    escaped = "".join(LATEX_ESCAPES.get(letter, letter) for letter in normalized if letter.isascii())
     return escaped or rf"\texttt{{U+{ord(character):04X}}}"
 
 
@@ -260,7 +298,7 @@ def render_section(section: Section, figures: Mapping[str, Figure]) -> list[str]
         _render_list(section.points),
     ]
     for table in section.tables:
-        blocks += map(render_table, _split_pages(table))
+        blocks += render_pages(table)
     for name in section.figures:
         blocks.append(_render_figure(figures[name]))
     return blocks

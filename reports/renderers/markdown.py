@@ -42,7 +42,8 @@ def escape_text(words: str) -> str:
     """Escape text for Markdown, its HTML and its mathematics, on one line."""
     escaped = SPECIAL_CHARACTERS.sub(r"\\\1", to_single_line(words))
     # At the start of a line, these would make a list or a heading.
-    escaped = re.sub(r"^([-+=](?=\s|$)|\d+(?=[.)]\s))", r"\\\1", escaped)
+    escaped = re.sub(r"^([-+=](?=\s|$))", r"\\\1", escaped)
+    escaped = re.sub(r"^(\d+)([.)]\s)", r"\1\\\2", escaped)
     return escaped.replace("://", ":\\//")  # GitHub links bare addresses; a tracking URI is not a web page
 
 

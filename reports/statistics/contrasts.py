@@ -68,7 +68,9 @@ class Estimate:
 
     def reverse(self) -> Self:
         """Return the same estimate with its sign turned."""
-        return replace(self, estimate=-self.estimate, **{low: -getattr(self, high) for low, high in _OPPOSITE_BOUNDS})
+        # 0 minus the number, because −0.0 would be exported as such.
+        bounds = {low: 0 - getattr(self, high) for low, high in _OPPOSITE_BOUNDS}
+        return replace(self, estimate=0 - self.estimate, **bounds)
 
     def clip(self, limit: float) -> Self:
         """Return the estimate with its bounds cut at ±``limit``, beyond which the endpoint has no difference."""

@@ -11,20 +11,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from reports.formatting import choose_decimals, format_fixed, format_significant
+from reports.formatting import SCIENTIFIC, choose_decimals, format_fixed, format_significant
 from reports.statistics.contrasts import Contrast
 from reports.statistics.critical_values import Array
 from reports.statistics.families import ArmPair, ContrastFamily, FamilyEstimates
 
 FavoredSide = Literal["over", "arm", "neither"]
 ALPHA = 0.05  # familywise error rate of one endpoint
-MAX_DECIMALS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +131,8 @@ class EndpointAnalysis(ABC):
         bounds = self.bounds(pair, False)
         holds = bounds.low > low and bounds.high < high
         edge = f"above {self.format_margin(low)}" if math.isfinite(low) else f"below {self.format_margin(high)}"
-        limits = f"{self._format_bound(bounds.low)} to {self._format_bound(bounds.high)} {self.evidence.unit}"
+        printed = [self._format_bound(bound, (low, high)) for bound in (bounds.low, bounds.high)]
+        limits = f"{' to '.join(printed)} {self.evidence.unit}".strip()
         verb = "lies" if holds else "does not lie"
         text = f"the {self._level(individual=False)} interval of the improvement, {limits}, {verb} {edge}"
         favors: FavoredSide = "arm" if math.isfinite(low) else "over"
@@ -145,7 +145,11 @@ class EndpointAnalysis(ABC):
         bounds = self.bounds(pair, individual)
         holds = bounds.low_one_sided > low and bounds.high_one_sided < high
         text = self._describe_margins(bounds, low, high, holds, individual)
-        return self._make_statement(pair, text, holds, favors, individual=individual, margin=True)
+        statement = self._make_statement(pair, text, holds, favors, individual=individual, margin=True)
+        if holds and not (low < bounds.low and bounds.high < high):
+            # The two-sided interval, which is wider, reaches beyond a margin: printed alone it would seem to refute.
+            return replace(statement, effect=self._describe_bounded_effect(pair, low, high, individual))
+        return statement
 
     def equivalence(self, pair: ArmPair, *, individual: bool = False) -> Statement:
         """State that the improvement lies within ±ε: two one-sided tests (Schuirmann 1987)."""
@@ -177,7 +181,9 @@ class EndpointAnalysis(ABC):
 
     def format_margin(self, value: float) -> str:
         """Format a margin with its unit."""
-        return f"{_format_margin(value)} {self.evidence.unit}".strip()
+        text = _format_margin(value)
+        unit = "point" if text == "1" and self.evidence.unit == "points" else self.evidence.unit
+        return f"{text} {unit}".strip()
 
     @property
     def confidence_level(self) -> str:
@@ -217,6 +223,11 @@ class EndpointAnalysis(ABC):
     @abstractmethod
     def _describe_effect(self, pair: ArmPair, individual: bool) -> str: ...
 
+    def _describe_bounded_effect(self, pair: ArmPair, low: float, high: float, individual: bool) -> str:
+        """Describe the effect with the one-sided bounds that show it to lie within margins of the improvement."""
+        del low, high
+        return self._describe_effect(pair, individual)
+
     @abstractmethod
     def _describe_direction(self, pair: ArmPair, individual: bool) -> str: ...
 
@@ -251,28 +262,41 @@ class EndpointAnalysis(ABC):
     ) -> str:
         level = f"one-sided {self._level(individual)}"
         if math.isinf(low):
-            side = self._describe_bound(bounds.high_one_sided, "better", "worse")
+            side = self._describe_bound(bounds.high_one_sided, high, "better", "worse")
             return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(high)}"
         if math.isinf(high):
-            side = self._describe_bound(-bounds.low_one_sided, "worse", "better")
+            side = self._describe_bound(-bounds.low_one_sided, -low, "worse", "better")
             return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(-low)}"
-        lower, upper = self._format_bound(bounds.low_one_sided), self._format_bound(bounds.high_one_sided)
+        printed = [self._format_bound(bound, (low, high)) for bound in (bounds.low_one_sided, bounds.high_one_sided)]
+        limits = f"{' to '.join(printed)} {self.evidence.unit}".strip()
         if low == -high:
             within = f"within ±{self.format_margin(high)}"
         else:
             within = f"within {_format_margin(low)} to {self.format_margin(high)}"
         verb = "lie" if holds else "do not lie"
-        return f"the {level} bounds of the improvement, {lower} to {upper} {self.evidence.unit}, {verb} {within}"
+        return f"the {level} bounds of the improvement, {limits}, {verb} {within}"
 
-    def _describe_bound(self, bound: float, word: str, opposite: str) -> str:
+    def _describe_bound(self, bound: float, margin: float, word: str, opposite: str) -> str:
         """Describe an upper bound: ``worse by at most 0.4 points``, or that it is better by at least that."""
-        amount = f"{self._format_bound(abs(bound))} {self.evidence.unit}".strip()
+        printed = self._format_bound(abs(bound), (margin if bound >= 0 else -margin,))
+        amount = f"{printed} {self.evidence.unit}".strip()
         return f"{word} by at most {amount}" if bound >= 0 else f"{opposite} by at least {amount}"
 
-    def _format_bound(self, value: float) -> str:
-        """Format a bound by its own size."""
+    def _format_bound(self, value: float, margins: Sequence[float]) -> str:
+        """Format a bound by its own size, with enough decimals to show on which side of each margin it lies."""
         minimum = 2 if self.evidence.unit == "points" else 0
-        return format_fixed(value, choose_decimals([abs(value)], minimum=minimum, maximum=MAX_DECIMALS))
+        decimals = choose_decimals([abs(value)], minimum=minimum, maximum=SCIENTIFIC)
+        while decimals < SCIENTIFIC and any(_looks_beyond(value, margin, decimals) for margin in margins):
+            decimals += 1
+        return format_fixed(value, decimals)
+
+
+def _looks_beyond(value: float, margin: float, num_decimals: int) -> bool:
+    """Whether a rounded value is on another side of a margin than the value itself, or on the margin."""
+    if not math.isfinite(margin) or value == margin:
+        return False
+    rounded = round(value, num_decimals)
+    return rounded == margin or (rounded < margin) != (value < margin)
 
 
 def _format_margin(value: float) -> str:

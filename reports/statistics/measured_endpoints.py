@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from reports.formatting import MINUS, choose_decimals, format_fixed
+from reports.formatting import SCIENTIFIC, choose_decimals, decimals_off_zero, format_fixed
 from reports.statistics.contrasts import Estimate, estimate_combinations, pairwise_coefficients
 from reports.statistics.critical_values import Array
 from reports.statistics.evidence import (
     ALPHA,
-    MAX_DECIMALS,
     EndpointAnalysis,
     Evidence,
     FavoredSide,
@@ -120,6 +119,16 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
     def _describe_effect(self, pair: ArmPair, individual: bool) -> str:
         return f"change from {pair[0]} to {pair[1]} {self._format_change(self.estimates.pair(*pair), individual)}"
 
+    def _describe_bounded_effect(self, pair: ArmPair, low: float, high: float, individual: bool) -> str:
+        contrast = self.estimates.pair(*pair)
+        bounds = _select_bounds(contrast, individual)
+        limits, margins = (bounds.low_one_sided, bounds.high_one_sided), (low, high)
+        if not self.evidence.higher_is_better:  # an improvement is a fall
+            limits, margins = (-limits[1], -limits[0]), (-high, -low)
+        printed = " to ".join(self._format_bound(limit, margins) for limit in limits)
+        change = self._format_mean_change(contrast, individual)
+        return f"change from {pair[0]} to {pair[1]} {change} (one-sided {self._level(individual)} bounds {printed})"
+
     def _describe_direction(self, pair: ArmPair, individual: bool) -> str:
         contrast = self.estimates.pair(*pair)
         limits = f"{self._format_limits(contrast, individual)} {self.evidence.unit}".strip()
@@ -128,10 +137,13 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
 
     def _format_change(self, estimate: Estimate, individual: bool) -> str:
         """Format as ``+1.9 points (simultaneous 95% interval −0.8 to 4.6)``: positive where the endpoint rises."""
+        limits = self._format_limits(estimate, individual)
+        return f"{self._format_mean_change(estimate, individual)} ({self._level(individual)} interval {limits})"
+
+    def _format_mean_change(self, estimate: Estimate, individual: bool) -> str:
         mean = estimate.estimate if self.evidence.higher_is_better else -estimate.estimate
         change = format_fixed(mean, self._num_decimals(estimate, individual), sign=True)
-        limits = self._format_limits(estimate, individual)
-        return f"{f'{change} {self.evidence.unit}'.strip()} ({self._level(individual)} interval {limits})"
+        return f"{change} {self.evidence.unit}".strip()
 
     def _format_limits(self, estimate: Estimate, individual: bool) -> str:
         bounds, decimals = _select_bounds(estimate, individual), self._num_decimals(estimate, individual)
@@ -142,11 +154,8 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
         """Choose decimals by the width of the interval, enough to show on which side of 0 its limits are."""
         bounds = _select_bounds(estimate, individual)
         minimum = 1 if self.evidence.unit == "points" else 0
-        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=minimum, maximum=MAX_DECIMALS)
-        for limit in (bounds.low, bounds.high):
-            while limit and decimals < MAX_DECIMALS and format_fixed(limit, decimals).strip(f"0.,{MINUS}") == "":
-                decimals += 1
-        return decimals
+        decimals = choose_decimals([(bounds.high - bounds.low) / 2], minimum=minimum, maximum=SCIENTIFIC)
+        return decimals_off_zero((bounds.low, bounds.high), decimals)
 
 
 def _select_bounds(estimate: Estimate, individual: bool) -> ImprovementBounds:

@@ -12,6 +12,7 @@ from ablations import Ablation, compare_setups, paths_overlap, summarize_differe
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.text import format_points
 from lightning_modules.specs.values import Leaf, flatten_fields
 from studies.design.trial import Trial, hash_content, with_dependencies
 from studies.design.tuning import TuningBudget, tuning_to_json
@@ -80,7 +81,9 @@ class Study:
             rows.append((arm, "; ".join(summarize_differences(compare_setups(baseline_setup, setup)))))
         settings = ", ".join(f"{path}={value}" for path, value in self.overrides.items())
         facts = f"Protocol {self.protocol.name}{f' with {settings}' if settings else ''}; seeds {list(self.seeds)}; "
-        facts += f"{len(self.trials())} trials; smallest effect of interest {self.protocol.smallest_effect:g} points."
+        facts += (
+            f"{len(self.trials())} trials; smallest effect of interest {format_points(self.protocol.smallest_effect)}."
+        )
         claims = [claim.sentence for claim in self.ablation.claims]
         return render_view(
             f"{self.name}: {self.ablation.question.strip()}",

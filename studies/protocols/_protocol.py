@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lightning_modules.specs.notebook_html import describe_object
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.text import format_points
 from lightning_modules.specs.values import Leaf, edit_field, require_field
 
 
@@ -40,7 +41,7 @@ class Protocol:
         setup = self.setup
         facts = [f"{setup.recipe.epochs} epochs", f"{len(self.seeds)} seeds", f"{setup.scale.resolution} px"]
         return describe_object(
-            self, f"{self.name}: {', '.join(facts)}, smallest effect {self.smallest_effect:g} points"
+            self, f"{self.name}: {', '.join(facts)}, smallest effect {format_points(self.smallest_effect)}"
         )
 
     def setup_for(self, kind: str) -> Setup:

@@ -251,7 +251,7 @@ def trial(arm: str, seed: int, error: float, state: str = "finished", **fields: 
         seed=seed,
         run_id=f"run-{arm}-{seed}",
         state=state,  # type: ignore[arg-type]
-        result=None if state == "running" else result(arm, seed, error, state, **fields),
+        result=None if state in ("running", "cancelled") else result(arm, seed, error, state, **fields),
     )
 
 

@@ -78,11 +78,22 @@ def _describe_registration(comparison: Comparison) -> str:
 
 
 def _describe_exclusions(comparison: Comparison) -> str:
-    num_failed = len(comparison.failures)
-    if not num_failed:
-        return "All trials that ended have a test error; none was excluded."
-    ended = format_count(num_failed, "trial")
-    return f"Not finished: {ended} without a test error (non-finite, at chance or failed); none was excluded."
+    """The planned trials of the arms that have no test error, and why; their source networks are not counted."""
+    arms = comparison.arms
+    num_lost = sum(arm.num_nonfinite + arm.num_at_chance + arm.num_failed + arm.num_without_error for arm in arms)
+    num_cancelled = sum(arm.num_cancelled for arm in arms)
+    num_open = sum(arm.num_running + arm.num_not_started for arm in arms)
+    sentences = ["All trials that ended have a test error; none was excluded."]
+    if num_lost:
+        lost = format_count(num_lost, "trial")
+        sentences = [f"Not finished: {lost} without a test error (non-finite, at chance or failed); none was excluded."]
+    elif num_cancelled:
+        sentences = []
+    if num_cancelled:
+        sentences.append(f"Cancelled, and so missing from the pairs: {format_count(num_cancelled, 'trial')}.")
+    if num_open:
+        sentences.append(f"Planned, but not ended: {format_count(num_open, 'trial')}.")
+    return " ".join(sentences)
 
 
 def _describe_software(comparison: Comparison) -> str:

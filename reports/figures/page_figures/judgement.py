@@ -11,7 +11,7 @@ from ablations import capitalize_first
 from reports.external.judgement import Judgement, change_interval
 from reports.figures import style
 from reports.figures.style import BAND, MUTED, PAPER, Figure, Panel, shorten_name
-from reports.formatting import Interval, choose_decimals, format_interval
+from reports.formatting import SCIENTIFIC, Interval, choose_decimals, decimals_off_zero, format_interval
 
 
 def judgement_figure(judgement: Judgement) -> Figure:
@@ -19,7 +19,7 @@ def judgement_figure(judgement: Judgement) -> Figure:
     num_rows = max(len(judgement.arms), len(judgement.differences))
     height, label = style.panel_height(num_rows), describe_metric(judgement)
     changes = changes_by_pair(judgement)
-    decimals = choose_decimals([change.half_width for change in changes.values()])
+    decimals = value_decimals(judgement)
     descriptions = [f"{over} to {arm} {format_interval(change, decimals)}" for (over, arm), change in changes.items()]
     panels = (
         Panel(
@@ -51,6 +51,16 @@ def describe_metric(judgement: Judgement) -> str:
     """The metric with its unit, as a heading."""
     unit = {"percent": ", %", "fraction": "", "": ""}[judgement.table.unit]
     return f"{judgement.table.metric.name}{unit}"
+
+
+def value_decimals(judgement: Judgement) -> int:
+    """Decimals of values and of their changes throughout the page."""
+    changes = changes_by_pair(judgement).values()
+    # One precision for the whole report, that of the narrowest interval: columns are compared by eye.
+    half_widths = [change.half_width for change in changes]
+    half_widths += [(arm.mean.high - arm.mean.low) / 2 for arm in judgement.arms]
+    limits = [limit for change in changes for limit in (change.low, change.high)]
+    return decimals_off_zero(limits, choose_decimals(half_widths, maximum=SCIENTIFIC))
 
 
 def changes_by_pair(judgement: Judgement) -> dict[tuple[str, str], Interval]:

@@ -99,16 +99,17 @@ def report(
     further_pages = {}
     if is_comparison:
         further_pages["comparison"] = _compile_run_comparison(records[0], against, against_protocol, settings)
-    if (combine or all_studies) and (records or not names):
+    comparisons = [report.comparison for report in compiled]
+    if (combine or all_studies) and (comparisons or not names):
         from reports.pages.summary import write_summary
 
-        further_pages["summary"] = write_summary(records, settings.report_folder(f"summary-{protocol}"), pages)
+        further_pages["summary"] = write_summary(comparisons, settings.report_folder(f"summary-{protocol}"), pages)
     for page in further_pages.values():
         show(page)
     if as_json:
         from reports.pages.verdict_json import describe_reports
 
-        print_json(describe_reports([report.comparison for report in compiled], pages, further_pages))
+        print_json(describe_reports(comparisons, pages, further_pages))
     if len(records) < len(names):
         click.echo(f"Error: {len(names) - len(records)} of {len(names)} studies have no report; see above.", err=True)
         sys.exit(EXIT_FAILURE)

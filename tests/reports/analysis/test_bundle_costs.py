@@ -8,6 +8,7 @@ from reports.analysis.endpoints import endpoint_values, read_cost
 from reports.comparison.comparison import compare_arms
 from reports.content.costs import costs_table
 from reports.renderers import markdown
+from reports.renderers.csv import arm_rows, trial_rows
 from tests.reports.records import record
 
 ARMS = ("A", "B")
@@ -63,3 +64,11 @@ def test_the_report_gives_trials_per_gpu_hour_of_the_hours_that_bundles_held():
         in text
     )
     assert "GPU hours" not in markdown.render_report(compare_arms(bundled_study()), ())
+
+
+def test_the_tables_of_arms_and_of_trials_give_the_same_share():
+    comparison = compare_arms(bundled_study())
+    arm, *_ = arm_rows(comparison)
+    trials = [row for row in trial_rows(comparison) if row["arm"] == arm["arm"]]
+    for name in ("train_seconds", "peak_memory_bytes", "images_per_second"):
+        assert arm[name] == pytest.approx(sorted(row[name] for row in trials)[len(trials) // 2])

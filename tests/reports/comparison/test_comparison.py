@@ -13,9 +13,16 @@ from reports.analysis.endpoints import endpoint_values
 from reports.analysis.setting_changes import collapse_changes, collapse_held_settings
 from reports.comparison.claims import describe_agreement
 from reports.comparison.comparison import compare_arms
+from reports.content.report import report_sections
+from reports.content.sections.citation import describe_methods
+from reports.figures.seeds import error_decimals
 from reports.formatting import (
+    NO_INTERVAL,
+    SCIENTIFIC,
     Interval,
     choose_decimals,
+    clip_interval,
+    decimals_off_zero,
     format_duration,
     format_fixed,
     format_interval,
@@ -111,7 +118,7 @@ def test_a_test_error_that_is_not_a_number_counts_as_finished_without_a_figure()
 def test_one_arm_alone_has_nothing_to_be_compared_with():
     compared = compare_arms(record(arms=("A",)))
     assert compared.differences == ()
-    assert compared.answer == "No claim was registered: the differences are shown without a verdict."
+    assert compared.answer == "No claim was registered."
 
 
 def test_a_study_without_seeds_is_said_so():
@@ -243,6 +250,62 @@ def test_numbers_read_well():
     assert format_interval(Interval(value=0.42), 2) == "+0.42"
     assert format_duration(2711) == "45 min"
     assert typeset_minus_signs("[-2.06, 1.46] of A-1") == "[−2.06, 1.46] of A-1"
+
+
+def test_tiny_numbers_are_in_scientific_notation():
+    assert format_fixed(-2.14e-11, SCIENTIFIC) == "−2.1e−11"
+    assert format_fixed(2.14e-11, SCIENTIFIC, sign=True) == "+2.1e−11"
+    assert format_fixed(0.0, SCIENTIFIC) == "0"
+    assert decimals_off_zero([0.04, math.nan, math.inf, 0.0], 1) == 2
+    assert decimals_off_zero([0.00001], 1, maximum=4) == 4
+    assert decimals_off_zero([1e-9], 1) == SCIENTIFIC
+
+
+def test_an_interval_is_cut_only_beyond_what_is_possible():
+    touching = Interval(value=100.0, low=100.0, high=100.0)
+    assert clip_interval(touching, 0, 100) == touching
+    cut = clip_interval(Interval(value=3.83, low=-7.44, high=15.1), 0, 100)
+    assert (cut.low, cut.high, cut.is_clipped) == (0, 15.1, True)
+    assert cut.half_width == pytest.approx(11.27)
+
+
+def test_a_reversed_zero_has_no_sign():
+    reverse = Interval(value=0.0, low=0.0, high=0.5).reverse()
+    assert [str(number) for number in (reverse.value, reverse.low, reverse.high)] == ["0.0", "-0.5", "0.0"]
+
+
+def test_a_limit_beside_zero_is_not_printed_as_zero():
+    made = compare_arms(record())
+    first, *others = made.differences
+    near = replace(first, estimate=Interval(value=1.46, low=0.004, high=2.88))
+    assert error_decimals(replace(made, differences=(near, *others))) >= 3
+    assert error_decimals(replace(made, differences=(replace(near, estimate=NO_INTERVAL), *others))) == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ({}, "All trials that ended have a test error; none was excluded."),
+        (
+            {("B", 0): "failed", ("D", 1): "at chance"},
+            "Not finished: 2 trials without a test error (non-finite, at chance",
+        ),
+        ({("B", 0): "cancelled"}, "Cancelled, and so missing from the pairs: 1 trial."),
+        ({("B", 0): "running", ("D", 1): "absent"}, "none was excluded. Planned, but not ended: 2 trials."),
+    ],
+)
+def test_the_methods_say_which_trials_are_missing_and_why(states, words):
+    assert words in describe_methods(compare_arms(record(states=states)))
+
+
+@pytest.mark.parametrize(("state", "is_excluded"), [("failed", False), ("cancelled", True)])
+def test_only_a_cancelled_trial_is_left_out_of_the_counts(state, is_excluded):
+    (section,) = (
+        item for item in report_sections(compare_arms(record(states={("B", 0): state})), ()) if item.name == "failures"
+    )
+    told = " ".join(section.paragraphs)
+    assert ("No trial is excluded" in told) != is_excluded
+    assert ("A cancelled trial is not counted" in told) == is_excluded
 
 
 @pytest.mark.parametrize(

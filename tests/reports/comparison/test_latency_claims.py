@@ -91,3 +91,14 @@ def test_a_record_keeps_its_latency():
     assert record_from_json(data, None, {}).latency == made.latency
     del data["latency"]
     assert record_from_json(data, None, {}).latency is None
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_the_gate_judges_latency_without_errors_or_seeds(seeds):
+    made = record(seeds=seeds, states={(arm, seed): "failed" for arm in MILLISECONDS for seed in range(seeds)})
+    latency = study().latency
+    made = replace(made, registration=replace(made.registration, claims=CLAIMS[:1]), latency=latency)
+    outcome = gate_comparison(made, compare_arms(made))
+    assert (outcome.word, outcome.is_accepted) == ("supported", True)
+    assert compare_arms(made).answer.startswith("No trial has finished with a test error. Supported. A improves on B")
+    assert "nothing to compare" not in compare_arms(made).answer

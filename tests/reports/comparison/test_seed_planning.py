@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_modules.specs.errors import UserError
+from lightning_modules.specs.errors import InvalidValue, UserError
 from reports.comparison import seed_planning
 from reports.comparison.seed_planning import family_design, plan_seeds
 from reports.pages.seed_plan import SeedPlan
@@ -34,6 +34,25 @@ def test_a_stated_spread_needs_no_pilot():
     power = stats.nct.sf(limit, freedom, math.sqrt(seeds)) + stats.nct.cdf(-limit, freedom, math.sqrt(seeds))
     assert power == pytest.approx(0.8, abs=0.05)
     assert found["spread"] == {"deviation": 0.5, "cautious": None, "source": "as stated"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"standard_deviation": 0.0},
+        {"standard_deviation": -0.3},
+        {"standard_deviation": math.nan},
+        {"difference": -1.0},
+        {"equivalence": 0.0},
+        {"power": 0.0},
+        {"power": 1.0},
+        {"power": math.nan},
+    ],
+)
+def test_numbers_that_nothing_can_be_planned_with_are_named(asked):
+    (name,) = asked
+    with pytest.raises(InvalidValue, match=f"^{'spread' if name == 'standard_deviation' else name} is .*; expected"):
+        plan_seeds(declare("lrn"), None, **{"standard_deviation": 0.5} | asked)
 
 
 def test_a_pilot_gives_its_noise_its_upper_limit_and_its_times():

@@ -31,7 +31,7 @@ def test_an_exact_repetition_differs_in_nothing_and_says_so():
     found = compare_runs(study, changed(study))
     assert found.differences == ()
     assert (found.num_repeated, found.num_equal, found.num_shared) == (20, 20, 0)
-    assert found.answer == "Of the verdicts on 3 claims, 2 agree and 1 cannot tell in both runs."
+    assert found.answer == "Of 3 claims in both runs: 2 with the same verdict and 1 inconclusive in both."
     text = run_comparison_files(found)["rerun.md"].decode()
     assert "No recorded condition differs" in text
     assert "exactly the same test error in 20 of 20 trials that finished in both runs." in text
@@ -70,7 +70,7 @@ def test_verdicts_that_contradict_each_other_are_told():
     assert [(claim.first, claim.other, claim.agreement) for claim in found.claims] == [
         ("supported", "contradicted", "no"), ("supported", "contradicted", "no"),
     ]  # fmt: skip
-    assert found.answer == "Of the verdicts on 2 claims, 2 contradict each other."
+    assert found.answer == "Of 2 claims in both runs: 2 with opposite verdicts."
     assert [pair.sign_agreement for pair in found.contrasts] == ["opposite signs"]
 
 

@@ -205,7 +205,7 @@ def test_a_caveat_stands_beside_the_verdict_in_every_form():
 def test_a_caveat_stands_in_the_summary_and_beside_two_runs():
     study = crossed()
     said = f"Not like for like: {CAVEAT}."
-    files = summary_files((study,))
+    files = summary_files((compare_arms(study),))
     assert all(said in files[name].decode() for name in ("index.html", "summary.md", "summary.tex", "claims.csv"))
     other = replace(study, run_id="77aa")
     assert said in run_comparison_files(compare_runs(study, other))["rerun.md"].decode()

@@ -160,7 +160,7 @@ def test_a_hostile_traceback_stays_text():
     [
         (record(trials=()), "No trial has finished with a test error, so there is nothing to compare yet."),
         (record(seeds=1), "One seed: two trained networks can be told apart, two methods cannot."),
-        (record(arms=("A",)), "No claim was registered: the differences are shown without a verdict."),
+        (record(arms=("A",)), "No claim was registered."),
         (record(seeds=0), "No trial has finished"),
         (record(states={("E", seed): "absent" for seed in range(5)}), "No test error for E"),
         (record(trials=(trial("A", 0, math.nan),)), "1 of 20 planned trials finished without a finite test error."),

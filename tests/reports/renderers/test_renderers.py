@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from reports.comparison.comparison import compare_arms
+from reports.document import Column, Table, text_cell
 from reports.pages.study import replace_folder, report_files, write_report
 from reports.pages.summary import arms_table, summary_files, write_summary
 from reports.renderers import csv as csv_tables
@@ -68,7 +69,9 @@ def test_markdown_tables_keep_their_columns_under_hostile_names():
         ("a_b*c", r"a\_b\*c"),
         ("<b>", r"\<b\>"),
         ("a|b", r"a\|b"),
-        ("1. first", r"\1. first"),
+        ("1. first", r"1\. first"),
+        ("10) tenth", r"10\) tenth"),
+        ("1.5 points", "1.5 points"),
         ("two\nlines", "two lines"),
         ("9.27", "9.27"),
     ],
@@ -242,8 +245,12 @@ def two_studies():
     return first, replace(second, registration=replace(second.registration, study="lrn"))
 
 
+def compare_all(records):
+    return tuple(map(compare_arms, records))
+
+
 def test_a_summary_names_every_claim_of_every_study(tmp_path):
-    page = write_summary(two_studies(), tmp_path / "summary")
+    page = write_summary(compare_all(two_studies()), tmp_path / "summary")
     told = page.read_text()
     assert "5 claims in 2 studies: 4 supported and 1 inconclusive." in told
     assert "http" not in told
@@ -270,19 +277,19 @@ def test_a_summary_warns_of_studies_trained_by_other_code():
         replace(each, result=replace(each.result, digests={**each.result.digests, "code": "0ther"}))
         for each in second.trials
     )
-    made = summary_files((first, replace(second, trials=trials)))
+    made = summary_files(compare_all((first, replace(second, trials=trials))))
     assert b"code digests differ from those of depth (digits)" in made["index.html"]
 
 
 def test_a_summary_links_to_each_page_of_its_own(tmp_path):
     first, second = two_studies()
     pages = [tmp_path / "depth-digits" / "index.html", tmp_path / "lrn digits" / "index.html"]
-    folder = write_summary((first, second), tmp_path / "summary", pages).parent
+    folder = write_summary(compare_all((first, second)), tmp_path / "summary", pages).parent
     told = (folder / "index.html").read_text()
     assert told.count('<a href="../depth-digits/index.html">') == 4
     assert '<a href="../lrn%20digits/index.html">lrn, protocol digits</a>' in told
     assert "- [depth (digits), full report](../depth-digits/index.html)" in (folder / "summary.md").read_text()
-    assert "<a " not in write_summary((first, second), tmp_path / "alone").read_text()
+    assert "<a " not in write_summary(compare_all((first, second)), tmp_path / "alone").read_text()
 
 
 def test_a_summary_of_nothing_says_so():
@@ -291,4 +298,32 @@ def test_a_summary_of_nothing_says_so():
 
 
 def test_a_summary_is_reproducible():
-    assert summary_files(two_studies()) == summary_files(two_studies())
+    assert summary_files(compare_all(two_studies())) == summary_files(compare_all(two_studies()))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("3≠4", r"3$\ne$4"),
+        ("3≮4", r"3\texttt{U+226E}4"),  # without its stroke it would say the opposite
+        ("⅓", "1/3"),
+        ("10⁻⁴", "10$^{-}$$^{4}$"),
+        ("x₂", "x$_{2}$"),
+        ("ộ", "o"),
+    ],
+)
+def test_latex_never_changes_what_a_character_says(given, expected):
+    assert latex.escape_text(given) == expected
+
+
+def test_a_table_of_sentences_is_split_by_its_lines_not_its_rows():
+    """A float that is longer than a page runs off it."""
+    columns = (Column(title="Claim"), Column(title="Verdict"))
+    rows = tuple((text_cell(f"claim {number}: {'many words ' * 30}"), text_cell("supported")) for number in range(20))
+    pages = latex.render_pages(Table(name="claims", caption="Claims", columns=columns, rows=rows, notes=("a note",)))
+    assert len(pages) > 2
+    assert sum(page.count("claim ") for page in pages) == 20
+    assert [page.count("a note") for page in pages] == [0] * (len(pages) - 1) + [1]
+    assert "Claims, continued" in pages[1]
+    short = tuple((text_cell("A"), text_cell("supported")) for _ in range(36))
+    assert len(latex.render_pages(Table(name="claims", caption="Claims", columns=columns, rows=short))) == 1

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
+from ablations import Helps
 from reports.comparison.comparison import compare_arms
+from reports.content.report import claims_table
 from reports.pages.study import report_files
+from reports.renderers import latex
 from tests.reports.records import HOSTILE, record
 
 TOOLS = ("pdflatex", "pdffonts", "pdftotext")
@@ -84,3 +88,13 @@ def test_hostile_names_are_typeset(tmp_path):
         (tmp_path / name).write_bytes(data)
     _, text = typeset(tmp_path, "report")
     assert "alert" in text
+
+
+def test_no_table_is_longer_than_its_page(tmp_path):
+    arms = tuple(f"arm {number} of a study with many claims" for number in range(16))
+    claims = tuple(Helps(arm=arm, over=arms[0]) for arm in arms[1:])
+    study = record(arms=arms, seeds=3)
+    comparison = compare_arms(replace(study, registration=replace(study.registration, claims=claims)))
+    (tmp_path / "claims.tex").write_text(latex.render_article(latex.render_pages(claims_table(comparison))))
+    log = run_tool(tmp_path, "pdflatex", "-interaction=nonstopmode", "-halt-on-error", "claims.tex")
+    assert "Float too large" not in log

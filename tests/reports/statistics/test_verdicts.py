@@ -264,7 +264,7 @@ def test_equivalence_agrees_with_a_claim_that_it_does_not_help():
 
 
 def test_an_open_size_says_whether_it_is_inside_the_interval():
-    assert "1 points is inside the two-sided interval" in verdict(HELPS_BY, (10, 9), noise=30).notes
+    assert "1 point is inside the two-sided interval" in verdict(HELPS_BY, (10, 9), noise=30).notes
 
 
 def test_an_open_plateau_names_the_gain_that_is_not_excluded():
