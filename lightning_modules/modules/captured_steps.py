@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -167,16 +167,12 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     for name, tensor in state.tensors.items():
         if name not in state.sums and first_state.tensors.get(name) is not tensor:
             raise CaptureError(f"a step makes a new tensor of {name}; expected a change in place")
-    graph = torch.cuda.CUDAGraph()
     try:
-        for generator in state.generators:
-            if generator not in torch.cuda.default_generators:  # a capture registers these by itself
-                graph.register_generator_state(generator)
-        _record_step(graph, step, pool)
+        graph = _record_with_memory(step, state.generators, pool)
         graph.replay()
         replayed = find_state().copy()
-    except torch.OutOfMemoryError:  # nothing that an ordinary step would not meet
-        raise
+    except torch.OutOfMemoryError as error:
+        raise CaptureError("a captured step takes more memory than is free") from error
     except RuntimeError as error:
         raise CaptureError(str(error).strip().splitlines()[0]) from error
     finally:
@@ -185,19 +181,55 @@ def capture_step(step: Callable[[], None], find_state: Callable[[], StepState], 
     return graph
 
 
-def _record_step(graph: torch.cuda.CUDAGraph, step: Callable[[], None], pool: Any) -> None:
-    """Record a step as a graph.
+def _record_with_memory(
+    step: Callable[[], None], generators: Iterable[torch.Generator], pool: Any
+) -> torch.cuda.CUDAGraph:
+    """Record a step, where need be after all cached memory was freed.
 
-    Not by ``torch.cuda.graph``, which first frees all cached memory: seeds that train at once would wait for it.
+    The ordinary step left its activations in the cache. A capture allocates them again in a pool of its own, and frees
+    no cache meanwhile. It is not freed beforehand, as ``torch.cuda.graph`` does: seeds that train at once would wait.
     """
+    try:
+        return _record_graph(step, generators, pool)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return _record_graph(step, generators, pool)
+
+
+def _record_graph(step: Callable[[], None], generators: Iterable[torch.Generator], pool: Any) -> torch.cuda.CUDAGraph:
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        if generator not in torch.cuda.default_generators:  # a capture registers these by itself
+            graph.register_generator_state(generator)
+    _record_step(graph, step, pool)
+    return graph
+
+
+def _record_step(graph: torch.cuda.CUDAGraph, step: Callable[[], None], pool: Any) -> None:
+    """Record a step as a graph."""
     graph.capture_begin(pool=pool, capture_error_mode="thread_local")
     try:
         step()
+        graph.capture_end()
     except BaseException:
         with suppress(RuntimeError):  # of a capture that failed; the step's own error tells why
             graph.capture_end()
+        _leave_capture(pool)
         raise
-    graph.capture_end()
+
+
+def _leave_capture(pool: Any) -> None:
+    """End what a capture that the driver invalidated has left under way, so that ordinary steps can follow.
+
+    Its ``capture_end`` raises before the allocator stops recording, which would free no memory from then on, and up to
+    PyTorch 2.11 before the default generator leaves its capture, so that the next dropout would raise.
+    """
+    device = torch.cuda.current_device()
+    with suppress(RuntimeError):  # of a capture that ended in order
+        torch._C._cuda_endAllocateToPool(device, pool)  # type: ignore[attr-defined]
+    generator = torch.cuda.default_generators[device]
+    with suppress(RuntimeError):
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 def require_same_change(expected: Mapping[str, torch.Tensor], replayed: Mapping[str, torch.Tensor]) -> None:

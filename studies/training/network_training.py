@@ -84,13 +84,16 @@ def train_network(context: TrialContext) -> TrialOutcome:
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
+    is_on_gpu = context.machine.device == "cuda"
     checksum: Future[str] | None = None
     with ExitStack() as stack:
         if context.dp_rank.is_rank_zero:
             if logger and logger.hyperparameters:
                 context.folder.write_hyperparameters(logger.hyperparameters)
-            # The device evaluates while the disk writes, but for the split whose time is recorded.
-            checksum = stack.enter_context(writing_weights(trainable.network, context.folder))
+            # The device evaluates while the disk writes. A CPU, which has to hash the file as well, waits for it before
+            # the split whose time is recorded.
+            writing = writing_weights(trainable.network, context.folder, moves_away=is_on_gpu)
+            checksum = stack.enter_context(writing)
         trainable.module.to(context.device)  # Lightning moves it back to the CPU when the fit ends
         metrics, predictions, inference_cost = evaluate_splits(
             trainable,
@@ -99,7 +102,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
             with_test=not trial.is_candidate,
             with_top5=setup.scale.classes > TOP_K,
             heartbeat=context.callbacks.heartbeat,
-            before_timed_split=checksum.result if checksum else do_nothing,
+            before_timed_split=checksum.result if checksum and not is_on_gpu else do_nothing,
         )
     history = recorder.history
     return TrialOutcome(

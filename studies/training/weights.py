@@ -27,30 +27,36 @@ StateDict = Mapping[str, torch.Tensor]
 
 
 @contextmanager
-def writing_weights(network: nn.Module, folder: TrialFolder) -> Iterator[Future[str]]:
+def writing_weights(network: nn.Module, folder: TrialFolder, *, moves_away: bool = False) -> Iterator[Future[str]]:
     """Write a network's final weights in a thread, and rename the file into place as the block ends.
 
     Weights that the block changes are written as they were before it. Where it raises, no file is left.
 
+    Args:
+        moves_away: whether the block only works on a copy of the network, on another device.
+
     Yields:
         The file's checksum, once it is written.
     """
-    content = _serialize(network)
+    state = network.state_dict()
+    # Tensors that nothing changes need no copy before the block begins: 0.2 s of VGG-D at full width.
+    content = None if moves_away else _serialize(state)
     with folder.atomic_writer(folder.weights) as partial, ThreadPoolExecutor(max_workers=1) as disk:
-        checksum = disk.submit(_write_and_hash, content, partial)
+        checksum = disk.submit(_write_and_hash, state, content, partial)
         yield checksum
         checksum.result()  # raises what kept it from being written
 
 
-def _serialize(network: nn.Module) -> memoryview:
+def _serialize(state: StateDict) -> memoryview:
     # Into memory first: on a full disk torch.save raises a RuntimeError of its zip writer, while a plain write raises
     # the OSError by which a fault of the machine is recognized.
     buffer = io.BytesIO()
-    torch.save(network.state_dict(), buffer)
+    torch.save(state, buffer)
     return buffer.getbuffer()
 
 
-def _write_and_hash(content: memoryview, file: Path) -> str:
+def _write_and_hash(state: StateDict, content: memoryview | None, file: Path) -> str:
+    content = _serialize(state) if content is None else content
     file.write_bytes(content)
     sync_to_disk(file)  # here, in the thread: for the writer, which does so before it renames, there is little left
     return hash_bytes(content)

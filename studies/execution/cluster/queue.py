@@ -27,8 +27,12 @@ def bundle_jobs(jobs: Sequence[TrialJob], size_of: Callable[[TrialJob], int]) ->
     bundles: list[list[int]] = []
     open_bundles: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
+        size = size_of(job)
         bundle = open_bundles.get(job.trial.arm)
-        if bundle is None or len(bundle) >= size_of(job):
+        if size == 1:  # must be alone: it joins no bundle, and none is opened for it
+            bundles.append([index])
+            continue
+        if bundle is None or len(bundle) >= size:
             bundle = open_bundles[job.trial.arm] = []
             bundles.append(bundle)
         bundle.append(index)

@@ -18,12 +18,14 @@ from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.step_rates import make_sgd
 from lightning_modules.modules.trainable import make_trainable
 from lightning_modules.specs.setup import Setup
+from studies.execution.processes.bundle_size import BestSize
 
 SIZES = (1, 2, 4, 8)
-WARM_UP_STEPS, TIMED_STEPS = 6, 30  # the first step of all is captured
+NUM_BATCHES = 4  # of random images; steps are taken in epochs of as many
+WARM_UP_STEPS, TIMED_STEPS = 2 * NUM_BATCHES, 8 * NUM_BATCHES  # the first step of all is captured
 WORTHWHILE_GAIN = 0.03  # of the time per network: below it the smaller bundle, which leaves memory, is taken
 MEMORY_SHARE = 0.8  # of the GPU's memory; evaluations and fragmentation need the rest
-NUM_BATCHES = 4  # of random images
+MAX_SIZES_WITHOUT_GAIN = 2  # one pair may be noise, and its outcome would be kept for good
 
 
 class BundleTiming(NamedTuple):
@@ -68,6 +70,7 @@ def measure_bundle(setup: Setup, device_name: str, size: int) -> BundleTiming:
             barrier.abort()
 
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # of the size before
         torch.cuda.reset_peak_memory_stats()
     threads = [threading.Thread(target=train) for _ in range(size)]
     for thread in threads:
@@ -80,7 +83,8 @@ def measure_bundle(setup: Setup, device_name: str, size: int) -> BundleTiming:
     if errors:
         raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
     seconds = (time.perf_counter() - started_at) / (TIMED_STEPS * size)
-    return BundleTiming(seconds, float(torch.cuda.max_memory_allocated()) if device.type == "cuda" else 0.0)
+    # Reserved, not allocated, memory: the pools of captured graphs are not free for others.
+    return BundleTiming(seconds, float(torch.cuda.max_memory_reserved()) if device.type == "cuda" else 0.0)
 
 
 def _make_stepper(setup: Setup, device: torch.device) -> Callable[[int], None]:
@@ -110,19 +114,39 @@ def _wait_for_device(device: torch.device) -> None:
         torch.cuda.current_stream().synchronize()
 
 
-def measure_best_size(setup: Setup, device_name: str) -> tuple[int, str]:
-    """Measure bundles of growing size until they gain nothing; return the best one, and the figures in words."""
+def measure_best_size(setup: Setup, device_name: str) -> BestSize:
+    """Measure bundles of growing size until they gain nothing, or run out of memory."""
     memory_bytes = torch.cuda.get_device_properties(0).total_memory if device_name == "cuda" else math.inf
     timings: dict[int, BundleTiming] = {}
+    figures: list[str] = []
+    num_without_gain = 0
     for size in SIZES:
         previous = timings.get(size // 2)
         if previous and 2 * previous.peak_bytes > MEMORY_SHARE * memory_bytes:
             break
-        timings[size] = measure_bundle(setup, device_name, size)
-        if previous and timings[size].seconds_per_step > previous.seconds_per_step * (1 - WORTHWHILE_GAIN):
+        try:
+            timings[size] = measure_bundle(setup, device_name, size)
+        except torch.OutOfMemoryError:
+            figures.append(f"too much memory with {size}")
             break
-    milliseconds = [f"{1000 * timing.seconds_per_step:.3g} ms with {size}" for size, timing in timings.items()]
-    return choose_size(timings, memory_bytes), "a step takes each of them " + ", ".join(milliseconds)
+        figures.append(f"{1000 * timings[size].seconds_per_step:.3g} ms with {size}")
+        if previous and timings[size].seconds_per_step > previous.seconds_per_step * (1 - WORTHWHILE_GAIN):
+            num_without_gain += 1
+        if num_without_gain == MAX_SIZES_WITHOUT_GAIN:
+            break
+    description = f"a step takes each of them {', '.join(figures)}"
+    return BestSize(choose_size(timings, memory_bytes), most_that_fit(timings, memory_bytes), description)
+
+
+def most_that_fit(timings: Mapping[int, BundleTiming], memory_bytes: float) -> int:
+    """Return how many networks fit, at the memory that each took in the largest bundle measured; at least 1."""
+    if not timings:
+        return 1
+    size = max(timings)
+    bytes_per_network = timings[size].peak_bytes / size
+    if not bytes_per_network:  # on a CPU
+        return size
+    return max(1, int(MEMORY_SHARE * memory_bytes / bytes_per_network))
 
 
 def send_best_size(setup: Setup, device_name: str, sender: Connection) -> None:
@@ -130,7 +154,7 @@ def send_best_size(setup: Setup, device_name: str, sender: Connection) -> None:
     try:
         sender.send(measure_best_size(setup, device_name))
     except Exception as error:  # whatever a network or a driver raises
-        sender.send((0, f"{type(error).__name__}: {error}".splitlines()[0]))
+        sender.send(BestSize(0, 0, f"{type(error).__name__}: {error}".splitlines()[0]))
 
 
 def send_step_seconds(setup: Setup, device_name: str, sender: Connection) -> None:

@@ -34,7 +34,10 @@ from studies.storage.status_files import write_progress
 from studies.storage.trial_folder import TrialFolder
 
 if TYPE_CHECKING:
+    from lightning_modules.data.image_index import ImageFileDataset
+    from lightning_modules.data.types import InMemoryDataset
     from lightning_modules.distributed import DataParallelRank
+    from lightning_modules.specs.setup import Setup
 
 EDITED_CODE_HINT = (
     "the code has changed since the study started. Expected the same files until the last trial has started. Run "
@@ -45,6 +48,7 @@ LEASE_LOST_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h; neither Python nor a sig
 PIPE_HEARTBEAT_SECONDS = 2.0  # a step takes milliseconds: a heartbeat for each would cost more than it tells
 
 _loading_lock = threading.Lock()  # file locks keep processes apart, and not the threads of one
+_loaded: dict[object, InMemoryDataset | ImageFileDataset | None] = {}  # by data, scale and folders; read-only
 
 
 class HardwareMismatch(RuntimeError):
@@ -128,7 +132,6 @@ def train_job(
         HardwareMismatch: for another CPU or GPU model than the study was planned for.
         LeaseLost: where another process has taken over the trial.
     """
-    from lightning_modules.data.inventory import load_dataset
     from lightning_modules.distributed import DataParallelRank
     from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
     from studies.training.train import train_trial
@@ -144,7 +147,7 @@ def train_job(
     with _loading_turn(heartbeat):
         if uses_data_root(job.trial.setup):
             ensure_local_data(settings, heartbeat)
-        examples = load_dataset(job.trial.setup, settings.data_root, settings.cache_folder, lambda _: heartbeat())
+        examples = _load_examples(job.trial.setup, settings, heartbeat)
     train_trial(
         job.trial,
         examples,
@@ -161,6 +164,19 @@ def train_job(
         dp_rank=dp_rank,
         count_multiply_adds=inference_multiply_adds,
     )
+
+
+def _load_examples(
+    setup: Setup, settings: Settings, heartbeat: Callable[[], None]
+) -> InMemoryDataset | ImageFileDataset | None:
+    """Load a setup's examples, or take those that another seed of this process has loaded; under the lock."""
+    from lightning_modules.data.inventory import load_dataset
+
+    key = (setup.data, setup.scale, settings.data_root, settings.cache_folder)
+    if key not in _loaded:
+        _loaded.clear()  # the seeds of a bundle have one setup
+        _loaded[key] = load_dataset(setup, settings.data_root, settings.cache_folder, lambda _: heartbeat())
+    return _loaded[key]
 
 
 @contextmanager

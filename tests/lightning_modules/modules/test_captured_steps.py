@@ -133,6 +133,30 @@ def test_a_step_that_cannot_be_recorded_leaves_the_state_as_it_was(graphs, monke
     assert int(step.count) == 41
 
 
+@pytest.mark.parametrize("num_failures", [1, 2])
+def test_a_capture_without_memory_is_tried_again_once_the_cache_is_free(graphs, monkeypatch, num_failures):
+    step, freed = Counting(), []
+    record = captured_steps._record_step
+
+    attempts = []
+
+    def run_out(graph, recorded, pool):
+        attempts.append(graph)
+        if len(attempts) <= num_failures:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        record(graph, recorded, pool)
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("cache"))
+    monkeypatch.setattr(captured_steps, "_record_step", run_out)
+    if num_failures == 1:
+        capture_step(step, step.find_state, pool=None)
+    else:
+        with pytest.raises(CaptureError, match="more memory than is free"):
+            capture_step(step, step.find_state, pool=None)
+    assert freed == ["cache"]
+    assert torch.equal(step.weights, torch.full((3,), 5.0))
+
+
 class Late(Counting):
     """A step that registers a buffer when it is first taken, before the others."""
 

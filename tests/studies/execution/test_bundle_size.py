@@ -4,8 +4,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import InvalidValue
@@ -13,8 +15,8 @@ from lightning_modules.specs.networks import Custom
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob
 from studies.execution.processes import bundle_size, bundle_timing
-from studies.execution.processes.bundle_size import DEFAULT_SIZE, can_join_bundle, find_bundle_size
-from studies.execution.processes.bundle_timing import BundleTiming, choose_size, measure_bundle
+from studies.execution.processes.bundle_size import DEFAULT_SIZE, BestSize, can_join_bundle, find_bundle_size
+from studies.execution.processes.bundle_timing import BundleTiming, choose_size, measure_best_size, measure_bundle
 from studies.execution.resources import Node, Resources
 
 GPU_NODE = Node(name="node", cpus=16, gpus=1, device_models={"cpu": "CPU", "cuda": "H100"})
@@ -93,7 +95,7 @@ def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_pa
 
     def measure(setup):
         calls.append(setup)
-        return 8, "a step takes each of them 1 ms with 8"
+        return BestSize(8, 30, "a step takes each of them 1 ms with 8")
 
     monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
     size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
@@ -104,9 +106,82 @@ def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_pa
     assert find(make_jobs(small, 20), Resources(), tmp_path, (four,)) == (5, [])  # 20 trials on four GPUs
     assert find(make_jobs(small, 20), Resources(max_concurrent=3), tmp_path) == (3, [])
     assert len(calls) == 1
+    microbatched = replace(small, recipe=replace(small.recipe, microbatch=2))  # another step, which takes less memory
+    assert find(make_jobs(microbatched, 20), Resources(), tmp_path)[0] == 8
+    assert len(calls) == 2
     (tmp_path / bundle_size.CACHE_FILE).write_text("[torn")
     assert find(make_jobs(small, 20), Resources(), tmp_path)[0] == 8
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("measured", "seeds", "size"),
+    [
+        (BestSize(4, 30, "4 ms"), 5, 5),  # not four, and then one alone
+        (BestSize(4, 4, "4 ms"), 5, 4),  # five do not fit the memory
+        (BestSize(4, 30, "4 ms"), 6, 4),
+        (BestSize(8, 30, "8 ms"), 5, 5),
+        (BestSize(1, 30, "1 ms"), 2, 1),  # bundles gain nothing
+        (BestSize(1, 1, "too much memory with 2"), 5, 1),
+        (BestSize(0, 0, "no driver"), 3, 3),
+    ],
+)
+def test_the_last_seed_does_not_train_alone_and_the_size_that_is_used_is_told(
+    with_gpu, small, tmp_path, monkeypatch, measured, seeds, size
+):
+    monkeypatch.setattr(bundle_size, "_measure_in_child", lambda _: measured)
+    found, (message,) = find(make_jobs(small, seeds), Resources(), tmp_path)
+    assert found == size
+    assert message.startswith(f"{size} seeds of an arm are trained at once")
+    assert measured.description in message
+
+
+def test_the_setup_of_the_costliest_step_is_measured(with_gpu, small, tmp_path, monkeypatch):
+    measured = []
+
+    def measure(setup):
+        measured.append(setup)
+        return BestSize(2, 4, "2 ms with 2")
+
+    monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
+    larger = replace(small, recipe=replace(small.recipe, batch_size=2 * small.recipe.batch_size))
+    jobs = [*make_jobs(small, 2), *make_jobs(larger, 2), *make_jobs(small, 2)]
+    find(jobs, Resources(), tmp_path)
+    assert [setup.recipe.batch_size for setup in measured] == [larger.recipe.batch_size]
+
+
+def simulate(monkeypatch, milliseconds, fits=8):
+    """Bundles of some sizes, each network in 10 GB of a GPU of 100 GB; beyond ``fits`` they run out of memory."""
+
+    def measure(setup, device_name, size):
+        sizes.append(size)
+        if size > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return BundleTiming(milliseconds[size] / 1000, 10e9 * size)
+
+    sizes = []
+    monkeypatch.setattr(bundle_timing, "measure_bundle", measure)
+    properties = SimpleNamespace(total_memory=100e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    return sizes
+
+
+def test_a_size_that_runs_out_of_memory_ends_the_measurement_and_not_its_result(small, monkeypatch):
+    simulate(monkeypatch, {1: 2.4, 2: 1.8}, fits=2)
+    assert measure_best_size(small, "cuda") == BestSize(
+        2, 8, "a step takes each of them 2.4 ms with 1, 1.8 ms with 2, too much memory with 4"
+    )
+    simulate(monkeypatch, {}, fits=0)
+    assert measure_best_size(small, "cuda")[:2] == (1, 1)
+
+
+def test_one_noisy_pair_does_not_end_the_measurement(small, monkeypatch):
+    sizes = simulate(monkeypatch, {1: 2.3, 2: 2.26, 4: 1.5, 8: 1.4})
+    assert measure_best_size(small, "cuda").size == 8
+    assert sizes == [1, 2, 4, 8]
+    sizes = simulate(monkeypatch, {1: 2.3, 2: 2.3, 4: 2.3, 8: 1.4})
+    assert measure_best_size(small, "cuda").size == 1
+    assert sizes == [1, 2, 4]
 
 
 def test_where_nothing_can_be_measured_a_default_is_taken_and_said(with_gpu, small, tmp_path):

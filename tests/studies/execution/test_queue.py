@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -125,6 +126,12 @@ def test_a_line_is_over_when_all_have_started(names):
 def bundled(jobs, size):
     """Bundles of jobs of two arms, three seeds each, seed by seed."""
     return bundle_jobs(jobs, lambda _: size)
+
+
+def test_a_job_that_must_be_alone_joins_no_bundle_and_opens_none():
+    compiled = (True, False, False, True)
+    jobs = [SimpleNamespace(trial=SimpleNamespace(arm="A", is_compiled=value)) for value in compiled]
+    assert bundle_jobs(jobs, lambda job: 1 if job.trial.is_compiled else 3) == [(0,), (1, 2), (3,)]
 
 
 @dataclass(frozen=True)
