@@ -263,3 +263,27 @@ def test_every_field_of_the_record_is_described(record, start):
     table = text[text.index(start) :].split("\n\n", 2)[1]
     named = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
     assert sorted(named) == sorted(field.name for field in fields(record))
+
+
+def run_register(folder, *arguments):
+    """What `ablate register` prints, in a folder of its own."""
+    command = [sys.executable, "-m", "studies.cli", "register", *arguments, "--runs", str(folder / "runs")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_digests_that_the_docs_print_are_those_of_this_version(tmp_path):
+    explanation = (DOCS / "explanation" / "registration.md").read_text(encoding="utf-8")
+    printed = re.search(r"digest ([0-9a-f]{32})", explanation)[1]
+    assert printed in run_register(tmp_path, "depth", "--seeds", "8")
+    tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL)
+    (ablation,) = (block for block in blocks if "ABLATION" in block)
+    (tmp_path / "momentum.py").write_text(ablation, encoding="utf-8")
+    digests = re.findall(r"digest ([0-9a-f]{32})", tutorial)
+    assert len(digests) == 2
+    shown = run_register(tmp_path, "./momentum.py")
+    assert all(digest in shown for digest in digests), shown

@@ -226,7 +226,7 @@ def _leave_capture(pool: Any) -> None:
     """
     device = torch.cuda.current_device()
     with suppress(RuntimeError):  # of a capture that ended in order
-        torch._C._cuda_endAllocateToPool(device, pool)  # type: ignore[attr-defined]
+        torch._C._cuda_endAllocateToPool(device, pool)
     generator = torch.cuda.default_generators[device]
     with suppress(RuntimeError):
         generator.graphsafe_set_state(generator.clone_state())

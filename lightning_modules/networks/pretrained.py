@@ -119,6 +119,8 @@ def _read_state_dict(file: Path) -> StateDict:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         lines = str(error).strip().splitlines()  # torch adds paragraphs of advice to the first line
         reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to load it unsafely
+            reason = "it holds more than tensors, or was not written by torch.save"
         raise UserError(
             f"{file} cannot be read as weights ({reason}); expected a state dict as written by torch.save."
         ) from None

@@ -111,6 +111,7 @@ def plan_seeds(
     difference: float | None = None,
     equivalence: float | None = None,
     power: float = 0.8,
+    num_seeds: int | None = None,
     gpus_per_trial: float | None = None,
     estimate_arm_seconds: Callable[[], float | None] = lambda: None,
     budget: RunBudget = NO_BUDGET,
@@ -127,6 +128,7 @@ def plan_seeds(
         equivalence: margin within which equal arms are to be shown equivalent, points; without both, each is the
             protocol's smallest effect.
         power: required power, between 0 and 1.
+        num_seeds: whose power is told; by default those that are recorded, or else planned.
         gpus_per_trial: may be a fraction; by default as many as the pilot's trials had, or else as `ablate run` takes.
         estimate_arm_seconds: seconds to train one trial of every arm on a CPU, called where no pilot has measured them.
         budget: limits whose whole seeds are counted, and the price of a GPU hour, in any currency.
@@ -141,14 +143,13 @@ def plan_seeds(
     design = family_design(study)
     noise = _planning_noise(study, pilot, calibration, standard_deviation, design)
     num_recorded = _count_started_seeds(pilot) if pilot else 0
-    seeds_at_hand = num_recorded if pilot else len(study.seeds)
+    seeds_at_hand = num_seeds or (num_recorded if pilot else len(study.seeds))
     if gpus_per_trial is None:
         gpus_per_trial = _gpus_of_trials(pilot)
     seconds_per_seed = _seconds_per_seed(pilot, "cuda" if gpus_per_trial else "cpu")
     if seconds_per_seed is None and not gpus_per_trial:
         seconds_per_seed = estimate_arm_seconds()
-    price = budget.price_per_gpu_hour
-    cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, price)
+    cost_of = partial(_cost_of_seeds, study, seconds_per_seed, num_recorded, gpus_per_trial, budget.price_per_gpu_hour)
     if difference is None and equivalence is None:
         difference = equivalence = study.protocol.smallest_effect
     planned_budget = None
@@ -194,11 +195,7 @@ def plan_seeds(
 def _require_plannable(
     standard_deviation: float | None, difference: float | None, equivalence: float | None, power: float
 ) -> None:
-    """Check the numbers that a plan is asked for with.
-
-    Raises:
-        InvalidValue: for one out of its range.
-    """
+    """Raise ``InvalidValue`` for a number that nothing can be planned with."""
     sizes = {"spread": standard_deviation, "difference": difference, "equivalence": equivalence}
     for name, value in sizes.items():
         if value is not None and not 0 < value < math.inf:
@@ -234,7 +231,8 @@ def _planning_noise(
     return PlanningNoise(
         deviation=deviation,
         cautious=deviation_upper_limit(deviation, freedom),
-        source=f"from {format_count(sensitivity.num_seeds, 'recorded seed')} ({freedom} degrees of freedom)",
+        source=f"from {format_count(sensitivity.num_seeds, 'recorded seed')} "
+        f"({format_count(freedom, 'degree')} of freedom)",
     )
 
 
@@ -256,7 +254,7 @@ def _calibration_noise(record: StudyRecord, design: FamilyDesign) -> PlanningNoi
         deviation=deviation,
         cautious=deviation_upper_limit(deviation, freedom),
         source=f"from a calibration with {format_count(_count_complete_seeds(record), 'seed')} of {join_words(arms)}"
-        f"{pairing} ({freedom} degrees of freedom)",
+        f"{pairing} ({format_count(freedom, 'degree')} of freedom)",
     )
 
 
@@ -295,8 +293,8 @@ def _describe_missing_noise(study: Study, pilot: StudyRecord | None) -> str:
             outcomes.append(f"{arm}: {', '.join(counts)}")
     reasons = f" ({'; '.join(outcomes)})" if outcomes else ""
     return (
-        "The noise is estimated from pairs of arms that have a test error under the same seed, of which it takes two "
-        f"seeds; the recorded study {title} has {num_paired} of {num_seeds}{reasons}."
+        "To estimate the noise, two arms must have a test error under two seeds or more; in the recorded study "
+        f"{title} that is so under {num_paired} of {num_seeds}{reasons}."
     )
 
 

@@ -57,9 +57,11 @@ def parse_claim(phrase: str, arms: Sequence[str], metric: Metric) -> Claim:
         raise ResultsError(
             f"The claim {phrase!r} names {unknown[0]!r}, which is no arm of the table; expected {known}."
         )
+    phrases = "; ".join(PHRASES)
+    if metric.higher_is_better:
+        phrases = phrases.replace("falls", "rises")
     raise ResultsError(
-        f"The claim {phrase!r} is not understood; expected one of {'; '.join(PHRASES)}, with names of the arms "
-        f"({known})."
+        f"The claim {phrase!r} is not understood; expected one of {phrases}, with names of the arms ({known})."
     )
 
 

@@ -296,6 +296,7 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
+        num_seeds=len(study.seeds) if seeds is not None else None,
         gpus_per_trial=gpus_per_trial,
         budget=replace(budget, price_per_gpu_hour=budget.price_per_gpu_hour or price_per_gpu_hour),
         estimate_trial=estimate_trial,

@@ -263,10 +263,12 @@ class EndpointAnalysis(ABC):
         level = f"one-sided {self._level(individual)}"
         if math.isinf(low):
             side = self._describe_bound(bounds.high_one_sided, high, "better", "worse")
-            return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(high)}"
+            relation = "" if bounds.high_one_sided < 0 else f", {'below' if holds else 'not below'} "
+            return f"{side} ({level} bound){relation and relation + self.format_margin(high)}"
         if math.isinf(high):
             side = self._describe_bound(-bounds.low_one_sided, -low, "worse", "better")
-            return f"{side} ({level} bound), {'below' if holds else 'not below'} {self.format_margin(-low)}"
+            relation = "" if bounds.low_one_sided > 0 else f", {'below' if holds else 'not below'} "
+            return f"{side} ({level} bound){relation and relation + self.format_margin(-low)}"
         printed = [self._format_bound(bound, (low, high)) for bound in (bounds.low_one_sided, bounds.high_one_sided)]
         limits = f"{' to '.join(printed)} {self.evidence.unit}".strip()
         if low == -high:

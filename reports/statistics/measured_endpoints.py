@@ -57,8 +57,8 @@ class ContinuousEndpointAnalysis(EndpointAnalysis):
         holds = bounds.high < 0 if rises else bounds.low > 0
         shown = individual and (estimate.estimate < 0) == rises
         if estimate.num_pairs < 2:
-            text = f"cannot be estimated: {estimate.num_pairs} of {self.num_seeds} seeds are complete along the order"
-            effect = text
+            complete = f"{estimate.num_pairs} of {self.num_seeds} {self.evidence.replicates[1]}"
+            effect = text = f"cannot be estimated: {complete} have a value in all {len(order)} arms"
         else:
             effect = f"fitted change from {order[0]} to {order[-1]} {self._format_change(estimate, shown)}"
             text = f"the {self._level(shown)} interval of the fitted change {_relation_to_zero(estimate, shown)}"

@@ -14,7 +14,7 @@ from studies.cli.common.completers import complete_protocol, complete_study
 from studies.cli.common.errors import EXIT_FAILURE
 from studies.cli.common.options import format_examples, json_option, settings_options
 from studies.console.tables import print_json, print_result, print_table
-from studies.settings import Settings, redact_credentials
+from studies.settings import Settings, SettingsError, redact_credentials
 
 if TYPE_CHECKING:
     from studies.maintenance.cleanup import GarbageItem
@@ -120,6 +120,8 @@ def gc(settings: Settings, weights: bool, yes: bool, dry_run: bool, as_json: boo
     from studies.maintenance.cleanup import find_garbage, format_size, free_garbage
     from studies.storage.manifest import fetch_all
 
+    if not (settings.object_store_uri or settings.shared_folder.is_dir()):  # a misspelled --runs frees nothing for ever
+        raise SettingsError(f"there is no folder {settings.shared_folder}; expected the runs folder of a study.")
     fetch_all(settings)  # the manifests in the object store say what other machines' studies need
     garbage = find_garbage(settings, _open_store(settings), weights=weights, log=_print_warning)
     if as_json:

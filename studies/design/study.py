@@ -12,7 +12,7 @@ from ablations import Ablation, compare_setups, paths_overlap, summarize_differe
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
-from lightning_modules.specs.text import format_points
+from lightning_modules.specs.text import format_count, format_points
 from lightning_modules.specs.values import Leaf, flatten_fields
 from studies.design.trial import Trial, hash_content, with_dependencies
 from studies.design.tuning import TuningBudget, tuning_to_json
@@ -111,8 +111,9 @@ class Study:
         # Stages are prefixes of the seeds, in increasing order, so that every one of them extends the one before.
         if len(self.seeds) != self.looks[-1] or list(self.seeds) != sorted(self.seeds):
             raise InvalidValue(
-                f"the last look is at {self.looks[-1]} seeds, and the study has {list(self.seeds)}; expected that "
-                "many, in increasing order."
+                f"the last look is at {format_count(self.looks[-1], 'seed')}, and the study has "
+                f"{format_count(len(self.seeds), 'seed')}: {', '.join(map(str, self.seeds))}; expected equal numbers, "
+                "and seeds in increasing order."
             )
 
     def _require_tunable_arms(self, setups: Mapping[str, Setup]) -> None:

@@ -93,6 +93,8 @@ def _split_arm_name(name: str) -> tuple[str, str]:
     path, ending, arm = name.partition(".py/")
     if ending:
         return f"{path}.py", arm
+    if name.endswith(".py"):  # without an arm, which is told with the names of all
+        return name, ""
     ablation, _, arm = name.partition("/")
     return ablation, arm
 

@@ -104,7 +104,7 @@ def _make_amendment(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         user=user_name(),
         host=platform.node(),
-        num_planned=len(registration.arms) * len(registration.seeds),
+        num_planned=registration.num_trials,
         num_results=len({(entry.trial.arm, entry.trial.seed) for entry in of_arms}),
         code=of_arms[-1].digests["code"],
         previous=before.digest,

@@ -102,6 +102,11 @@ class Registration:
         return self.arms[0]
 
     @property
+    def num_trials(self) -> int:
+        """Planned trials of the arms; with interim analyses, as many as the last one reads."""
+        return len(self.arms) * max(len(self.seeds), self.looks[-1] if self.looks else 0)
+
+    @property
     def placebos(self) -> dict[str, str]:
         """Per placebo arm, the stream of random numbers that it draws anew."""
         found = {}

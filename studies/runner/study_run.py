@@ -219,12 +219,11 @@ def count_visible_results(context: StudyContext) -> Registration:
 
     By fingerprint, which holds setup and seed and no name: neither a renamed arm nor a renamed study hides a result.
     """
-    num_planned, num_visible = _count_results(context, context.study.seeds)
     return replace(
         context.registration,
         registered=_start_time(context),
-        num_planned=num_planned,
-        num_visible=num_visible,
+        num_planned=context.registration.num_trials,
+        num_visible=_count_results(context, context.study.seeds),
     )
 
 
@@ -232,15 +231,15 @@ def _start_time(context: StudyContext) -> str:
     return datetime.fromtimestamp(context.started_at, UTC).isoformat(timespec="seconds")
 
 
-def _count_results(context: StudyContext, seeds: Sequence[int]) -> tuple[int, int]:
-    """Trials of the arms under some seeds, and those of them that have a result anywhere, under any name."""
+def _count_results(context: StudyContext, seeds: Sequence[int]) -> int:
+    """Trials of the arms under some seeds that have a result anywhere, under any name."""
     trials = make_trials(context.study.setups(), seeds)
     planned = {trial.fingerprint for trial in trials if trial.arm in context.registration.arms}
     visible = {ended.key.fingerprint for ended in context.store.reader.ended_trials(planned)}
     for fingerprint in planned - visible:
         if any(context.settings.trials_folder.glob(f"{fingerprint}-*/result.json")):
             visible.add(fingerprint)
-    return len(planned), len(visible)
+    return len(visible)
 
 
 def read_first_registration(context: StudyContext, run_id: str) -> Registration:
@@ -312,14 +311,13 @@ def _declare_again(context: StudyContext, registration: Registration, *, amend: 
 def _make_entry(
     context: StudyContext, registration: Registration, before: Sequence[RegistrationEntry]
 ) -> RegistrationEntry:
-    num_planned, num_results = _count_results(context, registration.seeds)
     return RegistrationEntry(
         declaration=declaration_of(registration_to_json(registration)),
         time=_start_time(context),
         user=user_name(),
         host=platform.node(),
-        num_planned=num_planned,
-        num_results=num_results,
+        num_planned=registration.num_trials,
+        num_results=_count_results(context, registration.seeds),
         code=context.digests["code"],
         previous=before[-1].digest if before else "",
     )

@@ -136,9 +136,11 @@ class StudyIndex:
         under_protocol = f" under the protocol {protocol!r}" if protocol else ""
         suggestion = "" if study in names else did_you_mean(study, names)
         options = (f" --protocol {protocol}" if protocol else "") + self.runs.settings.command_options
+        # Not for a name that is misspelled: there is no such ablation to be run.
+        remedy = "" if suggestion else f" `ablate run` records it: ablate run {study}{options}"
         return (
             f"{self.runs.settings.redacted_tracking_uri} holds no study {study!r}{under_protocol}.{suggestion} "
-            f"It holds: {', '.join(listed) or 'nothing yet'}. Run it with `ablate run {study}{options}`."
+            f"It holds: {', '.join(listed) or 'nothing yet'}.{remedy}"
         )
 
 

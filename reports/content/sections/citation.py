@@ -22,8 +22,20 @@ def describe_finding(comparison: Comparison) -> str:
     registration = comparison.registration
     findings = [f"{claim.finding} [{claim.word}]" for claim in comparison.claims]
     found = "; ".join(findings) if 0 < len(findings) <= 3 else comparison.answer.rstrip(".")
-    seeds = format_count(len(registration.seeds), "paired seed")
-    return f"On {registration.data.get('name', 'its data')}, with {seeds} per arm: {found}. {_name_study(comparison)}"
+    data = registration.data.get("name", "its data")
+    return f"On {data}, with {_describe_pairs(comparison)}: {found}. {_name_study(comparison)}"
+
+
+def _describe_pairs(comparison: Comparison) -> str:
+    """The seeds that the findings are from: those under which both arms of a difference have an error."""
+    num_planned = len(comparison.registration.seeds)
+    counts = [difference.num_pairs for difference in comparison.differences]
+    counts = counts or [arm.num_finished for arm in comparison.arms]
+    fewest, most = min(counts), max(counts)
+    if fewest == num_planned:
+        return f"{format_count(num_planned, 'paired seed')} per arm"
+    complete = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{complete} of {format_count(num_planned, 'planned pair')} of seeds complete"
 
 
 def describe_methods(comparison: Comparison) -> str:
@@ -33,7 +45,7 @@ def describe_methods(comparison: Comparison) -> str:
         f"We compared {format_count(len(registration.arms), 'arm')} ({join_words(registration.arms, max_words=8)}; "
         f"baseline {registration.baseline}), which differed in {join_words(registration.varies) or 'nothing'} alone; "
         f"{format_count(len(registration.held), 'other setting')} were equal in all arms.",
-        f"Every arm was run under the same {format_count(len(registration.seeds), 'seed')}, which fix initial "
+        f"Every arm was planned under the same {format_count(len(registration.seeds), 'seed')}, which fix initial "
         "weights, order of the examples and augmentation.",
         _describe_data(registration),
         _describe_registration(comparison),

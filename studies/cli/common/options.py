@@ -42,8 +42,8 @@ run_id_option = click.option(
     "--run",
     "run_id",
     metavar="RUN_ID",
-    help="Run of the study in MLflow, whosever it is; its first characters are enough.  "
-    "[default: the latest of this runs folder, those with --set changes last]",
+    help="Run of the study in MLflow, also another user's; its first characters are enough.  "
+    "[default: the latest of this runs folder without --set changes, else the latest with them]",
 )
 
 reuse_option = click.option(

@@ -60,7 +60,7 @@ TABLE_OPTIONS = (
     click.option(
         "--chosen-without-test",
         is_flag=True,
-        help="The metric's best value of each run was not chosen by its test values, but on a validation set, say.",
+        help="State that each run's best value was chosen on other data than the test set, such as a validation set.",
     ),
 )
 

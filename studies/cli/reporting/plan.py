@@ -97,7 +97,7 @@ def plan(
     of interest.
 
     With a budget (--max-time, --max-gpu-hours, --max-cost) it also counts the whole seeds that `ablate run` with the
-    same budget is expected to train, and says which differences they can find.
+    same budget is expected to train, and says which differences they can detect.
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
@@ -119,6 +119,7 @@ def plan(
         difference=difference,
         equivalence=equivalence,
         power=power,
+        num_seeds=len(study.seeds) if options.seeds else None,
         gpus_per_trial=gpus_per_trial,
         budget=budget,
         estimate_trial=estimate_trial,

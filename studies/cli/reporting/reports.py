@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import ablations
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.text import join_clauses
 from studies.cli.common.completers import complete_study
 from studies.cli.common.errors import EXIT_FAILURE
@@ -132,7 +133,8 @@ def _compile_reports(
         except Exception as error:
             if click.get_current_context().find_root().params.get("debug"):
                 raise
-            click.echo(f"No report of {name}: {str(error) or type(error).__name__} ({type(error).__name__})", err=True)
+            kind = "" if isinstance(error, UserError) else f" ({type(error).__name__})"
+            click.echo(f"No report of {name}: {error}{kind}", err=True)
             continue
         records.append(record)
         compiled.append(report)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import ablations
 from studies.cli.common.completers import complete_study
 from studies.cli.common.options import format_examples, settings_options
 from studies.settings import SettingsError
@@ -37,6 +38,7 @@ def ui(name: str | None, settings: Settings, port: int, host: str, browser: bool
 
     Without a name, with those of the study that was started last. Ctrl-C stops it.
     """
+    name = ablations.ablation_name(name) if name else None
     if settings.tracking_uri.startswith("http"):
         click.echo(f"The tracking store is a server: open {settings.redacted_tracking_uri} in a browser.")
         pages = _find_pages_of_server(settings, name or "")
