@@ -156,6 +156,13 @@ def test_money_is_hours_on_the_gpus_times_the_price():
     assert cost["wall_hours"] == pytest.approx(cost["hours"] / 2)
 
 
+def test_the_power_of_other_seeds_than_those_recorded_can_be_asked_for():
+    recorded, asked = (plan_seeds(declare("depth"), pilot_of(), num_seeds=seeds) for seeds in (None, 20))
+    assert (recorded["seeds_at_hand"], asked["seeds_at_hand"]) == (5, 20)
+    assert asked["answers"][0]["power_now"] > recorded["answers"][0]["power_now"]
+    assert asked["answers"][0]["seeds"] == recorded["answers"][0]["seeds"]
+
+
 def test_what_the_seeds_at_hand_could_show():
     few, many = (plan_seeds(declare("depth"), pilot_of(seeds), standard_deviation=0.4) for seeds in (3, 10))
     assert few["detectable_at_hand"] > many["detectable_at_hand"] > 0

@@ -16,7 +16,7 @@ from reports.content.sections.confusions import confusions_section
 from reports.figures.confusions import MAX_CLASSES, confusions_figure
 from studies.records.registration_log import declaration_of
 from studies.records.serialization import registration_from_json, registration_to_json
-from tests.reports.records import record, registration
+from tests.reports.records import ARMS, record, registration
 
 
 def with_predictions(labels, predictions):
@@ -75,6 +75,17 @@ def test_the_sentence_to_cite_stands_alone():
     assert text.startswith("On digits, with 5 paired seeds per arm: ")
     assert "[supported]" in text
     assert text.endswith("Ablation study depth, protocol digits, run 3b5d0c, 2026-03-01.")
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ({("B", 1): "absent"}, "with 4 to 5 of 5 planned pairs of seeds complete: "),
+        ({(arm, 1): "absent" for arm in ARMS}, "with 4 of 5 planned pairs of seeds complete: "),
+    ],
+)
+def test_the_sentence_to_cite_counts_the_pairs_that_there_are(states, words):
+    assert words in describe_finding(compare_arms(record(states=states)))
 
 
 def test_the_methods_say_what_failed_and_what_was_registered():

@@ -77,3 +77,10 @@ def test_a_rise_improves_where_higher_is_better():
     assert parse_claim("accuracy rises with A, B", ARMS, ACCURACY) == FallsWith(endpoint=ACCURACY, order=("A", "B"))
     with pytest.raises(ResultsError, match="expected 'rises' or 'improves'"):
         parse_claim("accuracy falls with A, B", ARMS, ACCURACY)
+
+
+def test_the_phrases_that_are_offered_are_those_that_the_metric_admits():
+    with pytest.raises(ResultsError, match="rises with A, B, C") as refused:
+        parse_claim("B rocks", ARMS, ACCURACY)
+    assert "falls" not in str(refused.value)
+    assert parse_claim("rises with A, B, C", ARMS, ACCURACY) == FallsWith(order=("A", "B", "C"), endpoint=ACCURACY)

@@ -229,7 +229,7 @@ def test_a_trend_takes_two_seeds_that_all_its_arms_share():
     values[0, :2] = values[2, 2:4] = np.nan
     found = judge_claims([FALLS], "ABC", {"test_error": evidence(values)})[0]
     assert found.word == "inconclusive"
-    assert "A to C: cannot be estimated: 1 of 5 seeds are complete along the order" in found.reason
+    assert "A to C: cannot be estimated: 1 of 5 seeds have a value in all 3 arms" in found.reason
 
 
 def test_a_crash_is_no_divergence():

@@ -17,6 +17,7 @@ from reports.comparison.comparison import compare_arms
 from reports.pages import study as pages
 from studies import protocols
 from studies.cli.app import main
+from studies.cli.reporting import ui
 from studies.cli.reporting.reports import compile_report
 from studies.console.status_output import recorded_status
 from studies.settings import Settings
@@ -154,9 +155,28 @@ def test_an_empty_data_root_is_named_with_what_to_do(protocol, tmp_path):
 def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(recorded):
     shown = call("report", "lrn", "--runs", recorded.runs, code=2)
     assert "holds no study 'lrn' under the protocol 'digits'" in shown
-    assert f"Run it with `ablate run lrn --protocol digits --runs {recorded.runs}`" in shown
+    assert f"`ablate run` records it: ablate run lrn --protocol digits --runs {recorded.runs}" in shown
     shown = call("report", "depth", "--runs", recorded.runs, "--against-protocol", "cifar10-cpu", code=2)
-    assert f"Run it with `ablate run depth --protocol cifar10-cpu --runs {recorded.runs}`" in shown
+    assert f"`ablate run` records it: ablate run depth --protocol cifar10-cpu --runs {recorded.runs}" in shown
+    shown = call("report", "dept", "--runs", recorded.runs, code=2)
+    assert "Did you mean 'depth'?" in shown
+    assert "ablate run dept" not in shown
+    shown = call("report", "dept", "depth", "--runs", recorded.runs, code=1)
+    assert "No report of dept: " in shown
+    assert "NotRecordedError" not in shown
+
+
+def test_a_cleanup_of_a_folder_that_does_not_exist_is_misuse(tmp_path):
+    shown = call("gc", "--yes", "--runs", tmp_path / "misspelled", code=2)
+    assert "expected the runs folder of a study" in shown
+
+
+def test_the_page_of_a_study_is_found_by_the_path_of_its_file(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ui, "_find_pages_of_server", lambda _, name: asked.append(name))
+    (tmp_path / "mine.py").write_text("ABLATION = None")
+    call("ui", tmp_path / "mine.py", "--tracking-uri", "http://localhost:1", "--no-browser", "--runs", tmp_path)
+    assert asked == ["mine"]
 
 
 READERS = (

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from lightning_modules.profiling.profile import profile_module
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
 from studies.cli.app import main
 from studies.inspection.named_profile import ProfileSection
@@ -17,6 +18,7 @@ from studies.inspection.network_profiles import (
     group_sections,
     merge_orders,
     profile_network,
+    resolve_setup,
 )
 
 
@@ -195,3 +197,13 @@ def test_an_ablation_is_profiled_by_the_path_of_its_file():
     assert lines(call(f"{path}/plain", "--resolution", "32", "--classes", "10"), "weights")
     text = call(f"{path}/smooth", code=2)
     assert "has no arm 'smooth'. Did you mean 'smoothed'?" in " ".join(text.split())
+
+
+def test_a_file_without_an_arm_is_answered_with_its_arms(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from ablations import Ablation, Arm\n"
+        "ABLATION = Ablation(question='Why?', baseline=Arm('low', {'recipe.momentum': 0.0}), "
+        "arms=(Arm('high', {'recipe.momentum': 0.9}),), varies=('recipe.momentum',), claims=())\n"
+    )
+    with pytest.raises(UserError, match=r"has no arm ''\. There are: low, high"):
+        resolve_setup(f"{tmp_path / 'mine.py'}", Scale())
