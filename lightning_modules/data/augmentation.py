@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from lightning_modules.data.decoding import crop_square, crop_starts
+from lightning_modules.data.decoding import CENTER_OFFSET, crop_square, crop_starts
 from lightning_modules.rng import seeded_generator
 from lightning_modules.specs.recipe import CROP_AUGMENTATIONS, Augmentation, Recipe
 
-CENTER_OFFSET = np.nextafter(0.5, 0)  # just below 1/2: of two central positions of a crop, the first
 COLOR_COEFFICIENT_STD = 0.1  # of the color shift (Krizhevsky et al. 2012, Sect. 4.1)
 
 

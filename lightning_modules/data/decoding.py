@@ -31,6 +31,7 @@ except ImportError:  # optional: the pixels are the same without it, only slower
 # struct.error for EXIF entries of another type than their tag's.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg can decode at 1/8, 1/4 or 1/2 of the size without the full inverse transform
+CENTER_OFFSET = np.nextafter(0.5, 0)  # of a center crop; no random offset, since those are multiples of 2^-53
 ALIGNMENT_TOLERANCE = 0.01  # stored pixels by which a resampling window may miss a whole pixel
 
 
@@ -232,7 +233,12 @@ def center_crop_start(length: int, crop_length: int) -> int:
 
     Half pixels are rounded to even, as by ``torchvision.transforms.CenterCrop``.
     """
-    return round((length - crop_length) / 2)
+    return int(center_crop_starts(np.asarray(length), crop_length))
+
+
+def center_crop_starts(lengths: npt.NDArray[np.int64], crop_length: int) -> npt.NDArray[np.int64]:
+    """Return the first row, or column, of each center crop; see :func:`center_crop_start`."""
+    return np.rint((lengths - crop_length) / 2).astype(np.int64)
 
 
 def rescale_image(image: Image.Image, side: int) -> Image.Image:
@@ -335,7 +341,8 @@ def crop_starts(
 ) -> npt.NDArray[np.int64]:
     """Return the first row, or column, of each crop.
 
-    Offsets uniform in [0, 1) make all positions equally likely.
+    Offsets uniform in [0, 1) make all positions equally likely; ``CENTER_OFFSET`` is the center crop.
     """
-    starts: npt.NDArray[np.int64] = (offsets * (np.asarray(lengths) - resolution + 1)).astype(np.int64)
-    return starts
+    lengths = np.asarray(lengths)
+    starts = (offsets * (lengths - resolution + 1)).astype(np.int64)
+    return np.where(offsets == CENTER_OFFSET, center_crop_starts(lengths, resolution), starts)

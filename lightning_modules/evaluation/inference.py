@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lightning_modules.data.decoding import center_crop_start
 from lightning_modules.distributed import DataParallelRank
 from lightning_modules.evaluation.dense import FullyConvolutional
 from lightning_modules.modules.metrics import RunningMetrics
@@ -154,7 +155,7 @@ def crop_corners(mode: TestMode, height: int, width: int, crop_side: int) -> tup
     Mirrored crops are not listed.
     """
     last_row, last_column = height - crop_side, width - crop_side
-    center = (last_row // 2, last_column // 2)
+    center = (center_crop_start(height, crop_side), center_crop_start(width, crop_side))
     if mode == "single":
         return (center,)
     if mode == "ten-crop":  # corners and center, mirrored as well (Krizhevsky et al. 2012, Sect. 4.1)

@@ -18,7 +18,7 @@ from lightning_modules.data import decoding
 from lightning_modules.data import image_index as module
 from lightning_modules.data.datamodule import EpochLoader
 from lightning_modules.data.datasets import prepare_dataset
-from lightning_modules.data.decoding import decode_indexed_image
+from lightning_modules.data.decoding import center_crop_start, decode_indexed_image
 from lightning_modules.data.image_index import index_image_folder
 from lightning_modules.data.inventory import load_dataset, make_data_module, make_inventory
 from lightning_modules.data.normalization import channel_products, channel_statistics, compute_color_components
@@ -341,7 +341,9 @@ def test_files_are_validated_and_tested_on_in_their_own_order(whole, tmp_path):
     picture = Image.fromarray(decode_indexed_image(data.test.files[0], SCALE, 55))
     width, height = (round(length * 55 / 75) for length in (100, 75))
     whole_picture = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
-    center = whole_picture[11:43, (width - 32) // 2 : (width - 32) // 2 + 32]
+    top, left = center_crop_start(height, 32), center_crop_start(width, 32)
+    assert (top, left) == (12, 20)  # half pixels are rounded to even
+    center = whole_picture[top : top + 32, left : left + 32]
     normalization = data.test.normalization
     meant = (torch.from_numpy(center) - normalization.mean) / normalization.std
     assert (batches[0][0][0].permute(1, 2, 0) - meant).abs().max() <= 1.1 / float(normalization.std.min())

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_sample_images
+from torchvision.transforms.functional import center_crop
 
 from lightning_modules.data.augmentation import CropParams, crop_batch, crop_by_matrices, sample_augmentation
 from lightning_modules.data.datamodule import EpochLoader, InMemoryDataModule
@@ -20,6 +21,7 @@ from lightning_modules.data.normalization import (
     channel_statistics,
     compute_color_components,
 )
+from lightning_modules.evaluation.inference import crop_corners
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.recipe import Recipe
@@ -148,6 +150,16 @@ def test_matrices_on_a_gpu_show_what_a_cpu_shows():
     assert (shown - gathered).abs().mean() < 0.3  # a CPU rounds after each of the two directions
 
 
+def test_centers_are_those_of_torchvision_whatever_the_side():
+    sides = np.arange(32, 64)
+    crops = replace(CropParams.center_crops(0, len(sides), 3), sides=sides)
+    for side, first in zip(sides, crops.device_arrays(32)["first_pixels"], strict=True):
+        image = torch.arange(side * side).view(1, side, side)
+        row, column = divmod(int(center_crop(image, [32, 32])[0, 0, 0]), int(side))
+        assert first.tolist() == [row, column], side
+        assert crop_corners("single", side, side, 32) == ((row, column),), side
+
+
 def test_untrained_on_the_center_is_shown_at_the_mean_side():
     crops = CropParams.center_crops(48, 1, 3)
     image = photograph(48)
@@ -197,7 +209,7 @@ def test_validation_sees_the_center_of_each_image_at_the_mean_side(digits):
     data = module(digits)
     (images, _), *_ = data.validation.evaluation_batches()
     picture = Image.fromarray(data.validation.images[0, ..., 0].numpy())
-    center = np.asarray(picture.resize((55, 55), Image.Resampling.BILINEAR))[11:43, 11:43]
+    center = np.asarray(picture.resize((55, 55), Image.Resampling.BILINEAR))[12:44, 12:44]
     meant = (torch.from_numpy(np.array(center)).float() - data.train.normalization.mean) / data.train.normalization.std
     assert images.shape[1:] == (1, 32, 32)
     assert (images[0, 0] - meant).abs().max() < 1.5 / float(data.train.normalization.std)
