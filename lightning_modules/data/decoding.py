@@ -7,14 +7,14 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from lightning_modules.data.image_folder import FORMATS_BY_SUFFIX
 from lightning_modules.data.types import DataError, Images
@@ -28,8 +28,20 @@ except ImportError:  # optional: the pixels are the same without it, only slower
     simplejpeg = None
 
 # What Pillow and simplejpeg raise on a bad file; SyntaxError is Pillow's for broken PNG and TIFF headers, and
-# struct.error for EXIF entries of another type than their tag's.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+# struct.error and TypeError for EXIF entries of another type than their tag's.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, TypeError, struct.error, Image.DecompressionBombError)
+# A file of few bytes may be a line of 60,000 pixels: rescaled to a shorter side of 224, it would take gigabytes.
+MAX_ASPECT_RATIO = 100
+# How to turn upright what is stored with an EXIF orientation; 1 is upright.
+UPRIGHT_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg can decode at 1/8, 1/4 or 1/2 of the size without the full inverse transform
 CENTER_OFFSET = np.nextafter(0.5, 0)  # of a center crop; no random offset, since those are multiples of 2^-53
 ALIGNMENT_TOLERANCE = 0.01  # stored pixels by which a resampling window may miss a whole pixel
@@ -72,7 +84,8 @@ def decode_indexed_image(file: Path, scale: Scale, min_side: int) -> Images:
         content = file.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             if simplejpeg and _is_plain_jpeg(image, scale):
-                return _decode_with_simplejpeg(content, image.size, min_side)
+                with suppress(ValueError):  # a warning of libjpeg, where Pillow decodes what there is
+                    return _decode_with_simplejpeg(content, image.size, min_side)
             _request_reduced_size(image, min_side)
             return image_to_array(convert_color_mode(_load_upright(image), scale))
 
@@ -145,10 +158,17 @@ def _report_bad_file(description: str, remedy: str = "") -> Iterator[None]:
 
 
 def _load_upright(image: Image.Image) -> Image.Image:
-    """Decode an opened image, upright, to 8 bits per channel."""
-    ImageOps.exif_transpose(image, in_place=True)
-    image.load()  # in-place transposing loads only the images that it turns
-    return convert_to_eight_bit(image)
+    """Decode an opened image, upright, to 8 bits per channel.
+
+    Raises:
+        ValueError: for an image whose sides differ by more than ``MAX_ASPECT_RATIO``.
+    """
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+        raise ValueError(f"one side is more than {MAX_ASPECT_RATIO} times the other: {image.width} x {image.height}")
+    image.load()  # before its orientation is read: Pillow turns a TIFF by itself, and then drops the entry
+    # Not ImageOps.exif_transpose: it writes all other EXIF entries again, and fails where one is malformed.
+    transpose = UPRIGHT_TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return convert_to_eight_bit(image if transpose is None else image.transpose(transpose))
 
 
 def convert_to_eight_bit(image: Image.Image) -> Image.Image:

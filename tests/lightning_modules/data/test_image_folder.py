@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import functional
 
 from lightning_modules.data.datasets import prepare_dataset
-from lightning_modules.data.decoding import array_to_image, center_crop_start, rescaled_lengths, resize_and_center_crop
+from lightning_modules.data.decoding import (
+    array_to_image,
+    center_crop_start,
+    decode_image,
+    decode_indexed_image,
+    rescaled_lengths,
+    resize_and_center_crop,
+)
 from lightning_modules.data.image_folder import IMAGE_SUFFIXES, file_stamp, list_image_folder
 from lightning_modules.data.inventory import Inventory, make_inventory
 from lightning_modules.data.streaming import ImageFolderSplit
@@ -215,6 +222,30 @@ def test_lengths_and_center_crops_are_rounded_as_by_torchvision():
         assert center_crop_start(length, 224) == int(first), length
         resized = functional.resize(torch.zeros(1, 224, length), 97)
         assert rescaled_lengths(97, (224, length)) == tuple(resized.shape[1:]), length
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_by_pillow(tmp_path, suffix, orientation):
+    file = tmp_path / f"turned.{suffix}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    save_noise(file, 0, size=(24, 40), exif=exif)
+    with Image.open(file) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(decode_image(file, SCALE), expected)
+    np.testing.assert_array_equal(decode_indexed_image(file, SCALE, 24), expected)
+
+
+def test_a_photograph_with_a_malformed_exif_entry_is_turned_all_the_same(tmp_path):
+    save_noise(tmp_path / "plain.jpg", 0, size=(24, 40))
+    entries = [struct.pack(">HHI4s", 0x0112, 3, 1, b"\0\6\0\0"), struct.pack(">HHI4s", 0x011A, 2, 4, b"72\0\0")]
+    exif = b"Exif\0\0MM\0*\0\0\0\10" + struct.pack(">H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    save_noise(tmp_path / "malformed.jpg", 0, size=(24, 40), exif=exif)
+    with Image.open(tmp_path / "malformed.jpg") as image, pytest.raises(TypeError):
+        ImageOps.exif_transpose(image)
+    plain = decode_image(tmp_path / "plain.jpg", SCALE)
+    np.testing.assert_array_equal(decode_image(tmp_path / "malformed.jpg", SCALE), np.rot90(plain, -1))
 
 
 def test_a_file_that_cannot_be_examined_has_a_stamp_of_its_own(tmp_path):

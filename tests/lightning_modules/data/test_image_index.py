@@ -108,6 +108,25 @@ def test_grey_cmyk_and_turned_files_are_fine(whole, tmp_path):
     )  # stored 180 wide, turned
 
 
+def damage_scan(content: bytes) -> bytes:
+    """Change one byte of a JPEG's coded pixels: libjpeg warns and decodes on."""
+    place = len(content) * 3 // 4
+    return content[:place] + b"\x11" + content[place + 1 :]
+
+
+@pytest.mark.skipif(decoding.simplejpeg is None, reason="needs simplejpeg")
+@pytest.mark.parametrize("side", [100, 300])
+def test_a_damaged_jpeg_that_pillow_decodes_is_decoded_as_by_pillow(tmp_path, monkeypatch, side):
+    file = tmp_path / "damaged.jpg"
+    Image.fromarray(load_sample_images().images[0]).save(file, quality=90)
+    file.write_bytes(damage_scan(file.read_bytes()))
+    with pytest.raises(ValueError, match="Corrupt JPEG"):
+        decoding.simplejpeg.decode_jpeg(file.read_bytes())
+    pixels = decode_indexed_image(file, SCALE, side)
+    monkeypatch.setattr(decoding, "simplejpeg", None)
+    assert np.array_equal(decode_indexed_image(file, SCALE, side), pixels)
+
+
 @pytest.mark.parametrize("side", [100, 300, 854])
 def test_files_are_decoded_to_the_same_pixels_with_and_without_simplejpeg(whole, tmp_path, monkeypatch, side):
     Image.fromarray(load_sample_images().images[0]).resize((1281, 855)).save(tmp_path / "large.jpg", quality=90)
