@@ -20,24 +20,28 @@ import PIL
 from PIL import Image
 
 from lightning_modules.data.decoding import decode_checked_file, resize_and_center_crop
-from lightning_modules.data.image_folder import ImageFolder, describe_duplicates, file_stamp, list_image_folder
-from lightning_modules.data.image_index import (
+from lightning_modules.data.image_folder import (
+    ImageFolder,
     append_findings,
+    describe_duplicates,
+    file_stamp,
     list_bad_files,
+    list_image_folder,
     refuse_bad_files,
-    require_readable_splits,
+    require_readable_images,
 )
 from lightning_modules.data.types import DataError, Images, Indices, InMemoryDataset, Labels
 from lightning_modules.file_lock import exclusive_lock, make_folder_once
 from lightning_modules.rng import seeded_generator
 from lightning_modules.specs.data import BadFilesPolicy, Data, DataSourceName
 from lightning_modules.specs.scale import Scale
+from lightning_modules.specs.text import format_count
 from lightning_modules.stored_files import dump_json, read_json, require_array_size
 
 TRAIN_DIGITS_PER_CLASS = 60  # 600 of 1,797; the other 1,197 are the test split
 MAX_MEMORY_FRACTION = 0.5  # of the machine's memory, for the decoded images: the trials need the rest
 ABOUT_SHAPE = {"classes": [str], "form": str, "digest": str, "bad_files": [str], "notices": [str]}
-CACHE_SCHEMA = 2  # to be raised when the same files are to be decoded to other pixels
+CACHE_SCHEMA = 3  # to be raised when the same files are to be decoded to other pixels, or hashed otherwise
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -72,7 +76,7 @@ def prepare_dataset(data: Data, scale: Scale, root: Path, cache: Path) -> InMemo
             f"{data.source} has {reader.num_classes} classes, but the protocol says {scale.classes}. "
             f"Give `--set scale.classes={reader.num_classes}`."
         )
-    key = _cache_key(reader.list_files(root), scale)
+    key = _cache_key(root, reader.list_files(root), scale)
     return _read_through_cache(cache / f"{data.source}-{key}", lambda: reader.read(scale, root))
 
 
@@ -80,7 +84,7 @@ def _prepare_image_folder(data: Data, scale: Scale, root: Path, cache: Path) -> 
     """Read an image folder, and add what was found about its files to the description."""
     folder = list_image_folder(root)
     folder.require_classes(scale.classes)  # decoding a large folder may take an hour, listing it takes seconds
-    key = _cache_key(folder.files, scale, data.bad_files)
+    key = _cache_key(root, folder.files, scale, data.bad_files)
     dataset = _read_through_cache(cache / f"{data.source}-{key}", lambda: _read_image_folder(data, scale, folder))
     notices = (*folder.describe_ignored(), *dataset.notices)
     return replace(dataset, origin=append_findings(dataset.origin, dataset.excluded_files, notices), notices=notices)
@@ -101,10 +105,15 @@ def _read_through_cache(folder: Path, read: Callable[[], InMemoryDataset]) -> In
     return dataset
 
 
-def split_train_validation(labels: Labels, data: Data, seed: int) -> tuple[Indices, Indices]:
+def split_train_validation(
+    labels: Labels, data: Data, seed: int, class_names: Sequence[str] = ()
+) -> tuple[Indices, Indices]:
     """Split the training examples into training and validation indices.
 
     Both are stratified by class.
+
+    Args:
+        class_names: in the order of the class indices, for the error; without them it has the index.
 
     Raises:
         DataError: where a class has too few examples to be in both.
@@ -115,10 +124,12 @@ def split_train_validation(labels: Labels, data: Data, seed: int) -> tuple[Indic
         # The same examples under every seed: a smaller data set is one data set, not one per trial.
         is_used = stratified_mask(labels, data.train_fraction, np.random.Generator(np.random.PCG64(0)))
     pool = np.flatnonzero(is_used)
-    counts = np.bincount(labels[pool])
+    counts = np.bincount(labels[pool], minlength=len(class_names))
     if counts.min() < 2:
+        smallest = int(counts.argmin())
         raise DataError(
-            f"class {int(counts.argmin())} has {counts.min()} training example to divide into training and validation; "
+            f"class {class_names[smallest] if class_names else smallest} has "
+            f"{format_count(int(counts.min()), 'training example')} to divide into training and validation; "
             "expected 2 or more. Give more images, or a larger data.train_fraction."
         )
     is_validation = stratified_mask(labels[pool], data.validation_fraction, seeded_generator(seed, "split"))
@@ -226,16 +237,15 @@ def _read_image_folder(data: Data, scale: Scale, folder: ImageFolder) -> InMemor
     labels = np.repeat(np.tile(np.arange(len(folder.class_names)), 2), class_sizes)
     is_good = np.array([not errors[file] for file in files])
     is_train = np.arange(len(files)) < num_train
-    train_files = [file for file in files[:num_train] if not errors[file]]
-    test_files = [file for file in files[num_train:] if not errors[file]]
-    require_readable_splits(folder, train_files, test_files, bad_files)
+    require_readable_images(folder, errors)
     dataset = _make_dataset(
         (images[is_good & is_train], labels[is_good & is_train]),
         (images[is_good & ~is_train], labels[is_good & ~is_train]),
         folder.class_names,
         f"an image folder ({folder.describe_formats()})",
     )
-    return replace(dataset, excluded_files=bad_files, notices=tuple(describe_duplicates(folder, digests)))
+    good_digests = {file: digest for file, digest in digests.items() if not errors[file]}
+    return replace(dataset, excluded_files=bad_files, notices=tuple(describe_duplicates(folder, good_digests)))
 
 
 # Training examples of each class, known before anything is read.
@@ -297,15 +307,17 @@ def _hash_examples(arrays: Iterable[Images | Labels]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _cache_key(files: Sequence[Path], scale: Scale, bad_files: BadFilesPolicy = "refuse") -> str:
-    """Hash what decides the decoded pixels.
+def _cache_key(root: Path, files: Sequence[Path], scale: Scale, bad_files: BadFilesPolicy = "refuse") -> str:
+    """Hash what decides the decoded pixels, their labels and their splits.
 
-    That is the files' paths, sizes and times, the scale, what is done with bad files, and Pillow's version.
+    That is the files' paths, sizes and times, the scale, what is done with bad files, and Pillow's version. Of a link
+    both paths count: that below the root is its split and its class, that of its target is its content.
     """
     header = f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}|{bad_files}\n"
     digest = hashlib.sha256(header.encode())
     for file in files:
-        digest.update(os.fsencode(file.resolve()) + f"|{file_stamp(file)}\n".encode())
+        names = b"|".join(map(os.fsencode, (file.relative_to(root), file.resolve())))
+        digest.update(names + f"|{file_stamp(file)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -29,6 +29,7 @@ FORMATS_BY_SUFFIX = {
     ".webp": ("WEBP",),
 }
 IMAGE_SUFFIXES = tuple(FORMATS_BY_SUFFIX)
+MAX_LISTED_ERRORS = 10  # bad files named in a message; a file beside the index names them all
 TEST_FOLDERS = ("test", "val")  # the first one that exists; ImageNet calls the images that results are reported on val
 
 
@@ -184,15 +185,17 @@ def flatten_groups(files_by_class: Sequence[Sequence[Path]]) -> list[Path]:
 
 
 def file_stamp(file: Path) -> str:
-    """Return size and time of a file, which change with its content.
+    """Return size and time of a file, which change with its content; of a link, its target as well.
 
     A file that cannot be examined, such as a broken link, has a stamp of its own.
     """
     try:
         status = file.stat()
+        # Unpacked together, two targets may have equal sizes and times.
+        target = f"|{printable_path(file.resolve())}" if file.is_symlink() else ""
     except OSError:
         return "unreadable"
-    return f"{status.st_size}|{status.st_mtime_ns}"
+    return f"{status.st_size}|{status.st_mtime_ns}{target}"
 
 
 def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> list[str]:
@@ -228,6 +231,60 @@ def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> lis
         (repeated, "repeated within a class"),
     )
     return [f"{format_count(len(names), 'image')} {where}: {join_clauses(names)}" for names, where in findings if names]
+
+
+def list_bad_files(folder: ImageFolder, errors: Mapping[Path, str]) -> tuple[str, ...]:
+    """List the bad files of a folder, each with what is wrong with it."""
+    return _name_errors(folder, folder.files, errors)
+
+
+def _name_errors(folder: ImageFolder, files: Sequence[Path], errors: Mapping[Path, str]) -> tuple[str, ...]:
+    return tuple(f"{relative_name(file, folder.root)}: {errors[file]}" for file in files if errors[file])
+
+
+def refuse_bad_files(folder: ImageFolder, errors: Sequence[str], where: str = "") -> None:
+    """Refuse a folder with bad files.
+
+    Args:
+        errors: see :func:`list_bad_files`.
+        where: where all of them are listed.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(
+        f"{len(errors)} of {len(folder.files):,} images at {folder.root} are bad: "
+        f"{join_clauses(errors, MAX_LISTED_ERRORS)}{where}. "
+        "Fix or remove them, or give `--set data.bad_files='leave out'`."
+    )
+
+
+def require_readable_images(folder: ImageFolder, errors: Mapping[Path, str]) -> None:
+    """Check that both splits, and every class of the training split, have a readable image.
+
+    Args:
+        errors: what is wrong with each file; empty for a good one.
+
+    Raises:
+        DataError: where one has none.
+    """
+    groups: dict[str, Sequence[Path]] = {
+        "training image": flatten_groups(folder.train_files),
+        "test image": flatten_groups(folder.test_files),
+    }
+    for name, class_files in zip(folder.class_names, folder.train_files, strict=True):
+        groups[f"training image of class {name}"] = class_files
+    for description, files in groups.items():
+        if all(errors[file] for file in files):
+            listed = join_clauses(_name_errors(folder, files, errors), MAX_LISTED_ERRORS)
+            raise DataError(f"no {description} at {folder.root} can be read: {listed}.")
+
+
+def append_findings(origin: str, errors: Sequence[str], notices: Sequence[str]) -> str:
+    """Append bad files and notices to the description of a folder."""
+    if errors:
+        origin += f"; {len(errors):,} bad files left out: {join_clauses(errors, MAX_LISTED_ERRORS)}"
+    return "; ".join([origin, *notices])
 
 
 def _ignored_split(root: Path, test: Path) -> list[str]:

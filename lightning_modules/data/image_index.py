@@ -24,16 +24,19 @@ from PIL import Image, features
 from lightning_modules.data.decoding import convert_color_mode, decode_checked_file, resize_and_center_crop
 from lightning_modules.data.image_folder import (
     ImageFolder,
+    append_findings,
     describe_duplicates,
     file_stamp,
+    list_bad_files,
     list_image_folder,
-    relative_name,
+    refuse_bad_files,
+    require_readable_images,
 )
-from lightning_modules.data.types import DataError, Labels
+from lightning_modules.data.types import Labels
 from lightning_modules.file_lock import exclusive_lock
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.scale import Scale
-from lightning_modules.specs.text import join_clauses, printable_path
+from lightning_modules.specs.text import printable_path
 from lightning_modules.stored_files import hash_bytes
 
 MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
@@ -41,7 +44,6 @@ JPEG_QUALITY = 95  # of resized copies, JPEG with chroma at half the resolution
 FILES_PER_COMMIT = 256  # files inspected between two writes to the index: what a killed process loses
 LOG_INTERVAL_SECONDS = 10.0
 CROPPING_RULE = "torchvision"  # how rescaled lengths and center crops are rounded; another rule, other pixel sums
-MAX_LISTED_ERRORS = 10  # bad files named in a message; bad_files.txt beside the index names them all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +115,17 @@ def index_image_folder(
     files = folder.files
     index = ImageIndex(data, scale, cache)
     inspected = index.inspect_files(files, log)
-    errors = list_bad_files(folder, {file: image.error for file, image in inspected.items()})
-    if errors:
-        bad_files_list = index.folder / "bad_files.txt"
-        bad_files_list.write_text("\n".join(errors) + "\n", encoding="utf-8")
-        if data.bad_files == "refuse":
-            refuse_bad_files(folder, errors, f" (all of them in {bad_files_list})")
+    errors_by_file = {file: image.error for file, image in inspected.items()}
+    errors = list_bad_files(folder, errors_by_file)
+    bad_files_list = index.write_bad_files(root, errors)
+    if errors and data.bad_files == "refuse":
+        refuse_bad_files(folder, errors, f" (all of them in {bad_files_list})")
+    require_readable_images(folder, errors_by_file)
     train_files, train_labels = _readable_files(folder.train_files, inspected)
     test_files, test_labels = _readable_files(folder.test_files, inspected)
-    require_readable_splits(folder, train_files, test_files, errors)
     notices = folder.describe_ignored()
-    notices += describe_duplicates(folder, {file: image.digest for file, image in inspected.items()})
+    good_digests = {file: image.digest for file, image in inspected.items() if not image.error}
+    notices += describe_duplicates(folder, good_digests)
     moments = np.stack([inspected[file].pixel_moments for file in train_files])
     return ImageFileDataset(
         train_files=tuple(index.path_to_decode(file, inspected[file]) for file in train_files),
@@ -200,21 +202,30 @@ class ImageIndex:
         A finding whose resized copy is gone, or whose checksum is not its own, is left out.
         """
         rows = {row[0]: row for row in database.execute("SELECT * FROM files")}
-        # Resolving a path looks up each of its parents; there are far fewer class folders than files.
-        resolved_folders = {folder: folder.resolve() for folder in {file.parent for file in stamps}}
         known: dict[Path, InspectedImage] = {}
-        for file, stamp in stamps.items():
-            row = rows.get(_index_key(resolved_folders[file.parent] / file.name))
+        for file, key in _index_keys(stamps).items():
+            row = rows.get(key)
             if row is None:
                 continue
             *content, checksum = row
             _, recorded_stamp, digest, error, is_resized, moments = content
-            if recorded_stamp != stamp or (checksum is not None and checksum != _hash_row(content)):
+            if recorded_stamp != stamps[file] or (checksum is not None and checksum != _hash_row(content)):
                 continue
             if not is_resized or self._copy_path(digest).exists():
                 pixel_moments = np.frombuffer(moments, dtype=np.int64)
                 known[file] = InspectedImage(digest, error, bool(is_resized), pixel_moments)
         return known
+
+    def write_bad_files(self, root: Path, errors: Sequence[str]) -> Path:
+        """List a folder's bad files beside the index, or remove the list where there are none; return its path."""
+        place = root.resolve()
+        bad_files_list = self.folder / f"bad_files-{hash_bytes(os.fsencode(place))[:16]}.txt"
+        if errors:
+            lines = [f"{printable_path(place)}/{error}\n" for error in errors]
+            bad_files_list.write_text("".join(lines), encoding="utf-8")
+        else:
+            bad_files_list.unlink(missing_ok=True)
+        return bad_files_list
 
     def path_to_decode(self, file: Path, inspected: InspectedImage) -> Path:
         """Return the resized copy of a file where it has one, else the file."""
@@ -279,16 +290,28 @@ def _write_batch(
     database: sqlite3.Connection, batch: Mapping[Path, InspectedImage], stamps: Mapping[Path, str]
 ) -> None:
     rows = []
+    keys = _index_keys(batch)
     for file, image in batch.items():
         moments = image.pixel_moments.tobytes()
-        row = (_index_key(file.resolve()), stamps[file], image.digest, image.error, int(image.is_resized), moments)
+        row = (keys[file], stamps[file], image.digest, image.error, int(image.is_resized), moments)
         rows.append((*row, _hash_row(row)))
     with database:  # one transaction
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _index_key(path: Path) -> str | bytes:
-    """A path as the index holds it: text, or the bytes of one that is not UTF-8, which SQLite takes for no text."""
+def _index_keys(files: Iterable[Path]) -> dict[Path, str | bytes]:
+    """The paths of files as the index holds them, by file.
+
+    A link has its own path, since a finding is also about the file's extension; its target is in its stamp.
+    """
+    files = tuple(files)
+    # Resolving a path looks up each of its parents; there are far fewer class folders than files.
+    resolved_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
+    return {file: _storable_path(resolved_folders[file.parent] / file.name) for file in files}
+
+
+def _storable_path(path: Path) -> str | bytes:
+    """A path as text, or as the bytes of one that is not UTF-8, which SQLite takes for no text."""
     return str(path) if printable_path(path) == str(path) else os.fsencode(path)
 
 
@@ -301,42 +324,6 @@ def _is_damage(error: sqlite3.Error) -> bool:
     text = str(error).lower()
     is_of_content = any(words in text for words in ("no such", "has no column", "could not decode", "columns but"))
     return not isinstance(error, sqlite3.OperationalError) or is_of_content
-
-
-def list_bad_files(folder: ImageFolder, errors: Mapping[Path, str]) -> tuple[str, ...]:
-    """List the bad files of a folder, each with what is wrong with it."""
-    return tuple(f"{relative_name(file, folder.root)}: {errors[file]}" for file in folder.files if errors[file])
-
-
-def refuse_bad_files(folder: ImageFolder, errors: Sequence[str], where: str = "") -> None:
-    """Refuse a folder with bad files.
-
-    Args:
-        errors: see :func:`list_bad_files`.
-        where: where all of them are listed.
-
-    Raises:
-        DataError: always.
-    """
-    raise DataError(
-        f"{len(errors)} of {len(folder.files):,} images at {folder.root} are bad: "
-        f"{join_clauses(errors, MAX_LISTED_ERRORS)}{where}. "
-        "Fix or remove them, or give `--set data.bad_files='leave out'`."
-    )
-
-
-def require_readable_splits(
-    folder: ImageFolder, train_files: Sequence[Path], test_files: Sequence[Path], errors: Sequence[str]
-) -> None:
-    """Check that both splits have a readable image.
-
-    Raises:
-        DataError: where one has none.
-    """
-    for split_name, split_files in (("training", train_files), ("test", test_files)):
-        if not split_files:
-            listed = join_clauses(errors, MAX_LISTED_ERRORS)
-            raise DataError(f"no {split_name} image at {folder.root} can be read: {listed}.")
 
 
 def _readable_files(
@@ -357,13 +344,6 @@ def _describe_origin(folder: ImageFolder, index: ImageIndex, errors: Sequence[st
     if index.max_copy_side:
         origin += f"; copies of a shorter side of {index.max_copy_side}, JPEG {JPEG_QUALITY}, of larger ones"
     return append_findings(origin, errors, notices)
-
-
-def append_findings(origin: str, errors: Sequence[str], notices: Sequence[str]) -> str:
-    """Append bad files and notices to the description of a folder."""
-    if errors:
-        origin += f"; {len(errors):,} bad files left out: {join_clauses(errors, MAX_LISTED_ERRORS)}"
-    return "; ".join([origin, *notices])
 
 
 def _dataset_digest(

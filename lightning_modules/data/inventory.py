@@ -168,7 +168,7 @@ def make_data_module(
 
 def _own_inventory(dataset: InMemoryDataset | ImageFileDataset, data: Data, seeds: Sequence[int]) -> Inventory:
     # Every seed's split, so that classes too small to be split are refused before the study starts.
-    splits = [split_train_validation(dataset.train_labels, data, seed) for seed in seeds]
+    splits = [split_train_validation(dataset.train_labels, data, seed, dataset.class_names) for seed in seeds]
     train, validation = splits[0]
     return Inventory(
         name=data.source,

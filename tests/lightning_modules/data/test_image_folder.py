@@ -1,5 +1,7 @@
 """An image folder is read alike in every way to read it: what is ignored, bad or suspicious is named."""
 
+import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +102,76 @@ def test_bad_files_are_refused_with_their_names_however_the_folder_is_read(root,
     with pytest.raises(DataError) as error:
         read(root, small, keep, bad_files="refuse")
     assert str(error.value).startswith(f"1 of 13 images at {root} are bad: {text}")
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+@pytest.mark.parametrize("name", ["cat", "dog"])
+def test_a_class_without_a_readable_training_image_is_refused_by_its_name(root, small, keep, name):
+    for file in (root / "train" / name).iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=f"no training image of class {name} at .* can be read: train/{name}/0.png: "):
+        read(root, small, keep)
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+def test_a_class_too_small_to_divide_is_named(root, small, keep):
+    for file in sorted((root / "train" / "dog").iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(DataError, match="class dog has 1 training example to divide into training and validation"):
+        read(root, small, keep)
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+def test_bad_files_that_are_left_out_are_no_duplicates(root, small, keep):
+    for split in ("train", "test"):
+        (root / split / "cat" / "empty.png").write_bytes(b"")
+    inventory = read(root, small, keep)
+    assert len(inventory.excluded_files) == 2
+    assert inventory.notices == ()
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+def test_a_file_of_an_extreme_shape_is_bad(root, small, keep):
+    Image.new("RGB", (8, 800)).save(root / "train" / "cat" / "narrow.png")
+    Image.new("RGB", (801, 8)).save(root / "train" / "cat" / "wide.png")
+    reason = "cannot be read (one side is more than 100 times the other: 801 x 8)"
+    assert read(root, small, keep).excluded_files == (f"train/cat/wide.png: {reason}",)
+
+
+def link_images(root: Path, linked: Path, classes: dict[str, str]) -> None:
+    """Make a folder of links to the images of another one, each class under another name."""
+    shutil.rmtree(linked, ignore_errors=True)
+    for split in ("train", "test"):
+        for name, source in classes.items():
+            (linked / split / name).mkdir(parents=True)
+            for file in (root / split / source).iterdir():
+                (linked / split / name / file.name).symlink_to(file)
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+def test_links_under_other_labels_are_read_with_these(root, tmp_path, small, keep):
+    linked = tmp_path / "linked"
+    link_images(root, linked, {"a": "cat", "b": "dog"})
+    first = read(linked, small, keep)
+    link_images(root, linked, {"a": "dog", "b": "cat"})
+    assert read(linked, small, keep).digest != first.digest
+    link_images(root, linked, {"a": "cat", "b": "dog"})
+    moved = linked / "train" / "a" / "3.png"
+    moved.rename(linked / "train" / "b" / "-3.png")  # the first of b in place of the last of a: the order stays
+    assert read(linked, small, keep).class_counts["b"]["train"] == 4  # of five, one is for validation
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+def test_a_linked_class_folder_of_another_name_is_another_class(root, tmp_path, small, keep):
+    linked = tmp_path / "linked"
+    for split in ("train", "test"):
+        (linked / split).mkdir(parents=True)
+        for name in ("cat", "dog"):
+            (linked / split / name).symlink_to(root / split / name)
+    assert list(read(linked, small, keep).class_counts) == ["cat", "dog"]
+    for split in ("train", "test"):
+        (linked / split / "cat").rename(linked / split / "apple")
+    assert list(read(linked, small, keep).class_counts) == ["apple", "dog"]
 
 
 def add_val(root: Path) -> None:

@@ -1,6 +1,7 @@
 """A folder shaped like ImageNet, with what such folders hold: looked at once, bad files named, decoded by threads."""
 
 import io
+import os
 import random
 import shutil
 import sqlite3
@@ -173,13 +174,25 @@ def test_bad_files_that_are_left_out_are_named_in_form_inventory_and_a_file(spoi
     assert (len(found.train_files), len(found.test_files)) == (CLASSES * EACH - 3, CLASSES * 2 - 1)
     assert len(found.train_labels) == CLASSES * EACH - 3
     assert "4 bad files left out: train/n00000003/0.JPEG: cannot be read" in found.origin
-    (listed,) = (tmp_path / "cache").rglob("bad_files.txt")
-    assert tuple(listed.read_text().splitlines()) == found.excluded_files
+    (listed,) = (tmp_path / "cache").rglob("bad_files-*.txt")
+    assert listed.read_text().splitlines() == [f"{spoiled}/{error}" for error in found.excluded_files]
     data = replace(DATA, bad_files="leave out")
     setup = replace(small, scale=SCALE, data=data)
     told = make_inventory(setup, (0,), spoiled, tmp_path / "cache")
     assert told.excluded_files == found.excluded_files
     assert sum(told.split_sizes.values()) == CLASSES * EACH + CLASSES * 2 - 4
+
+
+def test_the_list_of_bad_files_is_that_of_one_folder_and_goes_once_they_are_repaired(spoiled, whole, tmp_path):
+    other = shutil.copytree(spoiled, tmp_path / "other")
+    read(spoiled, tmp_path / "cache", bad_files="leave out")
+    read(other, tmp_path / "cache", bad_files="leave out")
+    assert len(list((tmp_path / "cache").rglob("bad_files-*.txt"))) == 2
+    shutil.rmtree(spoiled)
+    shutil.copytree(whole, spoiled)
+    read(spoiled, tmp_path / "cache", bad_files="leave out")
+    (remaining,) = (tmp_path / "cache").rglob("bad_files-*.txt")
+    assert remaining.read_text().startswith(f"{other}/train/n00000003/0.JPEG: cannot be read")
 
 
 def test_a_folder_of_which_no_test_image_can_be_read_is_refused(folder, tmp_path):
@@ -285,6 +298,33 @@ def test_resized_copies_are_made_of_larger_files_and_made_again_where_they_are_g
     assert {file: file.stat().st_mtime_ns for file in copies[1:]} == {file: times[file] for file in copies[1:]}
     assert copies[0].exists()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("link_classes", [False, True])
+def test_a_folder_of_links_is_inspected_once(whole, tmp_path, monkeypatch, link_classes):
+    linked = tmp_path / "linked"
+    for source in whole.glob("*/*" if link_classes else "*/*/*"):
+        link = linked / source.relative_to(whole)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source)
+    first = read(linked, tmp_path / "cache")
+    monkeypatch.setattr(module.ImageIndex, "_inspect_file", None)
+    assert read(linked, tmp_path / "cache").digest == first.digest
+
+
+def test_a_link_to_another_file_of_equal_size_and_time_is_inspected_again(whole, tmp_path):
+    linked = shutil.copytree(whole, tmp_path / "linked")
+    link = linked / "train" / "n00000004" / "0.JPEG"
+    for name, color in (("a.bmp", "red"), ("b.bmp", "blue")):
+        Image.new("RGB", (32, 32), color).save(tmp_path / name)
+        os.utime(tmp_path / name, (0, 0))
+    link.unlink()
+    link = link.with_suffix(".bmp")
+    link.symlink_to(tmp_path / "a.bmp")
+    first = read(linked, tmp_path / "cache")
+    link.unlink()
+    link.symlink_to(tmp_path / "b.bmp")
+    assert read(linked, tmp_path / "cache").digest != first.digest
 
 
 # -- what is read --------------------------------------------------------------------------------------------------
