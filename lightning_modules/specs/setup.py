@@ -12,7 +12,15 @@ from lightning_modules.specs.networks import Blocks, Conv, Custom, Head, Network
 from lightning_modules.specs.recipe import CROP_AUGMENTATIONS, Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.test import Test
-from lightning_modules.specs.values import OMIT_DEFAULT, Arguments, Leaf, check_fields, edit_fields, require_field
+from lightning_modules.specs.values import (
+    OMIT_DEFAULT,
+    Arguments,
+    Leaf,
+    check_fields,
+    edit_fields,
+    flatten_fields,
+    require_field,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,9 @@ class WarmStart:
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", Arguments(self.recipe))  # a plain dict may be given
         check_fields(self)
-        edit_fields(Recipe(), self.recipe)  # raises if a field or a value is not one of a recipe
+        # Raises if a field or a value is not one of a recipe; as its fields, 1 and 1.0 are one setting.
+        leaves = flatten_fields(edit_fields(Recipe(), self.recipe), with_omitted=True)
+        object.__setattr__(self, "recipe", Arguments({path: leaves[path] for path in self.recipe}))
         require_field(len(self.layers) >= 1, self, "layers", "at least one layer path, such as stage1.conv1")
 
     def __repr__(self) -> str:

@@ -66,8 +66,9 @@ def check_fields(value: object) -> None:
                 f"{cls.__name__}.{name} is {field_value!r}; expected {describe_annotation(annotation)}.{suggestion}"
             )
         if annotation is float:
-            # 1 and 1.0 are one setting, with one fingerprint; the dataclass is frozen, hence `object.__setattr__`.
-            object.__setattr__(value, name, float(field_value))
+            # 1 and 1.0 are one setting, with one fingerprint, and so are 0.0 and -0.0, whose sum with 0.0 is 0.0; the
+            # dataclass is frozen, hence `object.__setattr__`.
+            object.__setattr__(value, name, float(field_value) + 0.0)
 
 
 def require_field(condition: bool, owner: object, field_name: str, expected: str) -> None:

@@ -1,5 +1,6 @@
 """Specs as values: checked, flattened, edited, read back."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from lightning_modules.specs.networks import Stage, Vgg
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale, apply_scale
 from lightning_modules.specs.serialization import from_json, to_json
-from lightning_modules.specs.setup import SPEC_KINDS, Setup
+from lightning_modules.specs.setup import SPEC_KINDS, Setup, WarmStart
 from lightning_modules.specs.values import annotation_at, edit_field, flatten_fields, parse_leaf
 
 SETUP = Setup(network=VGG_A)
@@ -118,3 +119,12 @@ def test_a_path_may_go_through_the_places_of_a_tuple():
 
 def test_a_whole_number_in_a_floats_place_becomes_one():
     assert isinstance(Recipe(clip_norm=1).clip_norm, float)
+
+
+def test_values_that_are_equal_are_written_alike():
+    def written(clip_norm):
+        start = WarmStart(network=VGG_A, layers=("head",), recipe={"clip_norm": clip_norm, "epochs": 2})
+        return json.dumps(to_json(replace(SETUP, recipe=Recipe(clip_norm=clip_norm), start=start)))
+
+    assert written(1) == written(1.0)
+    assert written(0) == written(0.0) == written(-0.0)
