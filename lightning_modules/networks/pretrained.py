@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.specs.errors import UserError, did_you_mean
-from lightning_modules.specs.networks import Network, ResNet, Vgg
+from lightning_modules.specs.networks import Custom, Network, ResNet, Vgg
 from lightning_modules.specs.scale import Scale
 
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_EXAMPLE = f"{TORCHVISION_PREFIX}VGG16_Weights.IMAGENET1K_V1"
 
-# Per-channel mean and standard deviation by which torchvision's weights expect pixels from 0 to 255 to be normalized.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+# The files that torchvision downloads: vgg16-397923af.pth, of which the digits are the content's hash.
+HUB_FILE_NAME = re.compile(r"-[0-9a-f]{8}\.pth$")
 
 # First parts of tensor names: VGG's features and classifier; ResNet's stem, numbered layers and last layer.
 TORCHVISION_NAME_PREFIXES = ("features.", "classifier.", "conv1.", "bn1.", "layer", "fc.")
 StateDict = Mapping[str, torch.Tensor]
 TensorShapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How images are prepared for weights.
+
+    Attributes:
+        side_ratio: shorter side of a rescaled image, relative to the side of its center crop.
+        mean: per channel, of pixels from 0 to 255.
+        std: standard deviation of the same.
+    """
+
+    side_ratio: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# For most of torchvision's weights: 256 pixels at a crop of 224, and the statistics of ImageNet.
+TORCHVISION_PREPROCESSING = Preprocessing(side_ratio=8 / 7, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+# GoogLeNet's weights were converted from a network that scaled pixels to [-1, 1].
+HALF_RANGE = (127.5, 127.5, 127.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +56,13 @@ class PretrainedNetwork:
     Attributes:
         network: the network that the weights belong to: with batch norms if the weights have them.
         state_dict: the weights by this package's tensor names.
-        is_from_torchvision: whether torchvision trained them, on ImageNet, as far as their names tell.
+        preprocessing: of the images on which torchvision measured their errors; ``None`` where torchvision did not
+            train them, as far as their names tell.
     """
 
     network: Network
     state_dict: StateDict
-    is_from_torchvision: bool
+    preprocessing: Preprocessing | None
 
 
 def load_pretrained(network: Network, scale: Scale, weights: str) -> PretrainedNetwork:
@@ -54,10 +77,15 @@ def load_pretrained(network: Network, scale: Scale, weights: str) -> PretrainedN
         UserError: if there is no such file, it is no state dict, or it does not fit the network or its classes.
     """
     if weights.startswith(TORCHVISION_PREFIX):
-        file = _cached_weights_file(weights.removeprefix(TORCHVISION_PREFIX))
+        published = _find_published_weights(weights.removeprefix(TORCHVISION_PREFIX))
+        file = _cached_weights_file(published)
     else:
         file = Path(weights)
-    return match_state_dict(network, scale, _read_state_dict(file), weights)
+        published = _published_weights_of_file(file)
+    pretrained = match_state_dict(network, scale, _read_state_dict(file), weights)
+    if published is None:
+        return pretrained
+    return replace(pretrained, preprocessing=_published_preprocessing(published, network))
 
 
 def match_state_dict(network: Network, scale: Scale, state_dict: StateDict, weights_name: str) -> PretrainedNetwork:
@@ -79,17 +107,13 @@ def match_state_dict(network: Network, scale: Scale, state_dict: StateDict, weig
     for candidate in candidates:
         candidate_shapes = _tensor_shapes(build_meta_network(candidate, scale).state_dict())
         if candidate_shapes == shapes:
-            return PretrainedNetwork(
-                network=candidate,
-                state_dict=state_dict,
-                is_from_torchvision=weights_name.startswith(TORCHVISION_PREFIX),
-            )
+            return PretrainedNetwork(network=candidate, state_dict=state_dict, preprocessing=None)
         # torchvision lists a network's tensors in the same order under other names.
         has_equal_order = list(candidate_shapes.values()) == list(shapes.values())
         if has_equal_order and _has_torchvision_names(state_dict):
             _refuse_other_stride(candidate, weights_name)
             renamed = dict(zip(candidate_shapes, state_dict.values(), strict=True))
-            return PretrainedNetwork(network=candidate, state_dict=renamed, is_from_torchvision=True)
+            return PretrainedNetwork(network=candidate, state_dict=renamed, preprocessing=TORCHVISION_PREPROCESSING)
     expected_shapes = _tensor_shapes(build_meta_network(network, scale).state_dict())
     raise UserError(_describe_mismatch(weights_name, expected_shapes, shapes, scale))
 
@@ -133,31 +157,65 @@ def _read_state_dict(file: Path) -> StateDict:
     return state
 
 
-def _cached_weights_file(weights_name: str) -> Path:
-    """The file in torch's cache that holds torchvision's weights of a name. Nothing is downloaded."""
+def _weights_classes() -> dict[str, Any]:
+    """List the enumerations of weights that torchvision publishes, by name."""
     from torchvision import models
 
+    return {name: getattr(models, name) for name in dir(models) if name.endswith("_Weights")}
+
+
+def _find_published_weights(weights_name: str) -> Any:
+    """Return torchvision's entry of weights by its name."""
     class_name, _, version = weights_name.partition(".")
-    known_classes = {name for name in dir(models) if name.endswith("_Weights")}
+    known_classes = _weights_classes()
     if class_name not in known_classes:
         raise UserError(
             f"torchvision has no weights {class_name!r}.{did_you_mean(class_name, known_classes)} "
             f"Expected a name such as {WEIGHTS_EXAMPLE}."
         )
-    weights_class = getattr(models, class_name)
+    weights_class = known_classes[class_name]
     versions = list(weights_class.__members__)
     if version not in versions:
         raise UserError(
             f"{class_name} has no version {version!r}; there are: {', '.join(versions)}. "
             f"Expected a name such as {WEIGHTS_EXAMPLE}."
         )
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_class[version].url).name
+    return weights_class[version]
+
+
+def _published_weights_of_file(file: Path) -> Any | None:
+    """Return torchvision's entry of the weights that it downloads under a file's name; ``None`` if there is none."""
+    if not HUB_FILE_NAME.search(file.name):  # torchvision takes a second to import
+        return None
+    published = [entry for weights_class in _weights_classes().values() for entry in weights_class]
+    return next((entry for entry in published if Path(entry.url).name == file.name), None)
+
+
+def _cached_weights_file(published: Any) -> Path:
+    """The file in torch's cache that holds torchvision's weights. Nothing is downloaded."""
+    class_name, version = type(published).__name__, published.name
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     if not file.is_file():
         raise UserError(
-            f"{weights_name} is not in torch's cache, {file}. Have torchvision download it once: "
+            f"{class_name}.{version} is not in torch's cache, {file}. Have torchvision download it once: "
             f"python -c 'from torchvision.models import {class_name} as w; w.{version}.get_state_dict()'."
         )
     return file
+
+
+def _published_preprocessing(published: Any, network: Network) -> Preprocessing:
+    """How torchvision prepared the images on which it measured the errors of its weights."""
+    transforms = published.transforms()
+    side_ratio = transforms.resize_size[0] / transforms.crop_size[0]
+    if type(published).__name__ == "GoogLeNet_Weights" and not _normalizes_again(network):
+        return Preprocessing(side_ratio=side_ratio, mean=HALF_RANGE, std=HALF_RANGE)
+    mean, std = (tuple(255 * value for value in values) for values in (transforms.mean, transforms.std))
+    return Preprocessing(side_ratio=side_ratio, mean=mean, std=std)
+
+
+def _normalizes_again(network: Network) -> bool:
+    """Whether it is torchvision's GoogLeNet as built with its weights: it scales normalized pixels to [-1, 1]."""
+    return isinstance(network, Custom) and bool(network.init_args.get("transform_input", False))
 
 
 def _describe_mismatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +14,15 @@ from lightning_modules.data.streaming import ImageFolderSplit
 from lightning_modules.data.types import DataError
 from lightning_modules.evaluation.inference import ViewScheme, evaluate_scorers, restore_scorer
 from lightning_modules.modules.metrics import TOP_K
-from lightning_modules.networks.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork, load_pretrained
+from lightning_modules.networks.pretrained import PretrainedNetwork, load_pretrained
 from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.specs.data import Data
-from lightning_modules.specs.errors import InvalidValue
+from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import Mirroring, Test, TestMode
 from studies.inspection.network_profiles import resolve_setup
 from studies.storage.trial_folder import TrialFolder
-
-# Shorter side of the image relative to the crop: 256 pixels at 224, at which torchvision reports its weights' errors.
-TORCHVISION_SIDE_RATIO = 8 / 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +113,12 @@ def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderE
     metrics, _ = evaluate_scorers([scorer], views, split, device)
     top1_error = metrics.error  # synchronizes with the device, so it must come before the clock is read
     seconds = time.perf_counter() - started_at
+    if not math.isfinite(metrics.mean_loss):
+        raise UserError(
+            f"with {request.weights}, {request.network} gives outputs that are not finite numbers for images of "
+            f"{request.folder}, so that it has no error. Expected weights of a training that did not diverge, and the "
+            "--mean and --std that it was trained with."
+        )
     return FolderEvaluation(
         network=request.network,
         weights=request.weights,
@@ -137,7 +141,7 @@ def _make_test(request: EvaluationRequest, pretrained: PretrainedNetwork) -> Tes
             f"--sides has a side of {smallest} pixels; expected {request.resolution} or more, the side of a crop. "
             "For a network that was trained on smaller images give --resolution."
         )
-    default_ratio = TORCHVISION_SIDE_RATIO if pretrained.is_from_torchvision else 1.0
+    default_ratio = pretrained.preprocessing.side_ratio if pretrained.preprocessing else 1.0
     # A spec states sides relative to the crop, so that it holds at every resolution.
     ratios = tuple(side / request.resolution for side in request.sides)
     mirroring: Mirroring = "always" if request.mirrored else "never"
@@ -156,9 +160,10 @@ def _pixel_statistics(
             f"channel, {request.channels}."
         )
     if request.mean:
+        _require_usable_statistics(request.mean, request.std)
         return request.mean, request.std
-    if pretrained.is_from_torchvision:
-        return IMAGENET_MEAN, IMAGENET_STD
+    if pretrained.preprocessing:
+        return pretrained.preprocessing.mean, pretrained.preprocessing.std
     if not (request.folder / "train").is_dir():
         raise DataError(
             f"{request.folder} has no train/<class>/, and a network must be evaluated with the normalization that it "
@@ -166,3 +171,11 @@ def _pixel_statistics(
             "channel."
         )
     return split.training_statistics()
+
+
+def _require_usable_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise InvalidValue(
+            f"--mean is {list(mean)} and --std is {list(std)}; expected finite numbers, and standard deviations above "
+            "0: pixels are divided by them."
+        )

@@ -17,7 +17,7 @@ from lightning_modules.data.normalization import channel_statistics
 from lightning_modules.data.streaming import ImageFileDataModule, ImageFolderSplit
 from lightning_modules.data.types import DataError
 from lightning_modules.networks.build import build_network
-from lightning_modules.networks.pretrained import match_state_dict
+from lightning_modules.networks.pretrained import TORCHVISION_PREPROCESSING, load_pretrained, match_state_dict
 from lightning_modules.profiling.profile import profile_spec
 from lightning_modules.specs.catalogue import VGG_A, find_network
 from lightning_modules.specs.data import Data
@@ -43,7 +43,7 @@ def test_torchvisions_state_dicts_are_matched_by_place(theirs, ours):
     with torch.device("meta"):
         state = getattr(torchvision.models, theirs)().state_dict()
     found = match_state_dict(find_network(ours), Scale(), state, "given")
-    assert found.is_from_torchvision
+    assert found.preprocessing == TORCHVISION_PREPROCESSING
     with torch.device("meta"):
         own = build_network(found.network, Scale()).state_dict()
     assert {name: each.shape for name, each in own.items()} == {
@@ -75,6 +75,63 @@ def test_they_give_torchvisions_logits(theirs):
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(module(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+def cache_weights(home, state_dict, file_name):
+    """Store weights where torchvision would have downloaded them to; return the file."""
+    file = home / "hub" / "checkpoints" / file_name
+    file.parent.mkdir(parents=True)
+    torch.save(state_dict, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("version", "file_name", "side"),
+    [("IMAGENET1K_V1", "resnet50-0676ba61.pth", 256), ("IMAGENET1K_V2", "resnet50-11ad3fa6.pth", 232)],
+)
+def test_torchvisions_weights_are_evaluated_at_their_own_side(tmp_path, monkeypatch, version, file_name, side):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    scale = Scale(width=0.0625, classes=2)
+    file = cache_weights(tmp_path, build_network(find_network("resnet-50"), scale).state_dict(), file_name)
+    write(tmp_path / "data" / "test", np.zeros((2, 240, 240, 1), dtype=np.uint8), (0, 1))
+    for weights in (f"torchvision:ResNet50_Weights.{version}", file):
+        shown = evaluated(
+            "--weights", weights, "--data", tmp_path / "data", "--width", "0.0625", "--json", name="resnet-50"
+        )
+        assert json.loads(shown)["sides"] == [side]
+
+
+def test_torchvisions_weights_bring_their_own_statistics(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    scale = Scale(width=0.0625, classes=2)
+    network = find_network("vgg-d")
+    cache_weights(tmp_path, build_network(network, scale).state_dict(), "vgg16_features-amdegroot-88682ab5.pth")
+    found = load_pretrained(network, scale, "torchvision:VGG16_Weights.IMAGENET1K_FEATURES").preprocessing
+    assert found.mean == pytest.approx((123, 117, 104), abs=0.01)
+    assert found.std == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize("transform_input", [False, True])
+def test_torchvisions_googlenet_gives_torchvisions_logits(tmp_path, monkeypatch, transform_input):
+    """torchvision builds it with ``transform_input`` for its weights, which the catalogue's network has not."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    theirs = torchvision.models.googlenet(num_classes=2, init_weights=False, transform_input=True).eval()
+    cache_weights(tmp_path, theirs.state_dict(), "googlenet-1378be20.pth")
+    network = find_network("googlenet")
+    network = replace(network, init_args={**network.init_args, "transform_input": transform_input})
+    found = load_pretrained(network, Scale(classes=2), "torchvision:GoogLeNet_Weights.IMAGENET1K_V1")
+    ours = build_network(found.network, Scale(classes=2)).eval()
+    ours.load_state_dict(found.state_dict)
+    pixels = torch.randint(0, 256, (2, 3, 96, 96), generator=torch.Generator().manual_seed(0)).float()
+
+    def normalized(mean, std):
+        return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+
+    with torch.no_grad():
+        expected = theirs(normalized(TORCHVISION_PREPROCESSING.mean, TORCHVISION_PREPROCESSING.std))
+        given = ours(normalized(found.preprocessing.mean, found.preprocessing.std))
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
 def write(folder, images, labels):
@@ -181,6 +238,9 @@ def mistakes(trial, tmp_path_factory):
     five = Scale(resolution=32, channels=1, classes=5, width=0.0625)
     torch.save(build_network(VGG_A, five).state_dict(), root / "five.pt")
     (root / "empty").mkdir()
+    diverged = build_network(VGG_A, replace(five, classes=10)).state_dict()
+    diverged["head.fc3.bias"].fill_(float("nan"))
+    torch.save(diverged, root / "diverged.pt")
     for name in ("0", "1"):
         (root / "test-only" / "test" / name).mkdir(parents=True)
         Image.new("L", (40, 40)).save(root / "test-only" / "test" / name / "image.png")
@@ -200,6 +260,11 @@ def mistakes(trial, tmp_path_factory):
         ("two.pt", "test-only", (), "test-only has no train/<class>/, and a network must be evaluated with the"),
         (None, None, ("--sides", "31,64"), "--sides has a side of 31 pixels; expected 32 or more, the side of a crop"),
         (None, None, ("--sides", "x"), "'x' is not a list of numbers, such as 256,384,512."),
+        (None, None, ("--mean", "0", "--std", "0"), "--std is [0.0]; expected finite numbers, and standard deviations"),
+        (None, None, ("--mean", "0", "--std", "-1"), "--mean is [0.0] and --std is [-1.0]; expected finite numbers"),
+        (None, None, ("--mean", "0", "--std", "nan"), "--mean is [0.0] and --std is [nan]; expected finite numbers"),
+        (None, None, ("--mean", "inf", "--std", "1"), "--mean is [inf] and --std is [1.0]; expected finite numbers"),
+        ("diverged.pt", None, ("--mean", "0", "--std", "1"), "vgg-a gives outputs that are not finite numbers for im"),
         (None, None, ("--mean", "1,2"), "--mean is [1.0, 2.0] and --std is []; expected both, with one number per "),
         ("torchvision:VGG17_Weights.X", None, (), "torchvision has no weights 'VGG17_Weights'. Did you mean 'VGG1"),
         ("torchvision:VGG16_Weights.V9", None, (), "VGG16_Weights has no version 'V9'; there are: IMAGENET1K_V1, "),
