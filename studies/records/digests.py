@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import pkgutil
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
-from importlib.machinery import ModuleSpec
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
 
+from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import flatten_fields
 from studies.hardware import device_name
@@ -23,6 +26,11 @@ USER_FACADES = frozenset({"lightning_modules.spec"})
 
 # All layers, not only those that train: imports are followed wherever they lead.
 FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
+
+# The methods by which IPython shows an object. Of a user's class no other counts as a view, whatever its name.
+IPYTHON_VIEWS = frozenset(
+    f"_repr_{kind}_" for kind in ("html", "png", "svg", "jpeg", "markdown", "latex", "json", "pretty", "mimebundle")
+)
 
 # Folders of pip and conda, and of Debian's own Python.
 INSTALLED_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
@@ -117,7 +125,7 @@ def _import_closure(entries: Iterable[str], *, first_party_only: bool = False) -
     while waiting:
         name = waiting.pop()
         root = name.partition(".")[0]
-        if root in sys.stdlib_module_names or name in closure:
+        if name in closure or _is_standard_library(root):
             continue
         if _is_installed(root):
             closure.add(root)
@@ -136,10 +144,9 @@ def _imported_names(name: str) -> list[str]:
     this package change nothing in the training.
     """
     spec = _find_module_spec(name)
-    source = _read_source(spec) if spec else ""
     package = spec.parent or "" if spec else ""
     names: list[str] = []
-    for node in ast.walk(_parse_training_code(source)):
+    for node in ast.walk(_parse_training_code(name, spec)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -151,15 +158,35 @@ def _names_imported_from(node: ast.ImportFrom, package: str) -> list[str]:
     """Resolve ``from module import names`` to modules: a name may be a submodule, or a member of the module."""
     module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
     root = module.partition(".")[0]
-    if root in sys.stdlib_module_names or _is_installed(root):
+    if _is_standard_library(root) or _is_installed(root):
         return [module]
     spec = _find_module_spec(module)
     if spec is None or spec.submodule_search_locations is None:
         return [module]  # no package, so that its names are members
+    if node.names[0].name == "*":
+        return [module, *_submodules_behind_star(module, spec)]
     members = [f"{module}.{alias.name}" for alias in node.names]
     submodules = [member for member in members if _find_module_spec(member)]
     # The package's ``__init__`` counts only where a name is defined in it.
     return submodules if len(submodules) == len(members) else [module, *submodules]
+
+
+def _submodules_behind_star(package: str, spec: ModuleSpec) -> list[str]:
+    """List the submodules that ``from package import *`` may import: those in a literal ``__all__``, or all."""
+    submodules = [module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)]
+    exported = _literal_exports(_parse_training_code(package, spec))
+    return [f"{package}.{name}" for name in submodules if exported is None or name in exported]
+
+
+def _literal_exports(tree: ast.Module) -> Iterable[str] | None:
+    """Return the names in a module's ``__all__``, where that is written as a list or tuple of texts."""
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and "__all__" in [ast.unparse(target) for target in statement.targets]:
+            try:
+                return list(ast.literal_eval(statement.value))
+            except (ValueError, TypeError):
+                return None
+    return None
 
 
 def _parent_packages(name: str) -> Iterator[str]:
@@ -169,6 +196,18 @@ def _parent_packages(name: str) -> Iterator[str]:
 
 def _is_first_party(name: str) -> bool:
     return name.partition(".")[0] in FIRST_PARTY_PACKAGES
+
+
+def _is_standard_library(root: str) -> bool:
+    """Return whether a module is one of Python's own; a user's ``wave.py``, which comes before Python's, is not."""
+    if root not in sys.stdlib_module_names:
+        return False
+    spec = _find_module_spec(root)
+    if spec is None or not spec.has_location:
+        return True  # of another platform, built in, or frozen
+    folders = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    is_there = any(Path(spec.origin or "").resolve().is_relative_to(folder) for folder in folders)
+    return is_there and not _is_installed(root)
 
 
 def _is_installed(root: str) -> bool:
@@ -181,16 +220,19 @@ def _is_installed(root: str) -> bool:
 
 
 def _find_module_spec(name: str) -> ModuleSpec | None:
+    if name in sys.stdlib_module_names:
+        # Not by what this process has imported: another one may have taken a user's file of that name.
+        found = (finder.find_spec(name) for finder in (BuiltinImporter, FrozenImporter, PathFinder))
+        return next(filter(None, found), None)
     try:
         return importlib.util.find_spec(name)
     except (ImportError, ValueError):  # its parent is no package; or the module is being run as a script
         return None
 
 
-def _read_source(spec: ModuleSpec) -> str:
-    """Read a module's source; empty where it has none, as a compiled extension or a namespace package."""
-    file = Path(spec.origin or "")
-    return file.read_text(encoding="utf-8") if file.suffix == ".py" else ""
+def _read_source(file: Path) -> str:
+    """Read a module's source in its own encoding; empty where it has none, as an extension or a namespace package."""
+    return importlib.util.decode_source(file.read_bytes()) if file.suffix == ".py" else ""
 
 
 def _hash_modules(names: Iterable[str]) -> str:
@@ -203,7 +245,8 @@ def _module_content(name: str) -> str:
     spec = _find_module_spec(name)
     if _is_installed(name.partition(".")[0]):
         return f"{name} {_distribution_version(name)}\n"
-    return f"{name}\n{_normalized_source(_read_source(spec)) if spec else 'absent'}\n"
+    # ``ast.dump`` leaves comments and layout out.
+    return f"{name}\n{ast.dump(_parse_training_code(name, spec)) if spec else 'absent'}\n"
 
 
 @cache
@@ -220,23 +263,34 @@ def _distribution_version(root: str) -> str:
     return ", ".join(sorted(versions)) or "no version"
 
 
-def _normalized_source(source: str) -> str:
-    """Return the syntax tree of what may train as text; ``ast.dump`` leaves comments and layout out."""
-    return ast.dump(_parse_training_code(source))
-
-
-def _parse_training_code(source: str) -> ast.Module:
+def _parse_training_code(name: str, spec: ModuleSpec | None) -> ast.Module:
     """Parse a module without its docstrings, and without the methods that only a notebook calls."""
-    tree = ast.parse(source)
+    tree = _parse_file(Path(spec.origin or "")) if spec else ast.Module(body=[], type_ignores=[])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
             node.body = node.body[1:]
         if isinstance(node, ast.ClassDef):
-            node.body = [statement for statement in node.body if not _is_notebook_view(statement)]
+            is_ours = _is_first_party(name)
+            node.body = [statement for statement in node.body if not _is_notebook_view(statement, is_ours=is_ours)]
     return tree
 
 
-def _is_notebook_view(statement: ast.stmt) -> bool:
+def _parse_file(file: Path) -> ast.Module:
+    """Parse a module's file.
+
+    Raises:
+        UserError: with file and line, for one that Python cannot read.
+    """
+    try:
+        return ast.parse(_read_source(file), filename=str(file))
+    except SyntaxError as error:
+        place = f"{file}, line {error.lineno}" if error.lineno else str(file)
+        raise UserError(f"{place}: {type(error).__name__}: {error.msg}.") from None
+    except ValueError as error:  # bytes that are no text in the file's encoding, or null bytes
+        raise UserError(f"{file} is no Python source: {error}. Correct the file, or state its encoding.") from None
+
+
+def _is_notebook_view(statement: ast.stmt, *, is_ours: bool) -> bool:
     """Whether a statement defines a method by which a prompt or IPython shows an object or an error.
 
     These are ``_repr_html_`` and its like, and a ``__repr__`` that imports the module of views in its body. Another
@@ -246,7 +300,9 @@ def _is_notebook_view(statement: ast.stmt) -> bool:
         return False
     if statement.name == "__repr__":
         return any(isinstance(line, ast.ImportFrom) and line.module == VIEWS_MODULE for line in statement.body)
-    return statement.name.startswith("_repr_") or statement.name == "_render_traceback_"
+    if is_ours:
+        return statement.name.startswith("_repr_") or statement.name == "_render_traceback_"
+    return statement.name in IPYTHON_VIEWS
 
 
 def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

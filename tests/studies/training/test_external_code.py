@@ -1,5 +1,6 @@
 """A user's own networks, data and ablation, in files of theirs: the contract, the training and the report hold."""
 
+import importlib
 import json
 import os
 import random
@@ -37,7 +38,7 @@ from studies.design.preview import preview_study
 from studies.design.trial import Trial
 from studies.design.verification import build_verified_networks
 from studies.hardware import Machine
-from studies.records.digests import code_digest, collect_class_paths, user_code_digest
+from studies.records.digests import _import_closure, code_digest, collect_class_paths, user_code_digest
 from studies.records.results import result_to_json
 from studies.runner.context import prepare_study
 from studies.runner.driver import run_study
@@ -828,6 +829,87 @@ def test_a_users_code_counts_wherever_it_stands_and_its_comments_do_not(place):
     assert digest() == first != ""
     place("probe_part.py", "WIDTH = 16\n")
     assert digest() != first
+
+
+@pytest.mark.parametrize("name", ["wave", "turtle", "code", "trace"])
+def test_a_users_module_counts_though_one_of_pythons_has_its_name(place, name):
+    def digests(text):
+        folder = Path(place(f"{name}.py", text)).parent
+        sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
+        place("probe_importing.py", f"import {name}\n")
+        importlib.invalidate_caches()
+        return user_code_digest((f"{name}.Net",)), user_code_digest(("probe_importing.Net",))
+
+    (first, imported_first), (second, imported_second) = digests("WIDTH = 1\n"), digests("WIDTH = 2\n")
+    assert first != second
+    assert imported_first != imported_second
+
+
+def test_the_standard_library_does_not_count(place):
+    sys.path.insert(0, str(Path(place("probe_plain.py", "")).parent))
+    assert _import_closure({"wave", "sys", "os", "posixpath", "_socket", "winreg", "probe_plain"}) == {"probe_plain"}
+
+
+def test_a_users_method_counts_unless_ipython_shows_objects_by_it(place):
+    def digest(method):
+        folder = Path(place("probe_shown.py", f"class Net:\n    width = 1\n{method}")).parent
+        sys.path.insert(0, str(folder))
+        return user_code_digest(("probe_shown.Net",))
+
+    plain = digest("")
+    assert digest("    def _repr_mimebundle_(self):\n        return {}\n") == plain
+    assert digest("    def _repr_vector(self):\n        return 1\n") != plain
+
+
+@pytest.mark.parametrize("exports", ['__all__ = ["probe_star_part"]\n', '__all__ = [*map(str, ["probe_star_part"])]\n'])
+def test_submodules_behind_a_star_count(place, tmp_path, exports):
+    (tmp_path / "probe_star").mkdir()
+    sys.path.insert(0, str(tmp_path))
+    place("probe_star/__init__.py", exports)
+    place("probe_star_net.py", "from probe_star import *\n")
+
+    def digest(width):
+        place("probe_star/probe_star_part.py", f"WIDTH = {width}\n")
+        return user_code_digest(("probe_star_net.Net",))
+
+    assert digest(1) != digest(2)
+
+
+def test_submodules_that_a_star_leaves_out_do_not_count(place, tmp_path):
+    (tmp_path / "probe_less").mkdir()
+    sys.path.insert(0, str(tmp_path))
+    place("probe_less/__init__.py", "__all__ = ['one']\n")
+    place("probe_less/one.py", "")
+    place("probe_less/two.py", "")
+    place("probe_less_net.py", "from probe_less import *\n")
+    assert _import_closure({"probe_less_net"}) == {"probe_less_net", "probe_less", "probe_less.one"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfWIDTH = 1\n", "# -*- coding: latin-1 -*-\nNAME = 'é'\n".encode("latin-1")]
+)
+def test_the_digest_reads_files_in_the_encodings_that_python_reads(place, content):
+    file = Path(place("probe_encoded.py", ""))
+    sys.path.insert(0, str(file.parent))
+    empty = user_code_digest(("probe_encoded.Net",))
+    file.write_bytes(content)
+    assert user_code_digest(("probe_encoded.Net",)) != empty
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = 1\ndef (\n", r"probe_wrong\.py, line 2: SyntaxError: invalid syntax"),
+        (b"x = '\xe9'\n", r"probe_wrong\.py: SyntaxError: invalid or missing encoding declaration"),
+        (b"\n\nx = '\xe9'\n", r"probe_wrong\.py is no Python source: 'utf-8' codec"),
+    ],
+)
+def test_a_file_that_python_cannot_read_is_named(place, content, said):
+    file = Path(place("probe_wrong.py", ""))
+    sys.path.insert(0, str(file.parent))
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        user_code_digest(("probe_wrong.Net",))
 
 
 def test_of_an_installed_package_the_version_counts(monkeypatch):
