@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ablations._paths import is_within
 from lightning_modules.specs.setup import Setup
-from lightning_modules.specs.values import Leaf, flatten_fields
+from lightning_modules.specs.values import Leaf, flatten_fields, same_leaf
 
 # The innermost item of a tuple that a path lies below: `network.stages.2.convs.1` of `network.stages.2.convs.1.kernel`.
 ITEM_PATH = re.compile(r".*\.\d+(?=\.)")
@@ -34,7 +34,7 @@ def compare_setups(before: Setup, after: Setup) -> tuple[Difference, ...]:
     differences = []
     for path in dict.fromkeys((*leaves_before, *leaves_after)):
         value_before, value_after = leaves_before.get(path), leaves_after.get(path)
-        if value_before != value_after:
+        if not same_leaf(value_before, value_after):
             differences.append(Difference(path=path, before=value_before, after=value_after))
     return tuple(differences)
 

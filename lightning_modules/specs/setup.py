@@ -18,7 +18,6 @@ from lightning_modules.specs.values import (
     Leaf,
     check_fields,
     edit_fields,
-    flatten_fields,
     require_field,
 )
 
@@ -77,9 +76,9 @@ class WarmStart:
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", Arguments(self.recipe))  # a plain dict may be given
         check_fields(self)
-        # Raises if a field or a value is not one of a recipe; as its fields, 1 and 1.0 are one setting.
-        leaves = flatten_fields(edit_fields(Recipe(), self.recipe), with_omitted=True)
-        object.__setattr__(self, "recipe", Arguments({path: leaves[path] for path in self.recipe}))
+        recipe = edit_fields(Recipe(), self.recipe)  # raises if a field or a value is not one of a recipe
+        # 1 and 1.0 are one setting, with one fingerprint.
+        object.__setattr__(self, "recipe", Arguments({name: getattr(recipe, name) for name in self.recipe}))
         require_field(len(self.layers) >= 1, self, "layers", "at least one layer path, such as stage1.conv1")
 
     def __repr__(self) -> str:

@@ -21,10 +21,22 @@ OMIT_DEFAULT: Mapping[str, bool] = {"omit_default": True}
 T = TypeVar("T")
 
 
+def same_leaf(leaf: object, other: object) -> bool:
+    """Whether two leaves are one setting: ``1``, ``True`` and ``1.0`` are three, and NaN is equal to NaN."""
+    return _leaf_identity(leaf) == _leaf_identity(other)
+
+
+def _leaf_identity(leaf: object) -> tuple[type, object]:
+    # By the type that JSON has for it, since that is what a fingerprint reads: NumPy's float64 is a float there.
+    leaf_type = next((kind for kind in (bool, int, float, str) if isinstance(leaf, kind)), type(leaf))
+    return leaf_type, "nan" if isinstance(leaf, float) and math.isnan(leaf) else leaf
+
+
 class Arguments(Mapping[str, Leaf]):
     """Named leaves as one immutable, hashable value, sorted by name.
 
-    Sorted, so that the order in which arguments were written changes neither equality nor a trial's fingerprint.
+    Sorted, so that the order in which arguments were written changes neither equality nor a trial's fingerprint. Two
+    are equal if every leaf is the same (:func:`same_leaf`).
     """
 
     def __init__(self, items: Mapping[str, Leaf] | Iterable[tuple[str, Leaf]] = ()) -> None:
@@ -39,11 +51,20 @@ class Arguments(Mapping[str, Leaf]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self._identity == Arguments(other)._identity
+
     def __hash__(self) -> int:
-        return hash(tuple(self._items.items()))
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         return repr(self._items)
+
+    @property
+    def _identity(self) -> tuple[tuple[str, tuple[type, object]], ...]:
+        return tuple((name, _leaf_identity(leaf)) for name, leaf in self._items.items())
 
 
 # -- Validation --------------------------------------------------------------------------------------------------------

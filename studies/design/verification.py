@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from ablations import REDRAW_PATHS, InvalidAblation, NotASingleChange
+from ablations import REDRAW_PATHS, InvalidAblation, NotASingleChange, compare_setups
 from lightning_modules.distributed import BATCH_NORM_TYPES
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.networks.custom import is_lightning_module
@@ -17,7 +17,6 @@ from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup, WarmStart
 from lightning_modules.specs.test import Test
-from lightning_modules.specs.values import flatten_fields
 from studies.design.instantiation import InstantiatedNetwork, compare_modules, instantiate_network
 from studies.design.trial import dependency_name
 
@@ -157,9 +156,9 @@ def _behave_differently(setup: Setup, other_setup: Setup) -> bool:
 
 def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedArm) -> None:
     ineffective_paths = []
-    for path in _differing_paths(first.setup, second.setup):
-        if not (_takes_effect(path, first) or _takes_effect(path, second)):
-            ineffective_paths.append(path)
+    for change in compare_setups(first.setup, second.setup):
+        if not (_takes_effect(change.path, first) or _takes_effect(change.path, second)):
+            ineffective_paths.append(change.path)
     if ineffective_paths:
         raise InvalidAblation(
             f"arms {first.name!r} and {second.name!r} differ in {', '.join(ineffective_paths)}, which has no effect on "
@@ -204,17 +203,11 @@ def _redraw_takes_effect(setup: Setup) -> bool:
     return setup.redraws == "weights"
 
 
-def _differing_paths(setup: Setup, other_setup: Setup) -> list[str]:
-    before, after = flatten_fields(setup), flatten_fields(other_setup)
-    return [path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path)]
-
-
 def _differ_only_in_modules(setup: Setup, other_setup: Setup) -> bool:
     """Return whether all differing settings are ones that the modules show: not initialisation, training or data."""
     invisible_paths = ("network.init", "network.auxiliary_weight")
-    return all(
-        path.startswith("network.") and path not in invisible_paths for path in _differing_paths(setup, other_setup)
-    )
+    differing_paths = [change.path for change in compare_setups(setup, other_setup)]
+    return all(path.startswith("network.") and path not in invisible_paths for path in differing_paths)
 
 
 def describe_data_parallel(setups: Mapping[str, Setup], num_workers_of: Callable[[str], int]) -> list[str]:

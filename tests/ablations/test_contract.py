@@ -27,9 +27,11 @@ from ablations import (
 )
 from lightning_modules.specs.catalogue import PLAIN_20, PLAIN_34, RESNET_20, RESNET_34_A, VGG_A, VGG_A_LRN, VGG_B
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup, WarmStart
+from lightning_modules.specs.values import flatten_fields
 
 A = Arm("A", {"network": VGG_A})
 LRN = Arm("LRN", {"network": VGG_A_LRN})
@@ -69,6 +71,38 @@ def test_a_path_covers_what_lies_below_it_and_not_what_merely_begins_alike():
     make(arms=(Arm("B", {"network": VGG_B}),), varies=("network.stages",))
     with pytest.raises(NotASingleChange):
         make(arms=(Arm("one layer more", {"network": VGG_B}),), varies=("network.stages.0.convs.1",))
+
+
+def custom(**arguments):
+    return {"network": Custom(class_path="mine.Net", init_args=arguments)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, True), (1, 1.0), (False, 0), ("1", 1)])
+def test_a_second_change_is_seen_where_only_the_type_of_an_argument_changes(before, after):
+    arms = Arm("a", custom(width=8, flag=before)), Arm("b", custom(width=16, flag=after))
+    with pytest.raises(NotASingleChange, match=rf"network\.init_args\.flag: {before} -> {after}"):
+        make(baseline=arms[0], arms=arms[1:], varies=("network.init_args.width",))
+
+
+def test_an_argument_may_vary_in_its_type_alone():
+    arms = Arm("a", custom(flag=1)), Arm("b", custom(flag=True))
+    ablation = make(baseline=arms[0], arms=arms[1:], varies=("network.init_args.flag",))
+    assert [setup.network.init_args["flag"] for setup in ablation.setups(Setup(network=VGG_A)).values()] == [1, True]
+
+
+def test_two_arguments_that_are_no_number_are_equal():
+    arms = Arm("a", custom(width=8, limit=float("nan"))), Arm("b", custom(width=16, limit=float("nan")))
+    make(baseline=arms[0], arms=arms[1:], varies=("network.init_args.width",))
+    same = [custom(limit=float("nan"))["network"] for _ in range(2)]
+    assert same[0] == same[1]
+    assert len(set(same)) == 1
+
+
+def test_a_float_of_a_source_networks_recipe_may_be_written_as_a_whole_number():
+    whole, number = (WarmStart(network=VGG_A, layers=("head",), recipe={"learning_rate": rate}) for rate in (1, 1.0))
+    assert whole == number
+    assert flatten_fields(whole) == flatten_fields(number)
+    assert repr(whole.recipe) == "{'learning_rate': 1.0}"
 
 
 def test_two_equal_arms_are_refused():
