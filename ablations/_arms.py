@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import get_args
 
 from ablations._conditional import Times, apply_edit, resolve_conditional
@@ -35,15 +36,19 @@ class Arm:
 
     Raises:
         UnknownPath: if a path names no field of a setup.
-        InvalidValue: if a field does not accept its value, or the arm's name is empty or reserved.
+        InvalidValue: if a field does not accept its value, if an edit would be undone by a later one, or if the arm's
+            name is empty or reserved.
     """
 
     name: str
     edits: Mapping[str, object]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InvalidValue(f"Arm.name is {self.name!r}; expected text.")
         if not self.name.strip():
             raise InvalidValue("an arm needs a name.")
+        self._check_edits()
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
             raise InvalidValue(
                 f"the name of an arm begins with {self.name[:40]!r} and has {len(self.name)} characters; expected up "
@@ -56,6 +61,17 @@ class Arm:
             )
         for setup in REPRESENTATIVE_SETUPS:
             self.apply(setup)
+
+    def _check_edits(self) -> None:
+        if not isinstance(self.edits, Mapping) or not all(isinstance(path, str) for path in self.edits):
+            raise InvalidValue(
+                f"the edits of arm {self.name!r} are {self.edits!r}; expected a mapping from paths to values."
+            )
+        for earlier, later in combinations(self.edits, 2):
+            if is_below(earlier, later):
+                raise InvalidValue(
+                    f"arm {self.name!r} sets {earlier} before {later}, which replaces it; expected {later} first."
+                )
 
     def __repr__(self) -> str:
         # A whole network is long, and comes last: a long line is cut at its end.

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ablations._claims import Claim, DoesNotHelp, Endpoint, Helps
 from ablations._errors import InvalidAblation
+from ablations._fields import require_type
 from lightning_modules.specs.notebook_html import describe_object, describe_settings
 
 DesignKind = Literal["leave-one-out", "add-one", "step-by-step"]
@@ -26,7 +27,7 @@ class Component:
         caveat: why the two arms are not like for like, if they are not.
 
     Raises:
-        InvalidAblation: for a component without a name or without edits.
+        InvalidAblation: for a component without a name or without edits, and for a field of another type.
     """
 
     name: str
@@ -36,8 +37,12 @@ class Component:
     caveat: str = ""
 
     def __post_init__(self) -> None:
+        require_type(self.name, str, "name", "text, the name of a component")
         if not self.name.strip():
             raise InvalidAblation("a component needs a name.")
+        require_type(self.edits, Mapping, "edits", f"a mapping from paths to values, of component {self.name!r}")
+        # Any text is true to Python: helps="no" would claim the opposite.
+        require_type(self.helps, bool, "helps", f"True or False, of component {self.name!r}")
         if not self.edits:
             raise InvalidAblation(f"component {self.name!r} has no edits; expected paths with their values.")
 

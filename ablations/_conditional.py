@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,7 +10,7 @@ from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import describe_object, describe_settings
 from lightning_modules.specs.setup import Setup
-from lightning_modules.specs.values import edit_field, flatten_fields
+from lightning_modules.specs.values import edit_field, flatten_fields, require_field
 
 T = TypeVar("T")
 
@@ -50,9 +51,17 @@ class ByData(Generic[T]):
 
 @dataclass(frozen=True)
 class Times:
-    """A multiple of the base setup's value; a whole number is rounded to a whole number."""
+    """A multiple of the base setup's value; a whole number is rounded to a whole number.
+
+    Raises:
+        InvalidValue: for a factor that is no finite number.
+    """
 
     factor: float
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.factor, (int, float)) and not isinstance(self.factor, bool)
+        require_field(is_number and math.isfinite(self.factor), self, "factor", "a finite number")
 
     def resolve(self, setup: Setup, path: str) -> Any:
         """The product for the number at a dotted path.

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from types import NoneType
 from typing import ClassVar
 
 from ablations._arms import DEFAULT_SETUP, DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
@@ -23,6 +24,14 @@ from ablations._conditional import CONDITIONAL_VALUES, ByResolution
 from ablations._differences import compare_setups, summarize_differences
 from ablations._errors import InvalidAblation, NotASingleChange
 from ablations._factorial import Factorial
+from ablations._fields import (
+    require_measured_endpoints,
+    require_property,
+    require_question,
+    require_reasons,
+    require_type,
+    tuple_of,
+)
 from ablations._paths import is_within, paths_overlap
 from ablations._property_contrast import Property
 from ablations._reference import Reference
@@ -56,8 +65,8 @@ class Ablation:
 
     Raises:
         NotASingleChange: naming every stray change with both values.
-        InvalidAblation: if two arms are equal or share a name, if a claim or figure names an unknown arm, or if
-            ``varies`` or ``forced`` names no setting.
+        InvalidAblation: if a field has a value of another type, if two arms are equal or share a name, if a claim or
+            figure names an unknown arm or endpoint, or if ``varies`` or ``forced`` names no setting.
     """
 
     question: str
@@ -75,30 +84,31 @@ class Ablation:
     fewest_arms: ClassVar[int] = 1  # besides the baseline
 
     def __post_init__(self) -> None:
-        self._accept_single_values()
+        self._check_types()
         arms = [arm.of_baseline(self.baseline) if isinstance(arm, Placebo) else arm for arm in self.arms]
         object.__setattr__(self, "arms", tuple(arms))
-        if not (self.question or "").strip():  # a file without a docstring has None
-            raise InvalidAblation("an ablation needs a question: give the file a docstring, for question=__doc__.")
         if len(self.arms) < self.fewest_arms:
             raise InvalidAblation("an ablation needs at least one arm besides its baseline.")
         self._require_distinct_names()
         self._require_known_arms()
+        require_measured_endpoints(self.claims)
         self._require_known_paths()
         self._verify_representative_setups()
 
-    def _accept_single_values(self) -> None:
-        """Make tuples of a single arm, path or claim: ``claims=(Helps(...))`` without its comma is no tuple."""
-        item_types: dict[str, type] = {"arms": Arm, "varies": str, "claims": Claim}
+    def _check_types(self) -> None:
+        """Check the fields as given, and make tuples of a single arm, path, claim or replication."""
+        require_question(self.question)
+        require_type(self.baseline, Arm, "baseline", "an Arm")
+        require_reasons(self.forced)
+        require_property(self.property_studied)
+        require_type(self.factorial, (Factorial, NoneType), "factorial", "None or a Factorial")
+        require_type(self.design, (ComponentDesign, NoneType), "design", "None, or what a generated ablation sets")
+        require_type(self.reference, (Reference, ByResolution, NoneType), "reference", "None or a Reference")
+        item_types: dict[str, type] = {"arms": Arm, "varies": str, "claims": Claim, "replications": Replication}
         for name, item_type in item_types.items():
             value = getattr(self, name)
-            items = (value,) if isinstance(value, item_type) else value
-            is_sequence = isinstance(items, (tuple, list))
-            if not is_sequence or not all(isinstance(item, item_type) for item in items):
-                raise InvalidAblation(
-                    f"`{name}` is {value!r}; expected a tuple of {item_type.__name__} objects, each with a comma."
-                )
-            object.__setattr__(self, name, tuple(items))  # the class is frozen
+            if not isinstance(value, ByResolution):
+                object.__setattr__(self, name, tuple_of(value, item_type, name))  # the class is frozen
 
     def __repr__(self) -> str:
         names = [f"{self.baseline.name} (baseline)", *(arm.name for arm in self.arms)]

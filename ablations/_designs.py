@@ -17,6 +17,7 @@ from ablations._conditional import CONDITIONAL_VALUES, Times
 from ablations._contract import Ablation
 from ablations._differences import Difference, compare_setups
 from ablations._errors import InvalidAblation
+from ablations._fields import require_type, tuple_of
 from ablations._paths import is_within
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
@@ -58,13 +59,13 @@ class _GeneratedAblation(Ablation):
             claims.append(contrast.make_claim(component, self.endpoint))
         if kind == "step-by-step" and len(components) > 1:
             claims.append(Helps(arm=arms[-1].name, over=arms[0].name, endpoint=self.endpoint))
-        declared = (self.claims,) if isinstance(self.claims, Claim) else self.claims
-        claims += [claim for claim in declared if claim not in claims]
+        claims += [claim for claim in tuple_of(self.claims, Claim, "claims") if claim not in claims]
         design = ComponentDesign(kind=kind, endpoint=self.endpoint, contrasts=tuple(contrasts))
         self._set(claims=tuple(claims), design=design)
 
     def _generate_from_origin(self, kind: DesignKind, origin: Arm, given: object) -> None:
         """Set the fields of an ablation whose every arm differs from one origin, the baseline, by one component."""
+        require_type(origin, Arm, "full" if kind == "leave-one-out" else "base", "an Arm")
         components = _require_components(given, "components")
         self._set(components=components)
         leaves_out = kind == "leave-one-out"
@@ -150,6 +151,8 @@ class StepByStep(_GeneratedAblation):
     steps: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
+        require_type(self.base, Arm, "base", "an Arm")
+        require_type(self.target, Arm, "target", "an Arm")
         _require_different(self.base, self.target)
         steps = _require_components(self.steps or _steps_between(self.base, self.target), "steps")
         self._set(steps=steps)

@@ -28,7 +28,7 @@ class Factorial:
         cells: arm names, one row per level of ``rows``; in each row, one arm per level of ``columns``.
 
     Raises:
-        InvalidAblation: if a factor has fewer than two levels, or a cell is missing or used twice.
+        InvalidAblation: if a factor has fewer than two levels or two of one name, or a cell is missing or used twice.
     """
 
     rows: Factor
@@ -39,6 +39,11 @@ class Factorial:
         num_rows, num_columns = len(self.rows.levels), len(self.columns.levels)
         if min(num_rows, num_columns) < 2:
             raise InvalidAblation("a factorial needs at least two levels of each factor.")
+        for factor in (self.rows, self.columns):
+            if len(set(factor.levels)) < len(factor.levels):
+                raise InvalidAblation(
+                    f"the factor {factor.name} has the levels {', '.join(factor.levels)}; expected different ones."
+                )
         row_lengths = [len(row) for row in self.cells]
         if row_lengths != [num_columns] * num_rows or len(set(self.arms)) < len(self.arms):
             raise InvalidAblation(

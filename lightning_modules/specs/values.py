@@ -165,7 +165,8 @@ def edit_field(value: T, path: str, new_value: object) -> T:
         new_item = edit_field(value[index], rest, new_value) if rest else new_value
         return (*value[:index], new_item, *value[index + 1 :])  # type: ignore[return-value]
     if isinstance(value, Arguments):
-        return Arguments({**value, head: new_value})  # type: ignore[return-value, arg-type]
+        new_leaf = edit_field(value[head], rest, new_value) if rest else new_value  # below a leaf there is no field
+        return Arguments({**value, head: new_leaf})  # type: ignore[return-value, dict-item]
     new_field = edit_field(getattr(value, head), rest, new_value) if rest else new_value
     # `replace` runs `__post_init__`, so that the copy is checked as any other value.
     return dataclasses.replace(value, **{head: new_field})  # type: ignore[type-var]
@@ -188,13 +189,15 @@ def annotation_at(value: object, path: str) -> Any:
     annotation = _field_annotation(value, head)
     if not rest:
         return annotation
-    child = value[int(head)] if isinstance(value, tuple) else getattr(value, head)
-    return annotation_at(child, rest)
+    if isinstance(value, tuple):
+        return annotation_at(value[int(head)], rest)
+    return annotation_at(value[head] if isinstance(value, Arguments) else getattr(value, head), rest)
 
 
 def _field_annotation(value: object, name: str) -> Any:
     if isinstance(value, tuple):
-        if not (name.isdigit() and int(name) < len(value)):
+        # Written in one way only: under the path 00 an override would pass for another setting than that of 0.
+        if name not in map(str, range(len(value))):
             raise UnknownPath(f"{name!r} is not an index of these {len(value)} items; expected 0 to {len(value) - 1}.")
         return type(value[int(name)])
     if isinstance(value, Arguments):

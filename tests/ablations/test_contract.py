@@ -17,8 +17,11 @@ from ablations import (
     Helps,
     HelpsBy,
     InvalidAblation,
+    Metric,
     NotASingleChange,
     Reference,
+    ReplicatedError,
+    Replication,
     SaturatesAt,
     Times,
     compare_properties,
@@ -31,7 +34,7 @@ from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup, WarmStart
-from lightning_modules.specs.values import flatten_fields
+from lightning_modules.specs.values import annotation_at, flatten_fields
 
 A = Arm("A", {"network": VGG_A})
 LRN = Arm("LRN", {"network": VGG_A_LRN})
@@ -237,6 +240,11 @@ def test_a_factorial_of_one_level_is_refused():
         crossed(rows=Factor(name="r", levels=("1",)), cells=(("A", "LRN"),))
 
 
+def test_two_levels_of_one_name_are_refused():
+    with pytest.raises(InvalidAblation, match="the factor r has the levels s, s; expected different ones"):
+        crossed(rows=Factor(name="r", levels=("s", "s")))
+
+
 def test_a_factorial_about_no_arm_is_refused():
     with pytest.raises(InvalidAblation, match="a factorial names the unknown arm 'B'"):
         make(factorial=crossed())
@@ -363,3 +371,79 @@ def test_a_name_that_no_table_can_show_is_refused(name):
 def test_a_share_of_seeds_cannot_be_claimed_to_be_no_better():
     with pytest.raises(InvalidValue, match="a share of seeds has no smallest effect of interest; claim that an arm He"):
         DoesNotHelp(arm="A", over="B", endpoint="trainability")
+
+
+REPLICATION = Replication(source="s", recipe="r", differs="", values={"A": ReplicatedError(mean=1.0)})
+REFUSED_FIELDS = {
+    "a property that is none": (
+        {"property_studied": "weight_layer"},
+        r"`property_studied` is 'weight_layer'; expected None or one of 'weight_layers'.*Did you mean 'weight_layers'",
+    ),
+    "forced paths without reasons": (
+        {"forced": ("recipe.epochs",)},
+        r"`forced` is \('recipe\.epochs',\); expected a mapping from paths to reasons",
+    ),
+    "an empty reason": (
+        {"forced": {"recipe.epochs": " "}},
+        r"`forced` has ' ' for recipe\.epochs; expected the reason",
+    ),
+    "no reason": ({"forced": {"recipe.epochs": None}}, r"`forced` has None for recipe\.epochs; expected the reason"),
+    "a metric of other trainers": (
+        {"claims": (Helps(arm="LRN", over="A", endpoint=Metric(name="mIoU")),)},
+        r"a claim is about 'mIoU', .*expected an endpoint of a study's trials: test_error, balanced_error",
+    ),
+    "such a metric in a conjunction": (
+        {"claims": AllOf(parts=(Helps(arm="LRN", over="A"), Helps(arm="LRN", over="A", endpoint=Metric(name="mIoU"))))},
+        r"a claim is about 'mIoU'",
+    ),
+    "no baseline": ({"baseline": None}, r"`baseline` is None; expected an Arm"),
+    "a number as question": ({"question": 5}, r"`question` is 5; expected text"),
+    "a number of replications": ({"replications": 5}, r"`replications` is 5; expected a tuple of Replication objects"),
+    "a mapping as reference": ({"reference": {"A": 1.0}}, r"`reference` is {'A': 1\.0}; expected None or a Reference"),
+    "a text as factorial": ({"factorial": "x"}, r"`factorial` is 'x'; expected None or a Factorial"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED_FIELDS)
+def test_a_field_of_another_type_is_refused_where_the_ablation_is_declared(mistake):
+    changes, said = REFUSED_FIELDS[mistake]
+    with pytest.raises(InvalidAblation, match=said):
+        make(**changes)
+
+
+def test_a_single_replication_needs_no_comma():
+    assert make(replications=REPLICATION).replications == (REPLICATION,)
+
+
+REFUSED_ARMS = {
+    "a number as name": (lambda: Arm(5, {}), r"Arm\.name is 5; expected text"),
+    "no edits": (lambda: Arm("x", None), r"the edits of arm 'x' are None; expected a mapping from paths to values"),
+    "a number as path": (lambda: Arm("x", {1: 2}), r"the edits of arm 'x' are {1: 2}; expected a mapping from paths"),
+    "a text as factor": (lambda: Times("2"), r"Times\.factor is '2'; expected a finite number"),
+    "no number as factor": (lambda: Times(float("nan")), r"Times\.factor is nan; expected a finite number"),
+    "an edit that a later one undoes": (
+        lambda: Arm("x", {"network.norm": "batch", "network": VGG_A}),
+        r"arm 'x' sets network\.norm before network, which replaces it; expected network first",
+    ),
+    "a second name of an index": (
+        lambda: Arm("x", {"network.stages.00.width": 3}),
+        r"path 'network\.stages\.00\.width': '00' is not an index of these 5 items; expected 0 to 4",
+    ),
+    "an index in other digits": (lambda: Arm("x", {"network.stages.².width": 3}), r"'²' is not an index"),
+    "a path below an argument": (
+        lambda: Arm("x", {**custom(width=8), "network.init_args.width.foo": 5}),
+        r"8 has no fields, so there is no field 'foo' below it",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED_ARMS)
+def test_an_arm_that_cannot_be_meant_is_refused(mistake):
+    make_arm, said = REFUSED_ARMS[mistake]
+    with pytest.raises(InvalidValue, match=said):
+        make_arm()
+
+
+def test_there_is_no_annotation_below_an_argument():
+    with pytest.raises(UnknownPath, match="8 has no fields"):
+        annotation_at(Setup(**custom(width=8)), "network.init_args.width.foo")

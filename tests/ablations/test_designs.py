@@ -247,6 +247,14 @@ REFUSED = {
     "no component": (lambda: add_one(components=()), r"`components` is \(\); expected a tuple of Component objects"),
     "an arm for a component": (lambda: add_one(BASE), r"`components` is .*; expected a tuple of Component objects"),
     "a component without edits": (lambda: Component("nothing", {}), r"component 'nothing' has no edits"),
+    "a component of a number as name": (lambda: Component(3, {"network.norm": "batch"}), r"`name` is 3; expected text"),
+    "a component of no edits": (lambda: Component("x", None), r"`edits` is None; expected a mapping .*component 'x'"),
+    "a text for yes or no": (
+        lambda: Component("x", {"network.norm": "batch"}, helps="no"),
+        r"`helps` is 'no'; expected True or False, of component 'x'",
+    ),
+    "no arm to add to": (lambda: add_one(BATCH_NORM, base=None), r"`base` is None; expected an Arm"),
+    "no claims": (lambda: add_one(BATCH_NORM, claims=None), r"`claims` is None; expected a tuple of Claim objects"),
     "a component without a name": (lambda: Component(" ", {"network.norm": "batch"}), r"a component needs a name"),
     "another endpoint": (
         lambda: add_one(endpoint="memory"),
