@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from ablations import Ablation, compare_setups, paths_overlap, summarize_differences
+from ablations import REDRAW_PATHS, Ablation, compare_setups, paths_overlap, summarize_differences
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
 from lightning_modules.specs.setup import Setup
@@ -63,8 +63,8 @@ class Study:
         self._check_interim_analyses()
         setups = self.setups()
         if self.tuning:
-            self._require_tunable_arms(setups)
-            self._check_tuning_seeds_disjoint(self.tuning)
+            self._require_tunable_arms(setups, self.tuning)
+            self._check_tuning_seeds(self.tuning)
             # Bounds in numbers from here on: they are part of the conditions digest. The class is frozen.
             object.__setattr__(self, "tuning", self.tuning.resolve_for_study(setups, self.varied_paths))
 
@@ -116,7 +116,12 @@ class Study:
                 "and seeds in increasing order."
             )
 
-    def _require_tunable_arms(self, setups: Mapping[str, Setup]) -> None:
+    def _require_tunable_arms(self, setups: Mapping[str, Setup], tuning: TuningBudget) -> None:
+        if "recipe.trains" in tuning.paths:
+            raise InvalidValue(
+                "recipe.trains cannot be tuned; expected another setting of the recipe: a linear classifier has no "
+                "recipe to be tuned with it. Leave it out of the space."
+            )
         evaluations: list[str] = []
         linear_probes: list[str] = []
         for arm, setup in setups.items():
@@ -135,7 +140,11 @@ class Study:
                 "where recipes are to be tuned. Leave out --tune."
             )
 
-    def _check_tuning_seeds_disjoint(self, tuning: TuningBudget) -> None:
+    def _check_tuning_seeds(self, tuning: TuningBudget) -> None:
+        if not all(_is_valid_seed(seed) for seed in tuning.seeds):
+            raise InvalidValue(
+                f"tuning seeds are {list(tuning.seeds)}; expected different whole numbers from 0 up to {MAX_SEED}."
+            )
         shared = sorted({*self.seeds} & {*tuning.seeds})
         if shared:
             raise InvalidValue(
@@ -150,6 +159,10 @@ class Study:
         return self.ablation.setups(self.base_setup, self.overrides)
 
     def _check_override(self, path: str) -> None:
+        if path in REDRAW_PATHS:
+            raise InvalidValue(
+                f"{path} is what a placebo sets; it cannot be set for all arms. Add a Placebo to the ablation's arms."
+            )
         if any(paths_overlap(path, varied) for varied in self.ablation.varies):
             raise InvalidValue(
                 f"{path} is what {self.name} varies ({', '.join(self.ablation.varies)}); it cannot be set for all arms."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
 from ablations import Times, paths_overlap
@@ -22,6 +22,7 @@ from lightning_modules.specs.values import (
     check_fields,
     describe_annotation,
     edit_field,
+    edit_fields,
     flatten_fields,
     parse_leaf,
     require_field,
@@ -33,6 +34,7 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 PRUNINGS: tuple[Pruning, ...] = get_args(Pruning)
 FIRST_TUNING_SEED = 1_000_000  # far from the seeds that a user chooses for a comparison
 DEFAULT_NUM_RUNGS = 3
+JOINTLY_CHECKED_PATHS = ("recipe.augmentation", "recipe.side_from", "recipe.side_to")  # by Setup.require_consistent
 
 # Candidates that TPE proposes before it sees their results. A fixed size makes the candidates independent of the number
 # of workers.
@@ -257,7 +259,7 @@ class TuningBudget:
             varied_paths: paths in which the study's arms may differ.
 
         Raises:
-            InvalidValue: where the study varies a tuned path, or the recipe does not admit a value of the space.
+            InvalidValue: where the study varies a tuned path, or an arm does not admit a candidate of the space.
         """
         varied_paths = tuple(varied_paths)
         for path in self.paths:
@@ -268,10 +270,23 @@ class TuningBudget:
                 )
             if values == {None}:
                 raise InvalidValue(f"{path} is no setting of the study's recipe.")
+        baseline = next(iter(setups.values()))
+        resolved = replace(self, space=tuple(dimension.resolve(baseline) for dimension in self.space))
         for arm, setup in setups.items():
             self._require_growing_rungs(arm, setup.recipe.epochs)
-        baseline = next(iter(setups.values()))
-        return replace(self, space=tuple(dimension.resolve(baseline) for dimension in self.space))
+            resolved._require_consistent_candidates(arm, setup)
+        return resolved
+
+    def _require_consistent_candidates(self, arm: str, setup: Setup) -> None:
+        """Check every combination of the settings that a setup checks together, ranges at their ends."""
+        dimensions = [dimension for dimension in self.space if dimension.path in JOINTLY_CHECKED_PATHS]
+        ends = [dimension.bounds if isinstance(dimension, Range) else dimension.values for dimension in dimensions]
+        for values in product(*ends):
+            leaves = {dimension.path: value for dimension, value in zip(dimensions, values, strict=True)}
+            try:
+                edit_fields(setup, leaves).require_consistent()
+            except InvalidValue as error:
+                raise InvalidValue(f"the space has candidates that {arm} does not admit: {error}") from None
 
     def _require_growing_rungs(self, arm: str, full_epochs: int) -> None:
         """Check that every rung trains longer than the one before: rounding may make two of them equal."""

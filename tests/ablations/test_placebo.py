@@ -7,6 +7,7 @@ from lightning_modules.specs.catalogue import VGG_A, VGG_A_LRN
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import flatten_fields
+from studies.design.declare import declare
 from studies.design.trial import Trial
 from studies.design.verification import build_verified_networks
 from studies.protocols import load
@@ -51,6 +52,12 @@ def test_another_stream_is_refused():
 def test_an_override_reaches_the_placebo_as_it_does_the_baseline():
     setups = make(Placebo()).setups(BASE, {"recipe.epochs": 3})
     assert {setup.recipe.epochs for setup in setups.values()} == {3}
+
+
+@pytest.mark.parametrize("path", ["redraws", "redraw_name"])
+def test_a_draw_cannot_be_set_for_all_arms(path):
+    with pytest.raises(InvalidValue, match=f"{path} is what a placebo sets; it cannot be set for all arms"):
+        declare("lrn", overrides={path: "weights"})
 
 
 def test_a_draw_is_named_only_where_something_is_redrawn():

@@ -180,6 +180,45 @@ def test_a_space_that_names_what_the_study_varies_is_refused():
         declare("weight_decay", tuning=TuningBudget(trials=4, space=(Range(path=DECAY, low=1e-5, high=1e-3),))).setups()
 
 
+SIDES = [Range(path="recipe.side_from", low=1, high=2), Range(path="recipe.side_to", low=2, high=3)]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        (Choice(path="recipe.augmentation", values=("shift", "crop-flip")),),
+        (SIDES[0],),
+        (Choice(path="recipe.augmentation", values=("crop-flip", "none")), *SIDES),
+        (
+            Choice(path="recipe.augmentation", values=("crop-flip", "crop-flip-colour")),
+            SIDES[0],
+            replace(SIDES[1], low=1.5),
+        ),
+    ],
+)
+def test_a_space_of_candidates_that_an_arm_does_not_admit_is_refused(space, small):
+    other = replace(small, scale=replace(small.scale, width=0.125))
+    with pytest.raises(InvalidValue, match="the space has candidates that A does not admit: Recipe"):
+        TuningBudget(trials=4, space=space).resolve_for_study({"A": small, "B": other}, [])
+
+
+def test_settings_that_agree_in_every_combination_can_be_tuned_together(small):
+    space = (Choice(path="recipe.augmentation", values=("crop-flip", "crop-flip-colour")), *SIDES)
+    assert TuningBudget(trials=4, space=space).resolve_for_study({"A": small}, []).space == space
+
+
+def test_what_is_trained_cannot_be_tuned():
+    space = (Choice(path="recipe.trains", values=("network", "linear classifier")),)
+    with pytest.raises(InvalidValue, match=r"recipe\.trains cannot be tuned; expected another setting"):
+        declare("lrn", tuning=TuningBudget(trials=2, space=space))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_tuning_seed_has_the_bounds_of_other_seeds(seed):
+    with pytest.raises(InvalidValue, match=rf"tuning seeds are \[{seed}\]; expected different whole numbers from 0 up"):
+        declare("lrn", tuning=TuningBudget(trials=2, seeds=(seed,)))
+
+
 @pytest.mark.parametrize("seeds", [(0, 7), (7,)])
 def test_tuning_and_comparison_share_no_seed(seeds):
     with pytest.raises(InvalidValue, match="7"):
