@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -111,7 +113,8 @@ def _import_named(name: str) -> ModuleType:
         file_hint = f" There is a file {file} in this folder: give its path, ./{file}." if file.is_file() else ""
         hint = file_hint or did_you_mean(name, names())  # first: the list is long
         raise UnknownAblation(f"No ablation named {name!r}.{hint} There are: {', '.join(names())}.")
-    return importlib.import_module(f"ablations.{name}")
+    with _located_errors(ABLATIONS_FOLDER / f"{name}.py"):
+        return importlib.import_module(f"ablations.{name}")
 
 
 def _import_file(file: Path) -> ModuleType:
@@ -126,15 +129,22 @@ def _import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs, as Python's own import does: its classes are looked up there by their class paths.
     sys.modules[file.stem] = module
-    try:
+    with _located_errors(file):
         spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _located_errors(file: Path) -> Iterator[None]:
+    """Tell whatever the code of an ablation's file raises by file and line; the cause is chained."""
+    try:
+        yield
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything; the cause is chained
+    except (Exception, SystemExit) as error:
         raise InvalidAblation(
             f"{_error_location(error, file)}: {type(error).__name__}: {_error_message(error)}"
         ) from error
-    return module
 
 
 def _prioritize_folder(folder: Path) -> None:
@@ -199,8 +209,8 @@ def _describe_namesake(file: Path) -> str:
     if file.stem in sys.stdlib_module_names:
         return "a module of Python's standard library"
     module = sys.modules.get(file.stem)
-    if module is None:
-        return ""
+    if module is None or _is_user_module(file.stem, module):
+        return ""  # a module of a file loaded before is forgotten when the next one is loaded
     module_file = getattr(module, "__file__", None)
     if not module_file:
         return "a module that is already imported"

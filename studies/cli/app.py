@@ -5,15 +5,18 @@ Commands import frameworks when they run, so that `ablate --help` answers at onc
 
 from __future__ import annotations
 
+import sys
 from typing import TypedDict
 
 import click
 
 import ablations
+from ablations import Ablation
+from lightning_modules.specs.errors import UserError
 from studies import protocols
 from studies.cli import archive, maintenance, networks
 from studies.cli.authoring import check, completion, new
-from studies.cli.common.errors import CommandGroup, run_and_exit
+from studies.cli.common.errors import EXIT_FAILURE, CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.reporting import choose, gate, judge, plan, reports, status, ui
 from studies.cli.running import calibrate, cancel, latency, register, run
@@ -47,8 +50,8 @@ def main(debug: bool) -> None:
 @main.command("list", epilog=format_examples("ablate list --json"))
 @json_option
 def list_(as_json: bool) -> None:
-    """List the ablations and the protocols."""
-    loaded = {name: ablations.load(name) for name in ablations.names()}
+    """List the ablations and the protocols; exit code 1 where the file of an ablation is broken."""
+    loaded, broken = _load_ablations()
     summaries = [_summarize_protocol(name) for name in protocols.names()]
     if as_json:
         rows = []
@@ -61,16 +64,33 @@ def list_(as_json: bool) -> None:
                     "claims": [claim.sentence for claim in ablation.claims],
                 }
             )
-        print_json({"ablations": rows, "protocols": summaries})
-        return
-    print_table(
-        ("ablation", "arms", "question"),
-        [(name, len(ablation.all_arms), ablation.question.strip()) for name, ablation in loaded.items()],
-    )
-    print_table(
-        ("protocol", "seeds", "what it is"),
-        [(summary["name"], len(summary["seeds"]), summary["about"]) for summary in summaries],
-    )
+        failures = [{"name": name, "error": error} for name, error in broken.items()]
+        print_json({"ablations": rows, "broken": failures, "protocols": summaries})
+    else:
+        print_table(
+            ("ablation", "arms", "question"),
+            [(name, len(ablation.all_arms), ablation.question.strip()) for name, ablation in loaded.items()],
+        )
+        if broken:
+            print_table(("broken ablation", "why"), list(broken.items()))
+        print_table(
+            ("protocol", "seeds", "what it is"),
+            [(summary["name"], len(summary["seeds"]), summary["about"]) for summary in summaries],
+        )
+    if broken:
+        sys.exit(EXIT_FAILURE)
+
+
+def _load_ablations() -> tuple[dict[str, Ablation], dict[str, str]]:
+    """Load the ablations of this package: those that can be loaded, and of the others what is wrong, by name."""
+    loaded: dict[str, Ablation] = {}
+    broken: dict[str, str] = {}
+    for name in ablations.names():
+        try:
+            loaded[name] = ablations.load(name)
+        except UserError as error:
+            broken[name] = str(error)
+    return loaded, broken
 
 
 def _summarize_protocol(name: str) -> ProtocolSummary:

@@ -29,6 +29,19 @@ def test_the_projects_packages_win_over_folders_beside_a_users_file(tmp_path, na
     assert found.stdout.strip() == str(ROOT / name / "__init__.py")
 
 
+def test_two_files_of_one_name_in_two_folders_are_loaded_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    text = (ROOT / "ablations/lrn.py").read_text()
+    files = []
+    for number, folder in enumerate(("one", "other")):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "planted_twin.py")
+        files[-1].write_text(text.replace('"""', f'"""{number}: ', 1))
+    for file, number in ((files[0], "0"), (files[1], "1"), (files[0], "0")):
+        assert ablations.load(str(file)).question.startswith(number)
+    del sys.modules["planted_twin"]
+
+
 def test_a_single_claim_arm_or_path_needs_no_comma():
     lrn = ablations.load("lrn")
     assert replace(lrn, claims=lrn.claims[0]) == replace(lrn, claims=lrn.claims[:1])

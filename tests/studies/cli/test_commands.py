@@ -67,6 +67,20 @@ def test_list_says_the_same_as_table_and_as_json():
     assert all(row["name"] in table and row["question"] in table for row in data["ablations"])
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_list_names_a_broken_file_and_lists_the_others(options, tmp_path, monkeypatch):
+    (tmp_path / "planted_broken.py").write_text('"""Why?"""\nfrom ablations import nonesuch\n')
+    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path)])
+    monkeypatch.setattr(ablations._discovery, "ABLATIONS_FOLDER", tmp_path)
+    monkeypatch.setattr(ablations, "names", lambda: ("lrn", "planted_broken"))
+    monkeypatch.setattr(ablations._discovery, "names", ablations.names)
+    result = CliRunner().invoke(main, ["list", *options])
+    assert result.exit_code == 1
+    assert "local response normalization" in result.output.casefold()
+    assert "planted_broken" in result.output
+    assert "line 2: ImportError: cannot import name 'nonesuch'" in " ".join(result.output.split())
+
+
 def test_show_says_arms_changes_what_is_held_claims_and_trials():
     data = json.loads(call("show", "depth", "--json", "--seeds", 3, "--set", "recipe.epochs=2"))
     assert list(data["arms"]) == ["A", "B", "D", "E"]
