@@ -18,9 +18,10 @@ from ablations._contract import Ablation
 from ablations._differences import Difference, compare_setups
 from ablations._errors import InvalidAblation
 from ablations._fields import require_type, tuple_of
-from ablations._paths import is_within
+from ablations._paths import is_below, is_within
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.values import same_leaf
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -216,7 +217,7 @@ def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
         InvalidAblation: where the target multiplies what the base sets: a step would multiply the base's value, while
             the target multiplies the protocol's.
     """
-    edits = {path: value for path, value in target.edits.items() if base.edits.get(path) != value}
+    edits = {path: value for path, value in target.edits.items() if not _sets_alike(base, path, value)}
     for path, value in edits.items():
         if path in base.edits and _multiplies(value):
             raise InvalidAblation(
@@ -226,8 +227,16 @@ def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
     names = [path.rpartition(".")[2].replace("_", " ") for path in edits]
     steps = []
     for name, (path, value) in zip(names, edits.items(), strict=True):
-        steps.append(Component(name if names.count(name) == 1 else path, {path: value}))
+        # Another network takes the place of all below it: what both ends set there is set again.
+        kept = {below: own for below, own in base.edits.items() if is_below(below, path) and below in target.edits}
+        steps.append(Component(name if names.count(name) == 1 else path, {path: value, **kept}))
     return tuple(steps)
+
+
+def _sets_alike(arm: Arm, path: str, value: object) -> bool:
+    """Whether an arm sets a path to a value; 1 and 1.0 are two values of an argument, and one of a recipe's field."""
+    own = arm.edits.get(path)
+    return same_leaf(own, value) if ".init_args." in path else own == value
 
 
 def _outermost_paths(components: Sequence[Component]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from ablations import (
 from ablations._arms import DEFAULT_SETUP
 from lightning_modules.catalogue import VGG_A, VGG_D
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
+from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.values import flatten_fields
 from studies import protocols
 from studies.design.study import Study
@@ -33,6 +34,7 @@ GELU = Component("GELU", {"network.activation": "gelu"}, helps=False)
 NO_DECAY = Component("weight decay", {"recipe.weight_decay": 0.0})
 NO_DROPOUT = Component("dropout", {"network.head.dropout": 0.0}, helps=False, caveat="narrow heads")
 FULL = Arm("full", {"network": ByResolution(small=VGG_A, large=VGG_D), "recipe.weight_decay": 5e-4})
+NET = Custom(class_path="mine.Net", init_args={"flag": 0})
 BASE = Arm("VGG", {"network": VGG_A})
 TARGET = Arm("modern", {"network": replace(VGG_A, norm="batch", activation="gelu")})
 
@@ -158,6 +160,30 @@ def test_the_steps_from_a_default_to_a_tuned_recipe_are_its_settings():
     assert [arm.name for arm in found.all_arms] == ["default", "learning rate (step 1)", "tuned"]
     assert [contrast.component for contrast in found.design.contrasts] == ["learning rate", "dropout"]
     assert found.varies == ("recipe.learning_rate", "network.head.dropout")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "norms"), [("batch", "batch", ["batch"] * 2), ("lrn", "batch", ["lrn", "lrn", "batch"])]
+)
+def test_a_step_to_another_network_keeps_what_both_ends_set_below_it(before, after, norms):
+    base = Arm("A", {"network": VGG_A, "network.norm": before})
+    target = Arm("D", {"network": VGG_D, "network.norm": after})
+    setups = StepByStep(question="Why?", base=base, target=target).setups(DEFAULT_SETUP)
+    assert [setup.network.norm for setup in setups.values()] == norms
+    assert [setup.network.stages for setup in setups.values()] == [VGG_A.stages, *[VGG_D.stages] * (len(norms) - 1)]
+
+
+def test_an_argument_of_another_type_is_a_step():
+    ends = [Arm(name, {"network": NET, "network.init_args.flag": flag}) for name, flag in (("one", 1), ("true", True))]
+    steps = StepByStep(question="Why?", base=ends[0], target=ends[1]).design.contrasts
+    assert [step.component for step in steps] == ["flag"]
+
+
+def test_a_float_written_as_a_whole_number_is_no_step():
+    ends = [Arm(str(rate), {"network": VGG_A, "recipe.learning_rate": rate}) for rate in (1, 1.0)]
+    target = Arm("longer", {**ends[1].edits, "recipe.epochs": 3})
+    steps = StepByStep(question="Why?", base=ends[0], target=target).design.contrasts
+    assert [step.component for step in steps] == ["epochs"]
 
 
 @pytest.mark.parametrize(
