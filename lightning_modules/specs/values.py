@@ -166,7 +166,7 @@ def edit_field(value: T, path: str, new_value: object) -> T:
         return (*value[:index], new_item, *value[index + 1 :])  # type: ignore[return-value]
     if isinstance(value, Arguments):
         new_leaf = edit_field(value[head], rest, new_value) if rest else new_value  # below a leaf there is no field
-        return Arguments({**value, head: new_leaf})  # type: ignore[return-value, dict-item]
+        return Arguments({**value, head: new_leaf})  # type: ignore[return-value, arg-type]
     new_field = edit_field(getattr(value, head), rest, new_value) if rest else new_value
     # `replace` runs `__post_init__`, so that the copy is checked as any other value.
     return dataclasses.replace(value, **{head: new_field})  # type: ignore[type-var]
