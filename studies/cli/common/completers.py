@@ -70,7 +70,8 @@ def complete_arm(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def complete_setting(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Offer the paths of settings, and after the equals sign the values of one.
 
-    The settings are those of the command's protocol and of its ablation's baseline, without what the ablation varies.
+    The settings are those of the command's protocol and of its ablation's baseline, without what the ablation varies
+    or a placebo sets.
     """
     del param
     setup, varied = _named_setup(ctx)
@@ -80,7 +81,7 @@ def complete_setting(ctx: click.Context, param: click.Parameter, incomplete: str
         return _offer([f"{path}={value}" for value in _values_of(setup, path, leaves)], incomplete)
     items = []
     for known, value in leaves.items():
-        is_free = not any(ablations.paths_overlap(known, other) for other in varied)
+        is_free = not any(ablations.paths_overlap(known, other) for other in (*varied, *ablations.REDRAW_PATHS))
         if is_free and known.startswith(incomplete):
             items.append(CompletionItem(f"{known}=", help=f"now {value}"))
     return items

@@ -49,6 +49,7 @@ def offers(line, shell="zsh", kind="plain", **environment):
         ("ablate run depth --protocol=im", ["--protocol=imagenet"]),
         ("ablate run depth --set recipe.mo", ["recipe.momentum="]),
         ("ablate run depth --set network.st", ["network.stem="]),  # its stages are what it varies
+        ("ablate run depth --set redraw", []),  # a placebo sets it
         (
             "ablate run depth --set recipe.schedule=",
             [f"recipe.schedule={name}" for name in SCHEDULES],
