@@ -28,7 +28,7 @@ class Sizes:
         self.num_images = 600 if smallest else 50_000
         self.width = 0.0625 if smallest else 1.0
         self.networks = NETWORKS[:1] if smallest else NETWORKS
-        self.bundle_sizes = (1, 2) if smallest else (1, 2, 4, 8)
+        self.bundle_sizes = (1, 2) if smallest else (1, 4, 5)
         self.large_networks = LARGE_NETWORKS[:1] if smallest else LARGE_NETWORKS
         self.large_batch = 1 if smallest else 256
         self.epochs = 2 if smallest else 4

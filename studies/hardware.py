@@ -81,10 +81,17 @@ class PeakMemory:
 
     On a GPU, memory allocated by PyTorch; on a CPU, resident memory. Where the kernel cannot reset an older peak, work
     that stays below it counts as 0.
+
+    Args:
+        is_shared: whether other trials of this process use the GPU at the same time. PyTorch counts the memory of a
+            process, so the peak is then that of all, since the process began.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, is_shared: bool = False) -> None:
         self.device = device
+        self.initial_bytes = 0
+        if is_shared and device == "cuda":
+            return  # resetting the peak would take it from the other trials
         if device == "cuda":
             import torch
 

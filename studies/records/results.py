@@ -53,7 +53,8 @@ class Result:
         cost: ``train_seconds``, ``images_per_second``, ``peak_memory_bytes`` (of training, beyond what was allocated
             before the network was built); ``inference_images_per_second``, ``inference_peak_memory_bytes`` (of the pass
             over the test examples, beyond what was allocated before it). An evaluation has only these two, and
-            ``inference_multiply_adds``: of the complete test of one image.
+            ``inference_multiply_adds``: of the complete test of one image. In a bundle on a GPU the first peak is that
+            of all its trials, and there is no second one.
         environment: versions, device, threads.
         evidence: what the trial did: ``order``, ``augmentation``, ``split`` (hashes), ``steps``, and the hash of every
             layer's initial weights under ``weights.<layer>``; for a warm start ``donor``, the fingerprint of the source

@@ -61,7 +61,9 @@ def train_network(context: TrialContext) -> TrialOutcome:
     """Train a setup's network, evaluate it on every split, and save it."""
     trial, data = context.trial, context.data
     setup = trial.setup
-    memory = PeakMemory(context.machine.device)  # before the network is built: its parameters count
+    is_on_gpu = context.machine.device == "cuda"
+    shares_gpu = is_on_gpu and context.machine.bundle_size > 1
+    memory = PeakMemory(context.machine.device, is_shared=shares_gpu)  # before the network: its parameters count
     trainable = make_trainable(setup, trial.seed, context.dp_rank)
     inherited = copy_source_layers(trainable.network, context)
     # A module that trains itself has what Lightning guarantees; a recipe's own metrics need no logger.
@@ -84,7 +86,6 @@ def train_network(context: TrialContext) -> TrialOutcome:
     peak_bytes = memory.peak_bytes()
     recorder.report_pending_epochs()  # those of a checkpoint that already held the last epoch
 
-    is_on_gpu = context.machine.device == "cuda"
     checksum: Future[str] | None = None
     with ExitStack() as stack:
         if context.dp_rank.is_rank_zero:
@@ -103,6 +104,7 @@ def train_network(context: TrialContext) -> TrialOutcome:
             with_top5=setup.scale.classes > TOP_K,
             heartbeat=context.callbacks.heartbeat,
             before_timed_split=checksum.result if checksum and not is_on_gpu else do_nothing,
+            shares_gpu=shares_gpu,
         )
     history = recorder.history
     return TrialOutcome(
@@ -191,6 +193,7 @@ def evaluate_splits(
     with_top5: bool = False,
     heartbeat: Callable[[], None] = do_nothing,
     before_timed_split: Callable[[], object] = do_nothing,
+    shares_gpu: bool = False,
 ) -> tuple[dict[str, float], npt.NDArray[np.uint16] | None, dict[str, float]]:
     """Final metrics of every split, test predictions, and inference cost.
 
@@ -198,6 +201,7 @@ def evaluate_splits(
         with_test: whether to read the test split, once; a tuning candidate must not.
         with_top5: whether to add the top-5 error on the test split.
         before_timed_split: called before the last split, whose pass is the one that is timed.
+        shares_gpu: whether other trials of this process use the GPU as well; the memory of a pass is then not known.
     """
     device = trainable.module.device
     # The test split is last: by then everything is warm, and its pass is the one whose cost is kept.
@@ -211,15 +215,14 @@ def evaluate_splits(
     for name, split in splits.items():
         if name == last_name:
             before_timed_split()
-        memory, started_at = PeakMemory(device.type), time.perf_counter()
+        memory, started_at = PeakMemory(device.type, is_shared=shares_gpu), time.perf_counter()
         batches = with_heartbeats(trainable.transfer_batches(split.evaluation_batches()), heartbeat)
         tally, predicted = evaluate_network(trainable.module, batches, device, dp_rank)
         # Reading the sums waits for the device, so the clock stops after them.
         metrics |= tally.final_values(name)
-        cost = {
-            "inference_images_per_second": tally.num_examples / (time.perf_counter() - started_at),
-            "inference_peak_memory_bytes": memory.peak_bytes(),
-        }
+        cost = {"inference_images_per_second": tally.num_examples / (time.perf_counter() - started_at)}
+        if not shares_gpu:
+            cost["inference_peak_memory_bytes"] = memory.peak_bytes()
         if name == "test" and with_top5:
             metrics["test_top5_error"] = tally.top5_error
     predictions = predicted.cpu().numpy().astype(np.uint16) if with_test else None

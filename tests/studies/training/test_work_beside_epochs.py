@@ -7,6 +7,7 @@ import torch
 
 from lightning_modules.data import inventory
 from studies.execution.processes import trial_process
+from studies.hardware import PeakMemory
 from studies.settings import Settings
 from studies.storage.trial_folder import TrialFolder
 from studies.training.status import training_status
@@ -68,3 +69,16 @@ def test_the_seeds_of_a_bundle_load_their_data_once(small, tmp_path, monkeypatch
     assert found[0] is found[1] is found[2]
     other = Settings.from_environment(tmp_path / "other")
     assert trial_process._load_examples(small, other, lambda: None) is not found[0]
+
+
+def test_the_peak_of_a_gpu_that_trials_share_is_that_of_all(monkeypatch):
+    """A trial's report divides it by their number; a reset would take it from the others."""
+    peaks, resets = [5.0], []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peaks[-1])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: resets.append(peaks.append(2.0)))
+    first, second = (PeakMemory("cuda", is_shared=True) for _ in range(2))
+    peaks.append(11.0)
+    assert (first.peak_bytes(), second.peak_bytes(), len(resets)) == (11.0, 11.0, 0)
+    alone = PeakMemory("cuda")
+    peaks.append(7.0)
+    assert (alone.peak_bytes(), len(resets)) == (5.0, 1)
