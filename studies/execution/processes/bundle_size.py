@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.serialization import to_json
 from lightning_modules.specs.setup import Setup
 from studies.execution.jobs import TrialJob
+from studies.execution.processes.best_size import BestSize
 from studies.execution.processes.fork_server import ForkClient, ForkError, server_address
 from studies.execution.resources import Node, Resources
 from studies.storage.atomic import AtomicWriter
@@ -22,20 +23,6 @@ from studies.storage.atomic import AtomicWriter
 DEFAULT_SIZE = 4  # where no GPU can be measured: best for VGG-D and near the best for ResNets on an H200
 MEASUREMENT_TIMEOUT_SECONDS = 300.0
 CACHE_FILE = "bundle_sizes.json"
-
-
-class BestSize(NamedTuple):
-    """Networks to train at once on a GPU.
-
-    Attributes:
-        size: about as fast per network as any; 0 where nothing could be measured.
-        most: as many as fit its memory.
-        description: the figures in words, or why there are none.
-    """
-
-    size: int
-    most: int
-    description: str
 
 
 def can_join_bundle(setup: Setup) -> bool:

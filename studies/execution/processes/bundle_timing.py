@@ -18,7 +18,7 @@ from lightning_modules.modules.classifier import Classifier
 from lightning_modules.modules.step_rates import make_sgd
 from lightning_modules.modules.trainable import make_trainable
 from lightning_modules.specs.setup import Setup
-from studies.execution.processes.bundle_size import BestSize
+from studies.execution.processes.best_size import BestSize
 
 SIZES = (1, 2, 4, 8)
 NUM_BATCHES = 4  # of random images; steps are taken in epochs of as many

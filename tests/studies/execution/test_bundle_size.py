@@ -15,7 +15,8 @@ from lightning_modules.specs.networks import Custom
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob
 from studies.execution.processes import bundle_size, bundle_timing
-from studies.execution.processes.bundle_size import DEFAULT_SIZE, BestSize, can_join_bundle, find_bundle_size
+from studies.execution.processes.best_size import BestSize
+from studies.execution.processes.bundle_size import DEFAULT_SIZE, can_join_bundle, find_bundle_size
 from studies.execution.processes.bundle_timing import BundleTiming, choose_size, measure_best_size, measure_bundle
 from studies.execution.resources import Node, Resources
 
