@@ -199,7 +199,7 @@ def _is_first_party(name: str) -> bool:
 
 
 def _is_standard_library(root: str) -> bool:
-    """Return whether a module is one of Python's own; a user's file of such a name, which comes before Python's, is not."""
+    """Return whether a module is one of Python's own; a user's file of that name, which comes before it, is not."""
     if root not in sys.stdlib_module_names:
         return False
     spec = _find_module_spec(root)
