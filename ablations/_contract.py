@@ -107,7 +107,10 @@ class Ablation:
         item_types: dict[str, type] = {"arms": Arm, "varies": str, "claims": Claim, "replications": Replication}
         for name, item_type in item_types.items():
             value = getattr(self, name)
-            if not isinstance(value, ByResolution):
+            if name == "replications" and isinstance(value, ByResolution):
+                for branch in (value.small, value.large):
+                    tuple_of(branch, item_type, name)
+            else:
                 object.__setattr__(self, name, tuple_of(value, item_type, name))  # the class is frozen
 
     def __repr__(self) -> str:

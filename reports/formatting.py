@@ -13,7 +13,7 @@ MISSING = "–"  # a value that does not exist
 MINUS = "−"  # U+2212, as wide as a plus sign
 NO_BREAK_SPACE = "\u00a0"
 MAX_DECIMALS = 6  # of a number in fixed notation
-SCIENTIFIC = MAX_DECIMALS + 1  # a number of decimals that stands for scientific notation
+SCIENTIFIC = MAX_DECIMALS + 1  # a number of decimals with which smaller numbers are in scientific notation
 MAX_FINDINGS = 5  # that a sentence or a list has room for
 MAX_UNBROKEN_LENGTH = 20  # characters of a name that fit into a column without a line break
 _SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -75,13 +75,15 @@ def choose_decimals(half_widths: Iterable[float], minimum: int = 0, maximum: int
 def format_fixed(value: float, num_decimals: int, *, sign: bool = False) -> str:
     """Format with fixed decimals and a true minus sign; ``–`` if not finite, never a negative zero.
 
-    Beyond ``MAX_DECIMALS`` the notation is scientific, with two digits: ``2.1e−11``.
+    There are ``MAX_DECIMALS`` at most. Where more are asked for, a number that these show as 0 is in scientific
+    notation, with two digits: ``2.1e−11``.
     """
     if not math.isfinite(value):
         return MISSING
-    if num_decimals <= MAX_DECIMALS:
-        return _typeset_number(f"{value:,.{num_decimals}f}", sign=sign)
-    return _typeset_number(f"{value:.1e}" if value else "0", sign=sign)
+    text = f"{value:,.{min(num_decimals, MAX_DECIMALS)}f}"
+    if num_decimals > MAX_DECIMALS and value and not _has_nonzero_digit(text):
+        text = f"{value:.1e}"
+    return _typeset_number(text, sign=sign)
 
 
 def decimals_off_zero(limits: Iterable[float], num_decimals: int, maximum: int = SCIENTIFIC) -> int:

@@ -39,6 +39,7 @@ from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.text import printable_path
 from lightning_modules.stored_files import hash_bytes
 
+INSPECTION_SCHEMA = 2  # to be raised when other files count as bad: all are then inspected again
 MAX_COPY_SIDE_RATIO = 16 / 7  # of the resolution: 512 pixels at 224, the largest side of the VGG paper
 JPEG_QUALITY = 95  # of resized copies, JPEG with chroma at half the resolution
 FILES_PER_COMMIT = 256  # files inspected between two writes to the index: what a killed process loses
@@ -164,7 +165,8 @@ class ImageIndex:
     def inspect_files(self, files: Sequence[Path], log: Callable[[str], None]) -> dict[Path, InspectedImage]:
         """Return findings about files; inspect those new or changed. A damaged index is made again."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        stamps = {file: file_stamp(file) for file in files}  # taken before reading: a later change is noticed
+        # Taken before reading: a later change is noticed.
+        stamps = {file: f"{INSPECTION_SCHEMA}|{file_stamp(file)}" for file in files}
         try:
             return self._inspect_files(files, stamps, log)
         except sqlite3.Error as error:

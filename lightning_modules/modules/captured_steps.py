@@ -189,11 +189,11 @@ def _record_with_memory(
     The ordinary step left its activations in the cache. A capture allocates them again in a pool of its own, and frees
     no cache meanwhile. It is not freed beforehand, as ``torch.cuda.graph`` does: seeds that train at once would wait.
     """
-    try:
+    with suppress(torch.OutOfMemoryError):
         return _record_graph(step, generators, pool)
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return _record_graph(step, generators, pool)
+    # Not while the error is handled: its traceback holds the frames of the step, and with them its activations.
+    torch.cuda.empty_cache()
+    return _record_graph(step, generators, pool)
 
 
 def _record_graph(step: Callable[[], None], generators: Iterable[torch.Generator], pool: Any) -> torch.cuda.CUDAGraph:

@@ -40,7 +40,9 @@ class Arguments(Mapping[str, Leaf]):
     """
 
     def __init__(self, items: Mapping[str, Leaf] | Iterable[tuple[str, Leaf]] = ()) -> None:
-        self._items = dict(sorted(dict(items).items()))
+        # As in fields, 0.0 and -0.0 are one setting: their sum with 0.0 is 0.0.
+        leaves = {name: leaf + 0.0 if isinstance(leaf, float) else leaf for name, leaf in dict(items).items()}
+        self._items = dict(sorted(leaves.items()))
 
     def __getitem__(self, name: str) -> Leaf:
         return self._items[name]

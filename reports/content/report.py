@@ -255,7 +255,9 @@ def _failures_section(comparison: Comparison) -> Section:
             "gets other seeds."
         )
     if "cancelled" in states:
-        paragraphs.append("A cancelled trial is not counted among those that ended, and its pair of seeds is missing.")
+        paragraphs.append(
+            "A cancelled trial is not counted among those that ended, and the pairs of its seed are missing."
+        )
     if not (states or not_started):
         paragraphs.append("None: every planned trial finished with a finite test error.")
     restarts = describe_restarts(comparison.trials)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from reports.formatting import SCIENTIFIC, choose_decimals, format_fixed, format_significant
+from reports.formatting import MAX_DECIMALS, SCIENTIFIC, choose_decimals, format_fixed, format_significant
 from reports.statistics.contrasts import Contrast
 from reports.statistics.critical_values import Array
 from reports.statistics.families import ArmPair, ContrastFamily, FamilyEstimates
@@ -288,14 +288,14 @@ class EndpointAnalysis(ABC):
         """Format a bound by its own size, with enough decimals to show on which side of each margin it lies."""
         minimum = 2 if self.evidence.unit == "points" else 0
         decimals = choose_decimals([abs(value)], minimum=minimum, maximum=SCIENTIFIC)
-        while decimals < SCIENTIFIC and any(_looks_beyond(value, margin, decimals) for margin in margins):
+        while decimals < MAX_DECIMALS and any(_looks_beyond(value, margin, decimals) for margin in margins):
             decimals += 1
         return format_fixed(value, decimals)
 
 
 def _looks_beyond(value: float, margin: float, num_decimals: int) -> bool:
     """Whether a rounded value is on another side of a margin than the value itself, or on the margin."""
-    if not math.isfinite(margin) or value == margin:
+    if not math.isfinite(margin) or math.isclose(value, margin, rel_tol=1e-9):  # equal but for rounding errors
         return False
     rounded = round(value, num_decimals)
     return rounded == margin or (rounded < margin) != (value < margin)

@@ -29,8 +29,9 @@ FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
 
 # The methods by which IPython shows an object. Of a user's class no other counts as a view, whatever its name.
 IPYTHON_VIEWS = frozenset(
-    f"_repr_{kind}_" for kind in ("html", "png", "svg", "jpeg", "markdown", "latex", "json", "pretty", "mimebundle")
-)
+    f"_repr_{kind}_"
+    for kind in ("html", "png", "svg", "jpeg", "pdf", "markdown", "latex", "json", "javascript", "pretty", "mimebundle")
+) | {"_ipython_display_"}
 
 # Folders of pip and conda, and of Debian's own Python.
 INSTALLED_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
@@ -179,8 +180,9 @@ def _submodules_behind_star(package: str, spec: ModuleSpec) -> list[str]:
 
 
 def _literal_exports(tree: ast.Module) -> Iterable[str] | None:
-    """Return the names in a module's ``__all__``, where that is written as a list or tuple of texts."""
-    for statement in tree.body:
+    """Return the names in a module's ``__all__``, where that is written once, as a list or tuple of texts."""
+    num_uses = sum(isinstance(node, ast.Name) and node.id == "__all__" for node in ast.walk(tree))
+    for statement in tree.body if num_uses == 1 else ():  # another use may add names
         if isinstance(statement, ast.Assign) and "__all__" in [ast.unparse(target) for target in statement.targets]:
             try:
                 return list(ast.literal_eval(statement.value))

@@ -399,6 +399,14 @@ REFUSED_FIELDS = {
     "no baseline": ({"baseline": None}, r"`baseline` is None; expected an Arm"),
     "a number as question": ({"question": 5}, r"`question` is 5; expected text"),
     "a number of replications": ({"replications": 5}, r"`replications` is 5; expected a tuple of Replication objects"),
+    "a number of replications by resolution": (
+        {"replications": ByResolution(small=(), large=5)},
+        r"`replications` is 5; expected a tuple of Replication objects",
+    ),
+    "claims by resolution": (
+        {"claims": ByResolution(small=(), large=())},
+        r"`claims` is .*; expected a tuple of Claim objects",
+    ),
     "a mapping as reference": ({"reference": {"A": 1.0}}, r"`reference` is {'A': 1\.0}; expected None or a Reference"),
     "a text as factorial": ({"factorial": "x"}, r"`factorial` is 'x'; expected None or a Factorial"),
 }

@@ -30,7 +30,9 @@ def _describe_pairs(comparison: Comparison) -> str:
     """The seeds that the findings are from: those under which both arms of a difference have an error."""
     num_planned = len(comparison.registration.seeds)
     counts = [difference.num_pairs for difference in comparison.differences]
-    counts = counts or [arm.num_finished for arm in comparison.arms]
+    if not counts:  # a study of one arm
+        (arm,) = comparison.arms
+        return f"{arm.num_finished} of {format_count(num_planned, 'planned seed')}"
     fewest, most = min(counts), max(counts)
     if fewest == num_planned:
         return f"{format_count(num_planned, 'paired seed')} per arm"

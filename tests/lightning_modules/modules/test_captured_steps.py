@@ -1,5 +1,7 @@
 """Capturing a step, with a graph of this test's in the place of CUDA's: a replay calls what was recorded."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -133,27 +135,70 @@ def test_a_step_that_cannot_be_recorded_leaves_the_state_as_it_was(graphs, monke
     assert int(step.count) == 41
 
 
-@pytest.mark.parametrize("num_failures", [1, 2])
-def test_a_capture_without_memory_is_tried_again_once_the_cache_is_free(graphs, monkeypatch, num_failures):
-    step, freed = Counting(), []
-    record = captured_steps._record_step
+class RecordingGraph(CallingGraph):
+    """A graph that is captured as CUDA's is; a step is taken as it is recorded, so that a replay does nothing."""
 
-    attempts = []
+    def capture_begin(self, **options):
+        assert options == {"pool": None, "capture_error_mode": "thread_local"}
 
-    def run_out(graph, recorded, pool):
-        attempts.append(graph)
-        if len(attempts) <= num_failures:
+    def capture_end(self):
+        """Nothing to end."""
+
+    def replay(self):
+        """The step has been taken."""
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """What was ended: captures, and the allocator's recording into their pool."""
+    told = []
+    monkeypatch.setattr(RecordingGraph, "capture_end", lambda _: told.append("capture"))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordingGraph)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *_: told.append("pool"), raising=False)
+    return told
+
+
+@pytest.mark.parametrize("num_failures", [0, 1, 2])
+def test_a_capture_without_memory_is_tried_again_once_the_step_has_let_go_of_its_own(ended, monkeypatch, num_failures):
+    step, alive, freed = Counting(), [], []
+
+    def take_step():
+        activations = torch.zeros(3)
+        alive.append(weakref.ref(activations))
+        if 1 < len(alive) <= 1 + num_failures:  # the first call is the ordinary step
             raise torch.OutOfMemoryError("CUDA out of memory")
-        record(graph, recorded, pool)
+        step()
 
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("cache"))
-    monkeypatch.setattr(captured_steps, "_record_step", run_out)
-    if num_failures == 1:
-        capture_step(step, step.find_state, pool=None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append([reference() for reference in alive]))
+    if num_failures < 2:
+        capture_step(take_step, step.find_state, pool=None)
+        assert ended == ["capture", "pool"] * num_failures + ["capture"]
     else:
         with pytest.raises(CaptureError, match="more memory than is free"):
-            capture_step(step, step.find_state, pool=None)
-    assert freed == ["cache"]
+            capture_step(take_step, step.find_state, pool=None)
+        assert ended == ["capture", "pool"] * 2
+    assert freed == ([[None, None]] if num_failures else [])  # the tensors of both calls so far are gone
+    assert torch.equal(step.weights, torch.full((3,), 5.0))
+
+
+def test_a_capture_that_the_driver_invalidates_leaves_the_allocator_in_order(ended, monkeypatch):
+    step = Counting()
+
+    def fail_to_end(_):
+        ended.append("capture failed")
+        raise RuntimeError("capture invalidated")
+
+    def read_a_value():
+        step()
+        if step.num_calls == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(RecordingGraph, "capture_end", fail_to_end)
+    with pytest.raises(CaptureError, match="operation not permitted"):
+        capture_step(read_a_value, step.find_state, pool=None)
+    assert ended == ["capture failed", "pool"]
     assert torch.equal(step.weights, torch.full((3,), 5.0))
 
 

@@ -12,7 +12,7 @@ from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale, apply_scale
 from lightning_modules.specs.serialization import from_json, to_json
 from lightning_modules.specs.setup import SPEC_KINDS, Setup, WarmStart
-from lightning_modules.specs.values import annotation_at, edit_field, flatten_fields, parse_leaf
+from lightning_modules.specs.values import Arguments, annotation_at, edit_field, flatten_fields, parse_leaf
 
 SETUP = Setup(network=VGG_A)
 
@@ -128,3 +128,9 @@ def test_values_that_are_equal_are_written_alike():
 
     assert written(1) == written(1.0)
     assert written(0) == written(0.0) == written(-0.0)
+
+
+def test_zeros_of_either_sign_are_one_argument():
+    positive, negative = Arguments({"x": 0.0}), Arguments({"x": -0.0})
+    assert positive == negative
+    assert str(negative["x"]) == "0.0"  # as a fingerprint reads it

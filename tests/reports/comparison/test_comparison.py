@@ -255,7 +255,9 @@ def test_numbers_read_well():
 def test_tiny_numbers_are_in_scientific_notation():
     assert format_fixed(-2.14e-11, SCIENTIFIC) == "−2.1e−11"
     assert format_fixed(2.14e-11, SCIENTIFIC, sign=True) == "+2.1e−11"
-    assert format_fixed(0.0, SCIENTIFIC) == "0"
+    assert format_fixed(0.0, SCIENTIFIC) == "0.000000"
+    assert format_fixed(2.3025815, SCIENTIFIC) == "2.302582"  # larger than its spread: nothing is lost
+    assert format_fixed(-0.13, SCIENTIFIC) == "−0.130000"
     assert decimals_off_zero([0.04, math.nan, math.inf, 0.0], 1) == 2
     assert decimals_off_zero([0.00001], 1, maximum=4) == 4
     assert decimals_off_zero([1e-9], 1) == SCIENTIFIC

@@ -88,6 +88,11 @@ def test_the_sentence_to_cite_counts_the_pairs_that_there_are(states, words):
     assert words in describe_finding(compare_arms(record(states=states)))
 
 
+def test_a_study_of_one_arm_has_seeds_and_no_pairs():
+    text = describe_finding(compare_arms(record(arms=("A",), states={("A", 1): "failed"}, claims=())))
+    assert "with 4 of 5 planned seeds: " in text
+
+
 def test_the_methods_say_what_failed_and_what_was_registered():
     study = record(states={("B", 1): "non-finite"})
     text = describe_methods(compare_arms(study))

@@ -70,3 +70,18 @@ def test_tiny_values_are_not_printed_as_zero(scale):
     assert number(low) <= number(change) <= number(high) < 0
     assert number(change) == pytest.approx(-2 * scale, rel=0.05)
     assert " ," not in found.reason
+
+
+def test_numbers_much_larger_than_their_spread_keep_their_digits():
+    values = np.array([[0.93, 0.94, 0.92, 0.935], [0.80, 0.81, 0.79, 0.805]])
+    values[1] += np.array([0, 1, 2, 3]) * 1e-6
+    found = judge(Helps(arm="B", over="A"), values, 0.01, unit="")
+    assert "−0.12999" in found.finding
+    assert "e−" not in found.finding
+
+
+def test_a_bound_that_is_its_margin_but_for_rounding_errors_is_printed_as_it():
+    first = np.array([30.1, 31.1, 29.9, 30.5])
+    found = judge(Helps(arm="B", over="A"), np.array([first, first - 1.2]), 1.2)
+    assert "1.20" in found.reason + found.finding
+    assert "e+" not in found.reason + found.finding

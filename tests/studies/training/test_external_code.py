@@ -861,7 +861,15 @@ def test_a_users_method_counts_unless_ipython_shows_objects_by_it(place):
     assert digest("    def _repr_vector(self):\n        return 1\n") != plain
 
 
-@pytest.mark.parametrize("exports", ['__all__ = ["probe_star_part"]\n', '__all__ = [*map(str, ["probe_star_part"])]\n'])
+@pytest.mark.parametrize(
+    "exports",
+    [
+        '__all__ = ["probe_star_part"]\n',
+        '__all__ = [*map(str, ["probe_star_part"])]\n',
+        '__all__ = ["other"]\n__all__ += ["probe_star_part"]\n',
+        '__all__ = ["other"]\n__all__.append("probe_star_part")\n',
+    ],
+)
 def test_submodules_behind_a_star_count(place, tmp_path, exports):
     (tmp_path / "probe_star").mkdir()
     sys.path.insert(0, str(tmp_path))
