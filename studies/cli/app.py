@@ -71,12 +71,12 @@ def list_(as_json: bool) -> None:
             ("ablation", "arms", "question"),
             [(name, len(ablation.all_arms), ablation.question.strip()) for name, ablation in loaded.items()],
         )
-        if broken:
-            print_table(("broken ablation", "why"), list(broken.items()))
         print_table(
             ("protocol", "seeds", "what it is"),
             [(summary["name"], len(summary["seeds"]), summary["about"]) for summary in summaries],
         )
+    for name, error in broken.items():
+        click.echo(f"Error: {name} is broken: {error}", err=True)
     if broken:
         sys.exit(EXIT_FAILURE)
 
