@@ -262,13 +262,9 @@ class EndpointAnalysis(ABC):
     ) -> str:
         level = f"one-sided {self._level(individual)}"
         if math.isinf(low):
-            side = self._describe_bound(bounds.high_one_sided, high, "better", "worse")
-            relation = "" if bounds.high_one_sided < 0 else f", {'below' if holds else 'not below'} "
-            return f"{side} ({level} bound){relation and relation + self.format_margin(high)}"
+            return self._describe_bound(bounds.high_one_sided, high, ("better", "worse"), level, holds)
         if math.isinf(high):
-            side = self._describe_bound(-bounds.low_one_sided, -low, "worse", "better")
-            relation = "" if bounds.low_one_sided > 0 else f", {'below' if holds else 'not below'} "
-            return f"{side} ({level} bound){relation and relation + self.format_margin(-low)}"
+            return self._describe_bound(-bounds.low_one_sided, -low, ("worse", "better"), level, holds)
         printed = [self._format_bound(bound, (low, high)) for bound in (bounds.low_one_sided, bounds.high_one_sided)]
         limits = f"{' to '.join(printed)} {self.evidence.unit}".strip()
         if low == -high:
@@ -278,11 +274,18 @@ class EndpointAnalysis(ABC):
         verb = "lie" if holds else "do not lie"
         return f"the {level} bounds of the improvement, {limits}, {verb} {within}"
 
-    def _describe_bound(self, bound: float, margin: float, word: str, opposite: str) -> str:
-        """Describe an upper bound: ``worse by at most 0.4 points``, or that it is better by at least that."""
-        printed = self._format_bound(abs(bound), (margin if bound >= 0 else -margin,))
-        amount = f"{printed} {self.evidence.unit}".strip()
-        return f"{word} by at most {amount}" if bound >= 0 else f"{opposite} by at least {amount}"
+    def _describe_bound(self, bound: float, margin: float, words: tuple[str, str], level: str, holds: bool) -> str:
+        """Describe an upper bound beside its margin: ``worse by at most 0.4 points (…), not below 0.3 points``.
+
+        One that is below 0 is on the other side: ``better by at least 0.1 points (…)``.
+        """
+        word, opposite = words
+        if bound < 0:
+            amount = f"{self._format_bound(-bound, (-margin,))} {self.evidence.unit}".strip()
+            return f"{opposite} by at least {amount} ({level} bound)"
+        amount = f"{self._format_bound(bound, (margin,))} {self.evidence.unit}".strip()
+        relation = "below" if holds else "not below"
+        return f"{word} by at most {amount} ({level} bound), {relation} {self.format_margin(margin)}"
 
     def _format_bound(self, value: float, margins: Sequence[float]) -> str:
         """Format a bound by its own size, with enough decimals to show on which side of each margin it lies."""

@@ -38,6 +38,18 @@ def find(jobs, resources, folder, nodes=(GPU_NODE,)):
     return find_bundle_size(jobs, resources, nodes, folder, messages.append), messages
 
 
+def record_measurements(monkeypatch, best):
+    """The setups that are measured from now on, each with the same outcome."""
+    measured = []
+
+    def measure(setup):
+        measured.append(setup)
+        return best
+
+    monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
+    return measured
+
+
 def test_where_there_is_a_gpu_a_trial_gets_one_and_else_none(with_gpu):
     assert Resources().gpus_per_trial == 1
     assert Resources().device == "cuda"
@@ -92,13 +104,7 @@ def test_a_share_of_a_gpu_switches_bundles_off(with_gpu, small, tmp_path):
 
 
 def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_path, monkeypatch):
-    calls = []
-
-    def measure(setup):
-        calls.append(setup)
-        return BestSize(8, 30, "a step takes each of them 1 ms with 8")
-
-    monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
+    calls = record_measurements(monkeypatch, BestSize(8, 30, "a step takes each of them 1 ms with 8"))
     size, messages = find(make_jobs(small, 20), Resources(), tmp_path)
     assert (size, len(calls)) == (8, 1)
     assert messages == ["8 seeds of an arm are trained at once on a GPU: a step takes each of them 1 ms with 8"]
@@ -130,7 +136,7 @@ def test_what_was_measured_is_kept_and_no_gpu_stays_idle(with_gpu, small, tmp_pa
 def test_the_last_seed_does_not_train_alone_and_the_size_that_is_used_is_told(
     with_gpu, small, tmp_path, monkeypatch, measured, seeds, size
 ):
-    monkeypatch.setattr(bundle_size, "_measure_in_child", lambda _: measured)
+    record_measurements(monkeypatch, measured)
     found, (message,) = find(make_jobs(small, seeds), Resources(), tmp_path)
     assert found == size
     assert message.startswith(f"{size} seeds of an arm are trained at once")
@@ -138,13 +144,7 @@ def test_the_last_seed_does_not_train_alone_and_the_size_that_is_used_is_told(
 
 
 def test_the_setup_of_the_costliest_step_is_measured(with_gpu, small, tmp_path, monkeypatch):
-    measured = []
-
-    def measure(setup):
-        measured.append(setup)
-        return BestSize(2, 4, "2 ms with 2")
-
-    monkeypatch.setattr(bundle_size, "_measure_in_child", measure)
+    measured = record_measurements(monkeypatch, BestSize(2, 4, "2 ms with 2"))
     larger = replace(small, recipe=replace(small.recipe, batch_size=2 * small.recipe.batch_size))
     jobs = [*make_jobs(small, 2), *make_jobs(larger, 2), *make_jobs(small, 2)]
     find(jobs, Resources(), tmp_path)
