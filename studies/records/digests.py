@@ -21,11 +21,20 @@ from studies.hardware import device_name
 
 TRAINING_MODULE = "studies.training.train"  # trains a trial on any machine, without Ray, MLflow or Optuna
 VIEWS_MODULE = "lightning_modules.specs.notebook_html"
-# Only re-exports specs, which the code digest covers: what it lists must not count as the user's own code.
-USER_FACADES = frozenset({"lightning_modules.spec"})
+# What ablations are declared with: specs, which the code digest covers, and the contract, which no training reads.
+# Neither they nor what they import count as the user's own code, else every new claim or network would change it.
+USER_FACADES = frozenset({"ablations", "lightning_modules.spec"})
+# What an ablation declares besides its arms; see `_without_declarations`.
+UNTRAINED_FIELDS = frozenset(
+    {"question", "varies", "claims", "forced", "property_studied", "reference", "replications"}
+)
 
 # All layers, not only those that train: imports are followed wherever they lead.
 FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
+# Syntax that only makes a value: evaluating it changes nothing.
+WRITTEN_OUT_NODES = (
+    ast.Constant, ast.Name, ast.Tuple, ast.List, ast.Dict, ast.keyword, ast.expr_context, ast.UnaryOp, ast.unaryop,
+)  # fmt: skip
 
 # The methods by which IPython shows an object. Of a user's class no other counts as a view, whatever its name.
 IPYTHON_VIEWS = frozenset(
@@ -50,11 +59,12 @@ def user_code_digest(class_paths: Iterable[str]) -> str:
     """Digest the modules of the user's classes and everything that these import; empty where there are none.
 
     Installed packages count by name and version, the standard library does not count, modules that
-    :func:`code_digest` covers do not count again, and all others count by their syntax trees.
+    :func:`code_digest` covers do not count again, and all others count by their syntax trees: without docstrings,
+    comments, and the claims and the like of an ablation that stands beside the networks.
     """
     names = _import_closure({path.rpartition(".")[0] for path in class_paths})
     if names:
-        names -= training_modules() | USER_FACADES
+        names -= training_modules()
     return _hash_modules(names) if names else ""
 
 
@@ -126,7 +136,7 @@ def _import_closure(entries: Iterable[str], *, first_party_only: bool = False) -
     while waiting:
         name = waiting.pop()
         root = name.partition(".")[0]
-        if name in closure or _is_standard_library(root):
+        if name in closure or name in USER_FACADES or _is_standard_library(root):
             continue
         if _is_installed(root):
             closure.add(root)
@@ -266,7 +276,10 @@ def _distribution_version(root: str) -> str:
 
 
 def _parse_training_code(name: str, spec: ModuleSpec | None) -> ast.Module:
-    """Parse a module without its docstrings, and without the methods that only a notebook calls."""
+    """Parse a module without what no training reads.
+
+    That is docstrings, methods that only a notebook calls, and the claims and the like of an ablation.
+    """
     tree = _parse_file(Path(spec.origin or "")) if spec else ast.Module(body=[], type_ignores=[])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
@@ -274,7 +287,46 @@ def _parse_training_code(name: str, spec: ModuleSpec | None) -> ast.Module:
         if isinstance(node, ast.ClassDef):
             is_ours = _is_first_party(name)
             node.body = [statement for statement in node.body if not _is_notebook_view(statement, is_ours=is_ours)]
+    return _without_declarations(tree)
+
+
+def _without_declarations(tree: ast.Module) -> ast.Module:
+    """Leave out of ``ABLATION = Ablation(...)`` the fields besides its arms, such as the claims, and their import.
+
+    Only where they are written out with this package's own names: a function of the user's that is called there may
+    change what the networks read. Arms count, for the same reason, and so does all of an ``ABLATION`` used elsewhere in
+    the file.
+    """
+    imports = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "ablations" and not any(a.asname for a in node.names)
+    ]
+    own_names = {alias.name for node in imports for alias in node.names}
+    num_uses = sum(isinstance(node, ast.Name) and node.id == "ABLATION" for node in ast.walk(tree))
+    for statement in tree.body if num_uses == 1 else ():
+        if not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ABLATION"):
+            continue
+        call = statement.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in own_names:
+            call.keywords = [
+                keyword
+                for keyword in call.keywords
+                if keyword.arg not in UNTRAINED_FIELDS or not _is_written_out(keyword.value, own_names)
+            ]
+            tree.body = [node for node in tree.body if node not in imports]
     return tree
+
+
+def _is_written_out(expression: ast.expr, own_names: Iterable[str]) -> bool:
+    """Whether an expression consists of constants and names, and of calls of some names alone."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Call):
+            if not (isinstance(node.func, ast.Name) and node.func.id in own_names):
+                return False
+        elif not isinstance(node, WRITTEN_OUT_NODES):
+            return False
+    return True
 
 
 def _parse_file(file: Path) -> ast.Module:

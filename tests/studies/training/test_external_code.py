@@ -831,6 +831,65 @@ def test_a_users_code_counts_wherever_it_stands_and_its_comments_do_not(place):
     assert digest() != first
 
 
+DECLARED = """
+from torch import nn
+
+from ablations import Ablation, Arm, Helps
+from lightning_modules.spec import Custom
+
+def net(width):
+    return nn.Linear(width, 10)
+
+def arm(width):
+    return {"network": Custom(class_path="probe_declared.net", init_args={"width": width})}
+
+ABLATION = Ablation(
+    question=__doc__,
+    baseline=Arm("8", arm(8)),
+    arms=(Arm("16", arm(16)),),
+    varies=("network.init_args.width",),
+    claims=(Helps(arm="16", over="8"),),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        ('(Helps(arm="16", over="8"),)', "()", False),
+        ("Helps", "DoesNotHelp", False),
+        ("question=__doc__", 'question="Do wide ones err less?", property_studied="parameters"', False),
+        ("nn.Linear(width, 10)", "nn.Linear(width, 11)", True),
+        # A function of the user's may change what the networks read.
+        ("arm(16)", "arm(32)", True),
+        ('(Helps(arm="16", over="8"),)', "my_claims(3)", True),
+        ('(Helps(arm="16", over="8"),)', "(claim := Helps(arm='16', over='8'),)", True),
+    ],
+)
+def test_what_an_ablation_declares_beside_its_networks_does_not_count_but_for_its_arms(place, before, after, counts):
+    def digest(text):
+        sys.path.insert(0, str(Path(place("probe_declared.py", text)).parent))
+        return user_code_digest(("probe_declared.net",))
+
+    assert before in DECLARED
+    assert (digest(DECLARED) != digest(DECLARED.replace(before, after))) is counts
+
+
+def test_claims_count_where_the_ablation_is_used_in_its_own_file(place):
+    def digest(text):
+        sys.path.insert(0, str(Path(place("probe_declared.py", text)).parent))
+        return user_code_digest(("probe_declared.net",))
+
+    used = DECLARED.replace("nn.Linear(width, 10)", "nn.Linear(width + len(ABLATION.claims), 10)")
+    assert digest(used) != digest(used.replace('(Helps(arm="16", over="8"),)', "()"))
+
+
+def test_what_an_ablation_is_declared_with_is_none_of_the_users_code(place):
+    """Else every new claim, and every new network of the catalogue, would make the user's trials outdated."""
+    sys.path.insert(0, str(Path(place("probe_declared.py", DECLARED)).parent))
+    assert _import_closure({"probe_declared"}) == {"probe_declared", "torch"}
+
+
 @pytest.mark.parametrize("name", ["wave", "turtle", "code", "trace"])
 def test_a_users_module_counts_though_one_of_pythons_has_its_name(place, name):
     def digests(text):
