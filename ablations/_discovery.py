@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.util
 import os
 import re
+import reprlib
 import sys
 import traceback
 from collections.abc import Iterator
@@ -47,21 +48,22 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in ABLATIONS_FOLDER.glob("[!_]*.py")))
 
 
-def ablation_name(name: str) -> str:
+def ablation_name(name: str | os.PathLike[str]) -> str:
     """The name of an ablation that is given by its name or by the path of its file, whose stem it is.
 
     Raises:
         InvalidAblation: for a user's file with the name of an ablation of this package, whose study it would mean.
+        UnknownAblation: for what is neither a text nor a path.
     """
     file = _resolve_file(name)
     if file is None:
-        return name
+        return os.fspath(name)
     if file.parent != ABLATIONS_FOLDER and file.stem in names():
         raise InvalidAblation(_describe_name_clash(file, "an ablation of this package"))
     return file.stem
 
 
-def find_import_paths(name: str) -> tuple[str, ...]:
+def find_import_paths(name: str | os.PathLike[str]) -> tuple[str, ...]:
     """The folders that Python's import path needs for an ablation: its file's, if that is a user's file."""
     file = _resolve_file(name)
     if file is None or file.parent == ABLATIONS_FOLDER:
@@ -69,7 +71,7 @@ def find_import_paths(name: str) -> tuple[str, ...]:
     return (str(file.parent),)
 
 
-def load(name: str) -> Ablation:
+def load(name: str | os.PathLike[str]) -> Ablation:
     """Load an ablation of this package by name, or a user's ablation by the path of its file.
 
     A text that ends in ``.py`` or contains a slash is a path. The folder of that file is put first on Python's import
@@ -77,7 +79,7 @@ def load(name: str) -> Ablation:
     and never taken from the folder of a file loaded before.
 
     Raises:
-        UnknownAblation: if there is no ablation of that name, or no such file.
+        UnknownAblation: if there is no ablation of that name, or no such file; for what is neither a text nor a path.
         InvalidAblation: if the file cannot be imported, or defines no ``ABLATION``.
     """
     file = _resolve_file(name)
@@ -101,10 +103,22 @@ def _describe_definition(module: ModuleType, ablation: object) -> str:
     return f"its ablation is called {', '.join(names_used)}" if names_used else "it defines no ablation"
 
 
-def _resolve_file(name: str) -> Path | None:
+def _resolve_file(name: str | os.PathLike[str]) -> Path | None:
     """The file that a text is the path of; ``None`` for the name of an ablation."""
-    is_path = name.endswith(".py") or "/" in name or os.sep in name
-    return Path(name).expanduser().resolve() if is_path else None
+    if not isinstance(name, (str, os.PathLike)):
+        raise UnknownAblation(
+            f"{name!r} names no ablation; expected a name, such as 'depth', or the path of a file, such as './mine.py'."
+        )
+    text = os.fspath(name)
+    if not (text.endswith(".py") or "/" in text or os.sep in text):
+        return None
+    try:
+        file = Path(text).expanduser().resolve()
+        file.exists()  # raises for a name that no file system has
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name; no home directory; a null byte
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise UnknownAblation(f"there is no file {reprlib.repr(text)}: {reason}.") from None
+    return file
 
 
 def _import_named(name: str) -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightning_modules.specs.networks import require_class_path
-from lightning_modules.specs.values import Arguments, Leaf, check_fields, require_field
+from lightning_modules.specs.values import Arguments, Leaf, check_fields, freeze_arguments, require_field
 
 DataSourceName = Literal["digits", "cifar10", "cifar100", "folder"]
 ImageStorage = Literal["fitted", "originals", "resized"]
@@ -68,7 +68,7 @@ class ForeignData:
     init_args: Mapping[str, Leaf] = Arguments()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "init_args", Arguments(self.init_args))  # a plain dict may be given
+        freeze_arguments(self, "init_args")
         check_fields(self)
         require_class_path(self)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_modules.specs.values import Arguments, Leaf, check_fields, require_field
+from lightning_modules.specs.values import Arguments, Leaf, check_fields, freeze_arguments, require_field
 
 Norm = Literal["none", "lrn-first", "lrn", "batch", "group"]
 Activation = Literal["relu", "gelu", "tanh", "sigmoid"]
@@ -249,7 +249,7 @@ class Custom:
     auxiliary_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "init_args", Arguments(self.init_args))  # a plain dict may be given
+        freeze_arguments(self, "init_args")
         check_fields(self)
         require_class_path(self)
         require_field(self.auxiliary_weight >= 0, self, "auxiliary_weight", "0 or more")

@@ -18,6 +18,7 @@ from lightning_modules.specs.values import (
     Leaf,
     check_fields,
     edit_fields,
+    freeze_arguments,
     require_field,
 )
 
@@ -74,7 +75,7 @@ class WarmStart:
     on: Here | Elsewhere = Here()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", Arguments(self.recipe))  # a plain dict may be given
+        freeze_arguments(self, "recipe")
         check_fields(self)
         recipe = edit_fields(Recipe(), self.recipe)  # raises if a field or a value is not one of a recipe
         # 1 and 1.0 are one setting, with one fingerprint.

@@ -94,6 +94,19 @@ def check_fields(value: object) -> None:
             object.__setattr__(value, name, float(field_value) + 0.0)
 
 
+def freeze_arguments(owner: object, field_name: str) -> None:
+    """Replace a field's mapping, such as a plain dict, by ``Arguments``; also of a frozen dataclass.
+
+    Raises:
+        InvalidValue: for what is no mapping, or a name that is no text.
+    """
+    items = getattr(owner, field_name)
+    if not isinstance(items, Mapping) or not all(isinstance(name, str) for name in items):
+        expected = describe_annotation(field_types(type(owner))[field_name])
+        raise InvalidValue(f"{type(owner).__name__}.{field_name} is {items!r}; expected {expected}.")
+    object.__setattr__(owner, field_name, Arguments(items))
+
+
 def require_field(condition: bool, owner: object, field_name: str, expected: str) -> None:
     """Raise ``InvalidValue`` about ``owner.field_name`` unless a condition holds."""
     if not condition:

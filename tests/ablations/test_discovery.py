@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ablations
-from ablations import InvalidAblation
+from ablations import InvalidAblation, UnknownAblation
 from lightning_modules.specs.catalogue import NETWORKS, find_network
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
 from studies.design.declare import declare
@@ -40,6 +40,32 @@ def test_two_files_of_one_name_in_two_folders_are_loaded_in_one_process(tmp_path
     for file, number in ((files[0], "0"), (files[1], "1"), (files[0], "0")):
         assert ablations.load(str(file)).question.startswith(number)
     del sys.modules["planted_twin"]
+
+
+def test_a_file_may_be_given_as_a_path_object(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "planted_path.py"
+    file.write_text((ROOT / "ablations/lrn.py").read_text())
+    assert ablations.load(file) == ablations.load(str(file))
+    study = declare(file, seeds=1)
+    assert (study.name, study.import_paths) == ("planted_path", (str(tmp_path),))
+    del sys.modules["planted_path"]
+    assert ablations.load(Path("lrn")) is ablations.load("lrn")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, r"None names no ablation; expected a name, such as 'depth', or the path of a file"),
+        (3, r"3 names no ablation"),
+        ("a\0b.py", r"there is no file 'a\\x00b\.py': .*null"),
+        ("~nobody_of_this_name/mine.py", r"there is no file '~nobody_of.*mine\.py': "),
+        (f"{'x' * 5000}.py", r"there is no file 'x+\.\.\.x+\.py': File name too long\."),
+    ],
+)
+def test_what_names_neither_an_ablation_nor_a_file_is_told_in_a_line(given, said):
+    with pytest.raises(UnknownAblation, match=f"^{said}"):
+        ablations.load(given)
 
 
 def test_a_single_claim_arm_or_path_needs_no_comma():

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from lightning_modules.specs.catalogue import NETWORKS, VGG_A, VGG_E
+from lightning_modules.specs.data import ForeignData
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
-from lightning_modules.specs.networks import Stage, Vgg
+from lightning_modules.specs.networks import Custom, Stage, Vgg
 from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale, apply_scale
 from lightning_modules.specs.serialization import from_json, to_json
@@ -15,6 +16,7 @@ from lightning_modules.specs.setup import SPEC_KINDS, Setup, WarmStart
 from lightning_modules.specs.values import Arguments, annotation_at, edit_field, flatten_fields, parse_leaf
 
 SETUP = Setup(network=VGG_A)
+MAPPING = "expected a mapping from names to numbers, texts or truth values."
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,13 @@ SETUP = Setup(network=VGG_A)
         (lambda: Stage(width=64, convs=()), "Stage.convs is (); expected at least one convolution."),
         (lambda: Scale(classes=1), "Scale.classes is 1; expected 2 or more."),
         (lambda: Vgg(stages=(3,)), "Vgg.stages is (3,); expected a tuple of a Stage."),
+        (
+            lambda: Custom(class_path="my.Net", init_args={1: 2, "a": 3}),
+            f"Custom.init_args is {{1: 2, 'a': 3}}; {MAPPING}",
+        ),
+        (lambda: Custom(class_path="my.Net", init_args=None), f"Custom.init_args is None; {MAPPING}"),
+        (lambda: ForeignData(class_path="my.Data", init_args=[1]), f"ForeignData.init_args is [1]; {MAPPING}"),
+        (lambda: WarmStart(network=VGG_A, layers=("head",), recipe=(1,)), f"WarmStart.recipe is (1,); {MAPPING}"),
     ],
 )
 def test_a_value_that_a_field_does_not_admit_is_refused_with_what_is_expected(make, text):
