@@ -40,6 +40,7 @@ from ablations._discovery import (
     ablation_name,
     find_import_paths,
     load,
+    module_name,
     names,
     protect_own_packages,
     require_valid_file_name,
@@ -118,6 +119,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "load",
     "ablation_name",
     "find_import_paths",
+    "module_name",
     "protect_own_packages",
     "require_valid_file_name",
     # Errors

@@ -134,7 +134,8 @@ def _import_named(name: str) -> ModuleType:
 def _import_file(file: Path) -> ModuleType:
     """Execute a user's file as a top-level module of its own name, even if it was loaded before."""
     if not file.is_file():
-        raise UnknownAblation(f"there is no file {file}.")
+        hint = ", which is a folder; expected a file in it" if file.is_dir() else ""
+        raise UnknownAblation(f"there is no file {file}{hint}.")
     require_valid_file_name(file)
     _prioritize_folder(file.parent)
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -195,6 +196,11 @@ def _is_user_module(name: str, module: object) -> bool:
     return False
 
 
+def module_name(file: Path) -> str:
+    """The name by which Python imports an ablation's file, as the class paths of what it defines begin."""
+    return f"ablations.{file.stem}" if file.resolve().parent == ABLATIONS_FOLDER else file.stem
+
+
 def require_valid_file_name(file: Path) -> None:
     """Check the name of a user's file, which need not exist.
 
@@ -235,8 +241,8 @@ def _describe_namesake(file: Path) -> str:
 
 def _error_location(error: BaseException, file: Path) -> str:
     """File and line of a user's error: of the syntax error, or the last line of that file in the traceback."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}"
+    if isinstance(error, SyntaxError):  # of a file that is no text, Python names neither file nor line
+        return f"{error.filename or file}, line {error.lineno}" if error.lineno else str(error.filename or file)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
     return f"{file}, line {lines[-1]}" if lines else str(file)

@@ -68,6 +68,27 @@ def test_what_names_neither_an_ablation_nor_a_file_is_told_in_a_line(given, said
         ablations.load(given)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = 1\0\n", r"/planted_wrong\.py: SyntaxError: source code string cannot contain null bytes$"),
+        (b"# -*- coding: klingon -*-\n", r"/planted_wrong\.py: SyntaxError: unknown encoding: klingon$"),
+    ],
+)
+def test_a_file_that_is_no_python_source_is_named(tmp_path, monkeypatch, content, said):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "planted_wrong.py"
+    file.write_bytes(content)
+    with pytest.raises(InvalidAblation, match=said):
+        ablations.load(file)
+    del sys.modules["planted_wrong"]
+
+
+def test_a_folder_in_place_of_a_file_is_named_as_one(tmp_path):
+    with pytest.raises(UnknownAblation, match=r"there is no file .*, which is a folder; expected a file in it\.$"):
+        ablations.load(tmp_path)
+
+
 def test_a_single_claim_arm_or_path_needs_no_comma():
     lrn = ablations.load("lrn")
     assert replace(lrn, claims=lrn.claims[0]) == replace(lrn, claims=lrn.claims[:1])

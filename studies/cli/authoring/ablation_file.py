@@ -24,13 +24,13 @@ def render_module_file(path: str, name: str) -> str:
 
     Args:
         path: of the file, as commands take it, and their options.
-        name: of the file, without its extension.
+        name: by which Python imports the file.
 
     Raises:
         InvalidValue: for a name that Python cannot import, as the networks' class paths need.
     """
     # Checked here, and not when training first imports it, after minutes of planning.
-    if not name.isidentifier():
+    if not all(part.isidentifier() for part in name.split(".")):
         raise InvalidValue(f"{name!r} cannot be imported; a file with its own networks needs a name without '-'.")
     question = "Does GELU beat ReLU in a small network of mine?"
     return _fill_template("module", path=path, name=name, question=question)

@@ -71,7 +71,7 @@ def new(name: str, networks: str | None, setting: str | None, with_module: bool,
     written = str(file) if len(file.parts) > 1 else f"./{file}"  # by its slash, commands tell a path from a name
     path = target = shlex.quote(written)
     if with_module:
-        text = render_module_file(path, file.stem)
+        text = render_module_file(path, ablations.module_name(file))
     elif setting is not None:
         text = render_setting_file(path, setting)
     else:

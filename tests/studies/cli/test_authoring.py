@@ -97,6 +97,15 @@ def test_commands_for_a_folder_with_a_space_can_be_pasted_into_a_shell():
     assert "'my studies/mine.py'" in Path("my studies/mine.py").read_text(encoding="utf-8")
 
 
+def test_a_module_in_the_folder_of_this_package_is_named_by_its_path_there(monkeypatch):
+    monkeypatch.setattr("ablations._discovery.ABLATIONS_FOLDER", Path("ablations").resolve())
+    call("new", "my_package_part", "--module", "--into", "ablations")
+    text = Path("ablations/my_package_part.py").read_text(encoding="utf-8")
+    assert 'class_path="ablations.my_package_part.network"' in text
+    call("new", "my_own_part", "--module", "--into", "other")
+    assert 'class_path="my_own_part.network"' in Path("other/my_own_part.py").read_text(encoding="utf-8")
+
+
 def test_an_existing_file_is_left_as_it_is():
     Path("mine.py").write_text("x = 1\n", encoding="utf-8")
     assert "mine.py exists, and is left as it is" in call("new", "mine", code=2).output
