@@ -246,6 +246,7 @@ def evaluate(
 
     NETWORK is a network of the catalogue (vgg-d) or an arm of an ablation (depth/E). Pixels are normalized by --mean
     and --std, else as torchvision does for its own weights, else by the images in the folder's train/<class>/.
+    Weights in a trial's folder are evaluated in that trial's precision.
     """
     # Imported here: both load torch.
     import torch

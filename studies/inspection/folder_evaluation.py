@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +13,18 @@ import torch
 
 from lightning_modules.data.streaming import ImageFolderSplit
 from lightning_modules.data.types import DataError
-from lightning_modules.evaluation.inference import ViewScheme, evaluate_scorers, restore_scorer
+from lightning_modules.evaluation.inference import ViewScheme, default_test_side, evaluate_scorers, restore_scorer
 from lightning_modules.modules.metrics import TOP_K
 from lightning_modules.networks.pretrained import PretrainedNetwork, load_pretrained
 from lightning_modules.profiling.evaluation_cost import inference_multiply_adds
 from lightning_modules.specs.data import Data
-from lightning_modules.specs.errors import InvalidValue, UserError
+from lightning_modules.specs.errors import DamagedFileError, InvalidValue, UserError
+from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.test import Mirroring, Test, TestMode
 from studies.inspection.network_profiles import resolve_setup
+from studies.storage.manifest import read_manifest
 from studies.storage.trial_folder import TrialFolder
 
 
@@ -89,8 +92,27 @@ def _verify_trial_weights(weights: str) -> None:
         TrialFolder(file.parent).verify_file(file)
 
 
+def find_trial_setup(weights: str) -> Setup | None:
+    """Find the setup of the trial in whose folder weights lie, in the manifests of the studies beside it.
+
+    ``None`` for weights from elsewhere.
+    """
+    trial_folder = Path(weights).resolve().parent
+    if not (trial_folder / "result.json").is_file():
+        return None
+    for file in sorted((trial_folder.parent.parent / "studies").glob("*/study.json")):
+        with suppress(UserError, DamagedFileError):  # of another study, as far as this trial is concerned
+            for entry in read_manifest(file.parent).entries:
+                if entry.folder == trial_folder.name:
+                    return entry.trial.setup
+    return None
+
+
 def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderEvaluation:
     """Evaluate a network on an image folder.
+
+    Weights in a trial's folder are evaluated as in the trial: in its precision, and at its side unless others are
+    requested.
 
     Raises:
         UserError: if the weights do not fit the network or the folder's classes, or the folder cannot be read.
@@ -103,8 +125,16 @@ def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderE
     scale = Scale(resolution=request.resolution, channels=request.channels, width=request.width, classes=num_classes)
     _verify_trial_weights(request.weights)
     pretrained = load_pretrained(resolve_setup(request.network, scale).network, scale, request.weights)
-    test = _make_test(request, pretrained)
-    setup = Setup(network=pretrained.network, scale=scale, data=Data(source="folder"), test=test)
+    trained = find_trial_setup(request.weights)
+    test = _make_test(request, pretrained, trained)
+    precision = trained.recipe.precision if trained else Recipe().precision
+    setup = Setup(
+        network=pretrained.network,
+        scale=scale,
+        recipe=Recipe(precision=precision),
+        data=Data(source="folder"),
+        test=test,
+    )
     split.set_normalization(*_pixel_statistics(request, pretrained, split))
     views = ViewScheme.from_setup(setup)
     scorer = restore_scorer(setup, pretrained.state_dict, device)
@@ -134,14 +164,16 @@ def evaluate_folder(request: EvaluationRequest, device: torch.device) -> FolderE
     )
 
 
-def _make_test(request: EvaluationRequest, pretrained: PretrainedNetwork) -> Test:
+def _make_test(request: EvaluationRequest, pretrained: PretrainedNetwork, trained: Setup | None) -> Test:
     smallest = min(request.sides, default=request.resolution)
     if smallest < request.resolution:
         raise InvalidValue(
             f"--sides has a side of {smallest} pixels; expected {request.resolution} or more, the side of a crop. "
             "For a network that was trained on smaller images give --resolution."
         )
-    default_ratio = pretrained.preprocessing.side_ratio if pretrained.preprocessing else 1.0
+    default_ratio = default_test_side(trained) if trained else 1.0
+    if pretrained.preprocessing:
+        default_ratio = pretrained.preprocessing.side_ratio
     # A spec states sides relative to the crop, so that it holds at every resolution.
     ratios = tuple(side / request.resolution for side in request.sides)
     mirroring: Mirroring = "always" if request.mirrored else "never"

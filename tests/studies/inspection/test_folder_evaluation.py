@@ -16,6 +16,7 @@ from lightning_modules.data.image_index import index_image_folder
 from lightning_modules.data.normalization import channel_statistics
 from lightning_modules.data.streaming import ImageFileDataModule, ImageFolderSplit
 from lightning_modules.data.types import DataError
+from lightning_modules.evaluation.inference import restore_scorer
 from lightning_modules.networks.build import build_network
 from lightning_modules.networks.pretrained import TORCHVISION_PREPROCESSING, load_pretrained, match_state_dict
 from lightning_modules.profiling.profile import profile_spec
@@ -27,8 +28,12 @@ from lightning_modules.specs.scale import Scale
 from studies.cli.app import main
 from studies.design.trial import Trial
 from studies.hardware import Machine
+from studies.inspection import folder_evaluation
+from studies.inspection.folder_evaluation import find_trial_setup
+from studies.storage.manifest import ManifestEntry, StudyManifest
 from studies.storage.trial_folder import TrialFolder
 from studies.training.train import train_trial
+from tests.reports.records import registration
 
 CPU = torch.device("cpu")
 TWINS = {
@@ -179,6 +184,32 @@ def test_a_trials_weights_give_its_own_test_errors(trial):
         == profile_spec(VGG_A, Scale(resolution=32, channels=1, classes=10, width=0.0625)).multiply_adds
     )
     assert found["images_per_second"] > 0
+
+
+def test_a_trials_weights_are_evaluated_in_its_precision_and_at_its_side(trial, small, tmp_path, monkeypatch):
+    folder, _, statistics = trial
+    recipe = replace(small.recipe, precision="bfloat16", augmentation="crop-flip", side_from=1.25, side_to=1.5)
+    planned = Trial(arm="A", setup=replace(small, recipe=recipe), seed=0)
+    manifest = StudyManifest(
+        registration=registration(), conditions="", tags={}, labels=np.zeros(1, np.uint16),
+        entries=(ManifestEntry(trial=planned, digests={}, tags={}, folder="trial"),),
+    )  # fmt: skip
+    manifest.write(tmp_path / "studies" / "planned")
+    (tmp_path / "studies" / "damaged").mkdir()
+    (tmp_path / "studies" / "damaged" / "study.json").write_text("{")
+    shutil.copytree(folder / "trial", tmp_path / "trials" / "trial")
+    weights = tmp_path / "trials" / "trial" / "weights.pt"
+    assert find_trial_setup(str(weights)) == planned.setup
+    assert find_trial_setup(str(folder / "trial" / "weights.pt")) is None
+    options = ("--data", folder / "data", *OF_DIGITS, *statistics, "--json")
+    restored = []
+    monkeypatch.setattr(
+        folder_evaluation, "restore_scorer", lambda *given: restored.append(restore_scorer(*given)) or restored[-1]
+    )
+    assert json.loads(evaluated("--weights", weights, *options))["sides"] == [44]
+    assert json.loads(evaluated("--weights", weights, *options, "--sides", "32"))["sides"] == [32]
+    assert json.loads(evaluated("--weights", folder / "trial" / "weights.pt", *options))["sides"] == [32]
+    assert [scorer.is_bfloat16 for scorer in restored] == [True, True, False]
 
 
 def test_other_modes_and_sides_are_asked_for_in_pixels_and_told_in_a_table(trial):
