@@ -41,8 +41,16 @@ LIKE_FACTORIES = {
 
 ACTIVATIONS = {
     "relu", "relu6", "gelu", "tanh", "sigmoid", "silu", "leaky_relu", "elu", "celu", "selu", "hardtanh", "hardswish",
-    "hardsigmoid", "mish", "softplus", "prelu", "rrelu", "logsigmoid", "hardshrink", "softshrink", "threshold",
+    "hardsigmoid", "mish", "softplus", "prelu", "rrelu", "logsigmoid", "hardshrink", "softshrink", "threshold", "glu",
+    # As functions are written by hand; Softsign is made of an abs. Powers, roots and exp are not among them:
+    # normalizations and softmax are made of these.
+    "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "fmax", "fmin", "abs", "sign", "sin", "cos", "atan",
+    "asinh", "erf",
 }  # fmt: skip
+
+# Operators that choose by a condition: nonlinear where the condition depends on the image.
+SELECTIONS = {"where", "masked_fill", "mul"}
+LARGEST_GUARD = 1e-3  # lower bound of a clamp that keeps a divisor from zero, and shapes nothing
 
 # Operators with much arithmetic that `multiply_adds` has no rule for.
 UNCOUNTED_PREFIXES = (
@@ -97,6 +105,22 @@ class DispatchedOperator:
         if self.name in MATRIX_OPERANDS and not self.has_weight:
             return "matmul"
         return READABLE_NAMES.get(self.name, self.name.removeprefix("_"))
+
+    @property
+    def is_nonlinearity(self) -> bool:
+        """Whether the operator is an element-wise nonlinear function of a map (four dimensions)."""
+        if self.output_tensors[0].dim() != 4:
+            return False
+        if self.name in SELECTIONS:
+            return any(tensor.dtype == torch.bool for tensor, _ in self.image_inputs)
+        return self.readable_name in ACTIVATIONS and not self._is_guard
+
+    @property
+    def _is_guard(self) -> bool:
+        """Whether it only keeps a divisor from zero, as in ``functional.normalize``."""
+        lowest = self.arguments.get("min")
+        is_small = isinstance(lowest, float) and 0 < lowest <= LARGEST_GUARD
+        return is_small and self.name in ("clamp", "clamp_min") and self.arguments.get("max") is None
 
     @property
     def is_computation(self) -> bool:

@@ -61,8 +61,9 @@ class Profile:
         conv_parameters: parameters of the convolutions.
         receptive_field: of the last feature map that has positions, input pixels; ``None`` if an operation before it
             moves or mixes positions in a way that no rule covers.
-        nonlinearities: calls of element-wise nonlinear functions, in layers or not, on maps (four dimensions); softmax
-            does not count.
+        nonlinearities: calls of element-wise nonlinear functions, in layers or not, on maps (four dimensions): of
+            activations, clamps, maxima, and choices by a condition on the map. Softmax, powers, roots and exponentials
+            do not count, as normalizations are made of them.
         functions: calls of each function outside of layers, by name; views and copies excluded.
         uncounted: operators with much arithmetic that ``multiply_adds`` does not include, as no rule covers them.
     """

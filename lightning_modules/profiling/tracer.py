@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lightning_modules.profiling.operators import ACTIVATIONS, UNCOUNTED_PREFIXES, DispatchedOperator, ObservedTensor
+from lightning_modules.profiling.operators import UNCOUNTED_PREFIXES, DispatchedOperator, ObservedTensor
 from lightning_modules.profiling.receptive_field import (
     CollapsedField,
     ReceptiveField,
@@ -286,7 +286,7 @@ class _Tracer(TorchDispatchMode):
         call.multiply_adds += operation.multiply_adds
         if call.is_function:
             call.finish(first, self.observed.get(first))
-        if operation.readable_name in ACTIVATIONS and first.dim() == 4:
+        if operation.is_nonlinearity:
             self.trace.num_nonlinearities += 1
         if operation.name.startswith(UNCOUNTED_PREFIXES):
             self.trace.uncounted_operators.add(operation.readable_name)

@@ -524,7 +524,8 @@ def test_what_only_names_or_moves_numbers_is_no_layer():
     "activation",
     [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.GELU(), nn.Tanh(), nn.Sigmoid(), nn.SiLU(), nn.LeakyReLU(),
      nn.ELU(), nn.SELU(), nn.CELU(), nn.PReLU(), nn.RReLU(), nn.Hardtanh(), nn.Hardswish(), nn.Hardsigmoid(),
-     nn.Mish(), nn.Softplus(), nn.LogSigmoid(), nn.Hardshrink(), nn.Softshrink(), nn.Threshold(0, 0)],
+     nn.Mish(), nn.Softplus(), nn.LogSigmoid(), nn.Hardshrink(), nn.Softshrink(), nn.Threshold(0, 0),
+     nn.Softsign(), nn.Tanhshrink()],
     ids=str,
 )  # fmt: skip
 def test_every_elementwise_activation_of_a_map_is_a_nonlinearity(activation):
@@ -532,6 +533,37 @@ def test_every_elementwise_activation_of_a_map_is_a_nonlinearity(activation):
     found = profile_module(module, (3, 8, 8))
     assert found.nonlinearities == 1
     assert found.receptive_field == 3
+
+
+class Between(nn.Module):
+    """A convolution, and a function of its map."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.function = function
+
+    def forward(self, images):
+        return self.function(self.conv(images))
+
+
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        *((function, 1) for function in (
+            lambda x: x.clamp(min=0), lambda x: x.clamp_(0, 6), lambda x: torch.maximum(x, torch.zeros_like(x)),
+            lambda x: torch.max(x, -x), torch.abs, torch.sin, torch.erf, lambda x: functional.glu(x, 1),
+            lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: x.masked_fill(x < 0, 0), lambda x: x * (x > 0),
+        )),
+        # A mask that does not depend on the image is linear; a norm over channels is no element-wise function.
+        *((function, 0) for function in (
+            lambda x: torch.where(torch.ones_like(x) > 0, x, torch.zeros_like(x)), lambda x: x * 2,
+            functional.normalize, nn.LocalResponseNorm(5), lambda x: x / x.pow(2).mean(1, keepdim=True).sqrt(),
+        )),
+    ],
+)  # fmt: skip
+def test_a_nonlinearity_written_by_hand_counts(function, count):
+    assert profile_module(Between(function), (3, 8, 8)).nonlinearities == count
 
 
 def test_attention_is_counted():
