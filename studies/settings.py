@@ -137,6 +137,15 @@ class Settings:
         return text
 
     @property
+    def data_option(self) -> str:
+        """The option that leads a further command to the same image data; empty where it finds them by itself."""
+        default_folder, default_uri = _split_location(os.environ.get("ABLATE_DATA_ROOT", DEFAULT_DATA_ROOT))
+        if self.data_uri:
+            is_default = self.data_uri == default_uri
+            return "" if is_default else f" --data-root {shlex.quote(redact_credentials(self.data_uri))}"
+        return "" if self.data_root == default_folder else f" --data-root {_quote_path(self.data_root)}"
+
+    @property
     def database_file(self) -> Path | None:
         """File of a local tracking store; ``None`` for a server."""
         return database_file_of(self.tracking_uri)

@@ -30,3 +30,12 @@ def test_a_suggested_command_carries_what_the_present_one_was_given(working_fold
 def test_an_object_store_is_suggested_without_its_keys():
     given = Settings.from_environment(storage="s3://key:secret@bucket/studies")
     assert given.command_options == " --storage s3://bucket/studies"
+
+
+def test_a_suggested_command_names_the_image_data_unless_it_finds_them_by_itself(monkeypatch):
+    monkeypatch.delenv("ABLATE_DATA_ROOT", raising=False)
+    assert Settings.from_environment().data_option == ""
+    assert Settings.from_environment(data_root="my images").data_option == " --data-root 'my images'"
+    assert Settings.from_environment(data_root="s3://k:x@bucket/a").data_option == " --data-root s3://bucket/a"
+    monkeypatch.setenv("ABLATE_DATA_ROOT", "my images")
+    assert Settings.from_environment().data_option == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -68,8 +69,9 @@ def check(name: str, protocol: str, overrides: tuple[tuple[str, str], ...], sett
         click.echo(f"{name} cannot be run yet: {format_count(num_errors, 'error')} above.")
     else:
         options = "" if protocol == protocols.DEFAULT_PROTOCOL else f" --protocol {protocol}"
-        options += "".join(f" --set {path}={value}" for path, value in overrides)
-        click.echo(f"{name} can be run: ablate run {name}{options} --report")
+        options += "".join(f" --set {shlex.quote(f'{path}={value}')}" for path, value in overrides)
+        options += settings.data_option + settings.store_options
+        click.echo(f"{name} can be run: ablate run {shlex.quote(name)}{options} --report")
     if num_errors:
         sys.exit(EXIT_FAILURE)
 

@@ -275,3 +275,5 @@ def test_the_last_line_says_whether_it_can_be_run():
     shown = call("check", file, "--set", "recipe.epochs=2").output
     assert [path for path in sorted(Path().rglob("*")) if path not in before and "__pycache__" not in path.parts] == []
     assert shown.endswith(f"{file} can be run: ablate run {file} --set recipe.epochs=2 --report\n")
+    shown = call("check", file, "--data-root", "my images", "--runs", "elsewhere").output
+    assert shown.endswith(f"ablate run {file} --data-root 'my images' --runs elsewhere --report\n")
