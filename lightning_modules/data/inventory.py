@@ -221,11 +221,7 @@ def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -
         test = _read_fixed_split(data_module, "test")
     all_labels = np.concatenate((train.labels, validation.labels, test.labels))
     num_classes = 1 + int(all_labels.max())
-    if num_classes != setup.scale.classes or all_labels.min() < 0:
-        raise UserError(
-            f"{data.class_path} gives labels up to {num_classes - 1}, so {num_classes} classes, but the protocol says "
-            f"{setup.scale.classes}. Give `--set scale.classes={num_classes}`, or fix the labels: they count from 0."
-        )
+    _require_class_labels(data, all_labels, setup.scale.classes)
     for seed in seeds:
         if seed != data_module.seed:
             with open_module(seed) as other:
@@ -244,6 +240,26 @@ def _external_inventory(setup: Setup, data: ForeignData, seeds: Sequence[int]) -
         digest=hashlib.sha256("|".join((train.digest, validation.digest, test.digest)).encode()).hexdigest()[:16],
         train_batch_sizes=frozenset(train.batch_sizes),
     )
+
+
+def _require_class_labels(data: ForeignData, labels: Labels, num_classes: int) -> None:
+    """Check the labels of all splits against the protocol's number of classes."""
+    least, largest = int(labels.min()), int(labels.max())
+    if least < 0:
+        raise UserError(
+            f"{data.class_path} gives labels from {least} to {largest}; expected those of {num_classes} classes, from "
+            f"0 to {num_classes - 1}. Fix the labels: they count from 0."
+        )
+    if largest == 0:
+        raise UserError(
+            f"{data.class_path} gives every image the label 0; expected those of {num_classes} classes, from 0 to "
+            f"{num_classes - 1}. Fix the labels: with a single class there is nothing to learn."
+        )
+    if largest != num_classes - 1:
+        raise UserError(
+            f"{data.class_path} gives labels up to {largest}, so {largest + 1} classes, but the protocol says "
+            f"{num_classes}. Give `--set scale.classes={largest + 1}`, or fix the labels: they count from 0."
+        )
 
 
 def _read_train_split(
@@ -319,7 +335,15 @@ def _read_split(
     """Read a split; of one that has more than some number of batches, which may be endless, one more."""
     batches = data_module.batches(loader_name, *keys)
     num_read = None if max_batches is None else max_batches + 1
-    batch_labels = [labels.cpu().numpy() for _, labels in islice(batches, num_read)]
+    batch_labels = []
+    for images, labels in islice(batches, num_read):
+        if not bool(torch.isfinite(images).all()):
+            raise UserError(
+                f"{batches.loader_label} yields pixels that are NaN or infinite, in batch {len(batch_labels)}; "
+                "expected finite numbers: no loss could be computed. Look for images of one color that are divided by "
+                "their own standard deviation."
+            )
+        batch_labels.append(labels.cpu().numpy())
     if not batch_labels:
         raise UserError(f"{batches.loader_label} yields nothing; expected one batch or more.")
     return _SplitReading(np.concatenate(batch_labels), batches.digest, tuple(map(len, batch_labels)))

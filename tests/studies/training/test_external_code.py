@@ -19,7 +19,7 @@ import ablations
 import reports
 import studies
 from ablations import Ablation, Arm, InvalidAblation, NotASingleChange, UnknownAblation
-from lightning_modules.data.inventory import make_inventory
+from lightning_modules.data.inventory import _require_class_labels, make_inventory
 from lightning_modules.modules.trainable import make_trainable
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.networks.initialization import build_initialized_network
@@ -258,6 +258,12 @@ class Digits(lightning.LightningDataModule):
         if self.fault == "classes":
             images, labels = self.test.tensors
             return DataLoader(TensorDataset(images, labels + 2), 50)
+        if self.fault == "negative":
+            images, labels = self.test.tensors
+            return DataLoader(TensorDataset(images, labels - 1), 50)
+        if self.fault == "not finite":
+            images, labels = self.test.tensors
+            return DataLoader(TensorDataset(images / 0, labels), 50)
         return DataLoader(self.test, 50, shuffle=self.fault == "shuffled")
 """
 
@@ -756,11 +762,18 @@ def test_foreign_data_are_prepared_once_and_read_to_the_same_digest(folder):
         ("alone", r"test_dataloader yields \(float32 \(50, 1, 8, 8\)\); expected \(images, labels\)"),
         ("wide", r"gives images of the shape \(3, 8, 16\), but the protocol's scale says \(1, 8, 8\)"),
         ("classes", r"gives labels up to 11, so 12 classes, but the protocol says 10\. Give `--set scale\.classes=12`"),
+        ("negative", r"gives labels from -1 to 9; expected those of 10 classes, from 0 to 9\. Fix the labels: they"),
+        ("not finite", r"Digits's test_dataloader yields pixels that are NaN or infinite, in batch 0; expected finite"),
     ],
 )
 def test_data_that_cannot_be_used_are_told_why(folder, fault, said):
     with pytest.raises(UserError, match=said):
         stock(data(fault=fault))
+
+
+def test_a_single_class_is_no_number_to_set(folder):
+    with pytest.raises(UserError, match=r"Digits gives every image the label 0; expected those of 10 classes"):
+        _require_class_labels(data(), np.zeros(3, np.int64), 10)
 
 
 def test_the_pixels_that_are_trained_on_count(folder):
