@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lightning_modules.networks.build import build_network
 from lightning_modules.networks.custom import is_lightning_module
-from lightning_modules.networks.initialization import build_initialized_network
 from lightning_modules.networks.memory_layout import MemoryLayout, find_layout, random_images, set_layout
 from lightning_modules.networks.outputs import extract_logits
-from lightning_modules.rng import RngState
+from lightning_modules.rng import RngState, seeded_generator
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
@@ -39,8 +39,17 @@ def prove_training(setup: Setup) -> tuple[str, ...]:
     Raises:
         UserError: where the step fails, as it would in every trial.
     """
-    module = build_initialized_network(setup.network, setup.scale, seed=0)
     notes = []
+    with RngState(seeded_generator(0, "weights")):
+        seed = torch.initial_seed()
+        module = build_network(setup.network, setup.scale)
+        is_seeded_anew = torch.initial_seed() != seed
+    if is_seeded_anew:
+        notes.append(
+            f"{type(module).__name__} seeds PyTorch's generator when it is built: the weights that it draws then are "
+            "the same under every seed, and the spread over seeds is not that of initial weights. Leave out "
+            "torch.manual_seed and seed_everything."
+        )
     layout = _find_training_layout(module, setup.scale)
     set_layout(module, layout)
     if layout == "contiguous":

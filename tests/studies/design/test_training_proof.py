@@ -152,9 +152,15 @@ def test_a_module_of_torch_jit_is_refused_in_one_line():
     assert "\n" not in str(error.value)
 
 
+def seeded(channels, classes):
+    torch.manual_seed(42)
+    return small(channels, classes)
+
+
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
+        (seeded, "seeds PyTorch's generator when it is built: the weights that it draws then are the same under every"),
         (softmax, "look like probabilities"),
         (sigmoid, "look like probabilities"),
         (Dropping, "evaluations differ"),

@@ -810,6 +810,42 @@ def test_arms_may_not_be_given_other_data_than_the_baseline():
         )
 
 
+SEEDED_FILE = """
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+torch.manual_seed(42)
+np.random.seed(42)
+random.seed(42)
+
+
+def net(classes):
+    return nn.Linear(8, classes)
+"""
+
+
+def test_a_seed_at_the_top_of_a_file_does_not_decide_the_first_networks_weights(place):
+    sys.path.insert(0, str(Path(place("probe_seeded.py", SEEDED_FILE)).parent))
+    network = Custom(class_path="probe_seeded.net", init_args={"classes": 10})
+    before = random.getstate()
+    first, again, other = (build_initialized_network(network, SCALE, seed).weight for seed in (1, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    del sys.modules["probe_seeded"]
+    assert torch.equal(build_initialized_network(network, SCALE, 0).weight, other)
+    assert random.getstate() == before
+
+
+def test_a_network_that_exits_is_told_as_one_that_fails(place):
+    text = "import sys\n\n\ndef net():\n    sys.exit('not today')\n"
+    sys.path.insert(0, str(Path(place("probe_exiting.py", text)).parent))
+    with pytest.raises(UserError, match=r"failed at probe_exiting\.py, line 5: SystemExit: not today"):
+        build_initialized_network(Custom(class_path="probe_exiting.net"), SCALE, 0)
+
+
 # -- identity ------------------------------------------------------------------------------------------------------
 
 
