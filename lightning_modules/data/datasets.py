@@ -310,7 +310,7 @@ def _hash_examples(arrays: Iterable[Images | Labels]) -> str:
 def _cache_key(root: Path, files: Sequence[Path], scale: Scale, bad_files: BadFilesPolicy = "refuse") -> str:
     """Hash what decides the decoded pixels, their labels and their splits.
 
-    That is the files' paths, sizes and times, the scale, what is done with bad files, and Pillow's version. Of a link
+    That is the files' paths and stamps, the scale, what is done with bad files, and Pillow's version. Of a link
     both paths count: that below the root is its split and its class, that of its target is its content.
     """
     header = f"{CACHE_SCHEMA}|{PIL.__version__}|{scale.resolution}|{scale.channels}|{bad_files}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lightning_modules.data.types import DataError
@@ -30,6 +31,8 @@ FORMATS_BY_SUFFIX = {
 }
 IMAGE_SUFFIXES = tuple(FORMATS_BY_SUFFIX)
 MAX_LISTED_ERRORS = 10  # bad files named in a message; a file beside the index names them all
+# Their inodes may change at each mount, or sooner: all images would be read again by each trial.
+FILE_SYSTEMS_OF_UNSTABLE_INODES = ("fuse", "vfat", "exfat", "msdos", "cifs", "smb3", "9p")
 TEST_FOLDERS = ("test", "val")  # the first one that exists; ImageNet calls the images that results are reported on val
 
 
@@ -185,9 +188,12 @@ def flatten_groups(files_by_class: Sequence[Sequence[Path]]) -> list[Path]:
 
 
 def file_stamp(file: Path) -> str:
-    """Return size and time of a file, which change with its content; of a link, its target as well.
+    """Return what changes with the content of a file, without reading it; of a link, its target as well.
 
-    A file that cannot be examined, such as a broken link, has a stamp of its own.
+    Sizes and times of modification may be equal: two bitmaps that were unpacked together may have been swapped, by
+    themselves or with their folders, or one rewritten with its time restored. The inode tells files apart, and the time
+    of the last change of status cannot be set. A file that cannot be examined, such as a broken link, has a stamp of
+    its own.
     """
     try:
         status = file.stat()
@@ -195,7 +201,25 @@ def file_stamp(file: Path) -> str:
         target = f"|{printable_path(file.resolve())}" if file.is_symlink() else ""
     except OSError:
         return "unreadable"
-    return f"{status.st_size}|{status.st_mtime_ns}{target}"
+    inode = status.st_ino if _has_stable_inodes(status.st_dev) else ""
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{inode}{target}"
+
+
+@cache
+def _has_stable_inodes(device: int) -> bool:
+    """Whether a file keeps its inode for good, as everywhere but on some file systems that make numbers up.
+
+    Args:
+        device: of the file.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:  # no Linux
+        return True
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    # See proc(5): the third field is the device, and the type of the file system follows a hyphen.
+    types = [line.partition(b" - ")[2].decode() for line in mounts if line.split()[2] == number]
+    return not any(name.startswith(FILE_SYSTEMS_OF_UNSTABLE_INODES) for name in types)
 
 
 def describe_duplicates(folder: ImageFolder, digests: Mapping[Path, str]) -> list[str]:

@@ -98,7 +98,8 @@ def index_image_folder(
 ) -> ImageFileDataset:
     """Index an image folder.
 
-    Each file is read, decoded and hashed once, and again when its size or time has changed.
+    Each file is read, decoded and hashed once. It is read again when its size, times or inode have changed, and decoded
+    again when its bytes have.
 
     An interrupted inspection resumes where it was.
 
@@ -144,7 +145,7 @@ def index_image_folder(
 
 
 class ImageIndex:
-    """Findings about files, by path, size and time.
+    """Findings about files, by path and stamp; see :func:`file_stamp`.
 
     One database serves all folders that are decoded alike.
 
@@ -187,36 +188,43 @@ class ImageIndex:
             )
             if "checksum" not in {row[1] for row in database.execute("PRAGMA table_info(files)")}:
                 database.execute("ALTER TABLE files ADD COLUMN checksum TEXT")  # of an earlier version's index
-            inspected = self._read_known_files(database, stamps)
+            inspected, _ = self._read_known_files(database, stamps)
             if len(inspected) == len(stamps):
                 return inspected
             with exclusive_lock(self.folder / ".lock", _wait_logger(log)):
-                inspected = self._read_known_files(database, stamps)  # another process may have inspected them
+                inspected, former = self._read_known_files(database, stamps)  # another process may have inspected them
                 missing = [file for file in files if file not in inspected]
-                for batch in self._inspect_in_batches(missing, len(files), log):
+                for batch in self._inspect_in_batches(missing, former, len(files), log):
                     inspected |= batch
                     _write_batch(database, batch, stamps)
         return inspected
 
-    def _read_known_files(self, database: sqlite3.Connection, stamps: Mapping[Path, str]) -> dict[Path, InspectedImage]:
-        """Read the findings about files that have not changed.
+    def _read_known_files(
+        self, database: sqlite3.Connection, stamps: Mapping[Path, str]
+    ) -> tuple[dict[Path, InspectedImage], dict[Path, InspectedImage]]:
+        """Read the findings about files that have not changed, and those about files whose stamp has.
 
-        A finding whose resized copy is gone, or whose checksum is not its own, is left out.
+        A finding whose resized copy is gone, or whose checksum is not its own, is left out; so is one of other rules.
         """
         rows = {row[0]: row for row in database.execute("SELECT * FROM files")}
         known: dict[Path, InspectedImage] = {}
+        former: dict[Path, InspectedImage] = {}
         for file, key in _index_keys(stamps).items():
             row = rows.get(key)
             if row is None:
                 continue
             *content, checksum = row
             _, recorded_stamp, digest, error, is_resized, moments = content
-            if recorded_stamp != stamps[file] or (checksum is not None and checksum != _hash_row(content)):
+            if checksum is not None and checksum != _hash_row(content):
                 continue
-            if not is_resized or self._copy_path(digest).exists():
-                pixel_moments = np.frombuffer(moments, dtype=np.int64)
-                known[file] = InspectedImage(digest, error, bool(is_resized), pixel_moments)
-        return known
+            if is_resized and not self._copy_path(digest).exists():
+                continue
+            image = InspectedImage(digest, error, bool(is_resized), np.frombuffer(moments, dtype=np.int64))
+            if recorded_stamp == stamps[file]:
+                known[file] = image
+            elif str(recorded_stamp).startswith(f"{INSPECTION_SCHEMA}|"):
+                former[file] = image
+        return known, former
 
     def write_bad_files(self, root: Path, errors: Sequence[str]) -> Path:
         """List a folder's bad files beside the index, or remove the list where there are none; return its path."""
@@ -234,7 +242,11 @@ class ImageIndex:
         return self._copy_path(inspected.digest) if inspected.is_resized else file
 
     def _inspect_in_batches(
-        self, files: Sequence[Path], num_files: int, log: Callable[[str], None]
+        self,
+        files: Sequence[Path],
+        former: Mapping[Path, InspectedImage],
+        num_files: int,
+        log: Callable[[str], None],
     ) -> Iterator[dict[Path, InspectedImage]]:
         start_time = last_log_time = time.monotonic()
         num_known = num_files - len(files)
@@ -242,13 +254,17 @@ class ImageIndex:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             for start in range(0, len(files), FILES_PER_COMMIT):
                 batch = files[start : start + FILES_PER_COMMIT]
-                yield dict(zip(batch, pool.map(self._inspect_file, batch), strict=True))
+                former_findings = map(former.get, batch)
+                yield dict(zip(batch, pool.map(self._inspect_file, batch, former_findings), strict=True))
                 now, num_done = time.monotonic(), start + len(batch)
                 if now - last_log_time > LOG_INTERVAL_SECONDS:
                     last_log_time, rate = now, num_done / (now - start_time)
                     log(f"inspected {num_known + num_done:,} of {num_files:,} images, {rate:,.0f} a second")
 
-    def _inspect_file(self, file: Path) -> InspectedImage:
+    def _inspect_file(self, file: Path, former: InspectedImage | None) -> InspectedImage:
+        """Inspect a file, or keep the former finding about equal bytes, as after `chmod` or from another mount."""
+        if former and former.digest == _hash_readable_file(file):
+            return former
         checked = decode_checked_file(file, self.scale)
         image, digest = checked.image, checked.digest
         if image is None:
@@ -315,6 +331,14 @@ def _index_keys(files: Iterable[Path]) -> dict[Path, str | bytes]:
 def _storable_path(path: Path) -> str | bytes:
     """A path as text, or as the bytes of one that is not UTF-8, which SQLite takes for no text."""
     return str(path) if printable_path(path) == str(path) else os.fsencode(path)
+
+
+def _hash_readable_file(file: Path) -> str | None:
+    """Hash a file's bytes; ``None`` where they cannot be read."""
+    try:
+        return hash_bytes(file.read_bytes())
+    except OSError:
+        return None
 
 
 def _hash_row(row: Sequence[object]) -> str:

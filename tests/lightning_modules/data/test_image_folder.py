@@ -1,5 +1,6 @@
 """An image folder is read alike in every way to read it: what is ignored, bad or suspicious is named."""
 
+import os
 import shutil
 import struct
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import functional
 
+from lightning_modules.data import image_folder
 from lightning_modules.data.datasets import prepare_dataset
 from lightning_modules.data.decoding import (
     array_to_image,
@@ -322,3 +324,49 @@ def test_a_photograph_with_a_malformed_exif_entry_is_turned_all_the_same(tmp_pat
 
 def test_a_file_that_cannot_be_examined_has_a_stamp_of_its_own(tmp_path):
     assert file_stamp(tmp_path / "none.png") == "unreadable"
+
+
+def swap(first: Path, second: Path) -> None:
+    first.rename(first.with_name("swapped"))
+    second.rename(first)
+    first.with_name("swapped").rename(second)
+
+
+def swap_files(train: Path) -> None:
+    swap(train / "cat" / "0.bmp", train / "dog" / "0.bmp")
+
+
+def swap_classes(train: Path) -> None:
+    swap(train / "cat", train / "dog")
+
+
+def rewrite_in_place(train: Path) -> None:
+    (train / "cat" / "0.bmp").write_bytes((train / "cat" / "1.bmp").read_bytes())
+    os.utime(train / "cat" / "0.bmp", (0, 0))
+
+
+@pytest.mark.parametrize("keep", STORAGE)
+@pytest.mark.parametrize("change", [swap_files, swap_classes, rewrite_in_place])
+def test_a_change_that_keeps_names_sizes_and_times_is_noticed(tmp_path, small, keep, change):
+    root = tmp_path / "images"
+    for index, (split, name) in enumerate((split, name) for split in ("train", "test") for name in ("cat", "dog")):
+        for number in range(4):
+            save_noise(file := root / split / name / f"{number}.bmp", 4 * index + number)
+            os.utime(file, (0, 0))
+    digest = read(root, small, keep).digest
+    change(root / "train")
+    changed = read(root, small, keep).digest
+    assert changed != digest
+    assert read(root, small, keep).digest == changed
+
+
+def test_on_a_file_system_that_makes_inodes_up_they_do_not_count(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("a")
+    inode = str((tmp_path / "a").stat().st_ino)
+    assert file_stamp(tmp_path / "a").endswith(f"|{inode}")
+    monkeypatch.setattr(image_folder, "FILE_SYSTEMS_OF_UNSTABLE_INODES", ("",))
+    image_folder._has_stable_inodes.cache_clear()
+    try:
+        assert file_stamp(tmp_path / "a").endswith("|")
+    finally:
+        image_folder._has_stable_inodes.cache_clear()

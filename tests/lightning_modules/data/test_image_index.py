@@ -221,11 +221,11 @@ def test_a_second_look_reads_no_file_and_one_that_was_cut_off_goes_on(whole, tmp
     looked = []
     look_at = module.ImageIndex._inspect_file
 
-    def cut_off(self, file):
+    def cut_off(self, file, former):
         looked.append(file)
         if len(looked) == 30:
             raise KeyboardInterrupt
-        return look_at(self, file)
+        return look_at(self, file, former)
 
     monkeypatch.setattr(module, "FILES_PER_COMMIT", 10)
     monkeypatch.setattr(module.ImageIndex, "_inspect_file", cut_off)
@@ -325,6 +325,15 @@ def test_a_link_to_another_file_of_equal_size_and_time_is_inspected_again(whole,
     link.unlink()
     link.symlink_to(tmp_path / "b.bmp")
     assert read(linked, tmp_path / "cache").digest != first.digest
+
+
+def test_after_a_change_of_permissions_alone_nothing_is_decoded_again(whole, tmp_path, monkeypatch):
+    root = shutil.copytree(whole, tmp_path / "copy")
+    first = read(root, tmp_path / "cache")
+    for file in root.glob("*/*/*"):
+        file.chmod(0o400)
+    monkeypatch.setattr(module, "decode_checked_file", None)
+    assert read(root, tmp_path / "cache").digest == first.digest
 
 
 # -- what is read --------------------------------------------------------------------------------------------------
