@@ -182,20 +182,25 @@ def _check_result_files(store: Store, runs: Iterable[RecordedRun]) -> Iterator[H
 
 
 def _check_folder_agreement(settings: Settings, runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
-    """Find trials that have a folder but no run, and the other way round."""
+    """Find studies and trials that have a folder but no run, and trials that have a run but no folder."""
     index = RunsFolderIndex.scan(settings)
     trial_runs = [run for run in runs if run.kind == "fit"]
     recorded = {(run.key, run.status) for run in trial_runs}
+    own_studies = {(run.study, run.conditions) for run in runs if run.kind == "study" and run.is_own}
     for folder, manifest in index.manifests.items():
         if lease.find_holder(folder):  # its driver is still logging
             continue
-        num_missing = 0
+        study = manifest.registration.study
+        num_ended = num_missing = 0
         for entry in manifest.recorded_entries(settings):
             trial = index.trials.get(entry.folder)
-            if trial and trial.result and not is_recorded(trial.key, trial.result.status, recorded):
-                num_missing += 1
-        if num_missing:
-            study = manifest.registration.study
+            if trial and trial.result:
+                num_ended += 1
+                num_missing += not is_recorded(trial.key, trial.result.status, recorded)
+        if num_ended and (study, manifest.conditions) not in own_studies:  # without its run, no report finds its trials
+            finding = f"{study} under {manifest.registration.protocol} has no run in the tracking store"
+            yield HealthCheck(area="record", level="warning", finding=finding, advice=f"`ablate sync {study}`")
+        elif num_missing:
             finding = f"not in the tracking store: {format_count(num_missing, 'ended trial')} of {study}"
             yield HealthCheck(area="record", level="warning", finding=finding, advice=f"`ablate sync {study}`")
     stored_keys = {trial.key for trial in index.trials.values()}

@@ -44,7 +44,7 @@ from studies.records.serialization import (
 )
 from studies.records.study_record import StudyStart
 from studies.settings import redact_credentials
-from studies.tracking.runs import CHECKSUM_TAG, MlflowRuns, trial_key_of
+from studies.tracking.runs import CANCELLED_KIND, CHECKSUM_TAG, MlflowRuns, trial_key_of
 
 Content = TypeVar("Content")
 DamageListener = Callable[[DamagedFileError], None]
@@ -155,6 +155,8 @@ class ArtifactReader:
         kind = run.data.tags.get("kind")
         if kind == "study":
             yield from self._find_study_damage(run)
+        elif kind == CANCELLED_KIND:
+            yield from _damage_of(lambda: require_trial_tags(run, self.runs.settings.redacted_tracking_uri))
         elif kind in ("fit", "candidate") and run.data.tags.get("status", "running") != "running":
             yield from _damage_of(lambda: require_trial_tags(run, self.runs.settings.redacted_tracking_uri))
             yield from _damage_of(lambda: self.read_result(run))

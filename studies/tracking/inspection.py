@@ -21,7 +21,7 @@ from studies.tracking.artifact_addresses import LOCK_TIMEOUT_SECONDS
 from studies.tracking.artifacts import ArtifactReader, has_trial_tags, require_trial_tags
 from studies.tracking.errors import TrackingError, describe_refusal
 from studies.tracking.reader import ENDED_STATUSES
-from studies.tracking.runs import PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
+from studies.tracking.runs import CANCELLED_KIND, PARENT_RUN_TAG, STUDY_RUN_TAG, MlflowRuns, trial_key_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ class StoreInspector:
             schema=tags.get("schema", "none"),
             key=trial_key_of(run) if "fingerprint" in tags else None,
             is_own=self.runs.owner.owns(run),
-            tag_fault=self._find_tag_fault(run) if tags.get("kind") == "fit" else "",
+            tag_fault=self._find_tag_fault(run) if tags.get("kind") in ("fit", CANCELLED_KIND) else "",
             artifact_uri=self.runs.artifact_address(run),
         )
 

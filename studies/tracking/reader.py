@@ -218,6 +218,11 @@ class StudyReader:
                 latest[identity], started_at[identity] = trial, run.info.start_time
         # Whichever came last holds: a cancelled trial may have been tried again.
         for run in self._cancelled_runs(study_run):
+            try:
+                require_trial_tags(run, self.runs.settings.redacted_tracking_uri)
+            except DamagedFileError as error:
+                on_damage(error)
+                continue
             trial = _to_cancelled_trial(run)
             identity = trial.recipe, trial.seed, trial.arm
             if run.info.start_time >= started_at.get(identity, 0):
@@ -225,8 +230,11 @@ class StudyReader:
         return tuple(latest[identity] for identity in sorted(latest))
 
     def cancelled_trials(self, study_run_id: str) -> set[tuple[str, str]]:
-        """Fingerprints of the trials of a study that are recorded as cancelled, each with its reason."""
-        runs = self._cancelled_runs(self.runs.client.get_run(study_run_id))
+        """Fingerprints of the trials of a study that are recorded as cancelled, each with its reason.
+
+        A run whose tags were removed or edited does not count.
+        """
+        runs = filter(has_trial_tags, self._cancelled_runs(self.runs.client.get_run(study_run_id)))
         return {(run.data.tags.get("fingerprint", ""), run.data.tags.get("reason", "")) for run in runs}
 
     def _cancelled_runs(self, study_run: Run) -> list[Run]:

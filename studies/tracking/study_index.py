@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from lightning_modules.specs.errors import did_you_mean
+from lightning_modules.specs.errors import DamagedFileError, UserError, did_you_mean
 from lightning_modules.specs.values import Leaf
+from studies.storage.manifest import read_manifest
 from studies.tracking.errors import NotRecordedError, report_unreachable_store
 from studies.tracking.ownership import describe_owner
 from studies.tracking.runs import NO_OVERRIDES, OVERRIDES_TAG, PARENT_RUN_TAG, MlflowRuns, creation_order
@@ -136,12 +137,26 @@ class StudyIndex:
         under_protocol = f" under the protocol {protocol!r}" if protocol else ""
         suggestion = "" if study in names else did_you_mean(study, names)
         options = (f" --protocol {protocol}" if protocol else "") + self.runs.settings.command_options
-        # Not for a name that is misspelled: there is no such ablation to be run.
-        remedy = "" if suggestion else f" `ablate run` records it: ablate run {study}{options}"
+        remedy = f" `ablate run` records it: ablate run {study}{options}"
+        if suggestion:  # the name is misspelled: there is no such ablation to be run
+            remedy = ""
+        elif self._is_planned_here(study, protocol):  # its run, or the database, was deleted
+            sync = f"ablate sync {study}{self.runs.settings.command_options}"
+            remedy = f" {self.runs.settings.studies_folder} has its plan: `ablate sync` logs its trials again: {sync}"
         return (
             f"{self.runs.settings.redacted_tracking_uri} holds no study {study!r}{under_protocol}.{suggestion} "
             f"It holds: {', '.join(listed) or 'nothing yet'}.{remedy}"
         )
+
+    def _is_planned_here(self, study: str, protocol: str | None) -> bool:
+        """Whether the runs folder has the manifest of a study."""
+        for file in self.runs.settings.studies_folder.glob("*/study.json"):
+            if file.parent.name.rpartition("-")[0] == study:
+                with suppress(DamagedFileError, UserError):
+                    manifest = read_manifest(file.parent)
+                    if manifest.entries and protocol in (None, manifest.registration.protocol):
+                        return True
+        return False
 
 
 def _describe_other_run(studies: Sequence[RecordedStudy], study: str, run_id: str) -> str:

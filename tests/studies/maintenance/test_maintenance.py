@@ -20,6 +20,7 @@ from studies.settings import Settings
 from studies.storage import lease as leases
 from studies.storage import manifest
 from studies.storage.trial_folder import TrialFolder
+from studies.tracking.runs import CHECKSUM_TAG
 from studies.tracking.store import open_store
 
 pytestmark = pytest.mark.xdist_group("one recorded study")
@@ -200,6 +201,31 @@ def test_a_driver_that_died_and_what_it_left_half_are_found(copied):
     assert "not in the tracking store: 1 ended trial of depth" in texts
     call("sync", "--runs", copied.runs)
     assert alarms(copied) == []
+
+
+def test_a_study_whose_run_was_deleted_is_found_and_logged_again_from_its_folder(copied):
+    copied.store.runs.client.delete_run(copied.record.run_id)
+    assert "`ablate sync` logs its trials again: ablate sync depth" in call(
+        "report", "depth", "--runs", copied.runs, code=2
+    )
+    findings = " ".join(finding for _, finding, _ in alarms(copied))
+    assert "depth under digits has no run in the tracking store" in findings
+    assert any("`ablate sync depth`" in action for _, _, action in alarms(copied))
+    call("sync", "depth", "--runs", copied.runs)
+    assert not alarms(copied)
+
+
+@pytest.mark.parametrize("tag", ["arm", "seed", "fingerprint"])
+def test_a_cancelled_trial_that_lost_a_tag_is_named_and_the_study_is_read_without_it(copied, tag):
+    client, run = copied.store.runs.client, next(run for run in copied.store.inspector.list_runs() if run.kind == "fit")
+    client.set_tag(run.run_id, "kind", "cancelled")
+    client.delete_tag(run.run_id, f"{CHECKSUM_TAG}tags")
+    assert copied.store.reader.cancelled_trials(copied.record.run_id)
+    client.delete_tag(run.run_id, tag)
+    assert not copied.store.reader.cancelled_trials(copied.record.run_id)
+    record = copied.store.reader.read_study("depth")
+    assert f"it lacks the tag {tag}" in " ".join(record.damages)
+    assert f"it lacks the tag {tag}" in json.dumps(told(copied, "--deep"))
 
 
 def test_a_living_driver_is_no_alarm(copied):
