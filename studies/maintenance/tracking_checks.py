@@ -55,7 +55,7 @@ def check_tracking_store(settings: Settings) -> Iterator[HealthCheck]:
         yield from _check_registrations(store)
         yield from _check_open_runs(settings, readable)
         yield from _check_result_files(store, readable)
-        yield from _check_folder_agreement(settings, readable)
+        yield from _check_folder_agreement(settings, runs)
         yield _check_garbage(settings, store)
 
 
@@ -184,7 +184,7 @@ def _check_result_files(store: Store, runs: Iterable[RecordedRun]) -> Iterator[H
 def _check_folder_agreement(settings: Settings, runs: Iterable[RecordedRun]) -> Iterator[HealthCheck]:
     """Find studies and trials that have a folder but no run, and trials that have a run but no folder."""
     index = RunsFolderIndex.scan(settings)
-    trial_runs = [run for run in runs if run.kind == "fit"]
+    trial_runs = [run for run in runs if run.kind == "fit" and run.schema == str(RECORD_SCHEMA)]
     recorded = {(run.key, run.status) for run in trial_runs}
     own_studies = {(run.study, run.conditions) for run in runs if run.kind == "study" and run.is_own}
     for folder, manifest in index.manifests.items():

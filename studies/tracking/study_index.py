@@ -140,7 +140,7 @@ class StudyIndex:
         remedy = f" `ablate run` records it: ablate run {study}{options}"
         if suggestion:  # the name is misspelled: there is no such ablation to be run
             remedy = ""
-        elif self._is_planned_here(study, protocol):  # its run, or the database, was deleted
+        elif self._is_only_planned_here(study, protocol, studies):  # its run, or the database, was deleted
             sync = f"ablate sync {study}{self.runs.settings.command_options}"
             remedy = f" {self.runs.settings.studies_folder} has its plan: `ablate sync` logs its trials again: {sync}"
         return (
@@ -148,10 +148,12 @@ class StudyIndex:
             f"It holds: {', '.join(listed) or 'nothing yet'}.{remedy}"
         )
 
-    def _is_planned_here(self, study: str, protocol: str | None) -> bool:
-        """Whether the runs folder has the manifest of a study."""
+    def _is_only_planned_here(self, study: str, protocol: str | None, recorded: Sequence[RecordedStudy]) -> bool:
+        """Whether the runs folder has the manifest of a study whose run is not in the store."""
+        known = {(item.study, item.conditions) for item in recorded}
         for file in self.runs.settings.studies_folder.glob("*/study.json"):
-            if file.parent.name.rpartition("-")[0] == study:
+            name, _, conditions = file.parent.name.rpartition("-")
+            if name == study and (study, conditions) not in known:
                 with suppress(DamagedFileError, UserError):
                     manifest = read_manifest(file.parent)
                     if manifest.entries and protocol in (None, manifest.registration.protocol):

@@ -213,6 +213,9 @@ def test_a_study_whose_run_was_deleted_is_found_and_logged_again_from_its_folder
     assert any("`ablate sync depth`" in action for _, _, action in alarms(copied))
     call("sync", "depth", "--runs", copied.runs)
     assert not alarms(copied)
+    client = copied.store.runs.client
+    client.set_tag(copied.store.reader.read_study("depth").run_id, "schema", "99")
+    assert "has no run" not in str(alarms(copied))  # it has one, of another version
 
 
 @pytest.mark.parametrize("tag", ["arm", "seed", "fingerprint"])
