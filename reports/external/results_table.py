@@ -29,6 +29,7 @@ Unit = Literal["", "percent", "fraction"]
 UNIT_LIMITS: Mapping[Unit, float] = {"": math.inf, "percent": 100.0, "fraction": 1.0}
 MAX_ARMS = 100  # beyond, the simultaneous critical value has no simulated check, and no page is readable
 MAX_ROUNDED_DECIMALS = 6  # beyond, values were not rounded to be printed
+DOUBLE_PRECISION, SINGLE_PRECISION = 1e-12, 2.0**-23  # relative
 
 BASELINE_NAMES = ("baseline", "control", "reference", "vanilla")
 
@@ -244,12 +245,16 @@ def _exceeds_unit(values: npt.NDArray[np.float64], unit: Unit) -> bool:
 def _rounding_step(values: npt.NDArray[np.float64]) -> float:
     """Step to which all values are rounded: 0.01 for 91.23 and 90.1; 0 where they have more digits."""
     finite = values[np.isfinite(values)]
+    largest = float(np.max(np.abs(finite)))
     for decimals in range(MAX_ROUNDED_DECIMALS + 1):
-        rounded = np.round(finite, decimals)
-        # Trackers export single precision with all its digits: 0.91 as 0.9100000262260437.
-        is_rounded_single = np.array_equal(rounded.astype(np.float32), finite.astype(np.float32))
-        if is_rounded_single or np.allclose(rounded, finite, rtol=1e-12, atol=0):
-            return 10.0**-decimals
+        rounded, step = np.round(finite, decimals), 10.0**-decimals
+        if np.array_equal(rounded, finite):
+            return step
+        # Trackers export single precision with all its digits: 0.91 as 0.9100000262260437. A precision tells of
+        # rounding only where it resolves the step: in single precision, 1e8 and 1e8 + 0.4 are one number.
+        for precision in (DOUBLE_PRECISION, SINGLE_PRECISION):
+            if precision * largest < step and np.allclose(rounded, finite, rtol=precision, atol=0):
+                return step
     return 0.0
 
 

@@ -267,6 +267,17 @@ def test_single_precision_exported_with_all_its_digits_is_seen_as_rounded():
     assert table.resolution == 0.01
 
 
+@pytest.mark.parametrize("values", [(1e8 + 0.25, 1e8 + 0.4), (2e-46, 3e-46), (1e13 + 0.25, 1e13 + 0.75)])
+def test_values_that_single_precision_cannot_tell_apart_are_not_taken_as_rounded(values):
+    rows = [(arm, seed, value * (1 + seed)) for arm, value in zip("AB", values, strict=True) for seed in (0, 1, 2)]
+    assert tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "loss"])).resolution < 0.1
+
+
+def test_huge_whole_numbers_are_tabulated_without_a_warning():
+    rows = [(arm, seed, value * 1e140) for arm, value in (("A", 1), ("B", 2)) for seed in (0, 1)]
+    assert tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "loss"])).seeds == ("0", "1")
+
+
 def write_csv(folder, text):
     file = folder / "results.csv"
     file.write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n", encoding="utf-8")
