@@ -35,6 +35,7 @@ from ablations._differences import (
     confounding_forced_paths,
     group_differences,
     summarize_differences,
+    summarize_paths,
 )
 from ablations._discovery import (
     ablation_name,
@@ -134,6 +135,7 @@ __all__ = [  # noqa: RUF022 - by purpose: first what an ablation's file needs, t
     "group_differences",
     "paths_overlap",
     "summarize_differences",
+    "summarize_paths",
     # Contrasts between instantiated networks
     "Property",
     "PROPERTIES",

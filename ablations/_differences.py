@@ -91,5 +91,10 @@ def summarize_differences(differences: Sequence[Difference]) -> tuple[str, ...]:
     return tuple(summaries)
 
 
+def summarize_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Give each pattern of paths once: ``stages.*.convs.*.kernel``."""
+    return tuple(dict.fromkeys(INDEX_IN_PATH.sub(".*", path) for path in paths))
+
+
 def _format_leaf(leaf: Leaf | None) -> str:
     return "absent" if leaf is None else str(leaf)

@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 
 import ablations
-from ablations import InvalidAblation, NotASingleChange, UnknownAblation, summarize_differences
+from ablations import InvalidAblation, NotASingleChange, UnknownAblation, summarize_differences, summarize_paths
 from lightning_modules.data.inventory import Inventory, load_dataset, make_inventory
 from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.text import join_clauses
 from lightning_modules.specs.values import Leaf
 from studies import protocols
 from studies.design.batch_proof import describe_failing_batch, is_self_training
@@ -135,6 +136,14 @@ def _describe_changes(study: Study) -> Iterator[CheckFinding]:
         rest = len(changed) - MAX_SHOWN_CHANGES
         more = f"; and {rest} more below {', '.join(study.varied_paths)}" if rest > 0 else ""
         yield CheckFinding(step="one change", level="ok", finding=f"{arm}: {summary}{more}")
+    factorial = study.ablation.factorial
+    if factorial:
+        # What the names do not tell, the reader sees: a factor whose levels change the settings of the other one.
+        factors = (factorial.rows, factorial.columns)
+        for factor, paths in zip(factors, factorial.changed_paths(study.setups()), strict=True):
+            patterns = join_clauses(summarize_paths(paths), MAX_SHOWN_CHANGES)
+            finding = f"the factor {factor.name} ({', '.join(factor.levels)}) changes {patterns}"
+            yield CheckFinding(step="one change", level="ok", finding=finding)
 
 
 def _check_networks(study: Study, setups: Mapping[str, Setup], failed_arms: set[str]) -> Iterator[CheckFinding]:
