@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from ablations import REDRAW_PATHS, InvalidAblation, NotASingleChange, compare_setups
 from lightning_modules.distributed import BATCH_NORM_TYPES
+from lightning_modules.evaluation.inference import ViewScheme
 from lightning_modules.networks.build import build_meta_network
 from lightning_modules.networks.custom import is_lightning_module
 from lightning_modules.networks.initialization import tensor_names_to_copy
 from lightning_modules.profiling.behavior_digest import behavior_digest
-from lightning_modules.specs.data import ForeignData
+from lightning_modules.specs.data import Data, ForeignData
 from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup, WarmStart
@@ -52,6 +53,18 @@ NETWORK_TRAINING_SETTINGS = (
 
 # Settings that only this package's own LightningModule reads.
 CLASSIFIER_SETTING_PREFIXES = ("recipe.", "network.auxiliary_weight")
+
+
+# Settings that others make ineffective: why, where two arms read the same from them although they differ.
+READERS: Mapping[str, str] = {
+    "recipe.patience": "only the schedule 'plateau' reads it",
+    "recipe.microbatch": "no batch is larger than that, so none is split",
+    "recipe.side_from": "in whole pixels the sides of the images are the same",
+    "recipe.side_to": "in whole pixels the sides of the images are the same",
+    "test.sides": "in whole pixels the views of each image are the same",
+    "test.mirroring": "the views of each image are the same",
+    "data.bad_files": "only the source 'folder' has files",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +172,12 @@ def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedA
     for change in compare_setups(first.setup, second.setup):
         if not (_takes_effect(change.path, first) or _takes_effect(change.path, second)):
             ineffective_paths.append(change.path)
+        elif _read_alike(change.path, first.setup, second.setup):
+            raise InvalidAblation(
+                f"arms {first.name!r} and {second.name!r} differ in {change.path}, which has no effect on either: "
+                f"{READERS[_without_index(change.path)]}. Vary a setting that their trials read, or leave out one of "
+                "the arms."
+            )
     if ineffective_paths:
         raise InvalidAblation(
             f"arms {first.name!r} and {second.name!r} differ in {', '.join(ineffective_paths)}, which has no effect on "
@@ -181,6 +200,56 @@ def _takes_effect(path: str, arm: _InstantiatedArm) -> bool:
     if arm.network.is_self_training and path.startswith(CLASSIFIER_SETTING_PREFIXES):
         return path in SELF_TRAINING_SETTINGS
     return True
+
+
+def _read_alike(path: str, first: Setup, second: Setup) -> bool:
+    """Whether the trials of two setups read the same from a setting in which the setups differ."""
+    reader = _VALUES.get(_without_index(path))
+    if reader is None:
+        return False
+    return [reader(setup) for setup in _chain(first)] == [reader(setup) for setup in _chain(second)]
+
+
+def _without_index(path: str) -> str:
+    """``test.sides`` of ``test.sides.0``."""
+    return path.rstrip(".0123456789")
+
+
+def _chain(setup: Setup) -> Iterator[Setup]:
+    """A setup, and those that are trained before it: a source network may have another schedule."""
+    yield setup
+    for dependency in setup.dependencies:
+        yield from _chain(dependency)
+
+
+def _read_patience(setup: Setup) -> object:
+    return setup.recipe.patience if setup.recipe.schedule == "plateau" else None
+
+
+def _read_microbatch(setup: Setup) -> object:
+    recipe = setup.recipe
+    largest = recipe.batch_size if recipe.remainder != "join" else 2 * recipe.batch_size - 1
+    return recipe.microbatch if 0 < recipe.microbatch < largest else None
+
+
+def _read_sides(setup: Setup) -> object:
+    recipe, resolution = setup.recipe, setup.scale.resolution
+    return tuple(round(side * resolution) for side in (recipe.side_from, recipe.side_to, recipe.mean_side))
+
+
+def _read_bad_files(setup: Setup) -> object:
+    return setup.data.bad_files if isinstance(setup.data, Data) and setup.data.source == "folder" else None
+
+
+_VALUES: Mapping[str, Callable[[Setup], object]] = {
+    "recipe.patience": _read_patience,
+    "recipe.microbatch": _read_microbatch,
+    "recipe.side_from": _read_sides,
+    "recipe.side_to": _read_sides,
+    "test.sides": ViewScheme.from_setup,
+    "test.mirroring": ViewScheme.from_setup,
+    "data.bad_files": _read_bad_files,
+}
 
 
 def _verify_redraw(arm: str, setup: Setup) -> None:
