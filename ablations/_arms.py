@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import get_args
 
-from ablations._conditional import Times, apply_edit, resolve_conditional
-from ablations._paths import is_below
+from ablations._conditional import Times, apply_edit, is_multiple, resolve_conditional
+from ablations._errors import InvalidAblation
+from ablations._paths import is_below, is_within
 from lightning_modules.specs.catalogue import VGG_A
 from lightning_modules.specs.data import Data
 from lightning_modules.specs.errors import InvalidValue, UnknownPath
 from lightning_modules.specs.notebook_html import describe_object, describe_settings
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Redraws, Scratch, Setup, WarmStart
+from lightning_modules.specs.text import join_words
 from lightning_modules.specs.values import Leaf, edit_field
 
 DEFAULT_SETUP = Setup(network=VGG_A)
@@ -172,6 +174,40 @@ class Placebo(Arm):
     def of_baseline(self, baseline: Arm) -> Placebo:
         """Return the placebo of a baseline: the same edits, and the redrawn stream."""
         return Placebo(self.name, baseline.edits, self.redraws)
+
+
+def paths_left_to_protocol(first: Arm, second: Arm) -> tuple[str, ...]:
+    """Paths that one of two arms sets, and whose value in the other is the protocol's, or a multiple of it.
+
+    There the arms may be equal under one protocol and differ under another.
+    """
+    paths: dict[str, None] = {}  # a dict as an ordered set
+    for arm, other in ((first, second), (second, first)):
+        for path, value in arm.edits.items():
+            is_left = not any(is_within(path, other_path) for other_path in other.edits)
+            if is_left or (is_multiple(value) and path in other.edits and value != other.edits[path]):
+                paths[path] = None
+    return tuple(paths)
+
+
+def require_different(arms: Iterable[Arm], setups: Mapping[str, Setup], *, is_of_protocol: bool) -> None:
+    """Check that no two arms have one setup: they would share their trials, and their contrast would be zero.
+
+    Args:
+        arms: not only the baseline and each other arm: claims may compare any two.
+        setups: of the arms, by name.
+        is_of_protocol: whether the setups are a protocol's; otherwise arms may be equal where a protocol decides.
+
+    Raises:
+        InvalidAblation: naming two arms of one setup.
+    """
+    for first, second in combinations(arms, 2):
+        left = paths_left_to_protocol(first, second)
+        if setups[first.name] == setups[second.name] and (is_of_protocol or not left):
+            reason = f" under this protocol, whose {join_words(left)} is the other arm's" if left else ""
+            raise InvalidAblation(
+                f"arms {first.name!r} and {second.name!r} are the same setup{reason}: there is nothing to compare."
+            )
 
 
 REDRAW_PATHS = ("redraws", "redraw_name")

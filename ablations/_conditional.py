@@ -89,6 +89,12 @@ class Times:
 CONDITIONAL_VALUES = (ByResolution, ByData)
 
 
+def is_multiple(value: object) -> bool:
+    """Whether the value of an edit is a multiple, at some resolution or data."""
+    branches = vars(value).values() if isinstance(value, CONDITIONAL_VALUES) else (value,)
+    return any(isinstance(branch, Times) for branch in branches)
+
+
 def resolve_conditional(setup: Setup, value: object) -> Any:
     """Resolve a value at a setup's resolution and data; the result may still be a multiple."""
     return value.resolve(setup) if isinstance(value, CONDITIONAL_VALUES) else value

@@ -13,11 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from types import NoneType
 from typing import ClassVar
 
-from ablations._arms import DEFAULT_SETUP, DIGITS_SETUP, REDRAW_PATHS, REPRESENTATIVE_SETUPS, Arm, Placebo
+from ablations._arms import (
+    DEFAULT_SETUP,
+    DIGITS_SETUP,
+    REDRAW_PATHS,
+    REPRESENTATIVE_SETUPS,
+    Arm,
+    Placebo,
+    require_different,
+)
 from ablations._claims import Claim
 from ablations._components import ComponentDesign
 from ablations._conditional import CONDITIONAL_VALUES, ByResolution
@@ -95,7 +102,7 @@ class Ablation:
         self._require_known_paths()
         self._verify_representative_setups()
         if self.factorial:
-            self.factorial.require_orientation(self.setups(DEFAULT_SETUP))
+            self.factorial.require_orientation(self._representative_setups(DEFAULT_SETUP))
 
     def _check_types(self) -> None:
         """Check the fields as given, and make tuples of a single arm, path, claim or replication."""
@@ -121,7 +128,7 @@ class Ablation:
         return describe_object(self, f"of {varied} in {len(names)} arms: {', '.join(names)}")
 
     def _repr_html_(self) -> str:
-        setups = self.setups(DEFAULT_SETUP)
+        setups = self._representative_setups(DEFAULT_SETUP)
         rows = [(self.baseline.name, "baseline")]
         for arm in self.arms:
             changes = summarize_differences(compare_setups(setups[self.baseline.name], setups[arm.name]))
@@ -188,10 +195,16 @@ class Ablation:
             InvalidAblation: if two arms' setups are equal.
             InvalidValue: if fields of an arm's setup are inconsistent.
         """
-        setups = {}
-        for arm in self.all_arms:
-            setups[arm.name] = self._derive_setup(arm, base_setup, overrides or {})
+        setups = {arm.name: self._derive_setup(arm, base_setup, overrides or {}) for arm in self.all_arms}
         self._verify_contract(setups)
+        require_different(self.all_arms, setups, is_of_protocol=True)
+        return setups
+
+    def _representative_setups(self, setup: Setup) -> dict[str, Setup]:
+        """The setups of all arms from one that no protocol has given; arms may be equal where a protocol decides."""
+        setups = {arm.name: self._derive_setup(arm, setup, {}) for arm in self.all_arms}
+        self._verify_contract(setups)
+        require_different(self.all_arms, setups, is_of_protocol=False)
         return setups
 
     def _derive_setup(self, arm: Arm, base_setup: Setup, overrides: Mapping[str, Leaf]) -> Setup:
@@ -210,7 +223,7 @@ class Ablation:
 
         Raises:
             NotASingleChange: if an arm differs from the baseline outside the declared paths.
-            InvalidAblation: if two arms are equal.
+            InvalidAblation: if an arm has the name of a draw that it does not draw.
         """
         baseline_setup = setups[self.baseline.name]
         for arm_name, setup in setups.items():
@@ -231,10 +244,6 @@ class Ablation:
                     + "\n  ".join(stray_changes)
                     + "\nSet these to the baseline's values, or declare them in `forced`, each with the reason."
                 )
-        # Not only from the baseline: two equal arms would share their trials, and their contrast would be zero.
-        for first, second in combinations(setups, 2):
-            if setups[first] == setups[second]:
-                raise InvalidAblation(f"arms {first!r} and {second!r} are the same setup: there is nothing to compare.")
 
     def _may_differ(self, path: str) -> bool:
         """Whether an arm may differ from the baseline at a path."""
@@ -249,7 +258,7 @@ class Ablation:
         is_conditional = any(isinstance(value, CONDITIONAL_VALUES) for value in values)
         for setup in REPRESENTATIVE_SETUPS:
             try:
-                self.setups(setup)
+                self._representative_setups(setup)
             except InvalidAblation as error:
                 if not is_conditional:
                     raise

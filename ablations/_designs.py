@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
-from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm
+from ablations._arms import DIGITS_SETUP, REPRESENTATIVE_SETUPS, Arm, paths_left_to_protocol
 from ablations._claims import ERROR_ENDPOINTS, Claim, Endpoint, Helps
 from ablations._components import Component, ComponentContrast, ComponentDesign, DesignKind
-from ablations._conditional import CONDITIONAL_VALUES, Times
+from ablations._conditional import CONDITIONAL_VALUES, Times, is_multiple
 from ablations._contract import Ablation
 from ablations._differences import Difference, compare_setups
 from ablations._errors import InvalidAblation
@@ -197,17 +197,11 @@ def _relative_to(arm: Arm, path: str, value: object) -> object:
     own = arm.edits[path]
     if isinstance(value, Times) and not isinstance(own, CONDITIONAL_VALUES):
         return value.multiply(own, path)
-    if _multiplies(value):
+    if is_multiple(value):
         raise InvalidValue(
             f"{path} is multiplied ({value!r}), but is {own!r} in arm {arm.name!r}; expected the values themselves."
         )
     return value
-
-
-def _multiplies(value: object) -> bool:
-    """Whether the value of an edit is a multiple, at some resolution or data."""
-    branches = vars(value).values() if isinstance(value, CONDITIONAL_VALUES) else (value,)
-    return any(isinstance(branch, Times) for branch in branches)
 
 
 def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
@@ -219,7 +213,7 @@ def _steps_between(base: Arm, target: Arm) -> tuple[Component, ...]:
     """
     edits = {path: value for path, value in target.edits.items() if not _sets_alike(base, path, value)}
     for path, value in edits.items():
-        if path in base.edits and _multiplies(value):
+        if path in base.edits and is_multiple(value):
             raise InvalidAblation(
                 f"target {target.name!r} multiplies {path} ({value!r}), which base {base.name!r} sets as well; "
                 "expected the value itself, or `steps`."
@@ -270,8 +264,11 @@ def _representative_conditions(arms: Sequence[Arm]) -> Iterator[tuple[Setup, str
         yield setup, f" (at {setup.scale.resolution} pixels{data})" if is_conditional else ""
 
 
-def _require_change(changed: Sequence[Difference], component: Component, before: Arm, conditions: str) -> None:
-    if not changed:
+def _require_change(
+    changed: Sequence[Difference], component: Component, before: Arm, after: Arm, conditions: str
+) -> None:
+    # What the protocol decides is verified for each study.
+    if not changed and not paths_left_to_protocol(before, after):
         settings = ", ".join(f"{path}={value}" for path, value in component.edits.items())
         raise InvalidAblation(
             f"component {component.name!r} changes nothing: {before.name!r} has {settings} already{conditions}. Leave "
@@ -284,11 +281,11 @@ def _require_separate(origin: Arm, arms: Sequence[Arm], components: Sequence[Com
     for setup, conditions in _representative_conditions((origin, *arms)):
         changes = []
         for arm, component in zip(arms, components, strict=True):
-            changes.append(_changed_leaves(origin, arm, setup))
-            _require_change(changes[-1], component, origin, conditions)
-        for (first, first_changes), (second, second_changes) in combinations(zip(components, changes, strict=True), 2):
-            second_paths = [change.path for change in second_changes]
-            shared = [change.path for change in first_changes if change.path in second_paths]
+            changed = _changed_leaves(origin, arm, setup)
+            _require_change(changed, component, origin, arm, conditions)
+            changes.append([*(change.path for change in changed), *paths_left_to_protocol(origin, arm)])
+        for (first, first_paths), (second, second_paths) in combinations(zip(components, changes, strict=True), 2):
+            shared = [path for path in first_paths if path in second_paths]
             if shared:
                 raise InvalidAblation(
                     f"components {first.name!r} and {second.name!r} both change {shared[0]}{conditions}: they are "
@@ -302,7 +299,7 @@ def _require_lasting_steps(arms: Sequence[Arm], steps: Sequence[Component]) -> N
         changed_by: dict[str, str] = {}  # the step that changed each leaf
         for (before, after), step in zip(pairwise(arms), steps, strict=True):
             changed = _changed_leaves(before, after, setup)
-            _require_change(changed, step, before, conditions)
+            _require_change(changed, step, before, after, conditions)
             for change in changed:
                 if change.before is None or change.after is None:
                     continue  # settings come and go with the network that has them
@@ -312,9 +309,12 @@ def _require_lasting_steps(arms: Sequence[Arm], steps: Sequence[Component]) -> N
                         "the second replaces what the first is measured for. Let one step change it."
                     )
                 changed_by[change.path] = step.name
+            changed_by |= dict.fromkeys(paths_left_to_protocol(before, after), step.name)
 
 
 def _require_different(base: Arm, target: Arm) -> None:
+    if paths_left_to_protocol(base, target):
+        return
     for setup, conditions in _representative_conditions((base, target)):
         if not _changed_leaves(base, target, setup):
             raise InvalidAblation(
@@ -332,3 +332,9 @@ def _require_arrival(last: Arm, target: Arm) -> None:
                 f"{change.before}, and in the target {change.after}{conditions}. Add a step that changes it, or set it "
                 "in the target."
             )
+    for path in paths_left_to_protocol(last, target):
+        sets, leaves = ("the last step", "the target") if path in last.edits else ("the target", "the last step")
+        raise InvalidAblation(
+            f"the steps do not lead to target {target.name!r}: {sets} has a value of {path}, and {leaves} has the "
+            "protocol's. Set it in both, or in neither."
+        )

@@ -35,6 +35,7 @@ from lightning_modules.specs.recipe import Recipe
 from lightning_modules.specs.scale import Scale
 from lightning_modules.specs.setup import Setup, WarmStart
 from lightning_modules.specs.values import annotation_at, flatten_fields
+from studies import protocols
 
 A = Arm("A", {"network": VGG_A})
 LRN = Arm("LRN", {"network": VGG_A_LRN})
@@ -111,6 +112,18 @@ def test_a_float_of_a_source_networks_recipe_may_be_written_as_a_whole_number():
 def test_two_equal_arms_are_refused():
     with pytest.raises(InvalidAblation, match="arms 'A' and 'same' are the same setup"):
         make(arms=(LRN, Arm("same", {"network": VGG_A})))
+
+
+def test_an_arm_may_set_the_default_of_the_class_which_is_no_protocols_value():
+    """``digits`` shifts, and does not flip."""
+    ablation = make(
+        arms=(Arm("flips", {"network": VGG_A, "recipe.augmentation": "shift-flip"}),), varies=("recipe.augmentation",)
+    )
+    assert ablation._repr_html_()
+    digits = protocols.load("digits").setup
+    assert ablation.setups(digits)["flips"].recipe.augmentation == "shift-flip"
+    with pytest.raises(InvalidAblation, match="arms 'A' and 'flips' are the same setup under this protocol, whose"):
+        ablation.setups(digits, {"recipe.augmentation": "shift-flip"})
 
 
 def test_two_arms_of_one_name_are_refused():

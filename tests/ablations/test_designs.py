@@ -208,6 +208,8 @@ def test_a_step_may_replace_the_whole_network():
     assert [arm.name for arm in found.all_arms][-2:] == ["blocks with strides (step 4)", "residual network"]
 
 
+TUNED = Arm("tuned", {"network": VGG_A, "recipe.augmentation": "shift-flip", "recipe.momentum": 0.8})
+
 REFUSED = {
     "an unknown path": (
         lambda: leave_one_out(Component("decay", {"recipe.weight_decy": 0.0})),
@@ -218,12 +220,15 @@ REFUSED = {
         r"component 'norm': arm 'with norm', path 'network\.norm': .*'layer'",
     ),
     "a component that changes nothing": (
-        lambda: leave_one_out(NO_DECAY, Component("momentum", {"recipe.momentum": 0.9})),
-        r"component 'momentum' changes nothing: 'full' has recipe\.momentum=0\.9 already \(at 224 pixels\)\. Leave it "
-        r"out, or set another value in 'full'\.",
+        lambda: leave_one_out(NO_DROPOUT, Component("decay", {"recipe.weight_decay": 5e-4})),
+        r"component 'decay' changes nothing: 'full' has recipe\.weight_decay=0\.0005 already \(at 224 pixels\)\. "
+        r"Leave it out, or set another value in 'full'\.",
     ),
     "one that changes nothing on some data": (
-        lambda: add_one(Component("shifts", {"recipe.augmentation": ByData(digits="shift-flip", others="none")})),
+        lambda: add_one(
+            Component("shifts", {"recipe.augmentation": ByData(digits="shift-flip", others="none")}),
+            base=Arm("VGG", {"network": VGG_A, "recipe.augmentation": "shift-flip"}),
+        ),
         r"component 'shifts' changes nothing: 'VGG' has .* already \(at 32 pixels, on digits\)",
     ),
     "a step that changes nothing": (
@@ -252,6 +257,25 @@ REFUSED = {
     "a step that undoes another": (
         lambda: step_by_step(Component("LRN", {"network.norm": "lrn"}), BATCH_NORM, GELU),
         r"steps 'LRN' and 'batch norm' both change network\.norm: the second replaces",
+    ),
+    "a target that sets what no step does": (
+        lambda: step_by_step(Component("momentum", {"recipe.momentum": 0.8}), target=TUNED),
+        r"the steps do not lead to target 'tuned': the target has a value of recipe\.augmentation, and the last step "
+        r"has the protocol's\. Set it in both, or in neither",
+    ),
+    "a base that sets what the target leaves to the protocol": (
+        lambda: StepByStep(
+            question="Why?",
+            base=Arm("base", {"network": VGG_A, "recipe.momentum": 0.9}),
+            target=Arm("tuned", {"network": VGG_A, "recipe.learning_rate": 0.1}),
+        ),
+        r"the steps do not .*: the last step has a value of recipe\.momentum, and the target has the protocol's",
+    ),
+    "alternatives, one of them a value that some protocols have": (
+        lambda: add_one(
+            Component("flips", {"recipe.augmentation": "shift-flip"}), Component("no", {"recipe.augmentation": "none"})
+        ),
+        r"components 'flips' and 'no' both change recipe\.augmentation",
     ),
     "equal ends": (
         lambda: step_by_step(target=Arm("the same", BASE.edits)),
@@ -309,6 +333,16 @@ def test_the_examples_of_the_docs_are_ablations(tmp_path):
         file.write_text(text, encoding="utf-8")
         kinds.append(ablations.load(str(file)).design.kind)
     assert kinds == ["leave-one-out", "step-by-step"]
+
+
+def test_a_component_with_the_value_of_some_protocols_is_judged_by_the_study():
+    flips = add_one(Component("flips", {"recipe.augmentation": "shift-flip"}))
+    setups = flips.setups(protocols.load("digits").setup)
+    assert [setup.recipe.augmentation for setup in setups.values()] == ["shift", "shift-flip"]
+    with pytest.raises(
+        InvalidAblation, match=r"same setup under this protocol, whose recipe\.augmentation is the other"
+    ):
+        flips.setups(DEFAULT_SETUP)
 
 
 def test_a_user_sees_one_line(tmp_path):
