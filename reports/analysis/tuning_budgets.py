@@ -150,10 +150,12 @@ def to_tuned_record(record: StudyRecord, tuning: RecordedTuning) -> StudyRecord:
 
 
 def expected_best_errors(errors: Sequence[float]) -> tuple[float, ...]:
-    """Expected lowest error of 1, 2, … candidates drawn with replacement from those that were tried.
+    """Expected lowest error of 1, 2, … candidates drawn with replacement from those that were tried, if any.
 
     Source: Dodge et al. 2019, Sect. 3.
     """
+    if not errors:
+        return ()
     ordered, count = np.sort(np.asarray(errors, dtype=np.float64)), len(errors)
     share_worse = (count - np.arange(count + 1)) / count
     expected = []
@@ -215,8 +217,6 @@ def _expected_errors(tuning: TuningBudget, errors: list[float]) -> tuple[float, 
     finite_errors = np.where(np.isfinite(errors), errors, MISSING_ERROR_PERCENT).tolist()
     if tuning.sampler != "tpe":
         return expected_best_errors(finite_errors)
-    if not finite_errors:
-        return ()
     return tuple(map(float, np.minimum.accumulate(finite_errors)))
 
 

@@ -179,6 +179,11 @@ def test_the_expected_best_is_the_mean_over_all_draws():
         assert found == pytest.approx(np.mean(every))
 
 
+def test_of_no_candidates_nothing_is_expected():
+    """As before the first candidate of a search has ended."""
+    assert expected_best_errors([]) == ()
+
+
 def test_the_search_is_drawn_and_the_ledger_is_a_table():
     found = compare_arms(tuned())
     made = render_documents(found, report_figures(found))
