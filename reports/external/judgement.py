@@ -134,18 +134,23 @@ def judge(
     if resolution is not None and not (math.isfinite(resolution) and resolution >= 0):
         raise ResultsError(f"The resolution is {resolution}; expected 0 or more.")
     table = tabulate_results(
-        frame, columns, baseline=baseline, higher_is_better=higher_is_better, unit=unit, source=source
+        frame,
+        columns,
+        baseline=baseline,
+        higher_is_better=higher_is_better,
+        unit=unit,
+        resolution=resolution,
+        source=source,
     )
     table = replace(table, cautions=(*table.cautions, *_describe_large_effect(table, smallest_effect)))
     claims = [claims] if isinstance(claims, (str, Claim)) else claims
     parsed = _parse_claims(claims, table, smallest_effect)
-    step = table.resolution if resolution is None else resolution
-    evidence = _make_evidence(table, smallest_effect, step)
+    evidence = _make_evidence(table, smallest_effect, table.resolution)
     if is_best_test_value(table.metric.name) and not chosen_without_test:
         evidence = replace(evidence, blocking_reason=SELECTED_ON_TEST)
     # As in a study of this package: only differences that claims read share the error rate, and widen each other.
     family = claimed_family(parsed, table.metric)
-    differences = _estimate_differences(table, family, step)
+    differences = _estimate_differences(table, family, table.resolution)
     design = FamilyDesign.of_family(family, table.arms)
     sensitivity = estimate_sensitivity(table.falling_values, design)
     # Never for the observed difference: its power says no more than the p value does (Hoenig & Heisey 2001).
@@ -166,11 +171,18 @@ def judge(
 
 
 def _describe_large_effect(table: ResultsTable, smallest_effect: float) -> Iterable[str]:
-    """Say that a smallest effect may have been given in percent where the values are fractions."""
+    """Say that values may be fractions where the unit, or a smallest effect, is in percent."""
     finite = table.values[np.isfinite(table.values)]
-    are_fractions = table.unit != "percent" and finite.size > 0 and finite.min() >= 0 and finite.max() <= 1
+    are_fractions = finite.size > 0 and finite.min() >= 0 and finite.max() <= 1
     is_rate = table.unit == "fraction" or is_rate_name(table.metric.name)
-    if is_rate and are_fractions and smallest_effect >= LARGE_EFFECT_OF_FRACTIONS:
+    if table.unit == "percent":
+        # Of an error below 1% this is right, so it is told and not refused.
+        if are_fractions and is_rate:
+            yield (
+                f"The unit is percent, and all values lie between 0 and 1: nothing is converted, so a value of "
+                f"{finite.max():g} is {finite.max():g}%. If the values are fractions, the unit is fraction."
+            )
+    elif is_rate and are_fractions and smallest_effect >= LARGE_EFFECT_OF_FRACTIONS:
         yield (
             f"All values lie between 0 and 1, and the smallest effect is {smallest_effect:g}: if that was meant in "
             f"percent, it is {smallest_effect / 100:g} here."

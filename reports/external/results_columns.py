@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -225,7 +226,7 @@ def _parse_number(cell: object) -> float | None:
     """Read a number: ``91.2``, ``"91.2%"``, ``"91,2"``; ``None`` where it is none, as of ``"1,234.5"``."""
     if isinstance(cell, bool | np.bool_):
         return None
-    if isinstance(cell, int | float | np.integer | np.floating):
+    if isinstance(cell, int | float | np.integer | np.floating | Decimal):
         return float(cell)
     if not isinstance(cell, str):
         return None

@@ -21,6 +21,7 @@ MLFLOW_PREFIX = "mlflow:"
 MAX_ROWS = 1_000_000  # beyond, the file is no table with one row per trained network
 MAX_BYTES = 2**30
 DELIMITERS = ",;\t"
+NUM_SAMPLED_LINES = 20
 SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?[ ]*\n', re.IGNORECASE)  # of Excel, before the header
 SPREADSHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 
@@ -128,9 +129,11 @@ def _rows_to_frame(rows: object) -> pd.DataFrame:
 
 
 def _find_delimiter(text: str) -> str:
-    """The delimiter of a table, which is in its first line: a semicolon where decimals have commas."""
-    first_line = text.split("\n", 1)[0]
-    try:
-        return csv.Sniffer().sniff(first_line, delimiters=DELIMITERS).delimiter
-    except csv.Error:
-        return ","
+    """The delimiter of a table: the one that gives its header the most cells, then its first rows."""
+    lines = [line for line in text.split("\n", NUM_SAMPLED_LINES)[:NUM_SAMPLED_LINES] if line.strip()]
+
+    def count_cells(delimiter: str) -> tuple[int, int]:
+        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+        return len(rows[0]) if rows else 0, sum(map(len, rows))
+
+    return max(DELIMITERS, key=count_cells)  # the first one where all give a single cell

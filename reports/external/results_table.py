@@ -44,7 +44,7 @@ class ResultsTable:
         seeds: as written.
         values: arms x seeds, in the unit given; NaN where there is no finite value.
         lost: arms x seeds; true where a row has no finite value, as of a run that diverged or failed.
-        resolution: step to which all values are rounded; 0 where they are not.
+        resolution: step to which all values are rounded, or as given; 0 where they are not.
         cautions: what a reader must know of the data.
     """
 
@@ -86,6 +86,7 @@ def tabulate_results(
     baseline: str = "",
     higher_is_better: bool | None = None,
     unit: Unit = "",
+    resolution: float | None = None,
     source: str = "results",
 ) -> ResultsTable:
     """Check a data frame with one row per arm and seed, and tabulate its metric.
@@ -97,6 +98,7 @@ def tabulate_results(
             the first row's.
         higher_is_better: ``None`` to decide by the metric's name.
         unit: label of the values; nothing is scaled. Empty to take values with percent signs as percentages.
+        resolution: smallest step between two values; ``None`` for the rounding of the values.
         source: what to call the results in messages.
 
     Raises:
@@ -122,10 +124,10 @@ def tabulate_results(
     _check_shared_seeds(arms, values)
     metric = Metric(name=metric_column, higher_is_better=decide_direction(metric_column, higher_is_better, cautions))
     unit = _decide_unit(unit, frame[metric_column], metric_column, values, cautions)
-    resolution = _rounding_step(values)
+    step = _rounding_step(values) if resolution is None else resolution
     cautions += _describe_data(arms, seeds, values, lost)
     cautions += describe_metric_name(metric_column)
-    cautions += _describe_noise_limits(seed_column, values, resolution)
+    cautions += _describe_noise_limits(seed_column, values, step, is_given=resolution is not None)
     return ResultsTable(
         source=source,
         metric=metric,
@@ -134,7 +136,7 @@ def tabulate_results(
         seeds=seeds,
         values=values,
         lost=lost,
-        resolution=resolution,
+        resolution=step,
         cautions=tuple(cautions),
     )
 
@@ -165,12 +167,16 @@ def _tabulate_values(
     return values, lost
 
 
-def _describe_noise_limits(seed_column: str, values: npt.NDArray[np.float64], resolution: float) -> Iterable[str]:
+def _describe_noise_limits(
+    seed_column: str, values: npt.NDArray[np.float64], resolution: float, *, is_given: bool
+) -> Iterable[str]:
     """Describe what makes intervals too narrow, or keeps them wide."""
     if seed_column.lower() == "fold":
         yield "Folds share training data, so their results are correlated: intervals over folds are too narrow."
     if resolution and np.nanstd(values) < 20 * resolution:
-        yield f"The values are rounded to {resolution:g}: no interval is narrower than rounding makes it."
+        rounded = f"As stated, the step between two values is {resolution:g}" if is_given else ""
+        rounded = rounded or f"The values are rounded to {resolution:g}"
+        yield f"{rounded}: no interval is narrower than rounding makes it."
 
 
 def _drop_repeated_rows(rows: pd.DataFrame, cautions: list[str]) -> pd.DataFrame:

@@ -220,6 +220,23 @@ def test_seeds_are_not_asked_for_where_a_claim_has_a_margin_or_none_would_tell()
     assert not any("How many seeds" in text for text in with_margin.sensitivity)
 
 
+def test_a_resolution_that_is_given_takes_the_place_of_the_rounding_in_the_notes_as_well():
+    rounded = noisy().round(1)
+    (note,) = [text for text in judge(rounded, resolution=0.5).table.cautions if "narrower" in text]
+    assert note == "As stated, the step between two values is 0.5: no interval is narrower than rounding makes it."
+    assert not [text for text in judge(rounded, resolution=0).table.cautions if "rounded" in text]
+
+
+def test_fractions_under_the_unit_percent_are_told():
+    rows = [("A", 0, 0.91), ("B", 0, 0.93), ("A", 1, 0.92), ("B", 1, 0.94), ("A", 2, 0.91), ("B", 2, 0.94)]
+    fractions = pd.DataFrame(rows, columns=["arm", "seed", "accuracy"])
+    told = "nothing is converted, so a value of 0.94 is 0.94%. If the values are fractions, the unit is fraction."
+    assert any(text.endswith(told) for text in judge(fractions, unit="percent", smallest_effect=0.5).table.cautions)
+    percentages = fractions.assign(accuracy=100 * fractions.accuracy)
+    for table, unit in ((fractions, "fraction"), (percentages, "percent")):
+        assert not any("nothing is converted" in text for text in judge(table, unit=unit).table.cautions)
+
+
 @pytest.mark.parametrize("resolution", [math.inf, math.nan, -1.0])
 def test_a_resolution_that_is_none_is_refused(resolution):
     with pytest.raises(ResultsError, match="The resolution is"):

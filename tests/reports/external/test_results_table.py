@@ -1,6 +1,7 @@
 """Tables of results from elsewhere: what is read, told and refused."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -265,6 +266,19 @@ def test_single_precision_exported_with_all_its_digits_is_seen_as_rounded():
     rows = [(arm, seed, value) for arm, row in zip("AB", values, strict=True) for seed, value in enumerate(row)]
     table = tabulate_results(pd.DataFrame(rows, columns=["arm", "seed", "accuracy"]))
     assert table.resolution == 0.01
+
+
+@pytest.mark.parametrize(
+    ("header", "metric"), [("acc, top1", "acc, top1"), ("acc (%), mean, top1", "acc (%), mean, top1")]
+)
+def test_a_comma_in_a_header_is_no_delimiter_where_semicolons_are(tmp_path, header, metric):
+    source = write_csv(tmp_path, f"arm;seed;{header}\nA;0;91,5\nB;0;92,5\nA;1;91,25\nB;1;92,75")
+    assert tabulate_results(read_results(source)).metric.name == header
+
+
+def test_decimals_as_databases_give_them_are_numbers():
+    table = tabulate_results(frame(accuracy=[Decimal(value) for value in ("91.5", "92", "91", "93", "90", "94")]))
+    assert table.values[0].tolist() == [91.5, 91.0, 90.0]
 
 
 @pytest.mark.parametrize("values", [(1e8 + 0.25, 1e8 + 0.4), (2e-46, 3e-46), (1e13 + 0.25, 1e13 + 0.75)])
