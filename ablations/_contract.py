@@ -101,8 +101,6 @@ class Ablation:
         require_measured_endpoints(self.claims)
         self._require_known_paths()
         self._verify_representative_setups()
-        if self.factorial:
-            self.factorial.require_orientation(self._representative_setups(DEFAULT_SETUP))
 
     def _check_types(self) -> None:
         """Check the fields as given, and make tuples of a single arm, path, claim or replication."""

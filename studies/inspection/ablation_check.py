@@ -138,7 +138,7 @@ def _describe_changes(study: Study) -> Iterator[CheckFinding]:
         yield CheckFinding(step="one change", level="ok", finding=f"{arm}: {summary}{more}")
     factorial = study.ablation.factorial
     if factorial:
-        # What the names do not tell, the reader sees: a factor whose levels change the settings of the other one.
+        # Cells in exchanged rows and columns are valid, and give each factor the effect of the other one.
         factors = (factorial.rows, factorial.columns)
         for factor, paths in zip(factors, factorial.changed_paths(study.setups()), strict=True):
             patterns = join_clauses(summarize_paths(paths), MAX_SHOWN_CHANGES)

@@ -82,6 +82,13 @@ def test_every_new_file_passes_the_check(name, options):
     assert {row["step"] for row in findings} == {"file", "claims", "one change", "networks", "data", "batch"}
 
 
+@pytest.mark.slow
+def test_the_check_of_a_factorial_names_what_changes_with_each_factor():
+    findings = [row["finding"] for row in check("residual") if row["step"] == "one change"]
+    assert "the factor shortcuts (plain, residual) changes network.shortcut" in findings
+    assert "the factor depth (shallow, deep) changes network.stages.*.count" in findings
+
+
 def test_a_new_file_tells_what_to_do_next():
     shown = call("new", "my_depth").output
     assert "./my_depth.py is written." in shown
