@@ -193,7 +193,8 @@ def preview_study(
         NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
     """
     setups = study.setups()
-    networks = build_verified_networks(setups)  # before networks of full size are timed: it refuses broken contracts
+    # Before networks of full size are timed: it refuses broken contracts.
+    networks = build_verified_networks(setups, study.tuning)
     seconds_by_arm: dict[str, float | None] = {}
     failures: dict[str, str] = {}
     for number, (arm, setup) in enumerate(setups.items(), start=1):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from ablations import REDRAW_PATHS, InvalidAblation, NotASingleChange, compare_setups
 from lightning_modules.distributed import BATCH_NORM_TYPES
@@ -18,8 +19,10 @@ from lightning_modules.specs.errors import InvalidValue, UserError
 from lightning_modules.specs.networks import Custom
 from lightning_modules.specs.setup import Setup, WarmStart
 from lightning_modules.specs.test import Test
+from lightning_modules.specs.values import edit_field
 from studies.design.instantiation import InstantiatedNetwork, compare_modules, instantiate_network
 from studies.design.trial import dependency_name
+from studies.design.tuning import Choice, Dimension, TuningBudget
 
 MAX_SHOWN_DIFFERENCES = 8  # in an error's text
 BATCH_SETTINGS = (
@@ -76,13 +79,19 @@ class _InstantiatedArm:
     network: InstantiatedNetwork
 
 
-def build_verified_networks(setups: Mapping[str, Setup]) -> dict[str, InstantiatedNetwork]:
+def build_verified_networks(
+    setups: Mapping[str, Setup], tuning: TuningBudget | None = None
+) -> dict[str, InstantiatedNetwork]:
     """Instantiate every arm's network, and verify the arms against each other.
+
+    Args:
+        setups: of every arm, the baseline first.
+        tuning: how their recipes are tuned, if they are.
 
     Raises:
         NotASingleChange: where two arms declare one network, and it is built differently.
         InvalidAblation: where two arms differ as declared, but neither in their networks nor otherwise; or in a setting
-            that has no effect on either.
+            that has no effect on either; or where a tuned setting has none on an arm.
         UserError: where a warm start copies layers that the source and the arm's network do not have in common.
     """
     for name, setup in setups.items():
@@ -95,6 +104,8 @@ def build_verified_networks(setups: Mapping[str, Setup]) -> dict[str, Instantiat
     for first, second in combinations(arms, 2):
         _verify_networks_differ_as_declared(first, second)
         _verify_settings_take_effect(first, second)
+    for arm in arms:
+        _verify_tuned_settings_take_effect(arm, tuning.space if tuning else ())
     networks = {arm.name: arm.network for arm in arms}
     return {name: _with_training_unknowns(name, networks) for name in networks}
 
@@ -184,6 +195,31 @@ def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedA
             "either: they bring their own training or data, or train no network. Change it there, by an argument of "
             "their class."
         )
+
+
+def _verify_tuned_settings_take_effect(arm: _InstantiatedArm, space: Sequence[Dimension]) -> None:
+    """Check that candidates differ in more than their declaration: all of a budget would train one recipe."""
+    # A choice may make another dimension effective, as the schedule does the patience.
+    setups = [arm.setup]
+    for dimension in space:
+        if isinstance(dimension, Choice):
+            setups += [edit_field(arm.setup, dimension.path, value) for value in dimension.values]
+    for dimension in space:
+        path = dimension.path
+        reason = "" if _takes_effect(path, arm) else "it brings its own training or data"
+        if not reason and READERS.get(path) and all(_candidates_read_alike(dimension, setup) for setup in setups):
+            reason = READERS[path]
+        if reason:
+            raise InvalidAblation(
+                f"{path} is to be tuned, and has no effect on arm {arm.name!r}: {reason}. Leave it out of the space, "
+                "or leave out --tune."
+            )
+
+
+def _candidates_read_alike(dimension: Dimension, setup: Setup) -> bool:
+    values: Sequence[Any] = dimension.values if isinstance(dimension, Choice) else dimension.bounds
+    first, *others = [edit_field(setup, dimension.path, dimension.cast_value(value, setup)) for value in values]
+    return all(_read_alike(dimension.path, first, other) for other in others)
 
 
 def _takes_effect(path: str, arm: _InstantiatedArm) -> bool:

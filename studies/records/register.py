@@ -67,7 +67,7 @@ def make_registration(study: Study, inventory: Inventory, log: Callable[[str], N
         NotASingleChange, InvalidAblation: where the instantiated networks are not what the arms declare.
     """
     setups = study.setups()
-    networks = build_verified_networks(setups)
+    networks = build_verified_networks(setups, study.tuning)
     for name, network in networks.items():
         for note in network.notes:
             log(f"note: {name}: {note}")

@@ -7,6 +7,7 @@ import pytest
 from ablations import InvalidAblation
 from lightning_modules.specs.setup import WarmStart
 from lightning_modules.specs.values import edit_fields
+from studies.design.tuning import Choice, Range, TuningBudget
 from studies.design.verification import build_verified_networks
 
 
@@ -42,3 +43,20 @@ def test_the_patience_of_a_source_network_counts(small):
     start = WarmStart(network=small.network, layers=("stage1",), recipe={"schedule": "plateau"})
     warm = replace(small, start=start)
     assert build_verified_networks({"one": warm, "other": edit_fields(warm, {"recipe.patience": 2})})
+
+
+PATIENCE = Range(path="recipe.patience", low=2, high=9)
+
+
+@pytest.mark.parametrize(
+    "space", [(PATIENCE,), (Choice(path="recipe.microbatch", values=(0, 100_000)),)], ids=["patience", "microbatch"]
+)
+def test_a_budget_whose_candidates_would_train_alike_is_refused(small, space):
+    tuning = TuningBudget(trials=2, space=space)
+    with pytest.raises(InvalidAblation, match=r"is to be tuned, and has no effect on arm 'one': .*Leave it out"):
+        build_verified_networks({"one": small}, tuning)
+
+
+def test_a_setting_that_another_choice_of_the_space_makes_effective_can_be_tuned(small):
+    schedules = Choice(path="recipe.schedule", values=("plateau", "cosine"))
+    assert build_verified_networks({"one": small}, TuningBudget(trials=2, space=(PATIENCE, schedules)))

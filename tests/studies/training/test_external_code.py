@@ -36,6 +36,7 @@ from studies.design.declare import declare
 from studies.design.instantiation import compare_modules, instantiate_network
 from studies.design.preview import preview_study
 from studies.design.trial import Trial
+from studies.design.tuning import TuningBudget
 from studies.design.verification import build_verified_networks
 from studies.hardware import Machine
 from studies.records.digests import _import_closure, code_digest, collect_class_paths, user_code_digest
@@ -617,6 +618,14 @@ def test_arms_that_differ_in_a_setting_that_reaches_neither_are_refused(folder, 
     other = replace(setup(arm), recipe=replace(RECIPE, **{path: value}))
     with pytest.raises(InvalidAblation, match=rf"differ in recipe\.{path}, which has no effect on either"):
         build_verified_networks({"one": setup(arm), "other": other})
+
+
+def test_a_module_that_trains_itself_is_not_tuned_by_a_recipe_that_it_does_not_read(folder):
+    """Its candidates would all be one, and the arm the only one without a tuned recipe."""
+    arms = {"recipe's": setup("small"), "own": setup("OwnTraining")}
+    tuning = TuningBudget(trials=4).resolve_for_study(arms, ["network"])
+    with pytest.raises(InvalidAblation, match=r"recipe\.learning_rate is to be tuned, and has no effect on arm 'own'"):
+        build_verified_networks(arms, tuning)
 
 
 def test_its_initial_weights_are_the_seeds_and_the_process_draws_on_as_before(folder):
