@@ -51,6 +51,12 @@ def parse_claim(phrase: str, arms: Sequence[str], metric: Metric) -> Claim:
         if all(isinstance(claim, (Helps, DoesNotHelp, HelpsBy)) for claim in claims):
             simple = cast("list[Helps | DoesNotHelp | HelpsBy]", claims)
             return _check_claim(phrase, lambda: AllOf(endpoint=metric, parts=tuple(simple)))
+    worse = re.fullmatch(rf"({names}) {_WORSE} ({names})", text)
+    if worse:
+        # Its own phrase only as half of a reversal: otherwise it is an improvement, told from the other side.
+        raise ResultsError(
+            f'The claim {phrase!r} tells of a worsening; expected an improvement: "{worse[2]} helps over {worse[1]}".'
+        )
     known = join_words(arms, max_words=10)
     unknown = _find_unknown_arms(text, arms)
     if unknown:

@@ -60,6 +60,7 @@ def test_the_sentence_of_a_simple_claim_is_a_phrase(claim):
         ("error falls with A, Z, C", "names 'Z', which is no arm"),
         ("falls up to Z along A, B, C", "names 'Z', which is no arm"),
         ("Z is worse than A, and C is better than B", "names 'Z', which is no arm"),
+        ("B is worse than A", 'tells of a worsening; expected an improvement: "A helps over B"'),
         ("B helps over B", "names an arm twice"),
         ("error rises with A, B", "expected 'falls' or 'improves'"),
         ("falls up to A along A, B, C", "expected an inner arm"),
