@@ -153,7 +153,8 @@ def _read_state_dict(file: Path) -> StateDict:
     if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         first_keys = ", ".join(list(map(str, state))[:5])
         content = f"a dict of {first_keys}" if state else "an empty dict"
-        raise UserError(f"{file} holds {content}; expected a state dict: tensors by name.")
+        remedy = " Save its state_dict alone." if "state_dict" in state else ""
+        raise UserError(f"{file} holds {content}; expected a state dict: tensors by name.{remedy}")
     return state
 
 
@@ -223,6 +224,15 @@ def _describe_mismatch(
 ) -> str:
     """Why weights do not fit a network, and what to do."""
     expected, given = list(expected_shapes.values()), list(given_shapes.values())
+    if expected == given:
+        renamed = zip(expected_shapes, given_shapes, strict=True)
+        expected_name, given_name = next(names for names in renamed if names[0] != names[1])
+        prefix = given_name.removesuffix(expected_name)
+        remedy = f"Remove the prefix {prefix!r} of the names" if prefix != given_name else "Rename the tensors"
+        return (
+            f"{weights_name} has tensors of the right shapes under other names: {given_name}, expected {expected_name}"
+            f". {remedy}, and save the state dict again."
+        )
     # Only the last layer's weight and bias differ: another number of classes.
     if expected[:-2] == given[:-2] and len(given[-1]) == 1:
         bias_name = list(given_shapes)[-1]

@@ -171,6 +171,8 @@ def _make_test(request: EvaluationRequest, pretrained: PretrainedNetwork, traine
             f"--sides has a side of {smallest} pixels; expected {request.resolution} or more, the side of a crop. "
             "For a network that was trained on smaller images give --resolution."
         )
+    if len(set(request.sides)) < len(request.sides):
+        raise InvalidValue(f"--sides is {list(request.sides)}; expected sides that differ from each other, pixels.")
     default_ratio = default_test_side(trained) if trained else 1.0
     if pretrained.preprocessing:
         default_ratio = pretrained.preprocessing.side_ratio

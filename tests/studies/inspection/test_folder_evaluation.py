@@ -276,6 +276,8 @@ def mistakes(trial, tmp_path_factory):
         (root / "test-only" / "test" / name).mkdir(parents=True)
         Image.new("L", (40, 40)).save(root / "test-only" / "test" / name / "image.png")
     torch.save(build_network(VGG_A, replace(five, classes=2)).state_dict(), root / "two.pt")
+    parallel = {f"module.{name}": tensor for name, tensor in torch.load(root / "two.pt").items()}
+    torch.save(parallel, root / "parallel.pt")
     return root
 
 
@@ -290,6 +292,9 @@ def mistakes(trial, tmp_path_factory):
         (None, "empty", (), "empty has neither test/<class>/ nor val/<class>/; expected one of them, with images."),
         ("two.pt", "test-only", (), "test-only has no train/<class>/, and a network must be evaluated with the"),
         (None, None, ("--sides", "31,64"), "--sides has a side of 31 pixels; expected 32 or more, the side of a crop"),
+        ("parallel.pt", "test-only", (), "has tensors of the right shapes under other names: module.stage1.conv1"),
+        ("parallel.pt", "test-only", (), "Remove the prefix 'module.' of the names, and save the state dict again."),
+        (None, None, ("--sides", "64,64"), "--sides is [64, 64]; expected sides that differ from each other, pixels"),
         (None, None, ("--sides", "x"), "'x' is not a list of numbers, such as 256,384,512."),
         (None, None, ("--mean", "0", "--std", "0"), "--std is [0.0]; expected finite numbers, and standard deviations"),
         (None, None, ("--mean", "0", "--std", "-1"), "--mean is [0.0] and --std is [-1.0]; expected finite numbers"),
