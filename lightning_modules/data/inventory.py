@@ -335,7 +335,7 @@ def _read_split(
     """Read a split; of one that has more than some number of batches, which may be endless, one more."""
     batches = data_module.batches(loader_name, *keys)
     num_read = None if max_batches is None else max_batches + 1
-    batch_labels = []
+    batch_labels: list[Labels] = []
     for images, labels in islice(batches, num_read):
         if not bool(torch.isfinite(images).all()):
             raise UserError(
