@@ -16,8 +16,16 @@ class SchemaVersionError(UserError):
     """Data stored by another version of this package; the text names both schemas and the remedy."""
 
 
-def require_schema(data: Mapping[str, Any], source: object, supported: int = RECORD_SCHEMA) -> None:
+def require_schema(
+    data: Mapping[str, Any],
+    source: object,
+    supported: int = RECORD_SCHEMA,
+    alternative: str = ", or give another --runs",
+) -> None:
     """Refuse data that another version of this package stored.
+
+    Args:
+        alternative: to the other version, for the error.
 
     Raises:
         SchemaVersionError: with the schema found, and whether it is newer or older.
@@ -32,5 +40,5 @@ def require_schema(data: Mapping[str, Any], source: object, supported: int = REC
         age, remedy = "older", "Use the version that stored it"
     raise SchemaVersionError(
         f"{source} was stored under schema {'none' if schema is None else schema}, which is {age} than this version's, "
-        f"{supported}. {remedy}, or give another --runs."
+        f"{supported}. {remedy}{alternative}."
     )

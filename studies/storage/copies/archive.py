@@ -23,7 +23,7 @@ from lightning_modules.specs.errors import DamagedFileError
 from lightning_modules.stored_files import parse_array, parse_json
 from studies.records.record_json import record_from_json, record_to_json, trials_by_run
 from studies.records.registration_log import RegistrationCheck
-from studies.records.schema import require_schema
+from studies.records.schema import SchemaVersionError, require_schema
 from studies.records.serialization import to_npy_bytes
 from studies.records.study_record import StudyRecord
 from studies.scratch import temporary_folder
@@ -45,6 +45,7 @@ ARCHIVE_SHAPE = {"schema": int, "files": {"*": {"sha256": str, "bytes": int}}}
 STUDY_FILES = ("study.json", "test_labels.npy", "board.json")
 TRIAL_FILES = ("predictions.npy", "classifier.npz", "attempts.jsonl", "faults.jsonl", "progress.json", "result.json")
 WEIGHTS_FILE = "weights.pt"
+RECORD_FILE = "record/record.json"
 REPORT_PAGE = "report/index.html"
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows
 
@@ -85,7 +86,7 @@ def collect_content(
     """
     damages: list[str] = []
     members: dict[str, bytes | Path] = {f"report/{path}": content for path, content in report.items()}
-    members["record/record.json"] = _to_json_bytes(record_to_json(record))
+    members[RECORD_FILE] = _to_json_bytes(record_to_json(record))
     if record.labels is not None:
         members["record/test_labels.npy"] = to_npy_bytes(record.labels)
     for run_id, trial in trials_by_run(record).items():
@@ -226,16 +227,16 @@ class StudyArchive:
 
     def read_record(self) -> StudyRecord:
         """The study as it was recorded."""
-        path = "record/record.json"
-        text = self.read(path)
+        text = self.read(RECORD_FILE)
         predictions = {}
         for path in self.checksums:
             if path.startswith("record/predictions/"):
                 predictions[Path(path).stem] = self._read_array(path)
         has_labels = "record/test_labels.npy" in self.checksums
         labels = self._read_array("record/test_labels.npy") if has_labels else None
-        with _report_damage(self.file, path):
-            data = parse_json(text, {"*": object}, f"{path} in {self.file}", ARCHIVE_REMEDY)
+        with _report_damage(self.file, RECORD_FILE):
+            data = parse_json(text, {"*": object}, f"{RECORD_FILE} in {self.file}", ARCHIVE_REMEDY)
+            require_schema(data, f"{RECORD_FILE} in {self.file}", alternative="")
             record = record_from_json(data, labels, predictions)
         return replace(record, registration_check=self._check_registration(record))
 
@@ -288,7 +289,7 @@ def open_archive(file: Path) -> Iterator[StudyArchive]:
                 raise SettingsError(f"{file} holds a file twice, or is no archive of `ablate export`.")
             content = archive.read(MANIFEST_FILE)
             manifest = parse_json(content, ARCHIVE_SHAPE, f"{MANIFEST_FILE} in {file}", ARCHIVE_REMEDY)
-            require_schema(manifest, file, ARCHIVE_SCHEMA)
+            require_schema(manifest, file, ARCHIVE_SCHEMA, alternative="")
             checksums = {path: (str(entry["sha256"]), int(entry["bytes"])) for path, entry in manifest["files"].items()}
         for path in infos.keys() ^ (checksums.keys() | {MANIFEST_FILE}):
             raise SettingsError(f"{file}: {path} is listed but missing, or not listed. Copy the archive again.")
@@ -316,7 +317,7 @@ def _report_damage(file: Path, path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise SettingsError(f"there is no archive {file}. `ablate export NAME -o {file.name}` writes one.") from error
-    except (SettingsError, DamagedFileError):
+    except (SettingsError, DamagedFileError, SchemaVersionError):
         raise
     except Exception as error:  # whatever damaged content makes of its reader
         raise SettingsError(

@@ -52,12 +52,11 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
     paths = [f"trials/{name}/{file}" for file in (WEIGHTS_FILE, *TRIAL_FILES)]  # the result last
     present = [path for path in paths if path in archive.checksums]
     local_result, result_path = folder / "result.json", f"trials/{name}/result.json"
-    is_new, replaces_failure = not local_result.exists(), False
+    is_new = not local_result.exists()
     if not is_new and hash_file(local_result) != archive.checksums.get(result_path, ("", 0))[0]:
         # A failed trial would be tried again: the archive's result is that of such a try.
         is_ended_there = result_path in archive.checksums and not _is_failure(archive.read(result_path))
-        replaces_failure = is_ended_there and _is_failure(local_result.read_bytes())
-        if not replaces_failure:
+        if not (is_ended_there and _is_failure(local_result.read_bytes())):
             return "the result here differs from the archive's, and is kept"
         is_new = True
     if find_holder(folder):
@@ -65,7 +64,8 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in present:
         target = folder / Path(path).name
-        if not target.exists() or (replaces_failure and target.name not in LOG_FILES):
+        # An interrupted trial may have left predictions or weights that are not those of the archive's result.
+        if not target.exists() or (is_new and target.name not in LOG_FILES):
             with AtomicWriter(target) as partial, partial.open("wb") as file:
                 for chunk in archive.chunks(path):
                     file.write(chunk)

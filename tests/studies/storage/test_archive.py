@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -246,6 +247,48 @@ def test_a_failure_in_an_archive_never_replaces_a_result(recorded, copied, tmp_p
     shutil.copytree(recorded.runs, tmp_path / "whole")
     shown = call("import", tmp_path / "failed.zip", "--runs", tmp_path / "whole")
     assert f"{file.parent.name}: the result here differs from the archive's, and is kept" in shown
+
+
+def test_files_that_an_interrupted_trial_left_are_replaced_by_those_of_the_imported_result(
+    exported, tmp_path, recorded
+):
+    name = next(recorded.runs.glob("trials/*/result.json")).parent.name
+    folder = tmp_path / "runs" / "trials" / name
+    folder.mkdir(parents=True)
+    np.save(folder / "predictions.npy", np.zeros(3, dtype=np.uint16))
+    assert "8 trials unpacked, 0 left" in call("import", exported, "--runs", tmp_path / "runs")
+    assert TrialFolder(folder).load_result() is not None
+    assert results(open_store(Settings.from_environment(tmp_path / "runs")).reader.read_study("depth")) == results(
+        recorded.record
+    )
+
+
+def listing(changes: dict[str, bytes], source: Path, target: Path) -> Path:
+    """A copy with some files replaced, whose manifest has their checksums."""
+    with zipfile.ZipFile(source) as archive:
+        manifest = json.loads(archive.read(MANIFEST_FILE))
+    for path, content in changes.items():
+        manifest["files"][path] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return rewritten(source, target, {**changes, MANIFEST_FILE: json.dumps(manifest).encode()})
+
+
+@pytest.mark.parametrize(
+    ("schema", "remedy"), [(99, "newer than this version's, 1. Update this package."), (0, "older")]
+)
+def test_an_archive_of_another_version_says_which_to_use(schema, remedy, exported, tmp_path):
+    with zipfile.ZipFile(exported) as archive:
+        record = json.loads(archive.read("record/record.json")) | {"schema": schema}
+    other = listing({"record/record.json": json.dumps(record).encode()}, exported, tmp_path / "other.zip")
+    shown = call("report", other, "--runs", tmp_path / "runs", code=2)
+    assert f"record/record.json in {other} was stored under schema {schema}" in shown
+    assert remedy in shown
+    assert "Copy the archive" not in shown
+    assert "--runs" not in shown
+
+
+def test_a_record_that_cannot_be_read_is_named(exported, tmp_path):
+    cut = listing({"record/record.json": b'{"schema": 1'}, exported, tmp_path / "cut.zip")
+    assert f"record/record.json in {cut} cannot be used" in call("report", cut, "--runs", tmp_path / "runs", code=1)
 
 
 @pytest.mark.parametrize("path", ["record/record.json", "record/test_labels.npy", "report/index.html"])
