@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.notebook_html import render_one_line_error
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.text import name_seeds
 from lightning_modules.specs.values import Leaf
 from studies import protocols
 from studies.design.budget import NO_BUDGET, RunBudget
@@ -206,7 +207,7 @@ def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord
     """Register a prepared study without training it, and return it as recorded.
 
     Args:
-        amend: whether to replace a registration that is there by what is declared today.
+        amend: whether to replace a registration that is there by what is declared today; its seeds are added to.
 
     Raises:
         SettingsError: if a process runs the study.
@@ -218,7 +219,14 @@ def register_study(context: StudyContext, *, amend: bool = False) -> StudyRecord
         study_run = _register_study(context, "", amend=amend, is_start=False)
         # Registering reopens the run, which nothing will close: no trial is started.
         store.writer.set_run_status(study_run.run_id, status)
-        changes = describe_declared_changes(context, study_run.context.registration)
+        registration = study_run.context.registration
+        kept_seeds = {*registration.seeds} - {*context.registration.seeds}
+        if kept_seeds and not registration.looks:  # else its analyses have added seeds by themselves
+            context.log(
+                f"{study.name} stays registered with {name_seeds(kept_seeds, max_seeds=10)} as well: seeds are added "
+                "to a registration, and never removed from it"
+            )
+        changes = describe_declared_changes(context, registration)
         if changes:
             raise InvalidValue(
                 f"{study.name} is registered otherwise, and its claims are judged as they were registered. Declared "

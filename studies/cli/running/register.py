@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @click.argument("name", shell_complete=complete_ablation)
 @study_options
 @settings_options(data_root=True, storage=True)
-@click.option("--amend", is_flag=True, help="Register what is declared today in place of what is registered.")
+@click.option(
+    "--amend",
+    is_flag=True,
+    help="Register what is declared today in place of what is registered; seeds are added, and none is removed.",
+)
 @json_option
 def register(name: str, options: StudyOptions, settings: Settings, amend: bool, as_json: bool) -> None:
     """Register a study before it is trained, and print its digest.

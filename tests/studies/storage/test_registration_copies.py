@@ -174,6 +174,12 @@ def test_a_study_is_registered_amended_and_compared(tmp_path):
     assert find_status_damage(settings) == []
     assert registered.places == ("MLflow", "the runs folder")
     assert register_study(first).registration_check == registered  # a second time changes nothing
+    for amend in (False, True):
+        fewer = []
+        one_seed = replace(first.registration, seeds=(0,))
+        kept = register_study(replace(first, registration=one_seed, log=fewer.append), amend=amend)
+        assert (kept.registration_check, kept.registration.seeds) == (registered, (0, 1))
+        assert any("stays registered with seed 1 as well: seeds are added" in line for line in fewer)
     with pytest.raises(InvalidValue, match=r"is registered otherwise.*claim removed: .*--amend"):
         register_study(second)
     news = []
