@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_modules.specs.notebook_html import render_line, render_list, render_table, render_view
-from studies.console.study_view import MAX_RUNNING, format_mean_error, format_time_left, group_trials, running_cells
+from studies.console.study_view import (
+    MAX_RUNNING,
+    count_ended,
+    count_epochs,
+    format_mean_error,
+    format_time_left,
+    group_trials,
+    running_cells,
+)
 from studies.storage.study_status import TrialStatus, count_states, remaining_seconds
 
 SECONDS_BETWEEN_UPDATES = 0.5  # each is a message to the browser, and a study ends up to hundreds of epochs a second
@@ -38,8 +46,7 @@ class NotebookProgress:
 
 def render_progress(trials: Sequence[TrialStatus], messages: Sequence[str], has_ended: bool) -> str:
     """Render arms, running trials and overall progress as HTML."""
-    num_epochs, total_epochs = sum(trial.epoch for trial in trials), sum(trial.epochs for trial in trials)
-    num_ended = sum(trial.has_ended for trial in trials)
+    num_epochs, total_epochs = count_epochs(trials)
     arms = []
     for group, members in group_trials(trials).items():
         arms.append((group, count_states(members), format_mean_error(members)))
@@ -47,7 +54,7 @@ def render_progress(trials: Sequence[TrialStatus], messages: Sequence[str], has_
     time_left = "" if has_ended else format_time_left(remaining_seconds(trials))
     bar = f'<progress style="width:24em" max="{max(1, total_epochs)}" value="{num_epochs}"></progress>'
     return render_view(
-        f"{num_ended} of {len(trials)} trials, {num_epochs:,} of {total_epochs:,} epochs",
+        f"{count_ended(trials, ' of ', ' trials')}, {num_epochs:,} of {total_epochs:,} epochs",
         bar,
         render_line(time_left, quiet=True),
         render_table(("arm", "trials", "mean error"), arms, numbers=(2,)),

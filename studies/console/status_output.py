@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from datetime import datetime
 
 import click
@@ -11,13 +12,22 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from studies.console.study_view import MAX_GROUPS, format_headline, render_arms, render_study, state_symbols
+from lightning_modules.specs.errors import DamagedFileError, UserError
+from studies.console.study_view import (
+    MAX_GROUPS,
+    count_ended,
+    format_headline,
+    render_arms,
+    render_study,
+    state_symbols,
+)
 from studies.console.tables import print_json, print_table
 from studies.records.registration import Registration
 from studies.records.schema import PRINTED_SCHEMA
 from studies.records.study_record import RecordedCandidate, RecordedTrial, StudyRecord
 from studies.settings import Settings, SettingsError
 from studies.storage import study_status
+from studies.storage.lease import find_holder, is_lease_expired
 from studies.storage.status_files import find_status_damage
 from studies.storage.study_status import StudyStatus, TrialStatus
 
@@ -34,6 +44,7 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
     for damage in find_status_damage(settings):
         click.echo(f"left out: {damage}", err=True)
     statuses = [study_status.read_status(folder, settings.trials_folder) for folder in folders]
+    statuses = sorted((*statuses, *_registered_studies(settings)), key=lambda status: status.planned_at, reverse=True)
     if as_json:
         print_json(
             {
@@ -52,9 +63,8 @@ def print_studies(settings: Settings, *, as_json: bool) -> None:
     rows = []
     for status in statuses:
         print_damages(status)
-        num_ended = sum(trial.has_ended for trial in status.trials)
         planned_at = datetime.fromtimestamp(status.planned_at).strftime("%Y-%m-%d %H:%M")
-        progress = f"{num_ended} of {len(status.trials)}"
+        progress = count_ended(status.trials, " of ")
         rows.append((status.study, status.protocol, progress, status.description, planned_at))
     print_table(("study", "protocol", "trials ended", "state", "planned"), rows)
 
@@ -63,7 +73,7 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
     """Print a study's status, with ``watch`` until it no longer runs; returns whether the runs folder holds it."""
     for damage in find_status_damage(settings):
         click.echo(f"left out: {damage}", err=True)
-    status = study_status.find_status(settings, study, protocol)
+    status = _find_status(settings, study, protocol)
     if status is None:
         return False
     print_damages(status)
@@ -76,13 +86,49 @@ def follow_study(settings: Settings, study: str, protocol: str | None, *, watch:
     if watch and status.state == "running" and console.is_terminal:
         _watch_terminal(console, settings, status)
         # Read again: the last refresh may be a second older than the end.
-        status = study_status.find_status(settings, study, protocol) or status
+        status = _find_status(settings, study, protocol) or status
     elif watch:
         status = _watch_lines(settings, status)
     console.print(_render_status(status, console))
     if status.stop_reason and status.state == "ended":
         click.echo(f"\n{status.stop_reason}")
     return True
+
+
+def _registered_studies(settings: Settings) -> Iterator[StudyStatus]:
+    """Studies of the runs folder that are registered, and of which no start has planned a trial."""
+    for file in settings.studies_folder.glob("*/study.json"):
+        if file.with_name("board.json").exists():
+            continue
+        from studies.storage.manifest import read_manifest  # few studies need it
+
+        try:
+            manifest = read_manifest(file.parent)
+        except (DamagedFileError, UserError):  # told by `ablate doctor`
+            continue
+        if manifest.entries or manifest.candidate_folders:  # its status file is lost, which is told as such
+            continue
+        registration, holder = manifest.registration, find_holder(file.parent)
+        state = "running" if holder else "died" if is_lease_expired(file.parent) else "registered"
+        arms = _all_arms(registration)
+        yield StudyStatus(
+            study=registration.study,
+            protocol=registration.protocol,
+            state=state,
+            owner=str(holder or ""),
+            planned_at=file.stat().st_mtime,
+            trials=tuple(TrialStatus(arm=arm, seed=seed, epochs=0) for arm in arms for seed in registration.seeds),
+        )
+
+
+def _find_status(settings: Settings, study: str, protocol: str | None) -> StudyStatus | None:
+    """The last planned study of a name, else the last registered one, or ``None``."""
+    status = study_status.find_status(settings, study, protocol)
+    if status:
+        return status
+    found = [status for status in _registered_studies(settings) if status.study == study]
+    found = [status for status in found if protocol in (None, status.protocol)]
+    return max(found, key=lambda status: status.planned_at, default=None)
 
 
 def print_damages(status: StudyStatus) -> None:
@@ -208,14 +254,14 @@ def _watch_terminal(console: Console, settings: Settings, status: StudyStatus) -
         while status.state == "running":
             live.update(_render_status(status, console, MAX_GROUPS), refresh=True)
             time.sleep(REFRESH_SECONDS)
-            status = study_status.find_status(settings, status.study, status.protocol) or status
+            status = _find_status(settings, status.study, status.protocol) or status
 
 
 def _wait_until_ended(settings: Settings, status: StudyStatus) -> StudyStatus:
     """Wait until the study no longer runs; returns its last status."""
     while status.state == "running":
         time.sleep(REFRESH_SECONDS)
-        status = study_status.find_status(settings, status.study, status.protocol) or status
+        status = _find_status(settings, status.study, status.protocol) or status
     return status
 
 
@@ -227,5 +273,5 @@ def _watch_lines(settings: Settings, status: StudyStatus) -> StudyStatus:
             last_counts = status.state_counts
             click.echo(f"{datetime.now():%H:%M:%S} {last_counts}")
         time.sleep(REFRESH_SECONDS)
-        status = study_status.find_status(settings, status.study, status.protocol) or status
+        status = _find_status(settings, status.study, status.protocol) or status
     return status

@@ -97,11 +97,10 @@ def render_totals(
     trials: Sequence[TrialStatus], symbols: Mapping[str, str] = STATE_SYMBOLS, *, is_running: bool = True
 ) -> Table:
     """Render the progress of all trials in one line."""
-    done = sum(trial.epoch for trial in trials)
-    total = sum(trial.epochs for trial in trials)
-    num_ended = sum(trial.has_ended for trial in trials)
+    done, total = count_epochs(trials)
+    epochs = f"{done}/{total} epochs, " if total else ""  # those of a study that has not begun are not known
     cells: list[RenderableType] = [
-        f"{done}/{total} epochs, {num_ended}/{len(trials)} trials",
+        f"{epochs}{count_ended(trials, '/', ' trials')}",
         format_time_left(remaining_seconds(trials)) if is_running else "",
     ]
     if symbols is STATE_SYMBOLS:  # a console without these symbols has no characters for a bar either
@@ -109,6 +108,20 @@ def render_totals(
     line = Table.grid(padding=(0, 1))
     line.add_row(*cells)
     return line
+
+
+def count_epochs(trials: Iterable[TrialStatus]) -> tuple[int, int]:
+    """Epochs that are trained, and all of them, of the trials that are not cancelled."""
+    to_train = [trial for trial in trials if trial.state != "cancelled"]
+    return sum(trial.epoch for trial in to_train), sum(trial.epochs for trial in to_train)
+
+
+def count_ended(trials: Sequence[TrialStatus], separator: str, noun: str = "") -> str:
+    """How many trials have ended, of those that are not cancelled: ``5 of 7, 1 cancelled``."""
+    to_train = [trial for trial in trials if trial.state != "cancelled"]
+    num_cancelled = len(trials) - len(to_train)
+    cancelled = f", {num_cancelled} cancelled" if num_cancelled else ""
+    return f"{sum(trial.has_ended for trial in to_train)}{separator}{len(to_train)}{noun}{cancelled}"
 
 
 def _make_table(columns: Iterable[str]) -> Table:

@@ -114,6 +114,8 @@ class StudyStatus:
         if self.state == "running":
             return f"running, by {self.owner}"
         resumes = f"`{training_command(self.study)}` resumes it"  # without its name: it may have been run with --set
+        if self.state == "registered":
+            return f"registered, not begun: `{training_command(self.study)}` begins it"
         if self.state == "died":
             return f"its process died; {resumes}"
         if all(trial.has_ended for trial in self.trials):
@@ -234,9 +236,8 @@ def last_planned_at(folder: Path) -> float:
 
 def list_status_folders(settings: Settings) -> list[Path]:
     """Folders of studies with a readable status file, last planned first."""
-    files = [file for file in settings.studies_folder.glob("*/board.json") if load_board(file)]
-    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
-    return [file.parent for file in files]
+    files = filter(load_board, settings.studies_folder.glob("*/board.json"))
+    return [file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
 def find_status(settings: Settings, study: str, protocol: str | None = None) -> StudyStatus | None:

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -16,8 +17,11 @@ from studies.records.results import failed_result, result_to_json
 from studies.settings import Settings
 from studies.storage import status_files, study_status
 from studies.storage.lease import acquire_lease
+from studies.storage.manifest import StudyManifest
 from studies.storage.study_status import TrialStatus, remaining_seconds
 from studies.storage.trial_folder import TrialFolder
+from studies.storage.trial_requests import Cancellation, write_cancellation
+from tests.reports.records import registration
 
 
 @pytest.fixture
@@ -200,6 +204,47 @@ def test_a_spool_leaves_the_board_what_it_reads(tmp_path):
     folder = plan(settings, (row(), "train"))
     TrialFolder(settings.trials_folder / "A-0").write_result(failed_result("A-0", {}, "Traceback: out of luck"))
     assert study_status.read_status(folder, settings.trials_folder).trials[0].state == "failed"
+
+
+def test_a_cancelled_trial_is_no_progress(settings, capsys):
+    folder = plan(settings, (row(), "train"), (row(seed=1), "train"))
+    end(settings, "A-0")
+    write_cancellation(folder, "A", Cancellation(arm="A", seed=1, reason="", user="ada"))  # its folder is A-1
+    status_output.print_studies(settings, as_json=False)
+    assert "1 of 1, 1 cancelled  complete" in capsys.readouterr().out
+    status_output.follow_study(settings, "depth", None, watch=False, as_json=False)
+    assert "10/10 epochs, 1/1 trials, 1 cancelled" in capsys.readouterr().out
+
+
+def register(settings):
+    folder = settings.studies_folder / "depth-c0"
+    manifest = StudyManifest(
+        registration=registration(("A", "B"), seeds=2), conditions="c0", tags={}, labels=np.zeros(4), entries=()
+    )
+    manifest.write(folder)
+    return folder
+
+
+def test_a_study_that_is_only_registered_has_not_begun(settings, capsys):
+    register(settings)
+    status_output.print_studies(settings, as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "digits" in line]
+    assert "0 of 4" in line
+    assert "registered, not begun: `ablate run` begins it" in line
+    assert status_output.follow_study(settings, "depth", None, watch=False, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["trials"], told["ended"]) == ("registered", 4, 0)
+    assert not status_output.follow_study(settings, "depth", "cifar10", watch=False, as_json=True)
+    plan(settings, (row(), "train"))
+    assert status_output.follow_study(settings, "depth", None, watch=False, as_json=True)
+    assert json.loads(capsys.readouterr().out)["trials"] == 1
+
+
+def test_a_watched_study_that_fails_before_it_is_planned_is_watched_no_longer(settings, monkeypatch, capsys):
+    folder = register(settings)
+    driver = acquire_lease(folder)
+    watched(settings, monkeypatch, driver.release)
+    assert "registered, not begun" in capsys.readouterr().out
 
 
 def watched(settings, monkeypatch, *acts):
