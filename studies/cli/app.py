@@ -19,7 +19,7 @@ from studies.cli.authoring import check, completion, new
 from studies.cli.common.errors import EXIT_FAILURE, CommandGroup, run_and_exit
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.reporting import choose, gate, judge, plan, reports, status, ui
-from studies.cli.running import calibrate, cancel, latency, register, run
+from studies.cli.running import calibrate, cancel, latency, register, run, show
 from studies.console.tables import print_json, print_table
 
 
@@ -102,6 +102,7 @@ COMMAND_MODULES = (
     new,
     check,
     completion,
+    show,
     run,
     register,
     cancel,

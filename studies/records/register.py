@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lightning_modules.data.inventory import Inventory
 from lightning_modules.specs.errors import InvalidValue
 from lightning_modules.specs.setup import Setup
+from lightning_modules.specs.text import name_seeds
 from studies.design.declare import CALIBRATION_PREFIX, changed_and_held_settings, declare, resuming_command
 from studies.design.instantiation import InstantiatedNetwork, compare_modules, instantiate_network
 from studies.design.study import Study
@@ -15,12 +16,18 @@ from studies.design.verification import build_verified_networks
 from studies.records.registration import Registration, source_chain_of
 
 
-def extend_study(name: str, registration: Registration, seeds: Sequence[int]) -> Study:
+def extend_study(
+    name: str, registration: Registration, seeds: Sequence[int], open_seeds: Collection[int] = ()
+) -> Study:
     """Declare a recorded study again with more seeds, otherwise as it was registered.
 
+    Args:
+        open_seeds: registered seeds under which trials are left, as after an extension that was interrupted: these
+            may be named again.
+
     Raises:
-        InvalidValue: where the study was registered with interim analyses, no seed is new, or they are the trainings
-            of a calibration.
+        InvalidValue: where the study was registered with interim analyses, no seed is new or open, or they are the
+            trainings of a calibration.
     """
     if registration.study.startswith(CALIBRATION_PREFIX):
         raise InvalidValue(
@@ -35,10 +42,11 @@ def extend_study(name: str, registration: Registration, seeds: Sequence[int]) ->
             "more seeds in --looks."
         )
     known = {*registration.seeds}
-    if {*seeds} <= known:
+    if {*seeds} <= known.difference(open_seeds):
+        left = f" To train what is left under {name_seeds(open_seeds)}, name these." if open_seeds else ""
         raise InvalidValue(
             f"{registration.study} has the seeds {_join_numbers(registration.seeds)} already; expected a larger "
-            "number of them, or new seeds."
+            f"number of them, or new seeds.{left}"
         )
     # Sorted: the stages of a study are increasing seeds, and its pairs do not depend on their order.
     return declare(name, registration.protocol, sorted(known | {*seeds}), registration.overrides, registration.tuning)

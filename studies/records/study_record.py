@@ -262,6 +262,13 @@ class StudyRecord:
         # The last start's alone: what stopped an earlier one has been taken up since.
         return self.starts[-1].stop_reason if self.starts else ""
 
+    @property
+    def open_seeds(self) -> tuple[int, ...]:
+        """Registered seeds under which an arm has no trial that has ended."""
+        ended = {(trial.arm, trial.seed) for trial in self.trials if trial.state != "running"}
+        arms, seeds = self.registration.arms, self.registration.seeds
+        return tuple(seed for seed in seeds if any((arm, seed) not in ended for arm in arms))
+
     def find_trial(self, arm: str, seed: int) -> RecordedTrial | None:
         """Return the trial of an arm under a seed, if there is one."""
         for trial in self.trials:

@@ -41,7 +41,7 @@ class CommandGroup(click.Group):
             raise
         except KeyboardInterrupt:
             verb = "Terminated" if process_end.signals else "Interrupted"
-            is_study = ctx.invoked_subcommand in ("run", "extend")
+            is_study = ctx.invoked_subcommand in ("run", "extend", "calibrate")
             remedy = " Ended trials are logged; the same command resumes from there." if is_study else ""
             click.echo(f"{verb}.{remedy}", err=True)
             ctx.exit(process_end.interrupted_code)

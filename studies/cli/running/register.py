@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from studies.cli.common.completers import complete_ablation
+from studies.cli.common.interim_options import interim_options
 from studies.cli.common.options import StudyOptions, format_examples, json_option, settings_options, study_options
 from studies.console.tables import print_result
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 @click.command(epilog=format_examples("ablate register depth --seeds 8", "ablate register depth --amend"))
 @click.argument("name", shell_complete=complete_ablation)
 @study_options
+@interim_options
 @settings_options(data_root=True, storage=True)
 @click.option(
     "--amend",

@@ -1,21 +1,21 @@
-"""Commands that declare and run studies: show, run, extend."""
+"""Commands that train studies: run, extend."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lightning_modules.specs.text import format_count
+from lightning_modules.specs.text import format_count, name_seeds
 from studies.cli.common.budget_options import budget_options
 from studies.cli.common.completers import complete_ablation
 from studies.cli.common.errors import EXIT_FAILURE, EXIT_STOPPED
+from studies.cli.common.interim_options import interim_options
 from studies.cli.common.options import (
     NOTHING_BESIDE_TRIALS,
     LoggingRequest,
@@ -37,7 +37,6 @@ from studies.cli.running.full_disk import explain_full_disk
 from studies.cli.running.notify import notify_of_end, notify_of_failure, notify_option
 from studies.console.tables import print_json, print_result, print_table
 from studies.design.budget import NO_BUDGET, RunBudget
-from studies.design.study import MAX_NUM_SEEDS
 from studies.gc_pause import exempt_from_gc, pause_gc
 from studies.runner.reuse_plan import ReusePolicy
 from studies.scratch import process_folder
@@ -48,45 +47,6 @@ if TYPE_CHECKING:
     from studies.execution.resources import Resources
     from studies.records.study_record import RecordedTrial, StudyRecord
     from studies.settings import Settings
-
-
-@click.command(epilog=format_examples("ablate show depth", "ablate show depth --protocol cifar10 --seeds 5"))
-@click.argument("name", shell_complete=complete_ablation)
-@study_options
-@settings_options(data_root=True)
-@json_option
-def show(name: str, options: StudyOptions, settings: Settings, as_json: bool) -> None:
-    """Preview a study: arms, changes, trials, estimated time.
-
-    Also prints the settings that are held and the claims. Nothing is trained.
-
-    NAME is an ablation, or the path of its file: ./my_ablation.py.
-    """
-    from studies.console.progress import show_activity
-
-    study = options.declare_study(name)
-    activity = f"building and timing the networks of {len(study.ablation.all_arms)} arms"
-    with show_activity(activity, only_on_terminal=as_json) as update:
-        # Frameworks take seconds to import, and each network is timed: 40 take half a minute.
-        from studies.console.preview import print_preview
-        from studies.design.preview import preview_study, preview_to_json
-
-        preview = preview_study(study, settings.data_root, log=update)
-        preview = replace(preview, detectable_difference=_detectable_difference(study))
-    if as_json:
-        print_json(preview_to_json(preview))
-        return
-    print_preview(preview)
-
-
-def _detectable_difference(study: Study) -> float | None:
-    """Smallest detectable difference at 80 % power, in SD of a paired difference; ``None`` with a single seed."""
-    from reports.comparison.seed_planning import family_design
-    from reports.statistics import detectable_difference
-
-    if len(study.seeds) < 2 or len(study.ablation.all_arms) < 2:
-        return None
-    return detectable_difference(len(study.seeds), family_design(study))
 
 
 @click.command(
@@ -101,17 +61,11 @@ def _detectable_difference(study: Study) -> float | None:
 )
 @click.argument("name", shell_complete=complete_ablation)
 @study_options
+@interim_options
 @settings_options(data_root=True, storage=True, fault_tolerance=True)
 @resource_options
 @reuse_option
 @logging_options
-@click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
-@click.option(
-    "--max-seeds",
-    type=click.IntRange(2, MAX_NUM_SEEDS),
-    metavar="N",
-    help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
-)
 @budget_options
 @notify_option
 @click.option("--dry-run", is_flag=True, help="List the study's trials and exit.")
@@ -125,8 +79,6 @@ def run(
     resources: Resources,
     reuse: ReusePolicy,
     logging: LoggingRequest,
-    until_resolved: bool,
-    max_seeds: int | None,
     budget: RunBudget,
     notify: str | None,
     dry_run: bool,
@@ -140,7 +92,6 @@ def run(
 
     NAME is an ablation, or the path of its file: ./my_ablation.py.
     """
-    options = _resolve_interim_analyses(options, until_resolved, max_seeds)
     if dry_run:  # before any process is started: a dry run leaves nothing behind
         print_dry_run(options.declare_study(name), settings, as_json=as_json)
         return
@@ -165,18 +116,6 @@ def run(
             logging=logging,
             as_json=as_json,
         )
-
-
-def _resolve_interim_analyses(options: StudyOptions, until_resolved: bool, max_seeds: int | None) -> StudyOptions:
-    """Replace ``--until-resolved`` by the interim analyses that it stands for."""
-    if not until_resolved and not max_seeds:
-        return options
-    # --seeds and --looks each fix a number of seeds, which would contradict the analyses derived from --max-seeds.
-    if not (until_resolved and max_seeds) or options.looks or options.seeds:
-        raise click.UsageError("--until-resolved needs --max-seeds N, and excludes --seeds and --looks.")
-    from studies.design.study import default_interim_seeds
-
-    return replace(options, looks=default_interim_seeds(max_seeds))
 
 
 def print_dry_run(study: Study, settings: Settings, *, as_json: bool) -> None:
@@ -380,7 +319,11 @@ def extend(
             f"That run is another's: name it to add seeds to it, with --run {record.run_id}; or start your own with "
             f"`ablate run {name}`, which takes over matching results."
         )
-    study = extend_study(name, record.registration, seeds)
+    study = extend_study(name, record.registration, seeds, record.open_seeds)
+    further_seeds = {*record.open_seeds} - {*seeds}
+    if further_seeds:
+        seeds_text = name_seeds(further_seeds, max_seeds=10)
+        click.echo(f"trains {seeds_text} as well: registered, and without results of every arm", err=True)
     # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
     _run_study(
         study,
@@ -397,4 +340,4 @@ def extend(
     )
 
 
-COMMANDS = (show, run, extend)
+COMMANDS = (run, extend)

@@ -248,6 +248,16 @@ def test_what_cannot_be_extended_is_told(fields, seeds, text, record):
         extend_study("lrn", replace(record.registration, **fields), seeds)
 
 
+def test_an_extension_that_was_interrupted_goes_on_by_the_same_command(record):
+    planned = replace(record.registration, seeds=(0, 1, 2, 3))
+    interrupted = replace(record, registration=planned)
+    assert interrupted.open_seeds == (2, 3)
+    assert replace(record, trials=record.trials[1:]).open_seeds == (record.trials[0].seed,)
+    assert extend_study("lrn", planned, (0, 1, 2, 3), interrupted.open_seeds).seeds == (0, 1, 2, 3)
+    with pytest.raises(InvalidValue, match=r"To train what is left under seeds 2 and 3, name these\."):
+        extend_study("lrn", planned, (0, 1), interrupted.open_seeds)
+
+
 def test_a_study_whose_arms_have_changed_since_is_not_extended(record, copied):
     """What stands for a changed file here is another recipe under the same name."""
     from studies.design.declare import declare
@@ -299,6 +309,8 @@ def test_a_sequential_study_needs_somebody_who_says_what_is_resolved(tmp_path):
 def test_until_resolved_registers_its_looks(tmp_path):
     shown = json.loads(call("show", "lrn", "--looks", "3,5,10", "--json"))
     assert shown["looks"] == [3, 5, 10]
+    resolved = json.loads(call("show", "lrn", "--until-resolved", "--max-seeds", "10", "--json"))
+    assert (resolved["looks"], resolved["trials"]) == (shown["looks"], shown["trials"])
     listed = json.loads(call("run", "lrn", "--until-resolved", "--max-seeds", "6", "--dry-run", "--json"))
     assert {trial["seed"] for trial in listed["trials"]} >= {0, 1}
 
@@ -325,6 +337,8 @@ def test_a_stated_spread_is_planned_with():
         (("run", "lrn", "--looks", "5,3"), "looks"),
         (("run", "lrn", "--looks", "a"), "is not a list of numbers of seeds"),
         (("run", "lrn", "--until-resolved"), "--until-resolved needs --max-seeds N"),
+        (("show", "lrn", "--max-seeds", "5"), "--until-resolved needs --max-seeds N"),
+        (("register", "lrn", "--until-resolved", "--max-seeds", "5", "--looks", "2,3"), "excludes --seeds and --looks"),
         (("run", "lrn", "--until-resolved", "--max-seeds", "9", "--seeds", "3"), "excludes --seeds and --looks"),
         (("plan", "lrn"), "State one: --spread 0.4"),
         (("extend", "lrn"), "--seeds"),
