@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from lightning_modules.specs.test import TEST_MODES
 from studies.cli.common.completers import complete_network
+from studies.cli.common.number_ranges import IntegerRange
 from studies.cli.common.options import format_examples, json_option
 from studies.cli.common.parameters import NumbersParam
 from studies.console.tables import print_json, print_table
@@ -28,7 +29,7 @@ width_option = click.option(
 
 channels_option = click.option(
     "--channels",
-    type=click.IntRange(1, 4096),
+    type=IntegerRange(1, 4096),
     default=3,
     show_default=True,
     metavar="N",
@@ -47,14 +48,14 @@ channels_option = click.option(
 @click.argument("names", metavar="NETWORK...", nargs=-1, required=True, shell_complete=complete_network)
 @click.option(
     "--resolution",
-    type=click.IntRange(1, 65536),
+    type=IntegerRange(1, 65536),
     default=224,
     show_default=True,
     metavar="PIXELS",
     help="Side of the input image, pixels; of a block, of its input map.",
 )
 @click.option(
-    "--classes", type=click.IntRange(2, 10**7), default=1000, show_default=True, metavar="N", help="Number of classes."
+    "--classes", type=IntegerRange(2, 10**7), default=1000, show_default=True, metavar="N", help="Number of classes."
 )
 @channels_option
 @width_option
@@ -212,7 +213,7 @@ def _print_profiles_json(profiles: Sequence[NetworkProfile | BlockProfile], figu
 )
 @click.option(
     "--resolution",
-    type=click.IntRange(1, 65536),
+    type=IntegerRange(1, 65536),
     default=224,
     show_default=True,
     metavar="PIXELS",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from lightning_modules.specs.errors import InvalidValue
+from studies.cli.common.number_ranges import NumberRange
 from studies.design.budget import RunBudget, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,7 +30,7 @@ class DurationParam(click.ParamType):  # type: ignore[type-arg]  # generic in ne
             self.fail(str(error), param, ctx)
 
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
+POSITIVE = NumberRange(min=0, min_open=True)
 
 BUDGET_OPTIONS = (
     click.option(

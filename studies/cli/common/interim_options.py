@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from studies.cli.common.number_ranges import IntegerRange
 from studies.cli.common.options import StudyOptions
 from studies.design.study import MAX_NUM_SEEDS, default_interim_seeds
 
@@ -21,7 +22,7 @@ def interim_options(command: Command) -> Command:
     @click.option("--until-resolved", is_flag=True, help="Add seeds until every claim is resolved, up to --max-seeds.")
     @click.option(
         "--max-seeds",
-        type=click.IntRange(2, MAX_NUM_SEEDS),
+        type=IntegerRange(2, MAX_NUM_SEEDS),
         metavar="N",
         help="Maximum number of seeds of --until-resolved, with up to three interim analyses.",
     )

@@ -11,6 +11,7 @@ import click
 
 from studies import protocols
 from studies.cli.common.completers import complete_protocol, complete_setting
+from studies.cli.common.number_ranges import IntegerRange, NumberRange
 from studies.cli.common.parameters import ArmResourcesParam, AutoNumberParam, LooksParam, OverrideParam, SeedsParam
 from studies.console.tables import reserve_output
 from studies.design.tuning import DEFAULT_NUM_RUNGS, FIRST_TUNING_SEED, PRUNINGS, SAMPLERS, Pruning, Sampler
@@ -94,7 +95,7 @@ STORAGE_OPTION = click.option(
 FAULT_TOLERANCE_OPTIONS = (
     click.option(
         "--hang-after",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         default=HANG_AFTER_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -102,7 +103,7 @@ FAULT_TOLERANCE_OPTIONS = (
     ),
     click.option(
         "--checkpoint-every",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         default=CHECKPOINT_INTERVAL_SECONDS,
         show_default=True,
         metavar="SECONDS",
@@ -114,7 +115,7 @@ RESOURCE_OPTIONS = (
     ray_address_option,
     click.option(
         "--gpus-per-trial",
-        type=AutoNumberParam(click.FloatRange(min=0)),  # a float, since several trials may share a GPU
+        type=AutoNumberParam(NumberRange(min=0)),  # a float, since several trials may share a GPU
         default="auto",
         metavar="N",
         help="GPUs of a trial: a share of one (0.5), one, or several with a worker on each.  [default: auto: one if "
@@ -122,14 +123,14 @@ RESOURCE_OPTIONS = (
     ),
     click.option(
         "--bundle-size",
-        type=AutoNumberParam(click.IntRange(min=1)),
+        type=AutoNumberParam(IntegerRange(min=1)),
         default="auto",
         metavar="N",
         help="Seeds of an arm that one process trains at once.  [default: auto: the best number on a GPU, else 1]",
     ),
     click.option(
         "--cpus-per-trial",
-        type=click.IntRange(min=1),
+        type=IntegerRange(min=1),
         default=1,
         show_default=True,
         metavar="N",
@@ -137,7 +138,7 @@ RESOURCE_OPTIONS = (
     ),
     click.option(
         "--workers-per-trial",
-        type=click.IntRange(min=1),
+        type=IntegerRange(min=1),
         default=1,
         show_default=True,
         metavar="N",
@@ -145,7 +146,7 @@ RESOURCE_OPTIONS = (
     ),
     click.option(
         "--max-concurrent",
-        type=click.IntRange(min=0),
+        type=IntegerRange(min=0),
         default=0,
         metavar="N",
         help="Maximum number of trials at once.  [default: as many as fit]",
@@ -186,7 +187,7 @@ STUDY_OPTIONS = (
     ),
     click.option(
         "--tune",
-        type=click.IntRange(0, MAX_CANDIDATES),
+        type=IntegerRange(0, MAX_CANDIDATES),
         default=0,  # no tuning
         metavar="N",
         help="Also tune every arm's recipe: number of candidates per arm, compared on validation data.",
@@ -215,7 +216,7 @@ STUDY_OPTIONS = (
     ),
     click.option(
         "--rungs",
-        type=click.IntRange(2, MAX_RUNGS),
+        type=IntegerRange(2, MAX_RUNGS),
         default=DEFAULT_NUM_RUNGS,
         show_default=True,
         metavar="N",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from studies.cli.common.number_ranges import NumberRange
+
 if TYPE_CHECKING:
     from reports.external.judgement import Judgement
     from studies.settings import Settings
@@ -33,7 +35,7 @@ TABLE_OPTIONS = (
     ),
     click.option(
         "--smallest-effect",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         default=0.0,
         metavar="X",
         help="Smallest difference of interest, in the unit of the values; without it, nothing is equivalent.",
@@ -52,7 +54,7 @@ TABLE_OPTIONS = (
     ),
     click.option(
         "--resolution",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         metavar="X",
         help="Smallest step between two values, such as 0.01 for percentages of 10,000 images.  "
         "[default: how the values are rounded]",

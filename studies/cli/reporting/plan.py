@@ -9,6 +9,7 @@ import click
 
 from studies.cli.common.budget_options import planned_budget_options
 from studies.cli.common.completers import complete_ablation
+from studies.cli.common.number_ranges import NumberRange
 from studies.cli.common.options import (
     StudyOptions,
     format_examples,
@@ -43,19 +44,19 @@ if TYPE_CHECKING:
 @study_options
 @click.option(
     "--difference",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     metavar="POINTS",
     help="True difference in test error to detect, percentage points.",
 )
 @click.option(
     "--equivalence",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     metavar="POINTS",
     help="Margin within which two equal arms are to be shown equivalent, percentage points.",
 )
 @click.option(
     "--power",
-    type=click.FloatRange(0.5, 0.99),
+    type=NumberRange(0.5, 0.99),
     default=0.8,
     show_default=True,
     metavar="P",
@@ -63,14 +64,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--spread",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     metavar="POINTS",
     help="SD of a paired difference, percentage points.  [default: the calibration's or the recorded study's]",
 )
 @planned_budget_options
 @click.option(
     "--gpus-per-trial",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     metavar="N",
     help="GPUs of a trial of the planned run.  [default: as in the recorded study, else as `ablate run` takes]",
 )

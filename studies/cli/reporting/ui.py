@@ -11,6 +11,7 @@ import click
 
 import ablations
 from studies.cli.common.completers import complete_study
+from studies.cli.common.number_ranges import IntegerRange
 from studies.cli.common.options import format_examples, settings_options
 from studies.settings import SettingsError
 
@@ -25,7 +26,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 @click.argument("name", required=False, shell_complete=complete_study)
 @settings_options()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
+    "--port", type=IntegerRange(1, 65535), default=5000, show_default=True, metavar="PORT", help="Port to listen on."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to listen on.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 
 import ablations
 from studies.cli.common.completers import complete_study
+from studies.cli.common.number_ranges import IntegerRange
 from studies.cli.common.options import format_examples, json_option, settings_options
 from studies.console.tables import print_json
 
@@ -24,7 +25,7 @@ protocol_of_latest_option = click.option(
 )
 @click.argument("name", shell_complete=complete_study)
 @click.argument("arm")
-@click.argument("seed", type=click.IntRange(min=0))
+@click.argument("seed", type=IntegerRange(min=0))
 @protocol_of_latest_option
 @click.option("--reason", metavar="TEXT", default="", help="Why, in the record and the report.")
 @settings_options(storage=True)
@@ -52,7 +53,7 @@ def cancel(
 @click.command(epilog=format_examples("ablate retry depth E 3"))
 @click.argument("name", shell_complete=complete_study)
 @click.argument("arm")
-@click.argument("seed", type=click.IntRange(min=0))
+@click.argument("seed", type=IntegerRange(min=0))
 @protocol_of_latest_option
 @settings_options(storage=True)
 @json_option

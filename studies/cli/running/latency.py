@@ -8,6 +8,7 @@ import click
 
 from reports.formatting import format_fixed, shared_decimals
 from studies.cli.common.completers import complete_study
+from studies.cli.common.number_ranges import IntegerRange, NumberRange
 from studies.cli.common.options import format_examples, json_option, protocol_option, run_id_option, settings_options
 from studies.console.tables import print_result, print_table
 from studies.latency.measurement import PERCENTILES, ArmLatency, LatencyMeasurement, Percentile
@@ -27,7 +28,7 @@ MILLISECOND = 1e-3
 @click.option(
     "--batch-size",
     "batch_sizes",
-    type=click.IntRange(1, 65536),
+    type=IntegerRange(1, 65536),
     multiple=True,
     metavar="B",
     help="Images per call, beside 1, which is always measured; may be given several times.",
@@ -40,12 +41,12 @@ MILLISECOND = 1e-3
     help="Device to measure on; auto: a GPU if there is one.",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="CPU threads of a call."
+    "--threads", type=IntegerRange(min=1), default=1, show_default=True, metavar="N", help="CPU threads of a call."
 )
 @click.option(
     "--processes",
     "num_processes",
-    type=click.IntRange(2, 100),
+    type=IntegerRange(2, 100),
     default=DEFAULT_NUM_PROCESSES,
     show_default=True,
     metavar="N",
@@ -53,7 +54,7 @@ MILLISECOND = 1e-3
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.05),
+    type=NumberRange(min=0.05),
     default=DEFAULT_SECONDS,
     show_default=True,
     metavar="SECONDS",

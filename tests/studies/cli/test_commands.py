@@ -130,6 +130,7 @@ def test_profile_prints_layers_and_sums():
         ),
         (("run", "depth", "--seeds", "20261126"), "Did you mean the seed 20261126? Write it with a comma: 20261126,"),
         (("run", "depth", "--seeds", "99999999999"), "99999999999 seeds; expected a number of seeds from 1 to 2,000."),
+        (("cancel", "depth", "E", "x"), "'x' is not a valid integer."),
         (("extend", "depth", "--seeds", "20261126"), "Did you mean the seed 20261126?"),
         (("run", "depth", "--until-resolved", "--max-seeds", "20261126"), "not in the range 2<=x<=2000"),
         (("run", "depth", "--looks", "3,20261126"), "20261126 seeds; expected a number of seeds from 1 to 2,000."),
