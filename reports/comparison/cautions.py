@@ -135,11 +135,13 @@ def _missing_trial_cautions(
     registration = record.registration
     never_started = "not started yet" if record.stop_reason else "never started, or were deleted from the store"
     num_planned = len(registration.arms) * len(registration.seeds)
+    cancelled = [trial.seed for trial in trials if trial.state == "cancelled"]
+    owner, noun = "its" if len(cancelled) == 1 else "their", "seed" if len({*cancelled}) == 1 else "seeds"
     for count, outcome in (
         (sum(arm.num_running for arm in arms), "still running: what follows is provisional"),
         (sum(arm.num_not_started for arm in arms), never_started),
         (sum(arm.num_failed for arm in arms), "failed"),
-        (sum(arm.num_cancelled for arm in arms), "cancelled: the pairs of these seeds are missing"),
+        (sum(arm.num_cancelled for arm in arms), f"cancelled: the pairs of {owner} {noun} are missing"),
         (sum(arm.num_nonfinite for arm in arms), "non-finite"),
         (sum(arm.num_without_error for arm in arms), "finished without a finite test error"),
     ):

@@ -311,6 +311,18 @@ def test_only_a_cancelled_trial_is_left_out_of_the_counts(state, is_excluded):
 
 
 @pytest.mark.parametrize(
+    ("cancelled", "words"),
+    [
+        ([("B", 0)], "1 of 20 planned trials cancelled: the pairs of its seed are missing."),
+        ([("B", 0), ("D", 0)], "2 of 20 planned trials cancelled: the pairs of their seed are missing."),
+        ([("B", 0), ("D", 1)], "2 of 20 planned trials cancelled: the pairs of their seeds are missing."),
+    ],
+)
+def test_cancelled_trials_cost_the_pairs_of_their_seeds(cancelled, words):
+    assert words in compare_arms(record(states=dict.fromkeys(cancelled, "cancelled"))).cautions
+
+
+@pytest.mark.parametrize(
     ("half_width", "places"), [(0.043, 3), (0.43, 2), (1.3, 1), (12.0, 0), (0.0, 1), (math.nan, 1)]
 )
 def test_digits_follow_the_width_of_the_interval(half_width, places):
