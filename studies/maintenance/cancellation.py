@@ -52,6 +52,7 @@ def retry_trial(settings: Settings, study: str, protocol: str | None, arm: str, 
 
     Raises:
         UserError: where the study or the trial is not there, or it is neither cancelled nor failed.
+        TrackingError: where no driver runs the study, and the tracking store does not answer.
     """
     folder, trial = _find_trial(settings, study, protocol, arm, seed)
     name = f"{trial.arm}, seed {trial.seed}"
@@ -65,6 +66,8 @@ def retry_trial(settings: Settings, study: str, protocol: str | None, arm: str, 
     if driver:
         request_retry(folder, _fingerprint(trial))
         return f"{name} is queued again by {_describe_driver(driver)}, if it is not about to end"
+    if cancellation:
+        _withdraw_cancellation(settings, folder, trial, cancellation)
     return f"{name} is to be trained again: `ablate run` of this study does so"
 
 
@@ -107,6 +110,17 @@ def _log_cancellation(settings: Settings, folder: Path, trial: TrialStatus, canc
         if run_id and entry:
             tags = {**manifest.tags, **entry.tags}
             store.writer.log_cancelled_trial(run_id, entry.trial, entry.key, tags, cancellation.describe())
+
+
+def _withdraw_cancellation(settings: Settings, folder: Path, trial: TrialStatus, cancellation: Cancellation) -> None:
+    """Take a cancellation back in the run of a study that no driver runs: the record shows the trial as not started."""
+    manifest = read_manifest(folder)
+    store = open_store(settings)
+    name = manifest.registration.study
+    with report_store_outage(settings.tracking_uri), hold_study_lease(folder, name, on_lost=interrupt_main):
+        run_id = store.inspector.own_run_id(name, manifest.conditions)
+        if run_id:
+            store.writer.withdraw_cancellation(run_id, _fingerprint(trial), cancellation.describe())
 
 
 def _ignore_damage(text: str) -> None:

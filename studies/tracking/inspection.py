@@ -202,6 +202,11 @@ class StoreInspector:
         run = self.runs.find_own_run(study, conditions)
         return str(run.info.status) if run else ""
 
+    def own_run_id(self, study: str, conditions: str) -> str:
+        """This folder's run of a study under its conditions; empty where there is none."""
+        run = self.runs.find_own_run(study, conditions)
+        return str(run.info.run_id) if run else ""
+
     def closed_run_id(self, study: str, conditions: str) -> str:
         """This folder's run of a study under its conditions, if none of its starts is open; else empty."""
         run = self.runs.find_own_run(study, conditions)

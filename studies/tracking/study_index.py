@@ -15,6 +15,7 @@ from lightning_modules.specs.errors import DamagedFileError, UserError, did_you_
 from lightning_modules.specs.values import Leaf
 from studies.storage.manifest import read_manifest
 from studies.tracking.errors import NotRecordedError, report_unreachable_store
+from studies.tracking.interface.run_display import join_overrides
 from studies.tracking.ownership import describe_owner
 from studies.tracking.runs import NO_OVERRIDES, OVERRIDES_TAG, PARENT_RUN_TAG, MlflowRuns, creation_order
 
@@ -166,11 +167,6 @@ def _describe_other_run(studies: Sequence[RecordedStudy], study: str, run_id: st
         if item.run_id == run_id:
             return f"is of the study {item.study!r}, not of {study!r}"
     return f"is no run of the study {study!r}"
-
-
-def join_overrides(overrides: Mapping[str, Leaf]) -> str:
-    """``--set`` changes as text, as a study's run bears them."""
-    return ", ".join(f"{path}={value}" for path, value in overrides.items())
 
 
 def _overrides(run: Run) -> str:

@@ -35,11 +35,10 @@ from studies.records.study_record import RecordedTrial, StudyStart
 from studies.storage.trial_folder import TrialFolder
 from studies.tracking.artifacts import REGISTRATION_LOG, STARTS_TAG, TAGS_CHECKSUM, hash_tags
 from studies.tracking.errors import report_unreachable_store
-from studies.tracking.interface import trial_description
+from studies.tracking.interface import run_display, trial_description
 from studies.tracking.interface.data_inputs import study_inputs, trial_inputs
 from studies.tracking.interface.findings import NOTE_TAG, StudyFindings
 from studies.tracking.interface.metric_names import display_rank, metric_name
-from studies.tracking.interface.run_display import study_end_ms, trial_end_ms, trial_run_name
 from studies.tracking.interface.trial_values import final_metrics, is_logged, result_tags
 from studies.tracking.interface.views import DESCRIPTION_TAG, view_tags
 from studies.tracking.reader import StudyReader
@@ -53,7 +52,6 @@ from studies.tracking.runs import (
     MlflowRuns,
     creation_order,
 )
-from studies.tracking.study_index import join_overrides
 
 MAX_TAGGED_STARTS = 100  # names of 35 characters: a tag holds 5,000
 REGISTRATION_TAG = "registers"  # on a study's run from its creation: the conditions that it is registered under
@@ -125,10 +123,10 @@ class StudyWriter:
             "started": str(time.time()),
             "schema": str(RECORD_SCHEMA),
             NOTE_TAG: registration.question,
-            OVERRIDES_TAG: join_overrides(registration.overrides) or NO_OVERRIDES,
+            OVERRIDES_TAG: run_display.join_overrides(registration.overrides) or NO_OVERRIDES,
             REGISTRATION_TAG: conditions,
         }
-        created = self.runs.create_run(experiment_id, _study_name(registration), {**tags, **study_tags})
+        created = self.runs.create_run(experiment_id, run_display.study_run_name(registration), {**tags, **study_tags})
         first = self.runs.find_own_run(registration.study, conditions)
         first = first or self._find_partial_registration(experiment_id, conditions) or created
         if first.info.run_id != created.info.run_id:
@@ -149,8 +147,8 @@ class StudyWriter:
     def log_start(self, study_run_id: str, start: StudyStart) -> None:
         """Log one start of a study: when it begins, and again, with its duration, when it ends."""
         self.runs.log_json(study_run_id, f"starts/{start.time.replace(':', '')}.json", start_to_json(start))
-        names = [Path(path).stem for path in sorted(self.runs.list_files(study_run_id, "starts"))]
-        self.runs.client.set_tag(study_run_id, STARTS_TAG, ",".join(names[-MAX_TAGGED_STARTS:]))
+        paths = sorted(self.runs.list_files(study_run_id, "starts"))[-MAX_TAGGED_STARTS:]
+        self.runs.client.set_tag(study_run_id, STARTS_TAG, ",".join(Path(path).stem for path in paths))
 
     def log_registration(self, study_run_id: str, registration: Registration) -> None:
         """Log a registration, in place of one that was lost."""
@@ -201,7 +199,8 @@ class StudyWriter:
             self.runs.log_tagged_file(study_run_id, "test_labels.npy", to_npy_bytes(labels.astype(np.uint16)))
         trials, damages = self._pack_results(study_run_id)
         own_results = [trial.result for trial in trials if trial.result and not trial.reused_from]
-        client.set_terminated(study_run_id, status, study_end_ms(client.get_run(study_run_id), own_results, searches))
+        end_ms = run_display.study_end_ms(client.get_run(study_run_id), own_results, searches)
+        client.set_terminated(study_run_id, status, end_ms)
         return damages
 
     def log_findings(self, study_run_id: str, findings: StudyFindings) -> None:
@@ -245,7 +244,7 @@ class StudyWriter:
     def find_runs_without_model(self, study_run_id: str) -> list[Run]:
         """Runs of a study's trained trials whose networks are not logged as models."""
         found = self.runs.search([self.runs.experiment_of(study_run_id)], {PARENT_RUN_TAG: study_run_id, "kind": "fit"})
-        trained = [run for run in found if run.data.tags.get("status") in ("finished", "at chance")]
+        trained = (run for run in found if run.data.tags.get("status") in ("finished", "at chance"))
         return [run for run in trained if not (run.outputs and run.outputs.model_outputs)]
 
     def log_model(self, run: Run, network: nn.Module, image_shape: Sequence[int]) -> None:
@@ -275,7 +274,7 @@ class StudyWriter:
         trial_tags = own_tags | study_tags | own_tags
         trial_tags |= {PARENT_RUN_TAG: parent_run_id, "schema": str(RECORD_SCHEMA)}
         trial_tags[NOTE_TAG] = trial_description.describe_trial(trial, registration)
-        run = self.runs.create_run(experiment, trial_run_name(trial, trial_tags), trial_tags)
+        run = self.runs.create_run(experiment, run_display.trial_run_name(trial, trial_tags), trial_tags)
         run_id = str(run.info.run_id)
         properties = trial_description.network_properties(trial, registration)
         params = {"arm": trial.arm, "seed": trial.seed, **properties, **flatten_fields(trial.setup)}
@@ -291,9 +290,9 @@ class StudyWriter:
     def log_cancelled_trial(
         self, parent_run_id: str, trial: Trial, key: TrialKey, tags: Mapping[str, str], reason: str
     ) -> None:
-        """Log that a trial was cancelled, and why, as a run of its own kind: it holds no result.
+        """Log that a trial was cancelled, and why; a run of the trial that never ended is deleted.
 
-        A run of the trial that never ended is deleted; those that ended are kept.
+        The cancellation is a run of its own kind, which holds no result.
         """
         experiment = self.runs.experiment_of(parent_run_id)
         self.runs.delete_running([experiment], {PARENT_RUN_TAG: parent_run_id, "fingerprint": trial.fingerprint})
@@ -307,8 +306,16 @@ class StudyWriter:
             PARENT_RUN_TAG: parent_run_id,
             "schema": str(RECORD_SCHEMA),
         }
-        run = self.runs.create_run(experiment, trial_run_name(trial, tags), {**tags, **key.tags, **cancelled_tags})
+        name = run_display.trial_run_name(trial, tags)
+        run = self.runs.create_run(experiment, name, {**tags, **key.tags, **cancelled_tags})
         self.runs.client.set_terminated(run.info.run_id, "KILLED")
+
+    def withdraw_cancellation(self, study_run_id: str, fingerprint: str, description: str) -> None:
+        """Delete the runs of a cancellation that was taken back: its trial's, and those of trials that depend on it."""
+        tags = {PARENT_RUN_TAG: study_run_id, "kind": CANCELLED_KIND}
+        for run in self.runs.search([self.runs.experiment_of(study_run_id)], tags):
+            if run.data.tags.get("fingerprint") == fingerprint or run.data.tags.get("reason", "").endswith(description):
+                self.runs.client.delete_run(run.info.run_id)
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:
         """Log the metrics of some epochs, each under its number and the time of its end; see :func:`is_logged`."""
@@ -356,7 +363,8 @@ class StudyWriter:
         self.runs.log_json(run_id, "result.json", result_to_json(result))
         self.runs.set_tags(run_id, result_tags(result, attempts, faults), final_metrics(result))
         run = client.get_run(run_id)
-        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED", trial_end_ms(run, result))
+        end_ms = run_display.trial_end_ms(run, result)
+        client.set_terminated(run_id, "FAILED" if result.status == "failed" else "FINISHED", end_ms)
         # A run that is cut off before this line passes for a running one, which the next start replaces.
         tags = {**run.data.tags, "status": result.status}
         self.runs.set_tags(run_id, {TAGS_CHECKSUM: hash_tags(tags), "status": result.status})
@@ -386,13 +394,7 @@ class StudyWriter:
     ) -> None:
         """Log the result of another study's run of the same trial, with a reference to that run."""
         result = StudyReader(self.runs).read_result(original.run_id)
-        reuse_tags = {**tags, "reused_from": original.run_id}
-        run_id = self.start_trial(parent_run_id, trial, original.key, reuse_tags, registration)
+        tags = {**tags, "reused_from": original.run_id}
+        run_id = self.start_trial(parent_run_id, trial, original.key, tags, registration)
         self.log_curves(run_id, result)
         self.end_trial(run_id, result)
-
-
-def _study_name(registration: Registration) -> str:
-    name = f"{registration.study} under {registration.protocol}"
-    overrides = join_overrides(registration.overrides)
-    return f"{name} ({overrides})" if overrides else name

@@ -1,4 +1,4 @@
-"""How runs appear in MLflow's lists: the names of trials, and how long a run lasted."""
+"""How runs appear in MLflow's lists: the names of studies and trials, and how long a run lasted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,23 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import Run
 
+from lightning_modules.specs.values import Leaf
 from studies.design.trial import Trial
+from studies.records.registration import Registration
 from studies.records.results import Result
 from studies.tracking.interface.trial_values import training_seconds
+
+
+def join_overrides(overrides: Mapping[str, Leaf]) -> str:
+    """``--set`` changes as text, as a study's run bears them."""
+    return ", ".join(f"{path}={value}" for path, value in overrides.items())
+
+
+def study_run_name(registration: Registration) -> str:
+    """Name of a study's run: its ablation, its protocol and its ``--set`` changes."""
+    name = f"{registration.study} under {registration.protocol}"
+    overrides = join_overrides(registration.overrides)
+    return f"{name} ({overrides})" if overrides else name
 
 
 def study_end_ms(study_run: Run, own_results: Sequence[Result], searches: Sequence[Run]) -> int | None:

@@ -125,6 +125,7 @@ def test_trials_of_a_running_study_are_cancelled_and_tried_again(tmp_path, one_r
     assert record.find_trial("E", 0).state == "cancelled"
     assert any("too slow" in line for line in lines)
     retry_trial(settings, "depth", None, "E", 0)
+    assert open_store(settings).reader.read_study("depth").find_trial("E", 0) is None  # not yet started again
 
     def retry_another():
         wait_for_state(settings, "E", 0, "running")
