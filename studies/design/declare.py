@@ -78,8 +78,12 @@ def training_command(study: str) -> str:
 
 
 def resuming_command(study: str) -> str:
-    """The command that resumes a recorded study, with its name and without options."""
-    return f"{training_command(study)} {study.removeprefix(CALIBRATION_PREFIX)}"
+    """The command that resumes a recorded study, without options.
+
+    Of a user's own ablation, only the name of its file is recorded.
+    """
+    name = study.removeprefix(CALIBRATION_PREFIX)
+    return f"{training_command(study)} {name if name in ablations.names() else f'PATH/{name}.py'}"
 
 
 def declare_calibration(

@@ -11,11 +11,11 @@ import numpy as np
 
 from lightning_modules.specs.errors import DamagedFileError, did_you_mean
 from lightning_modules.specs.text import format_count
-from studies.design.declare import resuming_command
 from studies.design.trial import Trial
 from studies.maintenance.registration_update import apply_update, plan_update
 from studies.maintenance.repair import repair_study
 from studies.records.identity import is_recorded
+from studies.records.register import resuming_command_of
 from studies.records.results import Result
 from studies.records.study_record import StudyStart
 from studies.settings import Settings, SettingsError
@@ -143,8 +143,7 @@ def _sync_study(
         logged_cancelled=num_logged_cancelled,
         repaired=num_repaired,
     )
-    run_command = f"{resuming_command(registration.study)} --protocol {registration.protocol}{settings.command_options}"
-    log_of_study(counts.describe(run_command))
+    log_of_study(counts.describe(resuming_command_of(registration) + settings.command_options))
     return num_logged
 
 

@@ -52,13 +52,35 @@ def extend_study(
     return declare(name, registration.protocol, sorted(known | {*seeds}), registration.overrides, registration.tuning)
 
 
+def resuming_command_of(registration: Registration) -> str:
+    """The command that trains what is left of a registered study: the same study, and its seeds alone.
+
+    A search of recipes has more options than a registration tells as text: dots stand for them.
+    """
+    if registration.study.startswith(CALIBRATION_PREFIX):
+        return _calibration_command(registration, registration.seeds)
+    words = _command_words(registration)
+    words.append(
+        f"--looks {','.join(map(str, registration.looks))}" if registration.looks else _seeds_option(registration.seeds)
+    )
+    return " ".join([*words, "--tune ..."] if registration.tuning else words)
+
+
 def _calibration_command(registration: Registration, seeds: Sequence[int]) -> str:
-    is_count = tuple(seeds) == tuple(range(len(seeds)))
-    words = [resuming_command(registration.study), *(f"--arm {shlex.quote(arm)}" for arm in registration.arms)]
-    words.append(f"--protocol {registration.protocol}")
-    words += [f"--set {shlex.quote(f'{path}={value}')}" for path, value in registration.overrides.items()]
-    words.append(f"--seeds {len(seeds) if is_count else ','.join(map(str, seeds))}")
-    return " ".join(words)
+    command, *options = _command_words(registration)
+    arms = [f"--arm {shlex.quote(arm)}" for arm in registration.arms]
+    return " ".join([command, *arms, *options, _seeds_option(seeds)])
+
+
+def _command_words(registration: Registration) -> list[str]:
+    overrides = [f"--set {shlex.quote(f'{path}={value}')}" for path, value in registration.overrides.items()]
+    return [resuming_command(registration.study), f"--protocol {registration.protocol}", *overrides]
+
+
+def _seeds_option(seeds: Sequence[int]) -> str:
+    if tuple(seeds) == tuple(range(len(seeds))):
+        return f"--seeds {len(seeds)}"
+    return f"--seeds {','.join(map(str, seeds))}{',' if len(seeds) == 1 else ''}"  # "7," is the seed 7 alone
 
 
 def _join_numbers(numbers: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from lightning_modules.specs.errors import DamagedFileError, UserError, did_you_mean
 from lightning_modules.specs.values import Leaf
+from studies.design.declare import resuming_command
 from studies.storage.manifest import read_manifest
 from studies.tracking.errors import NotRecordedError, report_unreachable_store
 from studies.tracking.interface.run_display import join_overrides
@@ -138,7 +139,7 @@ class StudyIndex:
         under_protocol = f" under the protocol {protocol!r}" if protocol else ""
         suggestion = "" if study in names else did_you_mean(study, names)
         options = (f" --protocol {protocol}" if protocol else "") + self.runs.settings.command_options
-        remedy = f" `ablate run` records it: ablate run {study}{options}"
+        remedy = f" `ablate run` records it: {resuming_command(study)}{options}"
         if suggestion:  # the name is misspelled: there is no such ablation to be run
             remedy = ""
         elif self._is_only_planned_here(study, protocol, studies):  # its run, or the database, was deleted

@@ -16,7 +16,7 @@ from studies.cli.app import main
 from studies.cli.running import calibrate
 from studies.design.budget import RunBudget
 from studies.design.declare import declare, declare_calibration, resuming_command
-from studies.records.register import extend_study
+from studies.records.register import extend_study, resuming_command_of
 from studies.settings import Settings
 from studies.storage.study_status import StudyStatus
 from tests.reports.records import record
@@ -151,6 +151,23 @@ def test_a_calibration_is_not_extended_but_calibrated_with_more_seeds():
         "calibration-depth holds the trainings of a calibration, whose own command adds seeds: "
         "ablate calibrate depth --arm A --arm E --protocol digits --set recipe.epochs=5 --seeds 300"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "command"),
+    [
+        ({}, "ablate run depth --protocol digits --set recipe.epochs=5 --seeds 9"),
+        ({"seeds": (7,)}, "ablate run depth --protocol digits --set recipe.epochs=5 --seeds 7,"),
+        (
+            {"study": "pair", "overrides": {}, "looks": (3, 9)},
+            "ablate run PATH/pair.py --protocol digits --looks 3,9",
+        ),
+        ({"study": "calibration-depth", "overrides": {}, "seeds": (3, 4)}, "--arm E --protocol digits --seeds 3,4"),
+    ],
+)
+def test_the_command_that_trains_what_is_left_names_the_same_study(fields, command):
+    registration = replace(record(("A", "E"), 9).registration, **{"overrides": {"recipe.epochs": 5}, **fields})
+    assert resuming_command_of(registration).endswith(command)
 
 
 def test_what_is_said_of_a_calibration_that_stopped_names_its_own_command():

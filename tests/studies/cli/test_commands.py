@@ -176,6 +176,8 @@ def test_a_report_of_a_study_that_was_never_run_says_how_to_run_it(recorded):
     shown = call("report", "dept", "--runs", recorded.runs, code=2)
     assert "Did you mean 'depth'?" in shown
     assert "ablate run dept" not in shown
+    shown = call("report", "./pair.py", "--runs", recorded.runs, code=2)
+    assert "`ablate run` records it: ablate run PATH/pair.py --protocol digits" in shown
     shown = call("report", "dept", "depth", "--runs", recorded.runs, code=1)
     assert "No report of dept: " in shown
     assert "NotRecordedError" not in shown

@@ -93,7 +93,8 @@ def test_a_trial_that_has_not_ended_is_said_and_the_study_stays_open_for_it(copi
     shutil.rmtree(lost.folder)
     (copied.runs / "mlflow.db").unlink()
     shown = call("sync", "--runs", copied.runs)
-    command = f"ablate run depth --protocol digits --runs {copied.runs}"
+    settings = " ".join(f"--set {path}={value}" for path, value in copied.record.registration.overrides.items())
+    command = f"ablate run depth --protocol digits {settings} --seeds 2 --runs {copied.runs}"
     assert f"7 of 8 trials logged now; 1 of 8 have not ended: `{command}` trains them" in shown
     parent = copied.store.reader.read_study("depth").run_id
     assert copied.store.runs.client.get_run(parent).info.status == "KILLED"
