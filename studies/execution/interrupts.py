@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+LAST_SECONDS = 6.0  # for what is done before a process is ended that cannot end by itself
+
 _waits_for_ray = threading.Event()
+_last_actions: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -28,6 +31,33 @@ def waiting_for_ray() -> Iterator[None]:
 def is_waiting_for_ray() -> bool:
     """Whether a thread is in such a block."""
     return _waits_for_ray.is_set()
+
+
+@contextmanager
+def before_late_end(action: Callable[[], None]) -> Iterator[None]:
+    """Within the block, have an action done if this process has to be ended while it waits for Ray.
+
+    Args:
+        action: is done in another thread than the one that waits.
+    """
+    _last_actions.append(action)
+    try:
+        yield
+    finally:
+        _last_actions.remove(action)
+
+
+def run_last_actions(limit_seconds: float = LAST_SECONDS) -> None:
+    """Do what is registered to be done before this process is ended, in this time at most; errors are left unsaid."""
+
+    def run() -> None:
+        for action in reversed(_last_actions):
+            with suppress(Exception):  # the process ends now, whatever becomes of it: the next start does it again
+                action()
+
+    thread = threading.Thread(target=run, name="last-actions", daemon=True)
+    thread.start()
+    thread.join(limit_seconds)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from studies.design.study import make_trials
 from studies.design.trial import Trial
 from studies.design.tuning import TuningBudget
 from studies.execution.cluster import prestart
+from studies.execution.interrupts import before_late_end
 from studies.execution.resources import Resources
 from studies.records.study_record import StudyRecord
 from studies.runner.context import StudyContext, prepare_study
@@ -148,8 +149,15 @@ def run_study(
             _require_same_conditions(context, resumed_run)
         study_run = _register_study(context, resumed_run, options=logging)
         complete = False
+
+        def close_at_once() -> None:
+            if lease.is_held:
+                study_run.close(complete=False)
+                lease.release()
+
         try:
-            _train_study(study_run, budget, unresolved, reuse, quiet=quiet)
+            with before_late_end(close_at_once):
+                _train_study(study_run, budget, unresolved, reuse, quiet=quiet)
             complete = True
         finally:
             # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open. But a process that was

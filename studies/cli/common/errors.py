@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from lightning_modules.specs.errors import DamagedFileError, UserError
-from studies.execution.interrupts import is_waiting_for_ray
+from studies.execution.interrupts import is_waiting_for_ray, run_last_actions
 
 EXIT_MISUSE, EXIT_FAILURE = 2, 1  # as click and pytest use them
 EXIT_STOPPED = 3  # at its budget: nothing failed, and seeds are left
@@ -115,6 +115,7 @@ def _end_late(number: int) -> None:
     time.sleep(LONGEST_END_SECONDS)
     while not is_waiting_for_ray():
         time.sleep(1.0)
+    run_last_actions()
     with suppress(OSError, ValueError):  # nobody reads it
         sys.stderr.write(
             f"Ended {LONGEST_END_SECONDS:g} s after {signal.Signals(number).name}, as Ray does not answer. "

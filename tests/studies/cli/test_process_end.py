@@ -76,6 +76,32 @@ def test_a_program_that_waits_for_ray_after_sigterm_ends_all_the_same(is_waiting
     assert bool(shown) is is_waiting
 
 
+@pytest.mark.parametrize(("action", "told"), [("print('closed', flush=True)", "closed\n"), ("time.sleep(60)", "")])
+def test_before_it_is_ended_a_program_that_waits_for_ray_closes_what_it_has_open(action, told):
+    lines = [
+        "import time",
+        "from studies.cli.common import errors",
+        "from studies.execution import interrupts",
+        "errors.LONGEST_END_SECONDS = 0.5",
+        "errors.run_last_actions = lambda: interrupts.run_last_actions(1.0)",
+        "def wait():",
+        f"    with interrupts.waiting_for_ray(), interrupts.before_late_end(lambda: {action}):",
+        "        try:",
+        "            print('ready', flush=True)",
+        "            time.sleep(60)",
+        "        except KeyboardInterrupt:",
+        "            time.sleep(60)",
+        "errors.run_and_exit(wait)",
+    ]
+    program = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline() == "ready\n"
+    program.terminate()
+    shown, _ = program.communicate(timeout=30)
+    assert (program.returncode, shown) == (143, told)
+
+
 def test_what_ray_prints_as_it_dies_goes_to_a_file_and_what_this_program_says_does_not(tmp_path):
     lines = [
         "import os, sys",
