@@ -192,9 +192,9 @@ def _unplanned_trial_cautions(record: StudyRecord, trials: Sequence[RecordedTria
 
 
 def _added_seed_cautions(record: StudyRecord) -> Iterator[str]:
-    """Seeds that a later start added after results could be seen; those of registered interim analyses are fine."""
+    """Seeds that a later start added after results could be seen; those that were registered before are fine."""
     # Adding seeds until a result is significant raises the error rate above 5% (optional stopping).
-    registered = set(record.registration.seeds) if record.registration.looks else set()
+    registered = {*record.registration.seeds} if record.registration.looks else _seeds_before_results(record)
     known: set[int] = set()
     for number, start in enumerate(record.starts, 1):
         added = sorted(set(start.seeds) - known - registered)
@@ -205,6 +205,14 @@ def _added_seed_cautions(record: StudyRecord) -> Iterator[str]:
                 f"Start {number} added {format_count(len(added), 'seed')} ({seeds}), when results could be seen: if "
                 "they decided a verdict, it is wrong more often than 5%."
             )
+
+
+def _seeds_before_results(record: StudyRecord) -> set[int]:
+    """The seeds that were registered before any result could be seen: a later start adds none by training them."""
+    check = record.registration_check
+    if check is None or check.state == "does not match":
+        return set()
+    return {seed for entry in check.entries if not entry.num_results for seed in entry.declaration.get("seeds", ())}
 
 
 def _noise_cautions(differences: Sequence[ArmDifference]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from reports.formatting import (
     format_significant,
     typeset_minus_signs,
 )
+from studies.records.registration_log import RegistrationCheck, RegistrationEntry
 from studies.records.study_record import StudyRecord
 from tests.reports.records import ARMS, TEST_EXAMPLES, changes, labels, record, registration, result, trial
 
@@ -357,6 +358,19 @@ def test_seeds_that_a_later_start_added_are_said():
     later = replace(study.starts[0], seeds=(0, 1, 2, 3, 4))
     said = compare_arms(replace(study, starts=(first, later))).cautions
     assert any("Start 2 added 2 seeds (3 and 4), when results could be seen" in caution for caution in said)
+
+
+@pytest.mark.parametrize(("num_results", "added"), [(0, "1 seed (4)"), (3, "2 seeds (3 and 4)")])
+def test_seeds_that_were_registered_before_any_result_are_not_added_by_the_start_that_trains_them(num_results, added):
+    study = record()
+    first = replace(study.starts[0], seeds=(0, 1, 2))
+    later = replace(study.starts[0], seeds=(0, 1, 2, 3, 4))
+    registered = RegistrationEntry(
+        declaration={"seeds": [0, 1, 2, 3]}, time="", user="", host="", num_planned=16, num_results=num_results, code=""
+    )
+    check = RegistrationCheck(study_folder="", entries=(registered,), places=(), mismatches=(), page_digest="")
+    said = compare_arms(replace(study, starts=(first, later), registration_check=check)).cautions
+    assert any(f"Start 2 added {added}, when results could be seen" in caution for caution in said)
 
 
 def test_credentials_of_a_store_are_not_reported():
