@@ -58,18 +58,6 @@ NETWORK_TRAINING_SETTINGS = (
 CLASSIFIER_SETTING_PREFIXES = ("recipe.", "network.auxiliary_weight")
 
 
-# Settings that others make ineffective: why, where two arms read the same from them although they differ.
-READERS: Mapping[str, str] = {
-    "recipe.patience": "only the schedule 'plateau' reads it",
-    "recipe.microbatch": "no batch is larger than that, so none is split",
-    "recipe.side_from": "in whole pixels the sides of the images are the same",
-    "recipe.side_to": "in whole pixels the sides of the images are the same",
-    "test.sides": "in whole pixels the views of each image are the same",
-    "test.mirroring": "the views of each image are the same",
-    "data.bad_files": "only the source 'folder' has files",
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class _InstantiatedArm:
     """An arm with its network, as one side of a comparison."""
@@ -186,8 +174,8 @@ def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedA
         elif _read_alike(change.path, first.setup, second.setup):
             raise InvalidAblation(
                 f"arms {first.name!r} and {second.name!r} differ in {change.path}, which has no effect on either: "
-                f"{READERS[_without_index(change.path)]}. Vary a setting that their trials read, or leave out one of "
-                "the arms."
+                f"{_READINGS[_without_index(change.path)].why_alike}. Vary a setting that their trials read, or leave "
+                "out one of the arms."
             )
     if ineffective_paths:
         raise InvalidAblation(
@@ -207,8 +195,8 @@ def _verify_tuned_settings_take_effect(arm: _InstantiatedArm, space: Sequence[Di
     for dimension in space:
         path = dimension.path
         reason = "" if _takes_effect(path, arm) else "it brings its own training or data"
-        if not reason and READERS.get(path) and all(_candidates_read_alike(dimension, setup) for setup in setups):
-            reason = READERS[path]
+        if not reason and path in _READINGS and all(_candidates_read_alike(dimension, setup) for setup in setups):
+            reason = _READINGS[path].why_alike
         if reason:
             raise InvalidAblation(
                 f"{path} is to be tuned, and has no effect on arm {arm.name!r}: {reason}. Leave it out of the space, "
@@ -240,10 +228,10 @@ def _takes_effect(path: str, arm: _InstantiatedArm) -> bool:
 
 def _read_alike(path: str, first: Setup, second: Setup) -> bool:
     """Whether the trials of two setups read the same from a setting in which the setups differ."""
-    reader = _VALUES.get(_without_index(path))
-    if reader is None:
+    reading = _READINGS.get(_without_index(path))
+    if reading is None:
         return False
-    return [reader(setup) for setup in _chain(first)] == [reader(setup) for setup in _chain(second)]
+    return [reading.read(setup) for setup in _chain(first)] == [reading.read(setup) for setup in _chain(second)]
 
 
 def _without_index(path: str) -> str:
@@ -277,14 +265,29 @@ def _read_bad_files(setup: Setup) -> object:
     return setup.data.bad_files if isinstance(setup.data, Data) and setup.data.source == "folder" else None
 
 
-_VALUES: Mapping[str, Callable[[Setup], object]] = {
-    "recipe.patience": _read_patience,
-    "recipe.microbatch": _read_microbatch,
-    "recipe.side_from": _read_sides,
-    "recipe.side_to": _read_sides,
-    "test.sides": ViewScheme.from_setup,
-    "test.mirroring": ViewScheme.from_setup,
-    "data.bad_files": _read_bad_files,
+@dataclass(frozen=True)
+class _Reading:
+    """What trials read from a setting that others may make ineffective.
+
+    Attributes:
+        read: returns what the trials of a setup read from it.
+        why_alike: the reason, where setups differ in it and their trials read the same.
+    """
+
+    read: Callable[[Setup], object]
+    why_alike: str
+
+
+_SAME_SIDES = _Reading(_read_sides, "in whole pixels the sides of the images are the same")
+
+_READINGS: Mapping[str, _Reading] = {
+    "recipe.patience": _Reading(_read_patience, "only the schedule 'plateau' reads it"),
+    "recipe.microbatch": _Reading(_read_microbatch, "no batch is larger than that, so none is split"),
+    "recipe.side_from": _SAME_SIDES,
+    "recipe.side_to": _SAME_SIDES,
+    "test.sides": _Reading(ViewScheme.from_setup, "in whole pixels the views of each image are the same"),
+    "test.mirroring": _Reading(ViewScheme.from_setup, "the views of each image are the same"),
+    "data.bad_files": _Reading(_read_bad_files, "only the source 'folder' has files"),
 }
 
 

@@ -52,22 +52,22 @@ def retry_trial(settings: Settings, study: str, protocol: str | None, arm: str, 
 
     Raises:
         UserError: where the study or the trial is not there, or it is neither cancelled nor failed.
-        TrackingError: where no driver runs the study, and the tracking store does not answer.
+        TrackingError: where no driver runs the study, and the tracking store does not answer; nothing has changed then.
     """
     folder, trial = _find_trial(settings, study, protocol, arm, seed)
     name = f"{trial.arm}, seed {trial.seed}"
     if trial.state not in ("cancelled", "failed"):
         raise UserError(f"{name} is {trial.state}. Only a cancelled or a failed trial can be tried again.")
     cancellation = read_cancellations(folder, _ignore_damage).get(_fingerprint(trial))
+    driver = find_holder(folder)
+    if cancellation and not driver:  # first: where the store does not answer, the trial stays cancelled everywhere
+        _withdraw_cancellation(settings, folder, trial, cancellation)
     if cancellation:  # the report names it among the reasons for which the trial was started more than once
         TrialFolder(settings.trials_folder / trial.folder).record_fault(f"{cancellation.describe()}; tried again")
     remove_cancellation(folder, _fingerprint(trial))
-    driver = find_holder(folder)
     if driver:
         request_retry(folder, _fingerprint(trial))
         return f"{name} is queued again by {_describe_driver(driver)}, if it is not about to end"
-    if cancellation:
-        _withdraw_cancellation(settings, folder, trial, cancellation)
     return f"{name} is to be trained again: `ablate run` of this study does so"
 
 

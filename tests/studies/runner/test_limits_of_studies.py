@@ -18,9 +18,11 @@ import studies
 from reports.analysis.integrity import describe_restarts
 from studies.cli.app import main
 from studies.design.budget import RunBudget
+from studies.maintenance import cancellation
 from studies.maintenance.cancellation import cancel_trial, retry_trial
 from studies.settings import Settings
 from studies.storage.study_status import find_status
+from studies.tracking.errors import TrackingError
 from studies.tracking.store import open_store
 from tests.studies.conftest import SHORT
 
@@ -94,7 +96,11 @@ def test_a_budget_stops_depth_in_time_at_whole_seeds_and_the_next_call_goes_on(t
     assert len(arms_by_seed(extended)) == num_first + 1
 
 
-def test_trials_of_a_running_study_are_cancelled_and_tried_again(tmp_path, one_ray):
+def refuse_to_open(settings):
+    raise TrackingError("no answer")
+
+
+def test_trials_of_a_running_study_are_cancelled_and_tried_again(tmp_path, one_ray, monkeypatch):
     runs = tmp_path / "runs"
     settings = Settings.from_environment(runs)
     overrides = {**SHORT, "recipe.epochs": 30}
@@ -124,6 +130,11 @@ def test_trials_of_a_running_study_are_cancelled_and_tried_again(tmp_path, one_r
     record = studies.run("depth", seeds=2, overrides=overrides, runs=runs, quiet=True, say=lines.append)
     assert record.find_trial("E", 0).state == "cancelled"
     assert any("too slow" in line for line in lines)
+    with monkeypatch.context() as outage:
+        outage.setattr(cancellation, "open_store", refuse_to_open)
+        with pytest.raises(TrackingError, match="no answer"):
+            retry_trial(settings, "depth", None, "E", 0)
+    wait_for_state(settings, "E", 0, "cancelled")  # nothing has changed
     retry_trial(settings, "depth", None, "E", 0)
     assert open_store(settings).reader.read_study("depth").find_trial("E", 0) is None  # not yet started again
 
