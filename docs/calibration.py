@@ -47,7 +47,7 @@ def page_name(found: Mapping[str, Any]) -> str:
 def _wrong_verdict_rows(found: Mapping[str, Any]) -> Iterator[str]:
     """Percent of studies with a wrong verdict, the highest over numbers of arms, with its interval."""
     yield f"| trainings, claims | {' | '.join(f'{count} seeds' for count in SEED_COUNTS)} |"
-    yield "|---" * (len(SEED_COUNTS) + 1) + "|"
+    yield "|---" + "|---:" * len(SEED_COUNTS) + "|"
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     for rate in found["rates"]:
         if rate["quantity"] != "wrong":

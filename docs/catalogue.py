@@ -5,6 +5,7 @@ Command: ``make docs`` or ``python docs/catalogue.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from studies.design.verification import build_verified_networks
 
 DOCS = Path(__file__).parent
 LARGE, SMALL = Scale(), Scale(resolution=32, classes=10)
+NUMBER = re.compile(r"[\d,]+|unknown")
 
 
 def networks() -> str:
@@ -53,7 +55,7 @@ def networks() -> str:
             "    $ ablate profile 'conv 11x11 64->128' 'conv 3x3 64->128 | conv 3x3 128->128 | conv 3x3 128->128'",
             "",
             "| block | parameters | multiply-adds | receptive field |",
-            "|---|---|---|---|",
+            "|---|---:|---:|---:|",
             "| one 11×11, 64 to 128 channels | 991,360 | 991,232 | 11 |",
             "| three 3×3 | 369,024 | 368,640 | 7 |",
             "| five 3×3 | 664,192 | 663,552 | 11 |",
@@ -73,14 +75,14 @@ def networks() -> str:
 
 
 def catalogue() -> str:
-    """Every ablation: question, arms, what moved, claims."""
+    """Every ablation: question, arms, what changed, claims."""
     parts = [
         "# Ablations",
         "",
         "Made by `python docs/catalogue.py`. Arms as built at 224 pixels and full width; where the family follows the",
         "resolution, the networks for 32 pixels are other ones (`ablate show NAME` shows those of a protocol). A",
-        "contrast is *unconfounded* where, beside the property studied, nothing measured moved by more than 5%, or",
-        "where one thing moved alone; else it is *confounded*, and a verdict on it is a verdict on all that moved.",
+        "contrast is *unconfounded* where, beside the property studied, no measured property changed by more than 5%,",
+        "or where one changed alone; else it is *confounded*, and a verdict on it is a verdict on all that changed.",
         "",
     ]
     for name in ablations.names():
@@ -124,12 +126,12 @@ def _arms(
 
 
 def _told(found: PropertyContrast) -> str:
-    moved = "; ".join(f"{PROPERTY_LABELS[each.name]} {each.before:,} → {each.after:,}" for each in found.changed)
+    changed = "; ".join(f"{PROPERTY_LABELS[each.name]} {each.before:,} → {each.after:,}" for each in found.changed)
     forced = "; ".join(f"`{path}`, forced with it" for path in found.forced)
     unknown = "; ".join(f"{PROPERTY_LABELS[name]} not known" for name in found.unmeasured)
     unconfounded = "unconfounded, as far as known" if unknown else "unconfounded"
-    told = "; ".join(filter(None, (moved, forced, unknown)))
-    return f"{unconfounded if found.is_unconfounded else 'confounded'}: {told or 'nothing moved'}"
+    told = "; ".join(filter(None, (changed, forced, unknown)))
+    return f"{unconfounded if found.is_unconfounded else 'confounded'}: {told or 'nothing changed'}"
 
 
 def _number(value: int | None) -> str:
@@ -138,7 +140,8 @@ def _number(value: int | None) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(header) + " |"
-    yield "|" + "---|" * len(header)
+    columns = zip(*rows, strict=True)
+    yield "|" + "|".join("---:" if all(map(NUMBER.fullmatch, column)) else "---" for column in columns) + "|"
     for row in rows:
         yield "| " + " | ".join(row) + " |"
 

@@ -172,7 +172,7 @@ def summary(protocol: str, comparisons: Iterable[Comparison]) -> str:
             "record, everything included but the report.",
             "",
             "| study | trained | minutes | claim | verdict |",
-            "|---|---|---|---|---|",
+            "|---|---|---:|---|---|",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
             *_machine(comparisons),
