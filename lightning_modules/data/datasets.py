@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from lightning_modules.stored_files import dump_json, read_json, require_array_s
 
 TRAIN_DIGITS_PER_CLASS = 60  # 600 of 1,797; the other 1,197 are the test split
 MAX_MEMORY_FRACTION = 0.5  # of the machine's memory, for the decoded images: the trials need the rest
+ABOUT_FILE = "about.json"
 ABOUT_SHAPE = {"classes": [str], "form": str, "digest": str, "bad_files": [str], "notices": [str]}
 CACHE_SCHEMA = 3  # to be raised when the same files are to be decoded to other pixels, or hashed otherwise
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
@@ -102,7 +105,16 @@ def _read_through_cache(folder: Path, read: Callable[[], InMemoryDataset]) -> In
     dataset = make_folder_once(folder, lambda cached: _read_cache(cached, reasons), fill)
     if dataset is None:
         raise DataError(f"the cache {folder} cannot be read although it was just written: its disk fails.")
+    with suppress(OSError):  # of another user's cache
+        os.utime(folder / ABOUT_FILE)  # when it was last used: `find_unused_caches` goes by it
     return dataset
+
+
+def find_unused_caches(cache: Path, unused_seconds: float) -> Iterator[Path]:
+    """Find decoded images that nothing has read for some time, as after a change of their files."""
+    for file in sorted(cache.glob(f"*/{ABOUT_FILE}")):
+        if time.time() - file.stat().st_mtime > unused_seconds:
+            yield file.parent
 
 
 def split_train_validation(
@@ -331,13 +343,13 @@ def _write_cache(folder: Path, dataset: InMemoryDataset) -> None:
         "bad_files": dataset.excluded_files,
         "notices": dataset.notices,
     }
-    (folder / "about.json").write_bytes(dump_json(about))
+    (folder / ABOUT_FILE).write_bytes(dump_json(about))
 
 
 def _read_cache(folder: Path, reasons: list[str]) -> InMemoryDataset | None:
     """Map a cached data set into memory; ``None`` if there is none, or a damaged one, whose reason is added."""
     try:
-        about = read_json(folder / "about.json", ABOUT_SHAPE, "")
+        about = read_json(folder / ABOUT_FILE, ABOUT_SHAPE, "")
         arrays = {}
         for name in ARRAY_NAMES:
             require_array_size(folder / f"{name}.npy", "")

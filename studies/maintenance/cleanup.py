@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lightning_modules.data.datasets import find_unused_caches
 from studies.maintenance.runs_index import RunsFolderIndex, StoredTrial
 from studies.scratch import find_abandoned
 from studies.settings import Settings
@@ -29,10 +30,18 @@ from studies.tracking.inspection import SupersededModel
 from studies.tracking.store import Store, open_store
 
 IN_FLIGHT_SECONDS = 600.0  # a younger temporary file may still be being written
+UNUSED_CACHE_DAYS = 30  # decoded images are decoded again when a study needs them
 ABANDONED_SECONDS = 86400.0  # an unlisted, interrupted trial untouched for a day will not be resumed
 TEMPORARY_PATTERNS = ("*.partial", ".lease-*", ".clock-*", ".seen-*", ".probe-*")
 GarbageKind = Literal[
-    "temporary file", "dead lease", "checkpoint", "weights", "trial folder", "logged model", "scratch folder"
+    "temporary file",
+    "dead lease",
+    "checkpoint",
+    "weights",
+    "trial folder",
+    "logged model",
+    "scratch folder",
+    "decoded images",
 ]
 REPLACED = "trained since by other code, data or platform"
 
@@ -77,7 +86,12 @@ def find_garbage(
         log: receives the reason why something is kept that may not be needed.
     """
     index = RunsFolderIndex.scan(settings)
-    small_items = [*_find_scratch_folders(settings), *_find_temporary_files(settings), *_find_checkpoints(index)]
+    small_items = [
+        *_find_scratch_folders(settings),
+        *_find_temporary_files(settings),
+        *_find_decoded_images(settings),
+        *_find_checkpoints(index),
+    ]
     for error_text in index.read_errors:
         log(f"{error_text} Until this is fixed, trial folders and weights are kept.")
     for damage in index.damages:
@@ -186,6 +200,13 @@ def _find_temporary_files(settings: Settings) -> Iterator[GarbageItem]:
         if lease.is_lease_expired(folder):
             for path in folder.glob("lease-*.json"):
                 yield _file_item(path, "dead lease", "its process has ended")
+
+
+def _find_decoded_images(settings: Settings) -> Iterator[GarbageItem]:
+    """Find decoded images that no study has read for a month, as of files that have changed since."""
+    reason = f"unused for {UNUSED_CACHE_DAYS} days"
+    for folder in find_unused_caches(settings.cache_folder, UNUSED_CACHE_DAYS * 86400.0):
+        yield GarbageItem(path=folder, kind="decoded images", reason=reason, size=disk_size(folder))
 
 
 def _leased_folders(settings: Settings) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Reading images, and what is said where they cannot be read."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from torch.nn import functional
 
 from lightning_modules.data.augmentation import ShiftFlipParams, shift_and_flip, shift_by_gathering
 from lightning_modules.data.datamodule import EpochLoader, InMemoryDataModule
-from lightning_modules.data.datasets import prepare_dataset, split_train_validation, stratified_mask
+from lightning_modules.data.datasets import (
+    find_unused_caches,
+    prepare_dataset,
+    split_train_validation,
+    stratified_mask,
+)
 from lightning_modules.data.normalization import channel_statistics
 from lightning_modules.data.types import DataError
 from lightning_modules.specs.data import Data
@@ -51,6 +57,16 @@ def test_a_second_reading_comes_from_the_cache_and_is_equal(tmp_path):
     assert first.digest == second.digest
     np.testing.assert_array_equal(first.train_images, second.train_images)
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_cache_that_is_read_again_counts_as_used(tmp_path):
+    root, cache = image_folder(tmp_path / "images"), tmp_path / "cache"
+    prepare_dataset(FOLDER, SCALE, root, cache)
+    (about,) = cache.glob("*/about.json")
+    os.utime(about, (0, 0))
+    assert list(find_unused_caches(cache, unused_seconds=60)) == [about.parent]
+    prepare_dataset(FOLDER, SCALE, root, cache)
+    assert list(find_unused_caches(cache, unused_seconds=60)) == []
 
 
 def test_a_changed_image_is_read_again_and_changes_the_digest(tmp_path):

@@ -366,6 +366,19 @@ def test_a_trial_trained_again_by_other_code_frees_the_older_folder_once_it_has_
     assert newer.trial_folder(settings).read_result()
 
 
+def test_decoded_images_that_nothing_reads_any_more_are_freed(copied):
+    used, unused = copied.runs / "cache" / "folder-0123456789abcdef", copied.runs / "cache" / "folder-fedcba9876543210"
+    for folder, days in ((used, 29), (unused, 31)):
+        folder.mkdir(parents=True)
+        (folder / "train_images.npy").write_bytes(b"x" * 5000)
+        (folder / "about.json").write_text("{}")
+        read_at = time.time() - days * 86400
+        os.utime(folder / "about.json", (read_at, read_at))
+    assert "unused for 30 days 1" in call("gc", "--yes", "--runs", copied.runs)
+    assert used.exists()
+    assert not unused.exists()
+
+
 def test_who_comes_for_a_folder_as_it_is_freed_waits_and_then_begins_anew(copied):
     """Freeing holds the lease; the folder then goes at once, so nobody ever finds half a trial."""
     from studies.maintenance import cleanup
