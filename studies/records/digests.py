@@ -14,6 +14,7 @@ from importlib import metadata
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
 
+import ablations
 from lightning_modules.specs.errors import UserError
 from lightning_modules.specs.setup import Setup
 from lightning_modules.specs.values import flatten_fields
@@ -28,6 +29,8 @@ USER_FACADES = frozenset({"ablations", "lightning_modules.spec"})
 UNTRAINED_FIELDS = frozenset(
     {"question", "varies", "claims", "forced", "property_studied", "reference", "replications"}
 )
+
+NAMING_FIELDS = ("id", "attr", "value", "name")  # of syntax: a name, an attribute, a text, an alias
 
 # All layers, not only those that train: imports are followed wherever they lead.
 FIRST_PARTY_PACKAGES = ("lightning_modules", "ablations", "studies", "reports")
@@ -62,10 +65,11 @@ def user_code_digest(class_paths: Iterable[str]) -> str:
     :func:`code_digest` covers do not count again, and all others count by their syntax trees: without docstrings,
     comments, and the claims and the like of an ablation that stands beside the networks.
     """
-    names = _import_closure({path.rpartition(".")[0] for path in class_paths})
+    own_modules = {path.rpartition(".")[0] for path in class_paths}
+    names = _import_closure(own_modules)
     if names:
         names -= training_modules()
-    return _hash_modules(names) if names else ""
+    return _hash_modules(names, declaring=own_modules) if names else ""
 
 
 def collect_class_paths(setups: Iterable[Setup]) -> tuple[str, ...]:
@@ -247,18 +251,27 @@ def _read_source(file: Path) -> str:
     return importlib.util.decode_source(file.read_bytes()) if file.suffix == ".py" else ""
 
 
-def _hash_modules(names: Iterable[str]) -> str:
-    contents = [_module_content(name) for name in sorted(names)]
+def _hash_modules(names: Iterable[str], *, declaring: Iterable[str] = ()) -> str:
+    """Hash modules.
+
+    Args:
+        declaring: those in which an ablation may stand beside the networks.
+    """
+    contents = [_module_content(name, may_declare=name in declaring) for name in sorted(names)]
     return hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
 
 
-def _module_content(name: str) -> str:
+def _module_content(name: str, *, may_declare: bool) -> str:
     """Return the part of a module that counts: its normalized source, or its distribution's version."""
     spec = _find_module_spec(name)
     if _is_installed(name.partition(".")[0]):
         return f"{name} {_distribution_version(name)}\n"
-    # ``ast.dump`` leaves comments and layout out.
-    return f"{name}\n{ast.dump(_parse_training_code(name, spec)) if spec else 'absent'}\n"
+    if spec is None:
+        return f"{name}\nabsent\n"
+    tree = _parse_training_code(name, spec)
+    if may_declare:
+        tree = _without_declarations(tree)
+    return f"{name}\n{ast.dump(tree)}\n"  # which leaves comments and layout out
 
 
 @cache
@@ -276,10 +289,7 @@ def _distribution_version(root: str) -> str:
 
 
 def _parse_training_code(name: str, spec: ModuleSpec | None) -> ast.Module:
-    """Parse a module without what no training reads.
-
-    That is docstrings, methods that only a notebook calls, and the claims and the like of an ablation.
-    """
+    """Parse a module without its docstrings, and without the methods that only a notebook calls."""
     tree = _parse_file(Path(spec.origin or "")) if spec else ast.Module(body=[], type_ignores=[])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(node):
@@ -287,35 +297,39 @@ def _parse_training_code(name: str, spec: ModuleSpec | None) -> ast.Module:
         if isinstance(node, ast.ClassDef):
             is_ours = _is_first_party(name)
             node.body = [statement for statement in node.body if not _is_notebook_view(statement, is_ours=is_ours)]
-    return _without_declarations(tree)
+    return tree
 
 
 def _without_declarations(tree: ast.Module) -> ast.Module:
-    """Leave out of ``ABLATION = Ablation(...)`` the fields besides its arms, such as the claims, and their import.
+    """Leave out of ``ABLATION = Ablation(...)`` the fields besides its arms, such as the claims, and their imports.
 
-    Only where they are written out with this package's own names: a function of the user's that is called there may
-    change what the networks read. Arms count, for the same reason, and so does all of an ``ABLATION`` used elsewhere in
-    the file.
+    Only where they are written out with names of the contract: a function of the user's that is called there may
+    change what the networks read. Arms count, for the same reason, and so does all of an ``ABLATION`` that the file
+    mentions once more.
     """
-    imports = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module == "ablations" and not any(a.asname for a in node.names)
-    ]
-    own_names = {alias.name for node in imports for alias in node.names}
-    num_uses = sum(isinstance(node, ast.Name) and node.id == "ABLATION" for node in ast.walk(tree))
-    for statement in tree.body if num_uses == 1 else ():
-        if not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ABLATION"):
+    contract = {alias.name for alias in _contract_imports(tree)}
+    num_mentions = sum(getattr(node, field, "") == "ABLATION" for node in ast.walk(tree) for field in NAMING_FIELDS)
+    for statement in tree.body if num_mentions == 1 else ():
+        if not (isinstance(statement, ast.Assign) and [*map(ast.unparse, statement.targets)] == ["ABLATION"]):
             continue
         call = statement.value
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in own_names:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in contract:
             call.keywords = [
                 keyword
                 for keyword in call.keywords
-                if keyword.arg not in UNTRAINED_FIELDS or not _is_written_out(keyword.value, own_names)
+                if keyword.arg not in UNTRAINED_FIELDS or not _is_written_out(keyword.value, contract)
             ]
-            tree.body = [node for node in tree.body if node not in imports]
+            for node in tree.body:
+                if isinstance(node, ast.ImportFrom) and node.module == "ablations":
+                    node.names = [alias for alias in node.names if alias.asname or alias.name not in contract]
     return tree
+
+
+def _contract_imports(tree: ast.Module) -> Iterator[ast.alias]:
+    """The imports of names of the contract under their own names: no submodule, and no network, is among them."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "ablations":
+            yield from (alias for alias in node.names if not alias.asname and alias.name in ablations.__all__)
 
 
 def _is_written_out(expression: ast.expr, own_names: Iterable[str]) -> bool:

@@ -1,5 +1,6 @@
 """A user's own networks, data and ablation, in files of theirs: the contract, the training and the report hold."""
 
+import ast
 import importlib
 import json
 import os
@@ -39,7 +40,13 @@ from studies.design.trial import Trial
 from studies.design.tuning import TuningBudget
 from studies.design.verification import build_verified_networks
 from studies.hardware import Machine
-from studies.records.digests import _import_closure, code_digest, collect_class_paths, user_code_digest
+from studies.records.digests import (
+    _import_closure,
+    _without_declarations,
+    code_digest,
+    collect_class_paths,
+    user_code_digest,
+)
 from studies.records.results import result_to_json
 from studies.runner.context import prepare_study
 from studies.runner.driver import run_study
@@ -933,13 +940,29 @@ def test_what_an_ablation_declares_beside_its_networks_does_not_count_but_for_it
     assert (digest(DECLARED) != digest(DECLARED.replace(before, after))) is counts
 
 
-def test_claims_count_where_the_ablation_is_used_in_its_own_file(place):
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("nn.Linear(width, 10)", "nn.Linear(width + len(ABLATION.claims), 10)"),
+        ("nn.Linear(width, 10)", "nn.Linear(width + len(globals()['ABLATION'].claims), 10)"),
+        ("ABLATION = ", "ABLATION = SAME = "),
+    ],
+)
+def test_claims_count_where_the_ablation_is_used_in_its_own_file(place, before, after):
     def digest(text):
         sys.path.insert(0, str(Path(place("probe_declared.py", text)).parent))
         return user_code_digest(("probe_declared.net",))
 
-    used = DECLARED.replace("nn.Linear(width, 10)", "nn.Linear(width + len(ABLATION.claims), 10)")
+    used = DECLARED.replace(before, after)
     assert digest(used) != digest(used.replace('(Helps(arm="16", over="8"),)', "()"))
+
+
+def test_networks_imported_with_the_contract_count():
+    """As those of a module in the folder of the ablations, which `ablate new --module --into ablations` writes."""
+    text = DECLARED.replace("import Ablation, Arm, Helps", "import Ablation, Arm, Helps, my_networks")
+    stripped = ast.unparse(_without_declarations(ast.parse(text)))
+    assert "from ablations import my_networks" in stripped
+    assert "Helps" not in stripped
 
 
 def test_what_an_ablation_is_declared_with_is_none_of_the_users_code(place):
