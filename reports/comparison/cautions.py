@@ -208,11 +208,20 @@ def _added_seed_cautions(record: StudyRecord) -> Iterator[str]:
 
 
 def _seeds_before_results(record: StudyRecord) -> set[int]:
-    """The seeds that were registered before any result could be seen: a later start adds none by training them."""
+    """The seeds that were registered before any result could be seen, if all of them were trained.
+
+    A later start adds none by training them. But of many registered seeds, a user may train some, look, and train more
+    until a result suits.
+    """
     check = record.registration_check
     if check is None or check.state == "does not match":
         return set()
-    return {seed for entry in check.entries if not entry.num_results for seed in entry.declaration.get("seeds", ())}
+    seeds: set[int] = set()
+    for entry in check.entries:
+        if not entry.num_results:
+            seeds.update(entry.declaration.get("seeds", ()))
+    trained = {seed for start in record.starts for seed in start.seeds}
+    return seeds if seeds <= trained else set()
 
 
 def _noise_cautions(differences: Sequence[ArmDifference]) -> Iterator[str]:

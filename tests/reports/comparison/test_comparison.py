@@ -360,13 +360,22 @@ def test_seeds_that_a_later_start_added_are_said():
     assert any("Start 2 added 2 seeds (3 and 4), when results could be seen" in caution for caution in said)
 
 
-@pytest.mark.parametrize(("num_results", "added"), [(0, "1 seed (4)"), (3, "2 seeds (3 and 4)")])
-def test_seeds_that_were_registered_before_any_result_are_not_added_by_the_start_that_trains_them(num_results, added):
+@pytest.mark.parametrize(
+    ("seeds", "num_results", "added"),
+    [
+        ([0, 1, 2, 3], 0, "1 seed (4)"),
+        ([0, 1, 2, 3], 3, "2 seeds (3 and 4)"),
+        (list(range(50)), 0, "2 seeds (3 and 4)"),  # trained until the result suited, for all that anybody knows
+    ],
+)
+def test_seeds_that_were_registered_before_any_result_are_not_added_by_the_start_that_trains_them(
+    seeds, num_results, added
+):
     study = record()
     first = replace(study.starts[0], seeds=(0, 1, 2))
     later = replace(study.starts[0], seeds=(0, 1, 2, 3, 4))
     registered = RegistrationEntry(
-        declaration={"seeds": [0, 1, 2, 3]}, time="", user="", host="", num_planned=16, num_results=num_results, code=""
+        declaration={"seeds": seeds}, time="", user="", host="", num_planned=16, num_results=num_results, code=""
     )
     check = RegistrationCheck(study_folder="", entries=(registered,), places=(), mismatches=(), page_digest="")
     said = compare_arms(replace(study, starts=(first, later), registration_check=check)).cautions
