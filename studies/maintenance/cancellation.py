@@ -120,7 +120,8 @@ def _withdraw_cancellation(settings: Settings, folder: Path, trial: TrialStatus,
     with report_store_outage(settings.tracking_uri), hold_study_lease(folder, name, on_lost=interrupt_main):
         run_id = store.inspector.own_run_id(name, manifest.conditions)
         if run_id:
-            store.writer.withdraw_cancellation(run_id, _fingerprint(trial), cancellation.describe())
+            reason = cancellation.describe_for_dependents()
+            store.writer.withdraw_cancellation(run_id, _fingerprint(trial), reason)
 
 
 def _ignore_damage(text: str) -> None:

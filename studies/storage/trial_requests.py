@@ -44,6 +44,10 @@ class Cancellation:
         reason = f": {self.reason}" if self.reason else ""
         return f"cancelled by {self.user} on {self.host} at {self.time[:16].replace('T', ' ')}{reason}"
 
+    def describe_for_dependents(self) -> str:
+        """The reason for which the trials that need the weights of this one are cancelled."""
+        return f"needs {self.arm}, seed {self.seed}, {self.describe()}"
+
 
 def write_cancellation(study_folder: Path, fingerprint: str, cancellation: Cancellation) -> Cancellation:
     """Write a cancellation, made now on this host; returns it."""
@@ -97,8 +101,7 @@ def find_cancel_reasons(
             if cancellation and needed == trial:
                 reasons[trial] = cancellation.describe()
             elif cancellation and not has_weights(needed):
-                name = f"{cancellation.arm}, seed {cancellation.seed}"
-                reasons.setdefault(trial, f"needs {name}, {cancellation.describe()}")
+                reasons.setdefault(trial, cancellation.describe_for_dependents())
     return reasons
 
 

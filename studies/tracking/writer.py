@@ -310,11 +310,11 @@ class StudyWriter:
         run = self.runs.create_run(experiment, name, {**tags, **key.tags, **cancelled_tags})
         self.runs.client.set_terminated(run.info.run_id, "KILLED")
 
-    def withdraw_cancellation(self, study_run_id: str, fingerprint: str, description: str) -> None:
+    def withdraw_cancellation(self, study_run_id: str, fingerprint: str, dependents_reason: str) -> None:
         """Delete the runs of a cancellation that was taken back: its trial's, and those of trials that depend on it."""
         tags = {PARENT_RUN_TAG: study_run_id, "kind": CANCELLED_KIND}
         for run in self.runs.search([self.runs.experiment_of(study_run_id)], tags):
-            if run.data.tags.get("fingerprint") == fingerprint or run.data.tags.get("reason", "").endswith(description):
+            if run.data.tags.get("fingerprint") == fingerprint or run.data.tags.get("reason") == dependents_reason:
                 self.runs.client.delete_run(run.info.run_id)
 
     def log_epochs(self, run_id: str, epochs: Iterable[Mapping[str, float]]) -> None:

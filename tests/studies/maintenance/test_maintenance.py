@@ -20,6 +20,7 @@ from studies.settings import Settings
 from studies.storage import lease as leases
 from studies.storage import manifest
 from studies.storage.trial_folder import TrialFolder
+from studies.storage.trial_requests import Cancellation
 from studies.tracking.runs import CHECKSUM_TAG
 from studies.tracking.store import open_store
 
@@ -230,6 +231,28 @@ def test_a_cancelled_trial_that_lost_a_tag_is_named_and_the_study_is_read_withou
     record = copied.store.reader.read_study("depth")
     assert f"it lacks the tag {tag}" in " ".join(record.damages)
     assert f"it lacks the tag {tag}" in json.dumps(told(copied, "--deep"))
+
+
+def test_a_cancellation_is_withdrawn_with_those_of_its_dependents_and_with_no_others(copied):
+    withdrawn, other = (
+        Cancellation(arm="A", seed=0, reason="", user="me"),
+        Cancellation(arm="A", seed=1, reason="", user="me"),
+    )
+    reasons = [
+        withdrawn.describe(),
+        other.describe(),
+        withdrawn.describe_for_dependents(),
+        other.describe_for_dependents(),
+    ]
+    assert reasons[0] == reasons[1]  # cancelled by one user within one minute
+    client, runs = copied.store.runs.client, [run for run in copied.store.inspector.list_runs() if run.kind == "fit"]
+    for run, reason in zip(runs, reasons, strict=False):
+        client.set_tag(run.run_id, "kind", "cancelled")
+        client.set_tag(run.run_id, "reason", reason)
+    fingerprint = client.get_run(runs[0].run_id).data.tags["fingerprint"]
+    copied.store.writer.withdraw_cancellation(copied.record.run_id, fingerprint, withdrawn.describe_for_dependents())
+    left = {run.run_id for run in copied.store.inspector.list_runs()}
+    assert [run.run_id in left for run in runs[:4]] == [False, True, False, True]
 
 
 def test_a_living_driver_is_no_alarm(copied):
