@@ -167,16 +167,20 @@ def _behave_differently(setup: Setup, other_setup: Setup) -> bool:
 
 
 def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedArm) -> None:
-    ineffective_paths = []
-    for change in compare_setups(first.setup, second.setup):
+    changes = compare_setups(first.setup, second.setup)
+    ineffective_paths, paths_read_alike = [], []
+    for change in changes:
         if not (_takes_effect(change.path, first) or _takes_effect(change.path, second)):
             ineffective_paths.append(change.path)
         elif _read_alike(change.path, first.setup, second.setup):
-            raise InvalidAblation(
-                f"arms {first.name!r} and {second.name!r} differ in {change.path}, which has no effect on either: "
-                f"{_READINGS[_without_index(change.path)].why_alike}. Vary a setting that their trials read, or leave "
-                "out one of the arms."
-            )
+            paths_read_alike.append(change.path)
+    # Beside another change, one that is read alike does no harm: batches of 64 and 128, each in one microbatch.
+    if changes and len(paths_read_alike) == len(changes):
+        reasons = dict.fromkeys(_READINGS[_without_index(path)].why_alike for path in paths_read_alike)
+        raise InvalidAblation(
+            f"arms {first.name!r} and {second.name!r} differ in {', '.join(paths_read_alike)}, which has no effect on "
+            f"either: {'; '.join(reasons)}. Vary a setting that their trials read, or leave out one of the arms."
+        )
     if ineffective_paths:
         raise InvalidAblation(
             f"arms {first.name!r} and {second.name!r} differ in {', '.join(ineffective_paths)}, which has no effect on "
@@ -187,15 +191,14 @@ def _verify_settings_take_effect(first: _InstantiatedArm, second: _InstantiatedA
 
 def _verify_tuned_settings_take_effect(arm: _InstantiatedArm, space: Sequence[Dimension]) -> None:
     """Check that candidates differ in more than their declaration: all of a budget would train one recipe."""
-    # A choice may make another dimension effective, as the schedule does the patience.
-    setups = [arm.setup]
-    for dimension in space:
-        if isinstance(dimension, Choice):
-            setups += [edit_field(arm.setup, dimension.path, value) for value in dimension.values]
+    # The value of one dimension may make another one effective, as a schedule does the patience.
+    setups = [arm.setup, *(setup for dimension in space for setup in _candidate_setups(dimension, arm.setup))]
     for dimension in space:
         path = dimension.path
         reason = "" if _takes_effect(path, arm) else "it brings its own training or data"
-        if not reason and path in _READINGS and all(_candidates_read_alike(dimension, setup) for setup in setups):
+        # Between its bounds, of which neither splits a batch, a range of microbatches may hold some that do.
+        is_decided = isinstance(dimension, Choice) or path != "recipe.microbatch"
+        if not reason and is_decided and all(_candidates_read_alike(dimension, setup) for setup in setups):
             reason = _READINGS[path].why_alike
         if reason:
             raise InvalidAblation(
@@ -204,9 +207,14 @@ def _verify_tuned_settings_take_effect(arm: _InstantiatedArm, space: Sequence[Di
             )
 
 
-def _candidates_read_alike(dimension: Dimension, setup: Setup) -> bool:
+def _candidate_setups(dimension: Dimension, setup: Setup) -> list[Setup]:
+    """A setup with each value of a choice, or with the bounds of a range."""
     values: Sequence[Any] = dimension.values if isinstance(dimension, Choice) else dimension.bounds
-    first, *others = [edit_field(setup, dimension.path, dimension.cast_value(value, setup)) for value in values]
+    return [edit_field(setup, dimension.path, dimension.cast_value(value, setup)) for value in values]
+
+
+def _candidates_read_alike(dimension: Dimension, setup: Setup) -> bool:
+    first, *others = _candidate_setups(dimension, setup)
     return all(_read_alike(dimension.path, first, other) for other in others)
 
 
@@ -267,7 +275,7 @@ def _read_bad_files(setup: Setup) -> object:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What trials read from a setting that others may make ineffective.
+    """How trials read a setting, which may be without effect because of other settings.
 
     Attributes:
         read: returns what the trials of a setup read from it.
@@ -282,7 +290,7 @@ _SAME_SIDES = _Reading(_read_sides, "in whole pixels the sides of the images are
 
 _READINGS: Mapping[str, _Reading] = {
     "recipe.patience": _Reading(_read_patience, "only the schedule 'plateau' reads it"),
-    "recipe.microbatch": _Reading(_read_microbatch, "no batch is larger than that, so none is split"),
+    "recipe.microbatch": _Reading(_read_microbatch, "no batch is larger than a microbatch, so none is split"),
     "recipe.side_from": _SAME_SIDES,
     "recipe.side_to": _SAME_SIDES,
     "test.sides": _Reading(ViewScheme.from_setup, "in whole pixels the views of each image are the same"),

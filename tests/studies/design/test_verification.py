@@ -15,7 +15,7 @@ from studies.design.verification import build_verified_networks
     ("path", "value", "reason"),
     [
         ("recipe.patience", 2, "only the schedule 'plateau' reads it"),
-        ("recipe.microbatch", 100_000, "no batch is larger than that"),
+        ("recipe.microbatch", 100_000, "no batch is larger than a microbatch"),
         ("data.bad_files", "leave out", "only the source 'folder' has files"),
     ],
 )
@@ -60,3 +60,30 @@ def test_a_budget_whose_candidates_would_train_alike_is_refused(small, space):
 def test_a_setting_that_another_choice_of_the_space_makes_effective_can_be_tuned(small):
     schedules = Choice(path="recipe.schedule", values=("plateau", "cosine"))
     assert build_verified_networks({"one": small}, TuningBudget(trials=2, space=(PATIENCE, schedules)))
+
+
+MICROBATCH = Choice(path="recipe.microbatch", values=(512, 1024))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        (Range(path="recipe.microbatch", low=1, high=4096),),
+        (Range(path="recipe.batch_size", low=16, high=2048), MICROBATCH),
+    ],
+    ids=["between its bounds", "in large batches"],
+)
+def test_microbatches_that_split_some_candidates_batches_can_be_tuned(small, space):
+    assert build_verified_networks({"one": small}, TuningBudget(trials=2, space=space))
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        ({"recipe.batch_size": 64, "recipe.microbatch": 64}, {"recipe.batch_size": 128, "recipe.microbatch": 128}),
+        ({"recipe.schedule": "constant", "recipe.patience": 1}, {"recipe.schedule": "cosine"}),
+    ],
+)
+def test_beside_another_change_a_setting_that_is_not_read_does_no_harm(small, changes, others):
+    one, other = edit_fields(small, changes), edit_fields(small, others)
+    assert build_verified_networks({"one": one, "other": other})
