@@ -177,7 +177,7 @@ class Placebo(Arm):
 
 
 def paths_left_to_protocol(first: Arm, second: Arm) -> tuple[str, ...]:
-    """Paths that one of two arms sets, and whose value in the other is the protocol's, or a multiple of it.
+    """Paths that one of two arms sets, and that the other takes from the protocol, as they are or multiplied.
 
     There the arms may be equal under one protocol and differ under another.
     """
@@ -204,7 +204,7 @@ def require_different(arms: Iterable[Arm], setups: Mapping[str, Setup], *, is_of
     for first, second in combinations(arms, 2):
         left = paths_left_to_protocol(first, second)
         if setups[first.name] == setups[second.name] and (is_of_protocol or not left):
-            reason = f" under this protocol, whose {join_words(left)} is the other arm's" if left else ""
+            reason = f" under this protocol, which sets {join_words(left)} to the same value" if left else ""
             raise InvalidAblation(
                 f"arms {first.name!r} and {second.name!r} are the same setup{reason}: there is nothing to compare."
             )

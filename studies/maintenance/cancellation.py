@@ -77,8 +77,8 @@ def _find_trial(settings: Settings, study: str, protocol: str | None, arm: str, 
     if folder is None:
         under = f" under {protocol}" if protocol else ""
         raise UserError(
-            f"{settings.studies_folder} holds no study {study}{under} that has begun; `ablate status` lists those it "
-            "holds."
+            f"{settings.studies_folder} holds no study {study}{under} of which trials are planned; `ablate status` "
+            "lists its studies."
         )
     trials = [trial for trial in read_status(folder, settings.trials_folder).trials if trial.part == "test"]
     arms = list(dict.fromkeys(trial.arm for trial in trials))

@@ -323,7 +323,7 @@ def extend(
     further_seeds = {*record.open_seeds} - {*seeds}
     if further_seeds:
         seeds_text = name_seeds(further_seeds, max_seeds=10)
-        click.echo(f"trains {seeds_text} as well: registered, and without results of every arm", err=True)
+        click.echo(f"trains {seeds_text} as well: registered, but some arms have no result there yet", err=True)
     # Only matching trials are reused: old and new seeds must not differ in code, data or platform.
     _run_study(
         study,
