@@ -340,7 +340,7 @@ def test_a_component_with_the_value_of_some_protocols_is_judged_by_the_study():
     setups = flips.setups(protocols.load("digits").setup)
     assert [setup.recipe.augmentation for setup in setups.values()] == ["shift", "shift-flip"]
     with pytest.raises(
-        InvalidAblation, match=r"same setup under this protocol, whose recipe\.augmentation is the other"
+        InvalidAblation, match=r"same setup under this protocol, which sets recipe\.augmentation to the same value"
     ):
         flips.setups(DEFAULT_SETUP)
 
