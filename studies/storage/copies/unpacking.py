@@ -16,6 +16,7 @@ from studies.storage.atomic import AtomicWriter
 from studies.storage.copies.archive import TRIAL_FILES, WEIGHTS_FILE, StudyArchive
 from studies.storage.lease import find_holder
 from studies.storage.manifest import StudyManifest, hold_study_lease, read_manifest
+from studies.storage.trial_folder import TrialFolder
 
 LOG_FILES = ("attempts.jsonl", "faults.jsonl")  # those here count the attempts of this runs folder
 
@@ -62,6 +63,8 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
     if find_holder(folder):
         return "a process is training it"
     folder.mkdir(parents=True, exist_ok=True)
+    if is_new and result_path in archive.checksums:
+        _remove_leftovers(TrialFolder(folder), {Path(path).name for path in present}, archive.read(result_path))
     for path in present:
         target = folder / Path(path).name
         # An interrupted trial may have left predictions or weights that are not those of the archive's result.
@@ -70,6 +73,15 @@ def _unpack_trial(archive: StudyArchive, name: str, folder: Path) -> str | None:
                 for chunk in archive.chunks(path):
                     file.write(chunk)
     return None if is_new else ""
+
+
+def _remove_leftovers(folder: TrialFolder, replaced: set[str], result: bytes) -> None:
+    """Remove what an interrupted or failed trial left and an archive does not replace: it is not the result's."""
+    stale = {WEIGHTS_FILE, *TRIAL_FILES} - replaced - {*LOG_FILES}
+    if not _is_failure(result):  # which would be tried again from the checkpoint
+        stale.add(folder.checkpoint.name)
+    for name in sorted(stale):
+        folder.delete_file(folder.folder / name)
 
 
 def _is_failure(content: bytes) -> bool:

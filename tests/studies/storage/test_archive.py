@@ -263,6 +263,21 @@ def test_files_that_an_interrupted_trial_left_are_replaced_by_those_of_the_impor
     )
 
 
+def test_an_interrupted_trials_files_that_the_archive_lacks_are_removed_and_its_logs_stay(exported, tmp_path, recorded):
+    name = next(recorded.runs.glob("trials/*/result.json")).parent.name
+    folder = tmp_path / "runs" / "trials" / name
+    folder.mkdir(parents=True)
+    left = ("weights.pt", "classifier.npz", "progress.json", "checkpoint.ckpt")
+    for file in (*left, "faults.jsonl"):
+        (folder / file).write_bytes(b"{}")
+    call("import", exported, "--runs", tmp_path / "runs")
+    with zipfile.ZipFile(exported) as archive:
+        brought = {Path(path).name for path in archive.namelist() if path.startswith(f"trials/{name}/")}
+    assert {file.name for file in folder.iterdir()} == brought | {"faults.jsonl"}
+    assert not {"weights.pt", "classifier.npz", "checkpoint.ckpt"} & brought
+    TrialFolder(folder).verify_file(folder / "predictions.npy")
+
+
 def listing(changes: dict[str, bytes], source: Path, target: Path) -> Path:
     """A copy with some files replaced, whose manifest has their checksums."""
     with zipfile.ZipFile(source) as archive:
