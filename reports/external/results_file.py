@@ -129,11 +129,16 @@ def _rows_to_frame(rows: object) -> pd.DataFrame:
 
 
 def _find_delimiter(text: str) -> str:
-    """The delimiter of a table: the one that gives its header the most cells, then its first rows."""
+    """The delimiter of a table: the one that cuts its first rows into the most cells, as many in each as in the header.
+
+    Where none does, it is the one that gives the header the most cells.
+    """
     lines = [line for line in text.split("\n", NUM_SAMPLED_LINES)[:NUM_SAMPLED_LINES] if line.strip()]
 
-    def count_cells(delimiter: str) -> tuple[int, int]:
-        rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-        return len(rows[0]) if rows else 0, sum(map(len, rows))
+    def rank(delimiter: str) -> tuple[int, int]:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if any(row)]
+        width = len(rows[0]) if rows else 0
+        are_equal = all(len(row) >= width and not any(row[width:]) for row in rows)  # empty cells may follow
+        return width if are_equal and width > 1 else 0, width
 
-    return max(DELIMITERS, key=count_cells)  # the first one where all give a single cell
+    return max(DELIMITERS, key=rank)  # the first one where all give a single cell

@@ -276,6 +276,22 @@ def test_a_comma_in_a_header_is_no_delimiter_where_semicolons_are(tmp_path, head
     assert tabulate_results(read_results(source)).metric.name == header
 
 
+@pytest.mark.parametrize("header", ['"error; in percent; mean; of five"', "error (a;b;c;d)"])
+def test_semicolons_in_a_header_are_no_delimiters_where_commas_are(tmp_path, header):
+    source = write_csv(tmp_path, f"arm,seed,{header}\nA,0,8.5\nB,0,7.5\nA,1,8.25\nB,1,7.75")
+    assert list(read_results(source).columns) == ["arm", "seed", header.strip('"')]
+
+
+def test_empty_cells_after_the_last_column_do_not_change_the_delimiter(tmp_path):
+    source = write_csv(tmp_path, "arm;seed;acc, top1\nA;0;91,5;\nB;0;92,5;\n;;;\nA;1;91,25;\nB;1;92,75;")
+    assert list(read_results(source).columns) == ["arm", "seed", "acc, top1"]
+
+
+def test_a_table_with_rows_of_unequal_lengths_is_cut_by_the_delimiter_of_its_header(tmp_path):
+    source = write_csv(tmp_path, "arm;seed;acc;note\nA;0;91,5\nB;0;92,5;\nA;1;91,25\nB;1;92,75;x")
+    assert read_results(source)["note"].tolist() == [None, None, None, "x"]
+
+
 def test_decimals_as_databases_give_them_are_numbers():
     table = tabulate_results(frame(accuracy=[Decimal(value) for value in ("91.5", "92", "91", "93", "90", "94")]))
     assert table.values[0].tolist() == [91.5, 91.0, 90.0]
