@@ -48,7 +48,7 @@ def before_late_end(action: Callable[[], None]) -> Iterator[None]:
 
 
 def run_last_actions(limit_seconds: float = LAST_SECONDS) -> None:
-    """Do what is registered to be done before this process is ended, in this time at most; errors are left unsaid."""
+    """Do what is registered to be done before this process is ended, in this time at most; errors are ignored."""
 
     def run() -> None:
         for action in reversed(_last_actions):

@@ -30,6 +30,7 @@ from studies.runner.limits.gate import BudgetExhausted, BudgetGate
 from studies.runner.placement import tuned_placement
 from studies.runner.reuse_plan import ReusePolicy
 from studies.runner.stage import StageRunner
+from studies.runner.study_closing import StudyClosing
 from studies.runner.study_run import (
     StudyRun,
     count_visible_results,
@@ -148,26 +149,19 @@ def run_study(
         if resumed_run:
             _require_same_conditions(context, resumed_run)
         study_run = _register_study(context, resumed_run, options=logging)
+        closing = StudyClosing(study_run, lease)
         complete = False
-
-        def close_at_once() -> None:
-            if lease.is_held:
-                study_run.close(complete=False)
-                lease.release()
-
         try:
-            with before_late_end(close_at_once):
+            with before_late_end(closing.close_late):
                 _train_study(study_run, budget, unresolved, reuse, quiet=quiet)
             complete = True
         finally:
             # Also after an error or a Ctrl-C: what has ended is packed, and no run is left open. But a process that was
             # suspended for long may find that another one runs the study now: its runs are not to be closed.
-            if lease.is_held:
-                study_run.close(complete=complete)
-            else:
-                context.log(f"another process has taken {context.study.name} over and goes on with it")
+            closing.close(complete=complete)
         record = study_run.read_record()
-        study_run.log_final_findings(record)
+        if not closing.is_closed_late:  # then the lease is released, and this process is being ended
+            study_run.log_final_findings(record)
         return record
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 
 import studies
+from studies.execution.interrupts import run_last_actions
 from studies.maintenance.sync import load_planned_result
 from studies.runner import driver
 from studies.runner.provenance import git_revision, make_study_start
@@ -338,6 +340,26 @@ def test_a_driver_whose_study_was_taken_over_closes_nothing(copied, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=copied.runs, quiet=True, say=news.append)
     assert "another process has taken depth over and goes on with it" in news
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_study_that_is_closed_before_a_late_end_is_closed_once_and_not_called_taken_over(
+    goes_on, copied, monkeypatch
+):
+    """The thread that waits for Ray may go on just after, with an interrupt or with an answer."""
+    news, closed = [], []
+
+    def end_late(*_, **__):
+        run_last_actions()
+        if not goes_on:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "_train_study", end_late)
+    monkeypatch.setattr(StudyWriter, "close_study", lambda *_, complete, **__: closed.append(complete) or ())
+    with nullcontext() if goes_on else pytest.raises(KeyboardInterrupt):
+        studies.run("depth", seeds=(0, 1), overrides=SHORT, runs=copied.runs, quiet=True, say=news.append)
+    assert closed == [False]
+    assert not [line for line in news if "taken" in line]
 
 
 def test_a_second_run_of_the_same_study_at_the_same_time_is_refused(recorded):
