@@ -27,7 +27,7 @@ from studies.records.study_record import StudyRecord
 from studies.runner.context import StudyContext, prepare_study
 from studies.runner.limits.durations import TrialDurations
 from studies.runner.limits.gate import BudgetExhausted, BudgetGate
-from studies.runner.placement import tuned_placement
+from studies.runner.recorder import tuned_placement
 from studies.runner.reuse_plan import ReusePolicy
 from studies.runner.stage import StageRunner
 from studies.runner.study_closing import StudyClosing

@@ -1,10 +1,11 @@
-"""Show and log what running trials report."""
+"""Show and log what running trials report, and where their runs belong in the tracking store."""
 
 from __future__ import annotations
 
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from lightning_modules.specs.text import format_count
@@ -12,11 +13,11 @@ from studies.console.progress import StudyProgress
 from studies.design.trial import Trial
 from studies.execution.jobs import TrialJob, TrialListener
 from studies.records.results import Result
-from studies.runner.placement import Placement
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
 from studies.tracking.background import BackgroundWriter, Write
 from studies.tracking.errors import STORE_ERRORS, root_cause
+from studies.tracking.runs import STUDY_RUN_TAG
 
 # Per trial. A write of 1,000 values takes 57 ms of the driver's processor: see `tracking` in benchmarks/README.md.
 LOG_INTERVAL_SECONDS = 5.0
@@ -24,6 +25,49 @@ LOG_INTERVAL_SECONDS = 5.0
 # After a failed write: each attempt blocks the writer for MLflow's whole time-out.
 STORE_RETRY_SECONDS = 10.0
 MAX_REASON_LENGTH = 200  # characters, about two lines of a terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Parent run, tags and label of a trial's run.
+
+    Attributes:
+        tags: of the trial, beside the study's.
+        label: of the trial in progress output, before its seed.
+    """
+
+    parent_run_id: str
+    tags: Mapping[str, str]
+    label: str
+
+    @property
+    def group(self) -> str:
+        """Line of the progress display that counts the trial: its arm, or the rung of its search."""
+        if "rung" in self.tags:
+            return f"{self.tags['search']}, rung {int(self.tags['rung']) + 1}"
+        return self.label
+
+
+def candidate_placement(trial: Trial, arm: str, rung: int, search_run_id: str, study_run_id: str) -> Placement:
+    """Placement of a candidate, or of a network that it starts from, below its search.
+
+    Args:
+        arm: whose search the candidate serves; the trial's own name differs if it is a source network.
+        rung: of successive halving, from 0.
+    """
+    tags = {
+        "kind": "candidate",
+        "search": arm,
+        "candidate": str(trial.candidate),
+        "rung": str(rung),
+        STUDY_RUN_TAG: study_run_id,
+    }
+    return Placement(parent_run_id=search_run_id, tags=tags, label=f"{trial.arm}, candidate {trial.candidate}")
+
+
+def tuned_placement(trial: Trial, study_run_id: str) -> Placement:
+    """Placement of a trial under the recipe that its arm was tuned to."""
+    return Placement(parent_run_id=study_run_id, tags={"recipe": "tuned"}, label=f"{trial.arm}, tuned")
 
 
 class TrialRuns(Protocol):

@@ -28,9 +28,8 @@ from studies.records.serialization import registration_to_json
 from studies.records.study_record import RecordedTrial, StudyRecord, StudyStart
 from studies.runner.context import StudyContext
 from studies.runner.findings.updates import FindingsLog
-from studies.runner.placement import Placement
 from studies.runner.provenance import make_study_start
-from studies.runner.recorder import last_line
+from studies.runner.recorder import Placement, last_line
 from studies.runner.trial_store import TrialStore
 from studies.settings import redact_credentials
 from studies.storage.manifest import StudyManifest, read_manifest, registration_in_force

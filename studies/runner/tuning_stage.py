@@ -13,7 +13,7 @@ from studies.design.trial import Trial, dependency_chain, hash_content, with_dep
 from studies.design.tuning import TuningBudget
 from studies.records.results import Result
 from studies.runner.optuna_search import ArmSearch
-from studies.runner.placement import candidate_placement
+from studies.runner.recorder import candidate_placement
 from studies.runner.reuse_plan import find_reusable
 from studies.runner.stage import StageRunner
 from studies.runner.study_run import StudyRun

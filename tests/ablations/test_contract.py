@@ -122,7 +122,9 @@ def test_an_arm_may_set_the_default_of_the_class_which_is_no_protocols_value():
     assert ablation._repr_html_()
     digits = protocols.load("digits").setup
     assert ablation.setups(digits)["flips"].recipe.augmentation == "shift-flip"
-    with pytest.raises(InvalidAblation, match="arms 'A' and 'flips' are the same setup under this protocol, which sets"):
+    with pytest.raises(
+        InvalidAblation, match="arms 'A' and 'flips' are the same setup under this protocol, which sets"
+    ):
         ablation.setups(digits, {"recipe.augmentation": "shift-flip"})
 
 
