@@ -45,7 +45,7 @@ ACTIVATIONS = {
     # As functions are written by hand; Softsign is made of an abs. Powers, roots and exp are not among them:
     # normalizations and softmax are made of these.
     "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "fmax", "fmin", "abs", "sign", "sin", "cos", "atan",
-    "asinh", "erf",
+    "asinh", "erf", "heaviside",
 }  # fmt: skip
 
 # Operators that choose by a condition: nonlinear where the condition depends on the image.
@@ -113,7 +113,19 @@ class DispatchedOperator:
             return False
         if self.name in SELECTIONS:
             return any(tensor.dtype == torch.bool for tensor, _ in self.image_inputs)
+        if self.name == "_to_copy":  # of a condition on the map to numbers, as in `x * (x > 0).float()`
+            return self.image_inputs[0][0].dtype == torch.bool and self.output_tensors[0].is_floating_point()
+        if self.name in ("max", "amax"):
+            return self._is_maxout
         return self.readable_name in ACTIVATIONS and not self._is_guard
+
+    @property
+    def _is_maxout(self) -> bool:
+        """Whether it is the maximum within groups of channels, or of stacked maps: not that over positions."""
+        dims = self.arguments.get("dim")
+        reduced = [dims] if isinstance(dims, int) else dims
+        is_grouped = self.arguments["self"].dim() == 5  # all channels at once may be those of a softmax by hand
+        return is_grouped and bool(reduced) and all(dim % 5 < 3 for dim in reduced)
 
     @property
     def _is_guard(self) -> bool:

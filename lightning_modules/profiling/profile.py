@@ -62,8 +62,12 @@ class Profile:
         receptive_field: of the last feature map that has positions, input pixels; ``None`` if an operation before it
             moves or mixes positions in a way that no rule covers.
         nonlinearities: calls of element-wise nonlinear functions, in layers or not, on maps (four dimensions): of
-            activations, clamps, maxima, and choices by a condition on the map. Softmax, powers, roots and exponentials
-            do not count, as normalizations are made of them.
+            activations, clamps, maxima (maxout included), and choices by a condition on the map. Softmax, powers, roots
+            and exponentials do not count, as normalizations are made of them; nor does a clamp by a small positive
+            number, which keeps a divisor from zero. Each call is judged by itself, and values of tensors are not read:
+            one that only serves a normalization counts where it is a clamp at 0 or at a tensor, a maximum with a tensor
+            (``functional.cosine_similarity`` has two) or an absolute value (``x / x.abs().mean()``). A maximum over
+            all channels at once does not count.
         functions: calls of each function outside of layers, by name; views and copies excluded.
         uncounted: operators with much arithmetic that ``multiply_adds`` does not include, as no rule covers them.
     """

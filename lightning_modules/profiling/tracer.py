@@ -278,7 +278,11 @@ class _Tracer(TorchDispatchMode):
 
     def _record_operator(self, operation: DispatchedOperator, sources: tuple[nn.Parameter, ...]) -> None:
         num_new_parameters = self._mark_used(sources, is_convolution=operation.name == "convolution")
-        if not (operation.is_computation and operation.output_tensors):
+        if not operation.output_tensors:
+            return
+        if operation.image_inputs and operation.is_nonlinearity:
+            self.trace.num_nonlinearities += 1
+        if not operation.is_computation:
             return
         first = operation.output_tensors[0]
         call = self._current_call(operation)
@@ -286,8 +290,6 @@ class _Tracer(TorchDispatchMode):
         call.multiply_adds += operation.multiply_adds
         if call.is_function:
             call.finish(first, self.observed.get(first))
-        if operation.is_nonlinearity:
-            self.trace.num_nonlinearities += 1
         if operation.name.startswith(UNCOUNTED_PREFIXES):
             self.trace.uncounted_operators.add(operation.readable_name)
 

@@ -554,15 +554,32 @@ class Between(nn.Module):
             lambda x: x.clamp(min=0), lambda x: x.clamp_(0, 6), lambda x: torch.maximum(x, torch.zeros_like(x)),
             lambda x: torch.max(x, -x), torch.abs, torch.sin, torch.erf, lambda x: functional.glu(x, 1),
             lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: x.masked_fill(x < 0, 0), lambda x: x * (x > 0),
+            lambda x: x * (x > 0).float(), lambda x: x * (x > 0).to(x.dtype),
+            lambda x: x * torch.heaviside(x, torch.zeros(())), lambda x: x.unflatten(1, (2, 2)).amax(2),
+            lambda x: x.unflatten(1, (2, 2)).max(1)[0], lambda x: torch.stack([x, -x]).amax(0),
         )),
         # A mask that does not depend on the image is linear; a norm over channels is no element-wise function.
         *((function, 0) for function in (
             lambda x: torch.where(torch.ones_like(x) > 0, x, torch.zeros_like(x)), lambda x: x * 2,
+            lambda x: x * (torch.ones_like(x) > 0).float(), lambda x: x - x.amax(1, keepdim=True),
+            lambda x: x.amax((2, 3), keepdim=True), lambda x: x.unflatten(3, (2, 3)).amax(-1),
             functional.normalize, nn.LocalResponseNorm(5), lambda x: x / x.pow(2).mean(1, keepdim=True).sqrt(),
         )),
     ],
 )  # fmt: skip
 def test_a_nonlinearity_written_by_hand_counts(function, count):
+    assert profile_module(Between(function), (3, 8, 8)).nonlinearities == count
+
+
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        (lambda x: x / x.abs().mean(), 1), (lambda x: x / (x.var((2, 3), keepdim=True).clamp(min=0) + 1e-5).sqrt(), 1),
+        (lambda x: x / torch.maximum(x.pow(2).sum(1, keepdim=True).sqrt(), torch.tensor(1e-6)), 1),
+        (lambda x: functional.cosine_similarity(x, x.flip(1)), 2),
+    ],
+)  # fmt: skip
+def test_a_normalization_by_a_clamp_at_zero_or_an_absolute_value_counts_as_documented(function, count):
     assert profile_module(Between(function), (3, 8, 8)).nonlinearities == count
 
 
