@@ -123,7 +123,7 @@ class DispatchedOperator:
     def _is_maxout(self) -> bool:
         """Whether it is the maximum within groups of channels, or of stacked maps: not that over positions."""
         dims = self.arguments.get("dim")
-        reduced = [dims] if isinstance(dims, int) else dims
+        reduced = [dims] if isinstance(dims, int) else dims or []
         is_grouped = self.arguments["self"].dim() == 5  # all channels at once may be those of a softmax by hand
         return is_grouped and bool(reduced) and all(dim % 5 < 3 for dim in reduced)
 
