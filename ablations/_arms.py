@@ -202,8 +202,10 @@ def require_different(arms: Iterable[Arm], setups: Mapping[str, Setup], *, is_of
         InvalidAblation: naming two arms of one setup.
     """
     for first, second in combinations(arms, 2):
+        if setups[first.name] != setups[second.name]:
+            continue
         left = paths_left_to_protocol(first, second)
-        if setups[first.name] == setups[second.name] and (is_of_protocol or not left):
+        if is_of_protocol or not left:
             reason = f" under this protocol, which sets {join_words(left)} to the same value" if left else ""
             raise InvalidAblation(
                 f"arms {first.name!r} and {second.name!r} are the same setup{reason}: there is nothing to compare."

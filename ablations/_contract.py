@@ -193,16 +193,18 @@ class Ablation:
             InvalidAblation: if two arms' setups are equal.
             InvalidValue: if fields of an arm's setup are inconsistent.
         """
-        setups = {arm.name: self._derive_setup(arm, base_setup, overrides or {}) for arm in self.all_arms}
-        self._verify_contract(setups)
-        require_different(self.all_arms, setups, is_of_protocol=True)
-        return setups
+        return self._verified_setups(base_setup, overrides or {}, is_of_protocol=True)
 
     def _representative_setups(self, setup: Setup) -> dict[str, Setup]:
         """The setups of all arms from one that no protocol has given; arms may be equal where a protocol decides."""
-        setups = {arm.name: self._derive_setup(arm, setup, {}) for arm in self.all_arms}
+        return self._verified_setups(setup, {}, is_of_protocol=False)
+
+    def _verified_setups(
+        self, base_setup: Setup, overrides: Mapping[str, Leaf], *, is_of_protocol: bool
+    ) -> dict[str, Setup]:
+        setups = {arm.name: self._derive_setup(arm, base_setup, overrides) for arm in self.all_arms}
         self._verify_contract(setups)
-        require_different(self.all_arms, setups, is_of_protocol=False)
+        require_different(self.all_arms, setups, is_of_protocol=is_of_protocol)
         return setups
 
     def _derive_setup(self, arm: Arm, base_setup: Setup, overrides: Mapping[str, Leaf]) -> Setup:
