@@ -174,9 +174,8 @@ def _describe_noise_limits(
     if seed_column.lower() == "fold":
         yield "Folds share training data, so their results are correlated: intervals over folds are too narrow."
     if resolution and np.nanstd(values) < 20 * resolution:
-        rounded = f"As stated, the step between two values is {resolution:g}" if is_given else ""
-        rounded = rounded or f"The values are rounded to {resolution:g}"
-        yield f"{rounded}: no interval is narrower than rounding makes it."
+        origin = "As stated, the step between two values is" if is_given else "The values are rounded to"
+        yield f"{origin} {resolution:g}: no interval is narrower than rounding makes it."
 
 
 def _drop_repeated_rows(rows: pd.DataFrame, cautions: list[str]) -> pd.DataFrame:
