@@ -199,7 +199,7 @@ def _verify_tuned_settings_take_effect(arm: _InstantiatedArm, space: Sequence[Di
         # Between its bounds, of which neither splits a batch, a range of microbatches may hold some that do.
         is_decided = isinstance(dimension, Choice) or path != "recipe.microbatch"
         if not reason and is_decided and all(_candidates_read_alike(dimension, setup) for setup in setups):
-            reason = _READINGS[path].why_alike
+            reason = _READINGS[_without_index(path)].why_alike
         if reason:
             raise InvalidAblation(
                 f"{path} is to be tuned, and has no effect on arm {arm.name!r}: {reason}. Leave it out of the space, "

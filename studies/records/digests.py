@@ -307,7 +307,10 @@ def _without_declarations(tree: ast.Module) -> ast.Module:
     change what the networks read. Arms count, for the same reason, and so does all of an ``ABLATION`` that the file
     mentions once more.
     """
-    contract = {alias.name for alias in _contract_imports(tree)}
+    imports = [
+        node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "ablations" and not node.level
+    ]
+    contract = {alias.name for node in imports for alias in node.names if _is_of_contract(alias)}
     num_mentions = sum(getattr(node, field, "") == "ABLATION" for node in ast.walk(tree) for field in NAMING_FIELDS)
     for statement in tree.body if num_mentions == 1 else ():
         if not (isinstance(statement, ast.Assign) and [*map(ast.unparse, statement.targets)] == ["ABLATION"]):
@@ -319,17 +322,14 @@ def _without_declarations(tree: ast.Module) -> ast.Module:
                 for keyword in call.keywords
                 if keyword.arg not in UNTRAINED_FIELDS or not _is_written_out(keyword.value, contract)
             ]
-            for node in tree.body:
-                if isinstance(node, ast.ImportFrom) and node.module == "ablations":
-                    node.names = [alias for alias in node.names if alias.asname or alias.name not in contract]
+            for node in imports:
+                node.names = [alias for alias in node.names if not _is_of_contract(alias)]
     return tree
 
 
-def _contract_imports(tree: ast.Module) -> Iterator[ast.alias]:
-    """The imports of names of the contract under their own names: no submodule, and no network, is among them."""
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module == "ablations":
-            yield from (alias for alias in node.names if not alias.asname and alias.name in ablations.__all__)
+def _is_of_contract(alias: ast.alias) -> bool:
+    """Whether an import from ``ablations`` is of a name of the contract, and no submodule, which may hold networks."""
+    return not alias.asname and alias.name in ablations.__all__
 
 
 def _is_written_out(expression: ast.expr, own_names: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from lightning_modules.specs.errors import DamagedFileError, UserError, did_you_mean
 from lightning_modules.specs.values import Leaf
 from studies.design.declare import resuming_command
-from studies.storage.manifest import read_manifest
+from studies.storage.manifest import list_study_folders, read_manifest
 from studies.tracking.errors import NotRecordedError, report_unreachable_store
 from studies.tracking.interface.run_display import join_overrides
 from studies.tracking.ownership import describe_owner
@@ -153,11 +153,11 @@ class StudyIndex:
     def _is_only_planned_here(self, study: str, protocol: str | None, recorded: Sequence[RecordedStudy]) -> bool:
         """Whether the runs folder has the manifest of a study whose run is not in the store."""
         known = {(item.study, item.conditions) for item in recorded}
-        for file in self.runs.settings.studies_folder.glob("*/study.json"):
-            name, _, conditions = file.parent.name.rpartition("-")
+        for folder in list_study_folders(self.runs.settings):
+            name, _, conditions = folder.name.rpartition("-")
             if name == study and (study, conditions) not in known:
                 with suppress(DamagedFileError, UserError):
-                    manifest = read_manifest(file.parent)
+                    manifest = read_manifest(folder)
                     if manifest.entries and protocol in (None, manifest.registration.protocol):
                         return True
         return False
